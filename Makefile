@@ -1,0 +1,51 @@
+# Needs python3 >= 3.11 and make. Every target creates .venv if there is none.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo test check bench format manifests constraints clean
+
+help:  ## show this help
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(STAMP)  ## watch a whole batch conversation in the sandbox: no key, no cost
+	$(BIN)/gemini-batch-mcp demo
+
+test: $(STAMP) tests/js/node_modules  ## run the tests
+	$(BIN)/python -m pytest -q -n 2
+
+check: $(STAMP) tests/js/node_modules  ## format, lint, types, manifests, tests with coverage
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python manifests/generate.py --check
+	$(BIN)/python -m pytest -q -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=95
+
+bench: $(STAMP)  ## ratios against the plain way; BENCH_ARGS="--megabytes 1000 --rows 1000000" for the full size
+	$(BIN)/python tests/bench/bench.py $(BENCH_ARGS)
+
+format: $(STAMP)  ## format and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+manifests: $(STAMP)  ## write server.json, manifest.json and the README's tables
+	$(BIN)/python manifests/generate.py
+
+constraints: $(STAMP)  ## pin every dependency by name, version and hash
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra test --universal --python-version 3.11 --upgrade \
+	  --generate-hashes --no-header --no-emit-index-url --no-annotate --quiet -o constraints.txt
+
+clean:  ## remove what the targets made
+	rm -rf $(VENV) tests/js/node_modules gemini-batch-demo
+
+$(STAMP): pyproject.toml constraints.txt
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+# The JavaScript SDK and the tokenizer: their tests are skipped, with that said, where there is no npm.
+tests/js/node_modules: tests/js/package.json
+	if command -v npm >/dev/null; then npm install --prefix tests/js --no-audit --no-fund --silent; fi
+	mkdir -p $@ && touch $@

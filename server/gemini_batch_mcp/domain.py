@@ -1,0 +1,266 @@
+"""The values that rooms hand to each other: frozen, and named as Gemini names them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal
+
+Task = Literal["generate", "embed"]
+Delivery = Literal["file", "inline"]
+
+#: Anything `json.loads` can return as an object. Wire data stays untyped until `gemini.wire` has read it.
+JsonObject = Mapping[str, Any]
+
+
+class JobState(StrEnum):
+    """The states of the google-genai SDK. Wire names with the prefix BATCH_STATE_ mean the same."""
+
+    #: Not stated, or a state this version does not know; the wire name is kept beside it.
+    UNSPECIFIED = "JOB_STATE_UNSPECIFIED"
+    #: Known here, not yet at Gemini: reserved, uploading, or waiting for quota.
+    QUEUED = "JOB_STATE_QUEUED"
+    #: Accepted by Gemini, no row started.
+    PENDING = "JOB_STATE_PENDING"
+    #: Rows are being worked on.
+    RUNNING = "JOB_STATE_RUNNING"
+    #: All rows have been tried; single rows may still have failed.
+    SUCCEEDED = "JOB_STATE_SUCCEEDED"
+    #: The job as a whole failed.
+    FAILED = "JOB_STATE_FAILED"
+    #: A cancel was asked for and has not taken effect yet.
+    CANCELLING = "JOB_STATE_CANCELLING"
+    #: Cancelled; rows that had finished may be readable.
+    CANCELLED = "JOB_STATE_CANCELLED"
+    #: Held back by Gemini.
+    PAUSED = "JOB_STATE_PAUSED"
+    #: Not finished within 48 hours; Gemini keeps no results.
+    EXPIRED = "JOB_STATE_EXPIRED"
+    #: Being changed at Gemini.
+    UPDATING = "JOB_STATE_UPDATING"
+    #: Finished with results for some of the rows.
+    PARTIALLY_SUCCEEDED = "JOB_STATE_PARTIALLY_SUCCEEDED"
+
+    @property
+    def is_terminal(self) -> bool:
+        """True when Gemini will not change the job any more."""
+        return self in _TERMINAL
+
+    @property
+    def may_have_results(self) -> bool:
+        """True when a result file or inlined answers can be there to collect."""
+        return self in _WITH_RESULTS
+
+
+_TERMINAL = frozenset(
+    {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED, JobState.PARTIALLY_SUCCEEDED}
+)
+_WITH_RESULTS = frozenset({JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED, JobState.CANCELLED})
+
+
+class RowStatus(StrEnum):
+    """How one row ended; only OK means that there is a whole answer."""
+
+    OK = "ok"
+    #: Gemini answered the row with an error.
+    FAILED = "failed"
+    #: The prompt or the answer was blocked (safety, recitation, prohibited content).
+    BLOCKED = "blocked"
+    #: The answer stopped at the output limit.
+    TRUNCATED = "truncated"
+    #: An answer without text or other content.
+    EMPTY = "empty"
+    #: No answer came back under this key.
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class RowCounts:
+    """Gemini's own `batchStats`, in rows. `total` is 0 while Gemini has not counted yet."""
+
+    total: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    pending: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class JobError:
+    """A job's or a row's google.rpc.Status, with the message made safe to show."""
+
+    code: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One Gemini batch job as last read from the wire."""
+
+    name: str
+    state: JobState
+    display_name: str = ""
+    model: str = ""
+    counts: RowCounts = RowCounts()
+    error: JobError | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    ended_at: datetime | None = None
+    input_file: str = ""
+    #: `files/…` with the answers, empty when there is none.
+    responses_file: str = ""
+    #: Answers that came inside the operation, None when it carried none.
+    inlined_responses: tuple[JsonObject, ...] | None = None
+    #: The state as Gemini wrote it, for states this version does not know.
+    wire_state: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UploadedFile:
+    """A file at the Files API. `sha256` is lowercase hex, empty when Gemini reported none."""
+
+    name: str
+    size_bytes: int
+    sha256: str = ""
+    mime_type: str = ""
+    state: str = ""
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model as `models.list` describes it; `batch_methods` are the batch calls it supports."""
+
+    name: str
+    display_name: str = ""
+    batch_methods: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the user asked for, before anything was read or sent."""
+
+    source: str = ""
+    requests: tuple[JsonObject, ...] = ()
+    model: str = ""
+    task: Task = "generate"
+    delivery: Delivery = "file"
+    display_name: str = ""
+    #: Template over the columns of a table, `{{column}}`; empty for a source that holds ready requests.
+    prompt: str = ""
+    system_instruction: str = ""
+    response_schema: JsonObject = field(default_factory=dict[str, Any])
+    generation_config: JsonObject = field(default_factory=dict[str, Any])
+    #: The column that holds paths of files to attach; empty for none.
+    attach: str = ""
+    #: The column that holds the keys; empty for keys made from content and position.
+    key_column: str = ""
+    #: Only the first so many rows, 0 for all.
+    limit_rows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFile:
+    """Checked request lines, ready to be sent: one JSON object a line, LF, UTF-8, unique keys.
+
+    `path` holds exactly the bytes that are (or were) uploaded. `sha256` is of those bytes. `keys_path` holds one
+    JSON string a line: the keys in order. `mended` says that `path` is a copy which differs from the user's file.
+    """
+
+    path: Path
+    count: int
+    size_bytes: int
+    sha256: str
+    keys_path: Path
+    warnings: tuple[str, ...] = ()
+    mended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as Gemini reported them, summed over rows."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    thoughts_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ResultSummary:
+    """Counts over one batch, in rows. `expected` rows were sent; every one of them has exactly one status.
+
+    `returned` counts rows that came back at all; `duplicate` extra lines for a key that had one already;
+    `unexpected` lines without a key or under a key that was never sent; `malformed` those that are no JSON object.
+    """
+
+    expected: int = 0
+    returned: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    blocked: int = 0
+    truncated: int = 0
+    empty: int = 0
+    missing: int = 0
+    duplicate: int = 0
+    unexpected: int = 0
+    malformed: int = 0
+    usage: Usage = Usage()
+    model_versions: Mapping[str, int] = field(default_factory=dict[str, int])
+    #: A few of the keys behind `missing`, `duplicate` and `unexpected`, for people to look at.
+    missing_keys: tuple[str, ...] = ()
+    duplicate_keys: tuple[str, ...] = ()
+    unexpected_keys: tuple[str, ...] = ()
+
+    @property
+    def integrity_ok(self) -> bool:
+        """True when every key that was sent came back exactly once, and nothing else did."""
+        return not (self.missing or self.duplicate or self.unexpected)
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRow:
+    """One row of a result table. `text` never contains thoughts; `finish_reason` as Gemini wrote it."""
+
+    key: str
+    status: RowStatus
+    text: str = ""
+    error: str = ""
+    finish_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultPage:
+    """Some rows, and where the next ones start; `next_cursor` is empty at the end."""
+
+    rows: tuple[ResultRow, ...]
+    next_cursor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedFile:
+    """A result file written for the user."""
+
+    path: Path
+    format: str
+    rows: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResultQuery:
+    """Which part of a batch's results is wanted, and where all of them are to be written (empty: nowhere)."""
+
+    view: Literal["summary", "rows", "failures"] = "summary"
+    limit: int = 20
+    cursor: str = ""
+    keys: tuple[str, ...] = ()
+    save_to: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs are wanted; empty members match everything. `search` looks in ids, names and display names."""
+
+    state: str = ""
+    search: str = ""
+    model: str = ""

@@ -1,0 +1,144 @@
+"""The one error family: what happened, and what to do next.
+
+    BatchError                   anything we foresaw; its text is ours and safe to show
+    ├── UsageError               the caller can fix it: a bad argument, a bad combination
+    │   ├── PathError            a path that is missing, outside the roots, or no regular file
+    │   ├── RequestProblems      request lines with problems; carries the report
+    │   └── UnknownBatch         no batch or job by that name, or more than one
+    ├── ConfigurationError       a setting is missing or wrong; names the setting
+    ├── GeminiError              Gemini answered with a failure, or did not answer
+    │   ├── AccessDenied         401 and 403: the key
+    │   ├── NotFound             404: the job or the file is gone
+    │   ├── Rejected             400: Gemini refused the request as it was sent
+    │   ├── QuotaExhausted       429: carries how long to wait and which quota
+    │   ├── Unavailable          5xx, time-outs and broken connections
+    │   └── OutcomeUnknown       a create whose reply was lost: it may or may not exist
+    ├── NotReady                 not now: the batch has not come so far, or has ended already
+    ├── StillCollecting          answers are being fetched in the background; ask again
+    └── StorageError             local state or results could not be read or written
+
+Text in these errors never contains a key, a URL or words from outside that could be read as instructions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+#: Longest piece of a key that is shown.
+_SHOWN_KEY_CHARS = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong with one request line. `line` counts from 1; 0 concerns the whole source."""
+
+    line: int
+    key: str
+    message: str
+    fix: str
+
+    def __str__(self) -> str:
+        place = f"line {self.line}" if self.line else "the source"
+        key = f", key {self.key[:_SHOWN_KEY_CHARS]!r}" if self.key else ""
+        return f"{place}{key}: {self.message} {self.fix}".strip()
+
+
+class BatchError(Exception):
+    """A foreseen failure: `message` says what happened, `next_step` what to do about it."""
+
+    def __init__(self, message: str, next_step: str = "") -> None:
+        super().__init__(message, next_step)
+        self.message = message
+        self.next_step = next_step
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.next_step}".strip()
+
+
+class UsageError(BatchError):
+    """An argument, or a combination of arguments, that the caller can correct."""
+
+
+class PathError(UsageError):
+    """A path that is missing, is no regular file, or lies outside the allowed roots."""
+
+
+class UnknownBatch(UsageError):
+    """No batch or job goes by that name, or more than one does."""
+
+
+class RequestProblems(UsageError):
+    """Request lines with problems. `problems` holds the first ones, `problem_count` counts all of them."""
+
+    def __init__(self, problems: Sequence[Problem], problem_count: int, message: str, next_step: str) -> None:
+        super().__init__(message, next_step)
+        self.problems = tuple(problems)
+        self.problem_count = problem_count
+
+    def __str__(self) -> str:
+        return "\n".join((self.message, *(str(problem) for problem in self.problems), self.next_step))
+
+
+class ConfigurationError(BatchError):
+    """A setting that is missing or wrong; the message names it."""
+
+
+class GeminiError(BatchError):
+    """Gemini answered with a failure, or did not answer. `status_code` is the HTTP status, 0 when none came."""
+
+    def __init__(self, message: str, next_step: str = "", *, status_code: int = 0) -> None:
+        super().__init__(message, next_step)
+        self.status_code = status_code
+
+
+class AccessDenied(GeminiError):
+    """The key was refused (401) or may not do this (403)."""
+
+
+class NotFound(GeminiError):
+    """The job or file does not exist, or no longer does (404)."""
+
+
+class Rejected(GeminiError):
+    """Gemini refused the request as it was sent (400 and other client errors)."""
+
+
+class QuotaExhausted(GeminiError):
+    """A quota is used up (429). `retry_after_seconds` is Gemini's own advice, None when it gave none."""
+
+    def __init__(
+        self, message: str, next_step: str = "", *, retry_after_seconds: float | None = None, quota_id: str = ""
+    ) -> None:
+        super().__init__(message, next_step, status_code=429)
+        self.retry_after_seconds = retry_after_seconds
+        self.quota_id = quota_id
+
+
+class Unavailable(GeminiError):
+    """A server error, a time-out or a broken connection. `retry_after_seconds` as Gemini advised, if it did."""
+
+    def __init__(
+        self,
+        message: str,
+        next_step: str = "",
+        *,
+        status_code: int = 0,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(message, next_step, status_code=status_code)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class OutcomeUnknown(GeminiError):
+    """The reply to a create was lost: the job may or may not exist at Google."""
+
+
+class NotReady(BatchError):
+    """What was asked for is not possible in the batch's present state."""
+
+
+class StillCollecting(BatchError):
+    """Answers are being fetched in the background and will be there when asked for again."""
+
+
+class StorageError(BatchError):
+    """The state directory or a result file could not be read or written."""

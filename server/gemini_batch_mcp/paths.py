@@ -1,0 +1,170 @@
+"""Which paths may be read and written, decided once, for every tool and command.
+
+A path is resolved first (symlinks included) and must then lie inside one of the roots. What does not fit is refused,
+never repaired: a path that an assistant got wrong should come back to it as a sentence.
+"""
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from gemini_batch_mcp.errors import PathError
+
+#: Longest piece of a given path that is shown back.
+_SHOWN_CHARS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class PathGuard:
+    """The roots, and where a relative path starts.
+
+    A relative path is taken from the working directory when that lies inside a root, else from the first root.
+    """
+
+    roots: tuple[Path, ...]
+    working_directory: Path
+
+    def readable_file(self, text: str) -> Path:
+        """Return the resolved path of an existing regular file inside the roots.
+
+        Raises:
+            PathError: it is missing, is no regular file, is hidden, or lies outside the roots.
+        """
+        path = self._resolve(text)
+        mode = _mode(path, text)
+        if mode is None:
+            raise PathError(
+                f"There is no file {_shown(text)} (looked in {path.parent}).",
+                "Check the name, or give the absolute path.",
+            )
+        if stat.S_ISDIR(mode):
+            raise PathError(f"{_shown(text)} is a directory, not a file.", "Give the path of one JSONL file in it.")
+        if not stat.S_ISREG(mode):
+            raise PathError(f"{_shown(text)} is a device, pipe or socket, not a file.", "Give a regular file.")
+        if not os.access(path, os.R_OK):
+            raise PathError(f"{_shown(text)} may not be read.", "Check the file's permissions.")
+        return path
+
+    def writable_file(self, text: str, *, default_name: str) -> Path:
+        """Return where a result may be written: inside the roots, in a directory that exists.
+
+        A directory stands for `default_name` inside it. The file itself may exist; who wrote it is not decided here.
+
+        Raises:
+            PathError: the place is outside the roots, hidden, no directory, or not a regular file.
+        """
+        path = self._resolve(text)
+        mode = _mode(path, text)
+        if mode is not None and stat.S_ISDIR(mode):
+            path = self._inside(path / default_name, text)
+            mode = _mode(path, text)
+        if not path.parent.is_dir():
+            raise PathError(f"The directory {path.parent} does not exist.", "Create it, or give another path.")
+        if mode is not None and not stat.S_ISREG(mode):
+            raise PathError(f"{_shown(text)} is not a regular file.", "Give another path for the results.")
+        return path
+
+    def _resolve(self, text: str) -> Path:
+        if not text.strip():
+            raise PathError("The path is empty.", "Give the path of a file.")
+        if any(ord(character) < 32 for character in text):
+            raise PathError(f"The path {_shown(text)} holds a control character.", "Give a plain path.")
+        if text.startswith("~"):
+            raise PathError(f"{_shown(text)} starts with ~, which is not expanded here.", "Give the absolute path.")
+        if text.startswith(("\\\\", "//")) or PureWindowsPath(text).drive.startswith("\\\\"):
+            raise PathError(f"{_shown(text)} is a network path.", "Copy the file into one of the roots first.")
+        path = Path(text)
+        if not path.is_absolute():
+            path = self._relative_base() / path
+        try:
+            resolved = path.resolve()
+        except (OSError, RuntimeError, ValueError) as error:
+            raise PathError(f"{_shown(text)} cannot be resolved ({_reason(error)}).", "Check the path.") from None
+        return self._inside(resolved, text)
+
+    def _inside(self, path: Path, text: str) -> Path:
+        for root in self.roots:
+            resolved_root = root.resolve()
+            if path != resolved_root and not path.is_relative_to(resolved_root):
+                continue
+            if any(part.startswith(".") for part in path.relative_to(resolved_root).parts):
+                raise PathError(
+                    f"{_shown(text)} is hidden or lies in a hidden directory; such files often hold secrets.",
+                    "Copy what is needed to a file that is not hidden.",
+                )
+            return path
+        raise PathError(
+            f"{_shown(text)} lies outside the directories this server may use: {self.shown_roots()}.",
+            "Move the file there, or add its directory to GEMINI_BATCH_ROOTS in the server's configuration.",
+        )
+
+    def _relative_base(self) -> Path:
+        here = self.working_directory.resolve()
+        inside = any(here.is_relative_to(root.resolve()) for root in self.roots)
+        return here if inside or not self.roots else self.roots[0]
+
+    def shown_roots(self) -> str:
+        """The roots, for people."""
+        return ", ".join(str(root) for root in self.roots) or "none"
+
+
+def free_name(path: Path) -> Path:
+    """Return `path`, or the first of `name-2.ext`, `name-3.ext`, … that does not exist."""
+    candidate, number = path, 1
+    while candidate.exists():
+        number += 1
+        candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return candidate
+
+
+def publish(draft: Path, path: Path) -> Path:
+    """Give a finished file its name, or the next free one; what is there already is never replaced.
+
+    Raises:
+        OSError: the file system refuses.
+    """
+    while True:
+        candidate = free_name(path)
+        try:
+            # Unlike a rename, a link fails when somebody has taken the name meanwhile.
+            os.link(draft, candidate)
+        except FileExistsError:
+            continue
+        draft.unlink()
+        return candidate
+
+
+def is_free_name_of(path: Path, candidate: Path) -> bool:
+    """True when `free_name(path)` may have returned `candidate`."""
+    number = candidate.stem.removeprefix(f"{path.stem}-")
+    return candidate.parent == path.parent and candidate.suffix == path.suffix and number.isdecimal()
+
+
+def slug(text: str, *, limit: int = 24) -> str:
+    """Return `text` as lowercase letters, digits and single hyphens, `batch` when nothing is left of it."""
+    name = PurePosixPath(text.replace("\\", "/")).name if "/" in text or "\\" in text else text
+    name = name.rsplit(".", 1)[0] if "." in name[1:] else name
+    cleaned = "".join(character if character.isascii() and character.isalnum() else "-" for character in name.lower())
+    return "-".join(part for part in cleaned.split("-") if part)[:limit].strip("-") or "batch"
+
+
+def _mode(path: Path, text: str) -> int | None:
+    """Return the type of what is at `path`, None when nothing is."""
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise PathError(
+            f"{_shown(text)} cannot be used ({_reason(error)}).", "Check the path and its permissions."
+        ) from None
+
+
+def _shown(text: str) -> str:
+    printable = "".join(character if character.isprintable() else "�" for character in text)
+    return repr(printable if len(printable) <= _SHOWN_CHARS else printable[:_SHOWN_CHARS] + "…")
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror or type(error).__name__) if isinstance(error, OSError) else type(error).__name__

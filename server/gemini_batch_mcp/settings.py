@@ -1,0 +1,217 @@
+"""Everything that can be configured: read once from a mapping, checked, frozen, and handed on.
+
+Names and defaults are the contract of the README's settings table. A command-line flag wins over the environment;
+`cli.py` does that by laying its flags over the mapping it passes in.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+from platformdirs import user_data_path
+
+from gemini_batch_mcp.errors import ConfigurationError
+
+T = TypeVar("T")
+D = TypeVar("D")
+
+#: One batch input file at the Developer API (docs/files and the batch guide, 2026-08): 2 GB.
+MAX_FILE_BYTES: Final = 2 * 1000**3
+#: One create call with inlined requests, whole body (batch guide, 2026-09): below 20 MB.
+MAX_INLINE_BYTES: Final = 20 * 1000**2
+#: One request line (our choice): users met undocumented caps at tens of MB, and no answer to such a row is known.
+MAX_LINE_BYTES: Final = 20 * 1024**2
+#: The API version that every batch and file document shows. SDK 3.x would use v1 if it were not pinned.
+API_VERSION: Final = "v1beta"
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """An API key and the name of the setting it came from. It never shows itself."""
+
+    value: str
+    origin: str
+
+    def __repr__(self) -> str:
+        return f"Secret(from {self.origin})"
+
+    __str__ = __repr__
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One environment variable, for the README, `doctor` and the manifests."""
+
+    name: str
+    description: str
+    default: str = ""
+    is_secret: bool = False
+    format: str = "string"
+
+
+SETTINGS: Final = (
+    Setting("GEMINI_API_KEY", "Gemini API key, from Google AI Studio.", is_secret=True),
+    Setting("GOOGLE_API_KEY", "Gemini API key under its other name; wins when both are set.", is_secret=True),
+    Setting("GOOGLE_GEMINI_BASE_URL", "Another Gemini-compatible endpoint.", "Google's"),
+    Setting("GEMINI_BATCH_MODEL", "Model for orders that name none.", "gemini-3-flash-preview"),
+    Setting("GEMINI_BATCH_HOME", "Directory for ledger and results.", "a per-user data directory", format="filepath"),
+    Setting(
+        "GEMINI_BATCH_ROOTS",
+        "Directories that may be read and written, separated as in PATH.",
+        "the working directory, unless that is / or the home directory, and <home>/files",
+    ),
+    Setting("GEMINI_BATCH_SANDBOX", "1 uses the embedded Gemini service: no key, no cost.", "0", format="boolean"),
+    Setting("GEMINI_BATCH_READ_ONLY", "1 lists only the tools that change nothing.", "0", format="boolean"),
+    Setting("GEMINI_BATCH_POLL_SECONDS", "First pause between two looks at a job.", "15", format="number"),
+    Setting(
+        "GEMINI_BATCH_RECONCILE_SECONDS",
+        "How long to look for a job whose create got no reply before saying that it is unknown.",
+        "30",
+        format="number",
+    ),
+    Setting("GEMINI_BATCH_MAX_FILE_BYTES", "Largest request file to send.", str(MAX_FILE_BYTES), format="number"),
+    Setting(
+        "GEMINI_BATCH_MAX_COST_USD",
+        "Most that one batch may cost, by its upper estimate; no tool argument lifts it.",
+        "no limit",
+        format="number",
+    ),
+    Setting(
+        "GEMINI_BATCH_PRICES",
+        "JSON file with prices that replace or extend the built-in ones.",
+        "the built-in prices",
+        format="filepath",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings of one process. Times are seconds and may be fractional; sizes are bytes."""
+
+    home: Path
+    #: The user's directory inside the state directory: a root unless other roots are set; made when it is missing.
+    files: Path
+    roots: tuple[Path, ...]
+    working_directory: Path
+    api_key: Secret | None = None
+    base_url: str = ""
+    model: str = "gemini-3-flash-preview"
+    sandbox: bool = False
+    read_only: bool = False
+    poll_seconds: float = 15.0
+    reconcile_seconds: float = 30.0
+    max_file_bytes: int = MAX_FILE_BYTES
+    #: None for no limit; 0 lets nothing through that costs anything.
+    max_cost_usd: float | None = None
+    #: A file in the form of `intake/prices.json`, laid over it.
+    prices_path: Path | None = None
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str], *, working_directory: Path, user_home: Path) -> "Settings":
+        """Read the settings out of `env`.
+
+        Raises:
+            ConfigurationError: a value cannot be understood; the message names the variable.
+        """
+        home = _directory(env, "GEMINI_BATCH_HOME", user_data_path("gemini-batch-mcp", appauthor=False))
+        sandbox = _value(env, "GEMINI_BATCH_SANDBOX", _boolean, False)
+        return cls(
+            # A sandbox order must never be taken for the real one, so the two have ledgers of their own.
+            home=home / "sandbox" if sandbox else home,
+            files=home / "files",
+            roots=_roots(env, home, working_directory, user_home),
+            working_directory=working_directory,
+            api_key=_key(env),
+            base_url=env.get("GOOGLE_GEMINI_BASE_URL", "").strip(),
+            model=env.get("GEMINI_BATCH_MODEL", "").strip() or "gemini-3-flash-preview",
+            sandbox=sandbox,
+            read_only=_value(env, "GEMINI_BATCH_READ_ONLY", _boolean, False),
+            poll_seconds=_value(env, "GEMINI_BATCH_POLL_SECONDS", _positive, 15.0),
+            reconcile_seconds=_value(env, "GEMINI_BATCH_RECONCILE_SECONDS", _not_negative, 30.0),
+            max_file_bytes=int(_value(env, "GEMINI_BATCH_MAX_FILE_BYTES", _positive, float(MAX_FILE_BYTES))),
+            max_cost_usd=_value(env, "GEMINI_BATCH_MAX_COST_USD", _not_negative, None),
+            prices_path=_absolute(env, "GEMINI_BATCH_PRICES", "file"),
+        )
+
+
+def _key(env: Mapping[str, str]) -> Secret | None:
+    """Return the key in the SDK's own order of precedence: GOOGLE_API_KEY, then GEMINI_API_KEY."""
+    for name in ("GOOGLE_API_KEY", "GEMINI_API_KEY"):
+        if value := env.get(name, "").strip():
+            return Secret(value, name)
+    return None
+
+
+def _value(env: Mapping[str, str], name: str, parse: Callable[[str], T], default: D) -> T | D:
+    text = env.get(name, "").strip()
+    if not text:
+        return default
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{name} is {text[:80]!r}, which is not {error}.", f"Correct {name} or unset it."
+        ) from None
+
+
+def _boolean(text: str) -> bool:
+    match text.lower():
+        case "1" | "true" | "yes" | "on":
+            return True
+        case "0" | "false" | "no" | "off":
+            return False
+        case _:
+            raise ValueError("one of 1, 0, true, false, yes, no, on, off")
+
+
+def _number(text: str, lowest: float, what: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        raise ValueError(what) from None
+    if not lowest <= number < float("inf"):
+        raise ValueError(what)
+    return number
+
+
+def _positive(text: str) -> float:
+    number = _number(text, 0.0, "a number above 0")
+    if number == 0.0:
+        raise ValueError("a number above 0")
+    return number
+
+
+def _not_negative(text: str) -> float:
+    return _number(text, 0.0, "a number of 0 or more")
+
+
+def _directory(env: Mapping[str, str], name: str, default: Path) -> Path:
+    return _absolute(env, name, "directory") or default
+
+
+def _absolute(env: Mapping[str, str], name: str, kind: str) -> Path | None:
+    text = env.get(name, "").strip()
+    if not text:
+        return None
+    path = Path(text).expanduser()
+    if not path.is_absolute():
+        raise ConfigurationError(f"{name} is {text[:80]!r}, a relative path.", f"Give the {kind}'s absolute path.")
+    return path
+
+
+def _roots(env: Mapping[str, str], home: Path, working_directory: Path, user_home: Path) -> tuple[Path, ...]:
+    text = env.get("GEMINI_BATCH_ROOTS", "").strip()
+    if not text:
+        files = home / "files"
+        wide = {Path(working_directory.anchor), user_home.resolve()}
+        return (files,) if working_directory.resolve() in wide else (working_directory.resolve(), files)
+    roots = tuple(Path(part).expanduser() for part in text.split(os.pathsep) if part.strip())
+    for root in roots:
+        if not root.is_absolute():
+            raise ConfigurationError(
+                f"GEMINI_BATCH_ROOTS holds {str(root)!r}, a relative path.", "Give absolute paths only."
+            )
+    return tuple(root.resolve() for root in roots)

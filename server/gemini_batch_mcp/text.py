@@ -1,0 +1,49 @@
+"""Words from outside, made fit to stand inside our own text."""
+
+import re
+import unicodedata
+from typing import Final
+
+#: Terminal control sequences, which would leave "[31m" behind if only their first character went.
+_TERMINAL_SEQUENCE: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?)")
+#: Invisible characters that Unicode does not class as control or format: fillers and variation selectors.
+_INVISIBLE: Final = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+_DROPPED_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
+
+_URL: Final = re.compile(r"(?i)\b[a-z][a-z0-9+.\-]{1,15}://[^\s\"'<>]*")
+#: Google API keys as they look (the older and the newer kind), wherever they stand.
+_KEY: Final = re.compile(r"\bAIza[0-9A-Za-z_\-]{6,}|\bAQ\.[0-9A-Za-z_\-]{10,}")
+#: Credentials as they are passed: `key=…`, `x-goog-api-key: …`, `upload_id=…`, `Bearer …`.
+_CREDENTIAL: Final = re.compile(
+    r"(?i)\b(?:(?:key|upload_id|access_token)=|(?:x-goog-api-key|api[_-]?key)\s*[=:]\s*|bearer\s+)[^\s&\"',;)]+"
+)
+
+
+def plain_text(text: str, limit: int = 300) -> str:
+    """Return `text` on one line without invisible or directional characters, at most `limit` characters long.
+
+    Removed are control, format (bidirectional and zero-width included), surrogate, private and unassigned
+    characters and terminal sequences; runs of white space become one space. A cut is marked with "…".
+    """
+    # Enough of a long text to fill the limit; the rest is never looked at, so a huge text costs nothing.
+    window = _TERMINAL_SEQUENCE.sub("", text[: 8 * limit + 256])
+    kept = "".join(_shown(character) for character in _INVISIBLE.sub("", window))
+    line = " ".join(kept.split())
+    return line if len(line) <= limit else line[: max(limit - 1, 0)].rstrip() + "…"
+
+
+def safe_text(text: str, limit: int = 300) -> str:
+    """Return `text` as `plain_text` does, with keys, links and upload ids taken out as well."""
+    line = plain_text(text, 8 * limit + 256)
+    line = _URL.sub("[link]", line)
+    line = _KEY.sub("[key]", line)
+    line = _CREDENTIAL.sub("[secret]", line)
+    return plain_text(line, limit)
+
+
+def _shown(character: str) -> str:
+    if character.isspace():
+        return " "
+    return "" if unicodedata.category(character) in _DROPPED_CATEGORIES else character
