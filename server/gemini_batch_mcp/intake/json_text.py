@@ -1,0 +1,131 @@
+"""One line of bytes as JSON, strictly: what is no JSON is named with its place, what JSON readers gloss over is kept.
+
+Readers differ on repeated member names, numbers beyond a double, NaN and half surrogates; none may pass unseen.
+"""
+
+import json
+import math
+import re
+from collections import Counter
+from typing import Any, Final
+
+#: Whole numbers of more digits become floats: they fit no member, and Python refuses very long ones.
+_LONGEST_INTEGER: Final = 20
+
+
+class JsonFault(Exception):
+    """The line is no JSON: `message` completes the sentence "The line …"."""
+
+    def __init__(self, message: str, fix: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.fix = fix
+
+
+class BadNumber:
+    """A number that no double can hold, or a word like NaN; `text` as it was written."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+class RepeatingObject(dict[str, Any]):
+    """A JSON object in which a name came more than once; `repeated` lists those names."""
+
+    repeated: tuple[str, ...] = ()
+
+
+def parse(line: bytes) -> Any:
+    """Return the JSON value of a line.
+
+    Raises:
+        JsonFault: it is no JSON, no UTF-8, or nested so deeply that it cannot be read.
+    """
+    text = _decode(line)
+    try:
+        value = _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        raise _fault(text, error) from None
+    except RecursionError:
+        raise JsonFault("is nested too deeply.", "Keep it below 100 levels of objects and lists.") from None
+    if "\\ud" in text or "\\uD" in text:
+        _refuse_half_surrogates(value)
+    return value
+
+
+def _decode(line: bytes) -> str:
+    if line.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise JsonFault("is UTF-16.", "Save the file as UTF-8.")
+    if (at := line.find(b"\0")) >= 0:
+        raise JsonFault(f"holds a NUL byte at byte {at + 1}.", "Save the file as plain UTF-8 text.")
+    if line.startswith(b"\xef\xbb\xbf"):
+        raise JsonFault("starts with a byte-order mark.", "Remove its first three bytes.")
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        byte = line[error.start]
+        raise JsonFault(f"is not UTF-8: byte {error.start + 1} is 0x{byte:02x}.", "Save the file as UTF-8.") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) == len(pairs):
+        return members
+    repeating = RepeatingObject(members)
+    counts = Counter(name for name, _ in pairs)
+    repeating.repeated = tuple(name for name, count in counts.items() if count > 1)
+    return repeating
+
+
+def _integer(text: str) -> int | float | BadNumber:
+    return int(text) if len(text) <= _LONGEST_INTEGER else _float(text)
+
+
+def _float(text: str) -> float | BadNumber:
+    number = float(text)
+    return number if math.isfinite(number) else BadNumber(text)
+
+
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=BadNumber
+)
+
+
+def _fault(text: str, error: json.JSONDecodeError) -> JsonFault:
+    """Say what is wrong in words: JSON errors of parsers tell where they noticed, not what happened."""
+    position, rest = error.pos, text[error.pos :].lstrip(" \t\r")
+    place = f"at character {position + 1}"
+    if error.msg.startswith("Unterminated string") or not rest:
+        return JsonFault("ends before its JSON does.", "Complete the object, on one line, or remove the line.")
+    if error.msg.startswith("Extra data"):
+        if rest == ",":
+            return JsonFault("ends with a comma.", "Remove the comma; lines are separated by line ends only.")
+        return JsonFault(f"holds more than one JSON value; the second starts {place}.", "Write one object on a line.")
+    if error.msg.startswith("Invalid control character"):
+        return JsonFault(f"holds a raw control character {place}.", "Escape it inside the text, as \\n or \\t.")
+    if rest.startswith("'"):
+        return JsonFault(f"has single quotes {place}.", 'JSON takes double quotes: "…".')
+    if word := re.match(r"(None|True|False)\b", rest):
+        right = {"None": "null", "True": "true", "False": "false"}[word[1]]
+        return JsonFault(f"has {word[1]} {place}.", f"JSON writes {right}.")
+    if rest.startswith(("}", "]")):
+        return JsonFault(f"has a comma too many before character {position + 1}.", "Remove the comma.")
+    return JsonFault(f"is not JSON: unexpected text {place}.", "Write one JSON object on the line.")
+
+
+def _refuse_half_surrogates(value: Any) -> None:
+    try:
+        json.dumps(_plain(value), ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        half = ord(error.object[error.start])
+        raise JsonFault(
+            f"holds half of a surrogate pair, \\u{half:04x}.", "Write the character itself, or both halves of the pair."
+        ) from None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, BadNumber) else value

@@ -1,0 +1,70 @@
+"""The three slips that are put right in what is sent, never in the user's file (each with a counted warning).
+
+Everything else that is wrong is refused: a guess about the rest could change what the user asked for.
+"""
+
+import json
+from enum import StrEnum
+from typing import Any, Final
+
+from gemini_batch_mcp.domain import Task
+
+_THINKING: Final = ("thinkingConfig", "thinking_config")
+_SYSTEM: Final = ("systemInstruction", "system_instruction")
+_GENERATION: Final = ("generationConfig", "generation_config")
+
+
+class Slip(StrEnum):
+    """What was put right; the value completes a warning."""
+
+    SYSTEM_INSTRUCTION = "systemInstruction was given as text in {where}; what is sent holds it as a Content object."
+    CONTENTS = "contents was given as text in {where}; what is sent holds it as a user's turn."
+    THINKING = "thinkingConfig stood outside generationConfig in {where}; in what is sent it stands inside."
+
+    def warning(self, count: int, first: int, unit: str) -> str:
+        """Return the warning for `count` lines (or other units), the first of which has the number `first`."""
+        where = f"{unit} {first}" if count == 1 else f"{count:,} {unit}s (first: {unit} {first})"
+        return self.value.format(where=where)
+
+
+def mend(line: Any, task: Task) -> frozenset[Slip]:
+    """Put right what can be, inside the JSON value of one line; return what it was."""
+    if task != "generate" or not isinstance(line, dict) or not isinstance(line.get("request"), dict):
+        return frozenset()
+    request = line["request"]
+    slips = set()
+    for name in _SYSTEM:
+        if isinstance(text := request.get(name), str):
+            request[name] = {"parts": [{"text": text}]}
+            slips.add(Slip.SYSTEM_INSTRUCTION)
+    if isinstance(text := request.get("contents"), str):
+        request["contents"] = [{"role": "user", "parts": [{"text": text}]}]
+        slips.add(Slip.CONTENTS)
+    if _move_thinking(line, request):
+        slips.add(Slip.THINKING)
+    return frozenset(slips)
+
+
+def to_line(value: Any) -> bytes:
+    """Return a JSON value as one line of a request file, without its line end.
+
+    Raises:
+        ValueError: it holds something that JSON does not have, such as NaN.
+    """
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8")
+
+
+def _move_thinking(line: dict[str, Any], request: dict[str, Any]) -> bool:
+    """Move a thinking config from beside `generationConfig` (or beside `request`) into it, if nothing is there yet."""
+    strays = [(owner, name) for owner in (request, line) for name in _THINKING if name in owner]
+    homes = [name for name in _GENERATION if request.get(name) is not None]
+    if len(strays) != 1 or len(homes) > 1:
+        return False
+    home = request[homes[0]] if homes else {}
+    if not isinstance(home, dict) or any(home.get(name) is not None for name in _THINKING):
+        return False
+    owner, name = strays[0]
+    home[name] = owner.pop(name)
+    if not homes:
+        request["generationConfig"] = home
+    return True
