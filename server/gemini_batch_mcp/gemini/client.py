@@ -1,0 +1,134 @@
+"""Building the SDK's client: loaded late, pinned, with our HTTP client and without its own retries."""
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import httpx2
+
+from gemini_batch_mcp.errors import ConfigurationError
+from gemini_batch_mcp.gemini.http import GeminiHttpClient, Hook
+from gemini_batch_mcp.gemini.retry import RetryPolicy, Timeouts
+from gemini_batch_mcp.settings import API_VERSION, Settings
+
+if TYPE_CHECKING:
+    from google import genai
+
+#: Google's endpoint. Stated, so that nothing but our settings can send requests elsewhere.
+BASE_URL: Final = "https://generativelanguage.googleapis.com/"
+#: Stands for a key where the service behind the given transport asks for none.
+_SANDBOX_KEY: Final = "sandbox"
+
+
+def load_sdk() -> None:
+    """Import google.genai, which takes most of a second. Safe to call from any thread, any number of times."""
+    import google.genai
+    import google.genai.errors
+    import google.genai.types  # noqa: F401 - imported for its effect
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """The SDK's client and the HTTP client under it."""
+
+    sdk: "genai.Client"
+    http: GeminiHttpClient
+
+    async def read(self, path: str) -> object:
+        """GET `path` (below the API version, with its query) and return the JSON as it came.
+
+        The SDK's typed reads drop row counts and errors. Its public way to the raw reply is an `Operation` of one's
+        own, whose name goes into the path as it is and whose `from_api_response` gets the untouched JSON.
+        """
+        from google.genai import types
+
+        class RawReply(types.Operation):
+            def __init__(self, name: str, content: object = None) -> None:
+                self.name = name
+                self.content = content
+
+            @classmethod
+            def from_api_response(cls, api_response: Any, is_vertex_ai: bool = False) -> Self:
+                return cls(path, api_response)
+
+        reply = await self.sdk.aio.operations.get(RawReply(path))
+        return reply.content
+
+
+def key_and_origin(settings: Settings, *, has_transport: bool) -> tuple[str, str]:
+    """Return the key and the name of the setting it came from.
+
+    Raises:
+        ConfigurationError: there is no key, or it cannot be one.
+    """
+    if settings.api_key is None:
+        if has_transport:
+            return _SANDBOX_KEY, "the sandbox"
+        raise ConfigurationError(
+            "There is no Gemini API key.",
+            "Set GEMINI_API_KEY (or GOOGLE_API_KEY) in your client's configuration of this server, "
+            "or start the server with --sandbox to work without a key.",
+        )
+    key, origin = settings.api_key.value, settings.api_key.origin
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise ConfigurationError(
+            f"{origin} holds characters that no Gemini API key has.", f"Copy the key again and set {origin}."
+        )
+    return key, origin
+
+
+def connect(
+    settings: Settings,
+    *,
+    transport: httpx2.AsyncBaseTransport | None,
+    policy: RetryPolicy,
+    timeouts: Timeouts,
+    hook: Hook,
+) -> Connection:
+    """Build the clients. Blocks for the import of the SDK: call it off the event loop.
+
+    Raises:
+        ConfigurationError: the key, GOOGLE_GEMINI_BASE_URL, the proxy settings or the installation cannot be used.
+    """
+    key, _ = key_and_origin(settings, has_transport=transport is not None)
+    home = _home(settings.base_url)
+    try:
+        load_sdk()
+    except ImportError as error:
+        raise ConfigurationError(
+            f"The Gemini client google-genai cannot be loaded ({type(error).__name__}).", "Install this server again."
+        ) from error
+    from google import genai
+    from google.genai import types
+
+    # create_embeddings() says at every call that it is experimental; the pinned wire shape is tested here.
+    warnings.filterwarnings("ignore", message=r"batches\.create_embeddings\(\) is experimental")
+    try:
+        http = GeminiHttpClient(home, transport=transport, policy=policy, timeouts=timeouts, hook=hook)
+        options = types.HttpOptions(
+            base_url=str(home),
+            api_version=API_VERSION,
+            httpx_async_client=http,
+            # The SDK's retries re-send creates and do not heed Retry-After; ours are in retry.py.
+            retry_options=types.HttpRetryOptions(attempts=1),
+        )
+        return Connection(genai.Client(api_key=key, vertexai=False, http_options=options), http)
+    except Exception as error:
+        # A malformed proxy variable or certificate file: their texts may hold credentials.
+        raise ConfigurationError(
+            f"The connection to Gemini could not be set up ({type(error).__name__}).",
+            "Check the proxy and certificate variables (HTTPS_PROXY, SSL_CERT_FILE) of the environment.",
+        ) from None
+
+
+def _home(base_url: str) -> httpx2.URL:
+    """Return the endpoint's address, Google's unless another is configured."""
+    try:
+        home = httpx2.URL(base_url or BASE_URL)
+    except httpx2.InvalidURL:
+        home = httpx2.URL("")
+    if home.scheme not in ("http", "https") or not home.host:
+        raise ConfigurationError(
+            "GOOGLE_GEMINI_BASE_URL is no http or https address.", "Correct GOOGLE_GEMINI_BASE_URL or unset it."
+        )
+    return home

@@ -1,0 +1,199 @@
+"""Local ends of a transfer: what an upload reads from, what a download writes to."""
+
+import errno
+import hashlib
+import io
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+from gemini_batch_mcp.errors import StorageError
+from gemini_batch_mcp.gemini.http import Exchange
+
+Progress = Callable[[int, int | None], None]
+
+
+class Readable(Protocol):
+    """A source of bytes: a binary file, or a reader that checks what it hands out."""
+
+    def read(self, size: int, /) -> bytes | None:
+        """Return up to `size` bytes, nothing at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A file that was downloaded whole. `sha256` is lowercase hex of its bytes."""
+
+    size_bytes: int
+    sha256: str
+
+
+class Outgoing(io.RawIOBase):
+    """What the SDK reads an upload from: hands out exactly `size_bytes` bytes of `source` in whole chunks.
+
+    The last bytes are handed out only after `source` has said that it is at its end, so a reader that refuses
+    its content there still prevents the finalize. The SDK itself would loop for ever on a source that is too short.
+    """
+
+    def __init__(self, source: Readable, size_bytes: int, display_name: str) -> None:
+        super().__init__()
+        self._source = source
+        self._size_bytes = size_bytes
+        self._display_name = display_name
+        self._position = 0
+        #: The exception with which the source refused to go on, None while it did not.
+        self.refusal: Exception | None = None
+
+    def rewind(self) -> bool:
+        """Go back to the first byte for another attempt; False when the source cannot."""
+        if self._position:
+            seek = getattr(self._source, "seek", None)
+            if seek is None or not self._source.seekable():  # type: ignore[attr-defined]  # io classes have both
+                return False
+            seek(0)
+        self._position = 0
+        return True
+
+    def tell(self) -> int:
+        """Return the position; the SDK asks to learn the size."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Move; only to the end and back, as the SDK does before it reads."""
+        self._position = offset + (self._size_bytes if whence == os.SEEK_END else 0)
+        return self._position
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return the next `size` bytes, fewer only at the end.
+
+        Raises:
+            StorageError: the source is shorter or longer than stated.
+            Exception: whatever the source raises, unchanged.
+        """
+        wanted = min(size, self._size_bytes - self._position) if size >= 0 else self._size_bytes - self._position
+        try:
+            chunk = _read_fully(self._source, wanted)
+            self._position += len(chunk)
+            at_end = self._position == self._size_bytes
+            if len(chunk) < wanted or (at_end and self._source.read(1)):
+                raise StorageError(
+                    f"{self._display_name!r} changed while it was being sent.", "Leave the file alone and try again."
+                )
+        except Exception as error:
+            self.refusal = error
+            raise
+        return chunk
+
+
+def _read_fully(source: Readable, size: int) -> bytes:
+    """Read `size` bytes although `source` may hand out less at a time: chunks of an upload must be whole."""
+    chunk = source.read(size) or b""
+    if len(chunk) == size:
+        return chunk
+    parts = [chunk]
+    missing = size - len(chunk)
+    while missing and parts[-1]:
+        parts.append(source.read(missing) or b"")
+        missing -= len(parts[-1])
+    return b"".join(parts)
+
+
+@contextmanager
+def storage_errors(directory: Path, needed_bytes: int | None = None) -> Iterator[None]:
+    """Turn an OSError of a local file below `directory` into a StorageError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else type(error).__name__
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _disk_full(directory, needed_bytes) from None
+        raise StorageError(
+            f"{str(directory)!r} cannot be written to ({reason}).", "Check that the directory exists, and its rights."
+        ) from None
+
+
+@contextmanager
+def reading_errors(path: Path) -> Iterator[None]:
+    """Turn an OSError of reading `path` into a StorageError."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else type(error).__name__
+        raise StorageError(f"{str(path)!r} cannot be read ({reason}).", "Check the file and its rights.") from None
+
+
+def _require_room(directory: Path, needed_bytes: int) -> None:
+    """Refuse a download that cannot fit before the disk is filled with a part of it."""
+    with suppress(OSError):
+        if shutil.disk_usage(directory).free < needed_bytes:
+            raise _disk_full(directory, needed_bytes)
+
+
+def _disk_full(directory: Path, needed_bytes: int | None) -> StorageError:
+    free = needed = ""
+    with suppress(OSError):
+        free = f": {shutil.disk_usage(directory).free:,} bytes are free"
+    if needed_bytes:
+        needed = f", {needed_bytes:,} are needed"
+    return StorageError(
+        f"The disk of {str(directory)!r} is full{free}{needed}.", "Make room, then ask for the results again."
+    )
+
+
+def put_in_place(part: Path, destination: Path) -> None:
+    """Rename the finished `part` to `destination`, atomically, and make the new name durable."""
+    part.replace(destination)
+    # Directories cannot be opened on every system; there the rename alone has to do.
+    with suppress(OSError):
+        directory = os.open(destination.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+class Incoming(io.RawIOBase):
+    """What the SDK writes a download to: counts, hashes, reports, and names a full disk."""
+
+    def __init__(self, file: BinaryIO, directory: Path, report: Progress) -> None:
+        super().__init__()
+        self._file = file
+        self._directory = directory
+        self._report = report
+        self._hash = hashlib.sha256()
+        self._size_bytes = 0
+        self._exchange: Exchange | None = None
+        #: The exception with which writing ended, None while it did not.
+        self.refusal: Exception | None = None
+
+    def follow(self, exchange: Exchange) -> None:
+        """Take the stated length from `exchange` once it is known."""
+        self._exchange = exchange
+
+    def write(self, chunk: Any, /) -> int:
+        """Append one chunk of bytes.
+
+        Raises:
+            StorageError: the disk is full or too small, or the file cannot be written.
+        """
+        total_bytes = self._exchange.total_bytes if self._exchange else None
+        try:
+            if not self._size_bytes and total_bytes:
+                _require_room(self._directory, total_bytes)
+            with storage_errors(self._directory, total_bytes):
+                self._file.write(chunk)
+            self._hash.update(chunk)
+            self._size_bytes += len(chunk)
+            self._report(self._size_bytes, total_bytes)
+        except Exception as error:
+            self.refusal = error
+            raise
+        return len(chunk)
+
+    def result(self) -> Download:
+        """Return what was written so far."""
+        return Download(self._size_bytes, self._hash.hexdigest())
