@@ -1,0 +1,152 @@
+"""How one answer line becomes one row: the only place that decides what a line means.
+
+The decision is SQL, because DuckDB's JSON reader passes a gigabyte through it in seconds and within a bounded memory.
+Every reader of answer lines goes through `classified`. The variants are those of the Batch API's output lines:
+
+    failed      `error` or `status` is given, or the model stopped for a reason that leaves no usable answer
+    blocked     the answer was stopped for safety, recitation or policy, even when some text is there;
+                or the prompt was blocked, so that there is no content at all
+    truncated   the answer stopped at a token limit, with or without text
+    ok          the model stopped by itself, and there is text or other content
+    empty       none of these: null response, no candidates, no parts, thoughts only
+    NULL        the line is no JSON object, or holds neither key nor answer
+"""
+
+# ruff: noqa: S608 - queries consist of our own names, of numbers, and of literals made by `quoted`
+
+from typing import Final
+
+#: Finish reasons (google-genai 3.4.0 `FinishReason`) with which an answer was stopped for what it says.
+BLOCKED_REASONS: Final = (
+    "SAFETY",
+    "RECITATION",
+    "LANGUAGE",
+    "BLOCKLIST",
+    "PROHIBITED_CONTENT",
+    "SPII",
+    "IMAGE_SAFETY",
+    "IMAGE_PROHIBITED_CONTENT",
+    "IMAGE_RECITATION",
+    "ESCALATION",
+    "PUP_LIMITED_DISABLED",
+    "MODEL_ARMOR",
+)
+#: Finish reasons of an answer that goes on after what we have.
+TRUNCATED_REASONS: Final = ("MAX_TOKENS", "CONTINUATION")
+#: Finish reasons of a whole answer. Any other one, also one that this version does not know, makes the row failed:
+#: a broken answer taken for a whole one costs more than a whole one looked at twice.
+WHOLE_REASONS: Final = ("", "STOP", "FINISH_REASON_UNSPECIFIED")
+
+#: Members of a part that are content in themselves; the other members describe text or media.
+CONTENT_MEMBERS: Final = (
+    "inlineData",
+    "fileData",
+    "functionCall",
+    "functionResponse",
+    "executableCode",
+    "codeExecutionResult",
+    "toolCall",
+    "toolResponse",
+    "audioTranscription",
+)
+
+#: No row reports more tokens than this: the sum over a billion rows still fits 64 bits.
+MAX_TOKENS_PER_ROW: Final = 10**9
+
+# Only the members named here are copied out of a line; images and other bulk are skipped by the parser. Scalars are
+# read as text, so that a number given as a string (and the reverse) never costs the row. `error` and `status` stay
+# JSON because they may be an object or a string.
+_PART: Final = ", ".join(
+    ['"text" VARCHAR', "thought VARCHAR", *(f'"{name}" STRUCT(_ VARCHAR)' for name in CONTENT_MEMBERS)]
+)
+_RESPONSE: Final = f"""STRUCT(
+    candidates STRUCT(content STRUCT(parts STRUCT({_PART})[]), finishReason VARCHAR, finishMessage VARCHAR)[],
+    promptFeedback STRUCT(blockReason VARCHAR, blockReasonMessage VARCHAR),
+    usageMetadata STRUCT(promptTokenCount VARCHAR, candidatesTokenCount VARCHAR, thoughtsTokenCount VARCHAR),
+    modelVersion VARCHAR,
+    tokenCount VARCHAR,
+    embedding STRUCT("values" JSON),
+    embeddings JSON)"""
+_COLUMNS: Final = f"{{key: 'VARCHAR', error: 'JSON', status: 'JSON', response: '{_RESPONSE}'}}"
+
+#: JSON values of `error` and `status` that mean "no error" (an empty string is how the Agent Platform writes it).
+_NO_FAILURE: Final = """('{}', '[]', '""', 'false', '0')"""
+
+
+def _names(names: tuple[str, ...]) -> str:
+    return "(" + ", ".join(f"'{name}'" for name in names) + ")"
+
+
+def _tokens(value: str) -> str:
+    return f"least(greatest(try_cast({value} AS BIGINT), 0), {MAX_TOKENS_PER_ROW})"
+
+
+_HAS_CONTENT: Final = " OR ".join(f'p."{name}" IS NOT NULL' for name in CONTENT_MEMBERS)
+
+
+def answer_source(path: str, max_line_bytes: int) -> str:
+    """Return the table function that reads answer lines; `path` is a SQL literal.
+
+    It yields exactly one row for each line that is not blank, in order; one of NULLs for a line that is no JSON object.
+    """
+    return (
+        f"read_json({path}, columns = {_COLUMNS}, format = 'newline_delimited', ignore_errors = true, "
+        f"hive_partitioning = false, compression = 'none', maximum_object_size = {max_line_bytes})"
+    )
+
+
+def classified(source: str) -> str:
+    """Return the query that turns answer lines into rows.
+
+    Columns: line (counts from 1, without blank lines), key, status, text, finish_reason, error_code, error_message,
+    model_version, input_tokens, output_tokens, thoughts_tokens.
+    """
+    return f"""
+        WITH members AS (
+            SELECT row_number() OVER () AS line, nullif(key, '') AS key, response,
+                   response.candidates[1] AS candidate,
+                   list_filter(response.candidates[1].content.parts,
+                               lambda p: p.thought IS DISTINCT FROM 'true') AS parts,
+                   coalesce(response.candidates[1].finishReason, '') AS finish_reason,
+                   coalesce(response.promptFeedback.blockReason, '') AS block_reason,
+                   key IS NULL AND error IS NULL AND status IS NULL AND response IS NULL AS is_unreadable,
+                   CASE WHEN error NOT IN {_NO_FAILURE} THEN error
+                        WHEN status NOT IN {_NO_FAILURE} THEN status
+                        WHEN response IS NULL THEN error END AS stated,
+                   coalesce(len(response.embedding."values") > 2 OR len(response.embeddings) > 2, false) AS is_embedding
+            FROM {source}
+        ), judged AS (
+            SELECT *,
+                   coalesce(array_to_string(list_transform(parts, lambda p: p."text"), ''), '') AS answer_text,
+                   -- A google.rpc.Status with code 0 and no message says that all went well.
+                   CASE WHEN (candidate IS NULL AND NOT is_embedding) OR json_type(stated) <> 'OBJECT'
+                             OR coalesce(try_cast(stated ->> '$.code' AS INTEGER), 0) <> 0
+                             OR coalesce(stated ->> '$.message', '') <> '' THEN stated END AS failure
+            FROM members
+        )
+        SELECT line, key,
+               CASE WHEN is_unreadable THEN NULL
+                    WHEN failure IS NOT NULL THEN 'failed'
+                    WHEN finish_reason IN {_names(BLOCKED_REASONS)} THEN 'blocked'
+                    WHEN finish_reason IN {_names(TRUNCATED_REASONS)} THEN 'truncated'
+                    WHEN finish_reason NOT IN {_names(WHOLE_REASONS)} THEN 'failed'
+                    WHEN answer_text <> '' OR is_embedding OR len(list_filter(parts, lambda p: {_HAS_CONTENT})) > 0
+                        THEN 'ok'
+                    WHEN block_reason <> '' THEN 'blocked'
+                    ELSE 'empty' END AS status,
+               answer_text AS "text", finish_reason,
+               try_cast(failure ->> '$.code' AS INTEGER) AS error_code,
+               CASE WHEN failure IS NOT NULL THEN
+                        CASE WHEN json_type(failure) = 'OBJECT'
+                             THEN coalesce(failure ->> '$.message', failure ->> '$.status', '') ELSE failure ->> '$' END
+                    WHEN status = 'blocked' AND block_reason <> '' AND finish_reason IN {_names(WHOLE_REASONS)} THEN
+                        concat_ws(': ', 'prompt blocked', block_reason, response.promptFeedback.blockReasonMessage)
+                    WHEN status IN ('blocked', 'failed') THEN
+                        concat_ws(': ', 'stopped', finish_reason, candidate.finishMessage)
+                    ELSE '' END AS error_message,
+               coalesce(response.modelVersion, '') AS model_version,
+               {_tokens("coalesce(response.usageMetadata.promptTokenCount, response.tokenCount)")} AS input_tokens,
+               {_tokens("response.usageMetadata.candidatesTokenCount")} AS output_tokens,
+               {_tokens("response.usageMetadata.thoughtsTokenCount")} AS thoughts_tokens
+        FROM judged
+    """

@@ -1,0 +1,81 @@
+"""DuckDB as this room uses it: imported on first use, one thread, bounded memory, no network, our own errors."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gemini_batch_mcp.errors import StorageError
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+
+def connect(memory_limit_bytes: int, temp_directory: Path) -> "DuckDBPyConnection":
+    """Return a connection to an empty database in memory, which spills to `temp_directory`.
+
+    One thread: it passes lines on in the order of the file without holding them back, which costs least memory
+    (measured at 1 GB: 5 s and 90 MB, against 3.2 s and 185 MB with two threads), and leaves the other core to the rest.
+    """
+    # Imported here because loading the engine takes 0.2 s and 40 MB, which a server start should not pay for.
+    import duckdb
+
+    return duckdb.connect(
+        config={
+            "threads": 1,
+            "memory_limit": f"{memory_limit_bytes}B",
+            "temp_directory": str(temp_directory),
+            "preserve_insertion_order": "false",
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            "python_enable_replacements": "false",
+        }
+    )
+
+
+def execute_widening(connection: "DuckDBPyConnection", statement: str, memory_limit_bytes: int) -> None:
+    """Execute `statement` within `memory_limit_bytes`, or within 1.5, 3 or 8 times as much when that is not enough.
+
+    What an engine needs depends on the widest rows and on their order, which only running it shows.
+    """
+    import duckdb
+
+    for half_factor in (2, 3, 6):
+        connection.execute(f"SET memory_limit = '{half_factor * memory_limit_bytes // 2}B'")
+        try:
+            connection.execute(statement)
+        except duckdb.OutOfMemoryException:
+            continue
+        return
+    connection.execute(f"SET memory_limit = '{8 * memory_limit_bytes}B'")
+    connection.execute(statement)
+
+
+def quoted(text: str | Path) -> str:
+    """Return `text` as a SQL string literal."""
+    return "'" + str(text).replace("'", "''") + "'"
+
+
+def listed(values: Iterable[object]) -> str:
+    """Return numbers, or literals made by `quoted`, as a SQL list."""
+    return "[" + ", ".join(str(value) for value in values) + "]"
+
+
+@contextmanager
+def storage_errors(what: str) -> Iterator[None]:
+    """Turn every failure of the engine or of a file inside the block into a StorageError about `what`."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.OutOfMemoryException as error:
+        raise StorageError(f"{what}: it needs more memory than is allowed.", "Use smaller batches.") from error
+    except (duckdb.BinderException, duckdb.ParserException, duckdb.CatalogException):
+        raise  # our own SQL is wrong, which is no failure of storage
+    except duckdb.Error as error:
+        raise StorageError(f"{what}: a file could not be read or written.", _NEXT_STEP) from error
+    except OSError as error:
+        raise StorageError(f"{what}: {error.strerror or type(error).__name__}.", _NEXT_STEP) from error
+
+
+_NEXT_STEP = "Check the free space and the rights of the state directory, then ask again."
