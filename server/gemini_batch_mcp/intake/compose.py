@@ -1,0 +1,185 @@
+"""A table and prompts as a request file: each row becomes a line, in the order of the table.
+
+The line's form is checked once with sample values; the engine then fills in the cells, escaped as JSON. Afterwards the
+file is read once for its keys, its count, its digest, and a sample of lines that goes through the whole validator.
+"""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from gemini_batch_mcp.domain import Order, RequestFile, Task
+from gemini_batch_mcp.errors import Problem, RequestProblems, StorageError, UsageError
+from gemini_batch_mcp.intake.generation_config import request_members
+from gemini_batch_mcp.intake.inspection import GrowingFile, Inspection, RowKeys
+from gemini_batch_mcp.intake.passes import too_large
+from gemini_batch_mcp.intake.sources import EFFORTS, Effort, Folder, LineForm, MoreEffort, RowKey, Table, open_table
+from gemini_batch_mcp.intake.template import (
+    Column,
+    Template,
+    column_named,
+    compile_template,
+    example_place,
+    listed,
+)
+from gemini_batch_mcp.intake.validate import check_line
+from gemini_batch_mcp.settings import MAX_FILE_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """What every line looks like. `empty_text` is what only a line without any text holds."""
+
+    line: LineForm
+    empty_text: bytes
+
+
+def write_rows(
+    source: Path | Folder,
+    destination: Path,
+    *,
+    order: Order,
+    keys_path: Path,
+    max_file_bytes: int = MAX_FILE_BYTES,
+) -> RequestFile:
+    """Render each row of `source` into `{"key":…,"request":{…}}` and write the lines to `destination`.
+
+    Position n of `keys_path` belongs to row n of the table. Keys come from `order.key_column`, or are made of the row's
+    place and of the cells that the templates use: the same order gives the same keys. Rows of `Problem`s are named in
+    their messages; `Problem.line` is a line of the source, 0 where it is not known.
+
+    Raises:
+        UsageError: a template, the schema, the config or the table cannot be used; or too many bytes come out.
+        RequestProblems: rows cannot be read, or their keys cannot be used.
+        PathError: a file cannot be read.
+        StorageError: the files cannot be written.
+    """
+    members = request_members(order.task, order.generation_config, order.response_schema)
+    draft = destination.with_name(f"{destination.name}.part")
+    try:
+        with open_table(source, destination.parent) as table:
+            form = _form(table, order, members)
+            for effort in EFFORTS:
+                draft.unlink(missing_ok=True)
+                with suppress(MoreEffort), RowKeys(keys_path, order.key_column) as keys:
+                    inspection = _write(table, form, draft, order, effort, keys)
+                    if inspection.size_bytes > max_file_bytes:
+                        raise too_large(f"{table.name}, rendered,", inspection.size_bytes, max_file_bytes)
+                    keys.keep()
+                    break
+        draft.replace(destination)
+        return RequestFile(
+            path=destination,
+            count=inspection.count,
+            size_bytes=inspection.size_bytes,
+            sha256=inspection.sha256.hexdigest(),
+            keys_path=keys_path,
+            warnings=(*table.warnings, *inspection.warnings()),
+        )
+    except OSError as error:
+        raise StorageError(
+            f"The request file could not be written: {error.strerror}.",
+            "Check the free space and the rights of the state directory.",
+        ) from None
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _write(table: Table, form: _Form, draft: Path, order: Order, effort: Effort, keys: RowKeys) -> Inspection:
+    """Write the lines and look at them while they are written.
+
+    Raises:
+        as `write_rows`; and MoreEffort.
+    """
+    inspection = Inspection(order.task, keys, form.empty_text)
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(table.write_lines, form.line, draft, limit_rows=order.limit_rows, effort=effort)
+        with GrowingFile(draft, writing) as file:
+            inspection.run(file)
+        inspection.refuse(table.name, writing.result())
+    return inspection
+
+
+def preview_rows(source: Path | Folder, scratch: Path, *, order: Order, count: int = 2) -> tuple[dict[str, Any], ...]:
+    """Return the first `count` lines as objects, written by `write_rows` itself and read back.
+
+    Raises:
+        as `write_rows`; keys are compared among these lines only.
+    """
+    limit = min(count, order.limit_rows) if order.limit_rows else count
+    first = replace(order, limit_rows=limit)
+    with TemporaryDirectory(prefix="preview-", dir=scratch, ignore_cleanup_errors=True) as name:
+        path = Path(name) / "requests.jsonl"
+        write_rows(source, path, order=first, keys_path=path.with_suffix(".keys"))
+        return tuple(json.loads(line) for line in path.read_bytes().split(b"\n")[:-1])
+
+
+def _form(table: Table, order: Order, members: dict[str, Any]) -> _Form:
+    """Put the line's form together and check it once."""
+    columns = table.columns
+    if not order.prompt.strip():
+        place = example_place(columns)
+        what = "Embed each text" if order.task == "embed" else "Answer this"
+        example = place if order.task == "embed" else f"{what}: {place}"
+        raise UsageError(
+            f"{table.name} is a table, and the order has no `prompt`.",
+            f'Give a prompt with its columns, such as "{example}". Its columns are: {listed(columns)}.',
+        )
+    prompt = compile_template(order.prompt, columns, "prompt")
+    system = compile_template(order.system_instruction, columns, "system_instruction")
+    if order.task == "embed" and order.system_instruction:
+        raise UsageError("Embeddings take no `system_instruction`.", "Leave it out, or write it into the prompt.")
+    used = tuple(dict.fromkeys((*prompt.columns, *system.columns)))
+    if not used and not order.attach:
+        raise UsageError(
+            "The prompt names no column, so every row would ask the same and its values would be lost.",
+            f"Write a column into it, such as {example_place(columns)}. Its columns are: {listed(columns)}.",
+        )
+    key: Template | RowKey = RowKey(used)
+    if order.key_column:
+        key = Template((Column(column_named(order.key_column, columns, "key_column")),))
+    line = ('{"key":', key, ',"request":', *_request(order.task, prompt, system, members), "}")
+    _check_form(line, order.task)
+    return _Form(line, _empty_text(order.task) if prompt.columns and not prompt.without_values.strip() else b"")
+
+
+def _empty_text(task: Task) -> bytes:
+    """Return how a request looks whose own text is empty; quotes in a text are escaped, so no cell looks like it."""
+    return b'"parts":[{"text":""}]}' + (b"]" if task == "generate" else b"")
+
+
+def _request(task: Task, prompt: Template, system: Template, members: dict[str, Any]) -> LineForm:
+    rest = "".join(f",{_json(name)}:{_json(value)}" for name, value in members.items())
+    if task == "embed":
+        return ('{"content":{"parts":[{"text":', prompt, "}]}", rest, "}")
+    instruction: LineForm = (',"systemInstruction":{"parts":[{"text":', system, "}]}") if system.pieces else ()
+    return ('{"contents":[{"role":"user","parts":[{"text":', prompt, "}]}]", *instruction, rest, "}")
+
+
+def _check_form(form: LineForm, task: Task) -> None:
+    """Check the line as it comes out for a sample row; all rows differ in texts only.
+
+    Raises:
+        RequestProblems: the members that all rows share are wrong.
+    """
+    sample = "".join(_sample(piece) for piece in form)
+    checked = check_line(sample.encode("utf-8", "surrogatepass"), 0, task)
+    if checked.problem_count:
+        problems = [Problem(0, "", problem.message, problem.fix) for problem in checked.problems]
+        message = "Every request of this order would have a problem; nothing was submitted."
+        raise RequestProblems(problems, checked.problem_count, message, "Correct it and give the order again.")
+
+
+def _sample(piece: str | Template | RowKey) -> str:
+    if isinstance(piece, str):
+        return piece
+    # Escaped, so that half a surrogate pair is named as such.
+    return json.dumps(piece.without_values + "sample") if isinstance(piece, Template) else '"sample"'
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

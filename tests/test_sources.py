@@ -1,0 +1,288 @@
+"""Tables of every size and kind: wide, long, with huge cells, Parquet, folders; and which files hold what."""
+
+import csv
+import io
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gemini_batch_mcp.errors import PathError, RequestProblems, UsageError
+from gemini_batch_mcp.intake.source_csv import count_records, open_csv, survey
+from gemini_batch_mcp.intake.sources import Folder, SourceKind, list_folder, open_table, recognise
+from source_kit import outcome, read
+
+CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
+FAST = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def test_ten_thousand_columns_are_read(tmp_path: Path) -> None:
+    source = tmp_path / "wide.csv"
+    names = [f"column {number}" for number in range(10_000)]
+    with source.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([names, [str(number) for number in range(10_000)], ["x"] * 10_000])
+    destination = tmp_path / "lines"
+
+    with open_table(source, tmp_path) as table:
+        assert list(table.columns) == names
+        assert table.write_lines(["0"], destination) == 2
+
+
+def test_too_many_columns_are_refused(tmp_path: Path) -> None:
+    source = tmp_path / "wide.csv"
+    source.write_text(",".join(f"c{number}" for number in range(16_385)) + "\n", encoding="utf-8")
+
+    assert outcome(source) == {"refused": "wide.csv has 16,385 columns, more than 16,384."}
+
+
+def test_rows_that_share_no_member_are_refused(tmp_path: Path) -> None:
+    source = tmp_path / "wide.jsonl"
+    source.write_text("".join(f'{{"c{number}":1}}\n' for number in range(16_385)), encoding="utf-8")
+
+    assert outcome(source) == {"refused": "The rows of wide.jsonl have more than 16,384 different members."}
+
+
+def test_one_huge_cell_is_read_whole(tmp_path: Path) -> None:
+    source = tmp_path / "huge.csv"
+    cell = "ü,\n" * 2_000_000
+    source.write_text(f'id,text\n1,"{cell}"\n2,b\n', encoding="utf-8")
+
+    columns, rows, _ = read(source)
+
+    assert columns == ["id", "text"]
+    assert rows == [["1", cell], ["2", "b"]]
+
+
+def test_a_record_larger_than_any_request_is_refused_with_its_line(tmp_path: Path) -> None:
+    source = tmp_path / "huge.csv"
+    source.write_bytes(b"id,text\n1,a\n2," + b"x" * 45_000_000 + b"\n")
+
+    assert outcome(source) == {
+        "refused": "huge.csv has a row of more than 41,943,040 bytes, or a quote that is not closed."
+    }
+
+
+def test_a_long_table_with_quotes_in_it_is_read_whole_and_in_order(tmp_path: Path) -> None:
+    source = tmp_path / "long.csv"
+    choose = random.Random(3)
+    pieces = ["a", '"', ",", "\n", "\r\n", "", "ü", " ", "\\", "#"]
+    expected = [[str(number), "".join(choose.choices(pieces, k=60))] for number in range(40_000)]
+    with source.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["id", "text"], *expected])
+    assert source.stat().st_size > 2 << 20
+
+    assert read(source)[1] == expected
+    table = open_csv(source, tmp_path)
+    assert survey(table).record_count == count_records(table) == 40_000
+
+
+def test_every_kind_of_line_end_counts_the_same_over_many_blocks(tmp_path: Path) -> None:
+    for line_end in ("\n", "\r\n", "\r"):
+        source = tmp_path / "long.csv"
+        blank = line_end * 3
+        body = line_end.join(f"{number},{'x' * (number % 97)}" for number in range(60_000))
+        source.write_bytes(f"id,text{line_end}{blank}{body}{blank}".encode())
+        assert source.stat().st_size > 2 << 20
+
+        table = open_csv(source, tmp_path)
+
+        assert survey(table).record_count == count_records(table) == 60_000
+        assert len(read(source)[1]) == 60_000
+
+
+@FAST
+@given(rows=st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=8), line_end=st.sampled_from(["\n", "\r\n"]))
+def test_whatever_a_csv_writer_quotes_comes_out_as_it_went_in(
+    tmp_path: Path, rows: list[tuple[str, str]], line_end: str
+) -> None:
+    written = io.StringIO(newline="")
+    csv.writer(written, quoting=csv.QUOTE_ALL, lineterminator=line_end).writerows([("a", "b"), *rows])
+    source = tmp_path / "t.csv"
+    source.write_text(written.getvalue(), encoding="utf-8", newline="")
+
+    assert read(source)[:2] == (["a", "b"], [list(row) for row in rows])
+
+
+def test_a_limit_reads_the_first_rows_only(tmp_path: Path) -> None:
+    source = tmp_path / "t.csv"
+    source.write_text("id\n" + "".join(f"{number}\n" for number in range(100)), encoding="utf-8")
+
+    assert read(source, limit_rows=3)[1] == [["0"], ["1"], ["2"]]
+
+
+def test_ragged_rows_are_counted_and_the_first_are_named(tmp_path: Path) -> None:
+    source = tmp_path / "t.csv"
+    source.write_text("a,b\n" + "1\n" * 300, encoding="utf-8")
+
+    with pytest.raises(RequestProblems) as refusal:
+        read(source)
+
+    assert refusal.value.problem_count == 300
+    assert [problem.line for problem in refusal.value.problems] == list(range(2, 22))
+    assert "header has" in refusal.value.problems[0].fix
+
+
+def test_parquet_values_become_the_text_that_people_expect(tmp_path: Path) -> None:
+    source = tmp_path / "t.parquet"
+    duckdb.execute(
+        "COPY (SELECT 'a' AS text, 7 AS number, 1.10::DECIMAL(6,2) AS price, DATE '2026-01-02' AS day, "
+        "{'name': 'x', 'tags': ['p', 'q']} AS who, [1, 2] AS list, MAP {'k': 1} AS map, 'ab'::BLOB AS bytes, "
+        'NULL::VARCHAR AS nothing, true AS flag, \'00123\' AS zip, \'C#\' AS "a ""b""") '
+        f"TO '{source}' (FORMAT parquet)"
+    )
+
+    columns, rows, warnings = read(source)
+
+    assert dict(zip(columns, rows[0], strict=True)) == {
+        "text": "a",
+        "number": "7",
+        "price": "1.10",
+        "day": "2026-01-02",
+        "who": '{"name":"x","tags":["p","q"]}',
+        "list": "[1,2]",
+        "map": '{"k":1}',
+        "bytes": "YWI=",
+        "nothing": "",
+        "flag": "true",
+        "zip": "00123",
+        'a "b"': "C#",
+    }
+    assert warnings == []
+
+
+def test_parquet_without_rows_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "t.parquet"
+    duckdb.execute(f"COPY (SELECT 1 AS a WHERE false) TO '{source}' (FORMAT parquet)")
+
+    assert outcome(source) == {"refused": "t.parquet has no rows."}
+
+
+def test_a_name_with_wildcards_is_a_file_and_no_pattern(tmp_path: Path) -> None:
+    (tmp_path / "a1.csv").write_text("id\nwrong\n", encoding="utf-8")
+    source = tmp_path / "a[1]*.csv"
+    source.write_text("id\nright\n", encoding="utf-8")
+
+    assert read(source)[1] == [["right"]]
+
+
+def test_a_source_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PathError, match=r"none\.csv is not there"):
+        read(tmp_path / "none.csv")
+
+
+def test_scratch_files_are_removed(tmp_path: Path) -> None:
+    source = tmp_path / "t.csv"
+    source.write_bytes("id;text\n1;é\n".encode("cp1252"))
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+
+    with open_table(source, scratch) as table:
+        assert list(scratch.iterdir())
+        assert table.write_lines(["0"], tmp_path / "lines") == 1
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_folder_is_a_table_of_its_files(tmp_path: Path) -> None:
+    (tmp_path / "b.txt").write_text("second", encoding="utf-8")
+    (tmp_path / "a.md").write_text('\ufefffirst, "quoted"\nline', encoding="utf-8")
+    (tmp_path / "c.png").write_bytes(b"\x89PNG\r\n")
+    (tmp_path / "d.txt").write_bytes(b"")
+    (tmp_path / "old.txt").write_bytes("Müller".encode("cp1252"))
+    (tmp_path / ".hidden").write_text("no", encoding="utf-8")
+    (tmp_path / "sub").mkdir()
+
+    columns, rows, warnings = read(list_folder(tmp_path))
+
+    assert columns == ["path", "name", "text"]
+    assert rows == [
+        ["a.md", "a.md", 'first, "quoted"\nline'],
+        ["b.txt", "b.txt", "second"],
+        ["c.png", "c.png", ""],
+        ["d.txt", "d.txt", ""],
+        ["old.txt", "old.txt", "Müller"],
+    ]
+    assert warnings == ["1 file is no text; the column text is empty there."]
+
+
+def test_a_folder_of_documents_has_paths_and_names_only(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "b.pdf").write_bytes(b"%PDF-1.7")
+    (tmp_path / "in" / "a.pdf").write_bytes(b"%PDF-1.7")
+    (tmp_path / "data").write_bytes(b"\0\1\2")
+
+    assert read(list_folder(tmp_path, "**/*"))[:2] == (
+        ["path", "name"],
+        [["data", "data"], ["in/a.pdf", "a.pdf"], ["in/b.pdf", "b.pdf"]],
+    )
+
+
+def test_files_outside_the_root_keep_their_whole_path(tmp_path: Path) -> None:
+    outside = tmp_path / "a.pdf"
+    outside.write_bytes(b"%PDF-1.7")
+
+    assert read(Folder(tmp_path / "elsewhere", (outside,)))[1] == [[str(outside), "a.pdf"]]
+
+
+def test_a_pattern_that_matches_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"holds no file that matches \*\.pdf"):
+        list_folder(tmp_path, "*.pdf")
+    with pytest.raises(UsageError, match="holds no files"):
+        list_folder(tmp_path)
+    assert outcome(Folder(tmp_path, ())) == {"refused": "No file was found."}
+
+
+def test_files_of_a_folder_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("fine", encoding="utf-8")
+    (tmp_path / "b.txt").write_bytes("ü".encode() + b"\xff")
+    (tmp_path / "c.txt").write_bytes(b"x" * (20 * 1024**2 + 1))
+    missing = tmp_path / "d.txt"
+
+    result = outcome(Folder(tmp_path, (*list_folder(tmp_path).files, missing)))
+
+    assert result == {
+        "problems": [
+            "2: b.txt cannot be read as text; nothing was submitted.",
+            "3: c.txt has 20,971,521 bytes, more than 20,971,520.",
+            "4: d.txt cannot be read: No such file or directory.",
+        ]
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "kind"),
+    [
+        ("t.jsonl", '{"key":"a","request":{}}', SourceKind.GEMINI_JSONL),
+        ("t.jsonl", '\n\n \ufeff\n{"request":{"contents":[]}}', SourceKind.GEMINI_JSONL),
+        ("t.jsonl", '{"contents":[{"parts":[]}]}', SourceKind.GEMINI_JSONL),
+        ("t.jsonl", '{"key":"a","request":"{}"}', SourceKind.GEMINI_JSONL),
+        ("t.jsonl", '{"id":1,"request":"please help"}', SourceKind.ROWS),
+        ("t.jsonl", '{"id":1,"content":"text"}', SourceKind.ROWS),
+        ("t.ndjson", '{"custom_id":"a","method":"POST","url":"/v1","body":{}}', SourceKind.OPENAI_JSONL),
+        ("t.jsonl", '{"custom_id":"a","note":"one member is no batch"}', SourceKind.ROWS),
+        ("t.jsonl", 'oops\n{"id":1}', SourceKind.ROWS),
+        ("t.jsonl", "oops\n", SourceKind.GEMINI_JSONL),
+        ("t.jsonl", "", SourceKind.GEMINI_JSONL),
+        ("t.csv", '{"key":"a","request":{}}', SourceKind.ROWS),
+    ],
+)
+def test_a_file_is_recognised_by_its_first_lines(tmp_path: Path, name: str, text: str, kind: SourceKind) -> None:
+    source = tmp_path / name
+    source.write_text(text, encoding="utf-8")
+
+    assert recognise(source) is kind
+
+
+def test_a_file_that_is_not_there_is_not_recognised(tmp_path: Path) -> None:
+    with pytest.raises(PathError, match=r"none\.jsonl cannot be read"):
+        recognise(tmp_path / "none.jsonl")
+
+
+def test_a_server_that_reads_no_table_does_not_load_the_engine() -> None:
+    script = "import sys; import gemini_batch_mcp.intake.compose; sys.exit('duckdb' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
