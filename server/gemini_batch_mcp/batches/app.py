@@ -1,0 +1,104 @@
+"""What every operation on a batch needs, built in one place and handed on: settings, paths, ledger, gateway, work."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+
+from gemini_batch_mcp.batches.ledger import Ledger
+from gemini_batch_mcp.batches.work import Work
+from gemini_batch_mcp.errors import StorageError
+from gemini_batch_mcp.gemini.gateway import Gateway, RetryPolicy
+from gemini_batch_mcp.paths import PathGuard
+from gemini_batch_mcp.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class BatchFiles:
+    """The files of one batch inside the state directory."""
+
+    directory: Path
+
+    def make_directory(self) -> None:
+        """Make the batch's directory, for its owner only.
+
+        Raises:
+            StorageError: it cannot be made.
+        """
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise StorageError(
+                f"{self.directory} cannot be created ({error.strerror}).",
+                "Check the directory that GEMINI_BATCH_HOME names.",
+            ) from None
+
+    @property
+    def requests(self) -> Path:
+        """The request lines as they were sent, when they differ from the user's file."""
+        return self.directory / "requests.jsonl"
+
+    @property
+    def keys(self) -> Path:
+        """The keys that were sent, one JSON string a line, in order."""
+        return self.directory / "keys.jsonl"
+
+    @property
+    def table(self) -> Path:
+        """The result table."""
+        return self.directory / "results.parquet"
+
+    @property
+    def submit_lock(self) -> Path:
+        """Held by the process that is submitting this batch; the system releases it when that process dies."""
+        return self.directory / "submit.lock"
+
+    @property
+    def collect_lock(self) -> Path:
+        """Held by the process that is collecting this batch."""
+        return self.directory / "collect.lock"
+
+    def answers(self, job_id: int) -> Path:
+        """The answers of one job, as Gemini sent them."""
+        return self.directory / f"answers-{job_id}.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """One process's settings and open resources."""
+
+    settings: Settings
+    guard: PathGuard
+    ledger: Ledger
+    gateway: Gateway
+    work: Work
+
+    def files(self, batch_id: str) -> BatchFiles:
+        """Return where the files of a batch are."""
+        return BatchFiles(self.settings.home / "batches" / batch_id)
+
+    async def aclose(self) -> None:
+        """Close the gateway and the ledger. Background work must have ended."""
+        await self.gateway.aclose()
+        self.ledger.close()
+
+
+def open_app(settings: Settings, work: Work, transport: httpx2.AsyncBaseTransport | None = None) -> App:
+    """Open the ledger and the gateway. `transport` replaces the network: the embedded service in process.
+
+    Raises:
+        StorageError: the state directory cannot be used.
+    """
+    ledger = Ledger.open(settings.home / "ledger.sqlite3")
+    if settings.files in settings.roots:
+        settings.files.mkdir(parents=True, exist_ok=True)
+    return App(
+        settings=settings,
+        guard=PathGuard(roots=settings.roots, working_directory=settings.working_directory),
+        ledger=ledger,
+        # Whoever polls more often than twice a second wants repeats sooner, too.
+        gateway=Gateway.open(
+            settings, transport=transport, retry=RetryPolicy(initial_delay_seconds=min(0.5, settings.poll_seconds))
+        ),
+        work=work,
+    )

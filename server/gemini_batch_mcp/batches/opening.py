@@ -1,0 +1,91 @@
+"""Opens the desk when it is first needed, so that a server answers `tools/list` before it has loaded a database.
+
+Importing SQLAlchemy, DuckDB, msgspec's schemas and google.genai takes longer than starting the protocol (measured);
+this module imports none of them. After a short pause they are loaded in the background.
+"""
+
+import importlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+
+from gemini_batch_mcp.batches.work import Work
+from gemini_batch_mcp.errors import BatchError
+from gemini_batch_mcp.settings import Settings
+
+if TYPE_CHECKING:
+    import httpx2
+
+    from gemini_batch_mcp.batches.desk import Desk
+
+logger = logging.getLogger(__name__)
+
+#: Makes the transport of an in-process service when the desk is opened; None stands for the network.
+TransportFactory = Callable[[], "httpx2.AsyncBaseTransport"]
+
+#: Long enough for a client to have shaken hands and listed the tools, short against a person's first sentence.
+_WARM_UP_AFTER_SECONDS = 1.0
+
+
+class LazyDesk:
+    """A desk that opens at the first `get`, once, and is the same for every caller."""
+
+    def __init__(self, settings: Settings, work: Work, transport: TransportFactory | None) -> None:
+        self._settings = settings
+        self._work = work
+        self._transport = transport
+        self._lock = anyio.Lock()
+        self._desk: Desk | None = None
+
+    async def get(self) -> "Desk":
+        """Return the desk.
+
+        Raises:
+            StorageError: the state directory cannot be used; the next call tries again.
+        """
+        async with self._lock:
+            if self._desk is None:
+                self._desk = await anyio.to_thread.run_sync(self._open)
+            return self._desk
+
+    async def warm_up(self) -> None:
+        """Open the desk and load the Gemini client before they are asked for. A failure is left to the first call."""
+        await anyio.sleep(_WARM_UP_AFTER_SECONDS)
+        try:
+            desk = await self.get()
+        except BatchError as error:
+            logger.warning("%s", error)
+        else:
+            desk.app.gateway.warm_up()
+
+    async def aclose(self) -> None:
+        """Close what was opened."""
+        if self._desk is not None:
+            await self._desk.app.aclose()
+
+    def _open(self) -> "Desk":
+        app_module = importlib.import_module("gemini_batch_mcp.batches.app")
+        desk_module = importlib.import_module("gemini_batch_mcp.batches.desk")
+        transport = self._transport() if self._transport is not None else None
+        desk: Desk = desk_module.Desk(app_module.open_app(self._settings, self._work, transport))
+        return desk
+
+
+@asynccontextmanager
+async def lazy_desk(
+    settings: Settings, transport: TransportFactory | None = None, *, warm_up: bool = False
+) -> AsyncIterator[LazyDesk]:
+    """Yield a desk that opens when needed; on the way out, background work is stopped and everything closed."""
+    async with anyio.create_task_group() as task_group:
+        desk = LazyDesk(settings, Work(task_group), transport)
+        if warm_up:
+            task_group.start_soon(desk.warm_up)
+        try:
+            yield desk
+        finally:
+            task_group.cancel_scope.cancel()
+    with anyio.CancelScope(shield=True):
+        await desk.aclose()

@@ -1,0 +1,158 @@
+"""The ledger's tables, and the ordered migrations that lead to them.
+
+A migration, once released, is never edited: a change is a new function at the end of `MIGRATIONS`. Each runs in the
+transaction that records it, and is literal SQL, so that a later change to the tables below cannot alter history.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+
+from gemini_batch_mcp.errors import StorageError
+
+metadata = sa.MetaData()
+
+batches = sa.Table(
+    "batches",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("order_sha256", sa.Text),
+    sa.Column("display_name", sa.Text),
+    sa.Column("model", sa.Text),
+    sa.Column("task", sa.Text),
+    sa.Column("delivery", sa.Text),
+    sa.Column("source", sa.Text),
+    sa.Column("is_ours", sa.Boolean),
+    sa.Column("created_at", sa.DateTime),
+    sa.Column("request_count", sa.Integer),
+    sa.Column("size_bytes", sa.Integer),
+    sa.Column("request_sha256", sa.Text),
+    sa.Column("warnings", sa.Text),
+    sa.Column("failure", sa.Text),
+)
+
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("batch_id", sa.Text),
+    sa.Column("shard", sa.Integer),
+    sa.Column("attempt", sa.Integer),
+    sa.Column("stage", sa.Text),
+    sa.Column("state", sa.Text),
+    sa.Column("wire_state", sa.Text),
+    sa.Column("name", sa.Text),
+    sa.Column("uploaded_file", sa.Text),
+    sa.Column("responses_file", sa.Text),
+    sa.Column("request_count", sa.Integer),
+    sa.Column("rows_total", sa.Integer),
+    sa.Column("rows_succeeded", sa.Integer),
+    sa.Column("rows_failed", sa.Integer),
+    sa.Column("rows_pending", sa.Integer),
+    sa.Column("error_code", sa.Integer),
+    sa.Column("error_message", sa.Text),
+    sa.Column("created_at", sa.DateTime),
+    sa.Column("ended_at", sa.DateTime),
+    sa.Column("answers_sha256", sa.Text),
+)
+
+saved_files = sa.Table(
+    "saved_files",
+    metadata,
+    sa.Column("path", sa.Text, primary_key=True),
+    sa.Column("batch_id", sa.Text),
+    sa.Column("sha256", sa.Text),
+)
+
+
+def _m001_batches_and_jobs(connection: sa.Connection) -> None:
+    connection.exec_driver_sql(
+        """
+        CREATE TABLE batches (
+            id TEXT PRIMARY KEY,
+            order_sha256 TEXT NOT NULL,
+            display_name TEXT NOT NULL,
+            model TEXT NOT NULL,
+            task TEXT NOT NULL,
+            delivery TEXT NOT NULL,
+            source TEXT NOT NULL,
+            is_ours BOOLEAN NOT NULL,
+            created_at DATETIME NOT NULL,
+            request_count INTEGER NOT NULL DEFAULT 0,
+            size_bytes INTEGER NOT NULL DEFAULT 0,
+            request_sha256 TEXT NOT NULL DEFAULT '',
+            warnings TEXT NOT NULL DEFAULT '[]',
+            failure TEXT NOT NULL DEFAULT ''
+        )
+        """
+    )
+    connection.exec_driver_sql("CREATE INDEX batches_order ON batches (order_sha256)")
+    connection.exec_driver_sql("CREATE INDEX batches_display_name ON batches (display_name)")
+    connection.exec_driver_sql(
+        """
+        CREATE TABLE jobs (
+            id INTEGER PRIMARY KEY,
+            batch_id TEXT NOT NULL REFERENCES batches (id),
+            shard INTEGER NOT NULL,
+            attempt INTEGER NOT NULL,
+            stage TEXT NOT NULL,
+            state TEXT NOT NULL,
+            wire_state TEXT NOT NULL DEFAULT '',
+            name TEXT UNIQUE,
+            uploaded_file TEXT NOT NULL DEFAULT '',
+            responses_file TEXT NOT NULL DEFAULT '',
+            request_count INTEGER NOT NULL DEFAULT 0,
+            rows_total INTEGER NOT NULL DEFAULT 0,
+            rows_succeeded INTEGER NOT NULL DEFAULT 0,
+            rows_failed INTEGER NOT NULL DEFAULT 0,
+            rows_pending INTEGER NOT NULL DEFAULT 0,
+            error_code INTEGER NOT NULL DEFAULT 0,
+            error_message TEXT NOT NULL DEFAULT '',
+            created_at DATETIME,
+            ended_at DATETIME,
+            answers_sha256 TEXT NOT NULL DEFAULT '',
+            UNIQUE (batch_id, shard, attempt)
+        )
+        """
+    )
+
+
+def _m002_saved_files(connection: sa.Connection) -> None:
+    connection.exec_driver_sql(
+        """
+        CREATE TABLE saved_files (
+            path TEXT PRIMARY KEY,
+            batch_id TEXT NOT NULL REFERENCES batches (id),
+            sha256 TEXT NOT NULL
+        )
+        """
+    )
+
+
+#: In order, for ever.
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_m001_batches_and_jobs, _m002_saved_files)
+
+
+def migrate(connection: sa.Connection) -> None:
+    """Apply what is pending, inside the caller's transaction.
+
+    Raises:
+        StorageError: the ledger was written by a newer version.
+    """
+    connection.exec_driver_sql(
+        "CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY, applied_at TEXT NOT NULL)"
+    )
+    applied = set(connection.exec_driver_sql("SELECT name FROM migrations").scalars())
+    known = {migration.__name__ for migration in MIGRATIONS}
+    if newer := sorted(applied - known):
+        raise StorageError(
+            f"This ledger was written by a newer version (it knows {newer[0]!r}).",
+            "Upgrade gemini-batch-mcp, or set GEMINI_BATCH_HOME to another directory.",
+        )
+    for migration in MIGRATIONS:
+        if migration.__name__ not in applied:
+            migration(connection)
+            connection.exec_driver_sql(
+                "INSERT INTO migrations VALUES (?, ?)", (migration.__name__, datetime.now(UTC).isoformat())
+            )

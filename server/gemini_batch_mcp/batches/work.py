@@ -1,0 +1,79 @@
+"""Work that may outlive the call that started it: uploads, downloads, the search for a lost job."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+
+from gemini_batch_mcp.errors import BatchError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Task:
+    done: anyio.Event = field(default_factory=anyio.Event)
+    waiting: int = 0
+    failure: BaseException | None = None
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+
+
+class Work:
+    """Runs at most one task per name. A caller waits for it as long as it likes; the task goes on without it."""
+
+    def __init__(self, task_group: TaskGroup) -> None:
+        self._task_group = task_group
+        self._running: dict[str, _Task] = {}
+
+    async def run(self, name: str, work: Callable[[], Awaitable[Any]], *, wait_seconds: float | None) -> bool:
+        """Start `work`, or join the task of that name, and wait at most `wait_seconds` (None: to the end).
+
+        Returns True when it ended in that time, False when it goes on in the background.
+
+        Raises:
+            BatchError: the task ended with this failure. A failure that nobody waited for is logged.
+        """
+        task = self._running.get(name)
+        if task is None:
+            task = self._running[name] = _Task()
+            self._task_group.start_soon(self._carry_out, name, work, task)
+        task.waiting += 1
+        try:
+            with anyio.move_on_after(wait_seconds):
+                await task.done.wait()
+        finally:
+            task.waiting -= 1
+        if not task.done.is_set():
+            return False
+        if task.failure is not None:
+            raise task.failure
+        return True
+
+    def is_running(self, name: str) -> bool:
+        """True while a task of that name is under way in this process."""
+        return name in self._running
+
+    async def cancel(self, name: str) -> None:
+        """Stop the task of that name, if there is one, and wait until it has let go of everything."""
+        if (task := self._running.get(name)) is not None:
+            task.scope.cancel()
+            await task.done.wait()
+
+    async def _carry_out(self, name: str, work: Callable[[], Awaitable[Any]], task: _Task) -> None:
+        try:
+            with task.scope:
+                await work()
+        except BatchError as error:
+            task.failure = error
+            if not task.waiting:
+                logger.warning("%s: %s", name, error)
+        except Exception as error:
+            task.failure = error
+            if not task.waiting:
+                logger.error("%s ended with an unforeseen %s", name, type(error).__name__)
+        finally:
+            del self._running[name]
+            task.done.set()
