@@ -1,0 +1,109 @@
+"""Tools that refuse what they do not know, publish no more schema than they need, and let only our own text out.
+
+This is the one error boundary of the server. It touches attributes of the SDK's Tool that are not documented as stable
+(`fn_metadata`), which is why `mcp` is bound to one minor version; `tests/test_strict_tools.py` fails when they move.
+"""
+
+import logging
+import traceback
+from typing import Any
+
+import anyio
+from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
+from mcp.server.mcpserver.tools import Tool
+from pydantic import ValidationError
+
+from gemini_batch_mcp.assistant.tools import ToolSpec
+from gemini_batch_mcp.errors import BatchError
+from gemini_batch_mcp.text import plain_text
+
+logger = logging.getLogger(__name__)
+
+#: Clients give up at about 60 s. The tools plan for less; this ends a call whose plan Gemini has upset.
+LONGEST_CALL_SECONDS = 49.0
+#: What an assistant pays for in every conversation and learns nothing from. Output members are always all there.
+_INPUT_NOISE = frozenset({"title"})
+_OUTPUT_NOISE = frozenset({"title", "description", "default", "required"})
+_ANY_MEMBERS = ("additionalProperties", True)
+
+
+class StrictTool(Tool):
+    """A tool whose failures are sentences of ours: what happened, and what to do next."""
+
+    async def run(self, arguments: dict[str, Any], context: Any, convert_result: bool = False) -> Any:
+        """Run the tool; every failure leaves as a ToolError without a cause that a log could print."""
+        try:
+            with anyio.move_on_after(LONGEST_CALL_SECONDS):
+                return await super().run(arguments, context, convert_result)
+        except UnexpectedToolError as error:
+            raise ToolError(self._sentence(error.__cause__)) from None
+        except ToolError as error:
+            if isinstance(error.__cause__, ValidationError):
+                raise ToolError(self._argument_sentence(error.__cause__)) from None
+            raise
+        raise ToolError(
+            f"{self.name} took {LONGEST_CALL_SECONDS:.0f} seconds and was stopped; Gemini may be slow to answer. "
+            "What was submitted or is under way goes on: call list_jobs or check_status."
+        )
+
+    def _sentence(self, cause: BaseException | None) -> str:
+        if isinstance(cause, BatchError):
+            return str(cause)
+        # Its text and its traceback may hold anything, a key included; its place in our code cannot.
+        frames = traceback.extract_tb(cause.__traceback__) if cause is not None else []
+        place = f"{frames[-1].name}, line {frames[-1].lineno}" if frames else "unknown place"
+        logger.error("%s: unforeseen %s in %s", self.name, type(cause).__name__, place)
+        return (
+            f"{self.name} met an error it did not foresee ({type(cause).__name__} in {place}). "
+            "This is a fault of the server; check_status and list_jobs show what was submitted."
+        )
+
+    def _argument_sentence(self, error: ValidationError) -> str:
+        problems = []
+        for problem in error.errors(include_url=False, include_context=False, include_input=False):
+            place = plain_text(".".join(str(part) for part in problem["loc"]), 80)
+            unknown = problem["type"] == "extra_forbidden"
+            problems.append(f"{place}: {'is not an argument of this tool' if unknown else problem['msg']}")
+        accepted = ", ".join(self.parameters["properties"])
+        return f"{'; '.join(problems)}. {self.name} accepts: {accepted}."
+
+
+def strict_tool(spec: ToolSpec) -> Tool:
+    """Build the tool for `spec`: unknown arguments are errors, schemas carry neither titles nor prose of outputs."""
+    description = " ".join((spec.function.__doc__ or "").split())
+    tool = StrictTool.from_function(
+        spec.function, title=spec.title, description=description, annotations=spec.annotations
+    )
+    model = tool.fn_metadata.arg_model
+    model.model_config["extra"] = "forbid"
+    model.model_rebuild(force=True)
+    tool.parameters = _slim(model.model_json_schema(by_alias=True), drop=_INPUT_NOISE)
+    if (published := tool.fn_metadata.output_schema) is not None:
+        tool.fn_metadata.output_schema = _slim(_inlined(published, published.get("$defs", {})), drop=_OUTPUT_NOISE)
+    return tool
+
+
+def _slim(schema: Any, *, drop: frozenset[str]) -> Any:
+    """Return a JSON Schema without the keywords in `drop` and without empty defaults, which say nothing."""
+    if isinstance(schema, list):
+        return [_slim(item, drop=drop) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    slim: dict[str, Any] = {}
+    for name, value in schema.items():
+        if name == "properties":
+            slim[name] = {member: _slim(member_schema, drop=drop) for member, member_schema in value.items()}
+        elif name not in drop and not (name == "default" and not value) and (name, value) != _ANY_MEMBERS:
+            slim[name] = _slim(value, drop=drop)
+    return slim
+
+
+def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
+    """Return a JSON Schema with every reference replaced by what it refers to; our views do not contain themselves."""
+    if isinstance(schema, list):
+        return [_inlined(item, definitions) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if (reference := schema.get("$ref")) is not None:
+        return _inlined(definitions[reference.removeprefix("#/$defs/")], definitions)
+    return {name: _inlined(value, definitions) for name, value in schema.items() if name != "$defs"}

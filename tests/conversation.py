@@ -1,0 +1,84 @@
+"""A conversation with the server as an assistant has it, and the files it talks about."""
+
+import json
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mcp.client import Client
+from mcp_types import CallToolResult
+
+from gemini_batch_mcp.assistant.server import build_server
+from gemini_batch_mcp.sandbox.app import Sandbox
+from gemini_batch_mcp.settings import Settings
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Calls tools by name. `client` is there for everything that is not a tool."""
+
+    client: Client
+    settings: Settings
+
+    async def raw(self, tool: str, **arguments: Any) -> CallToolResult:
+        return await self.client.call_tool(tool, arguments)
+
+    async def call(self, tool: str, **arguments: Any) -> dict[str, Any]:
+        """Call a tool that must succeed; returns its structured result."""
+        result = await self.raw(tool, **arguments)
+        assert not result.is_error, spoken(result)
+        assert result.structured_content is not None
+        return dict(result.structured_content)
+
+    async def text(self, tool: str, **arguments: Any) -> str:
+        """Call a tool that must succeed; returns the text that an assistant reads."""
+        result = await self.raw(tool, **arguments)
+        assert not result.is_error, spoken(result)
+        return spoken(result)
+
+    async def refusal(self, tool: str, **arguments: Any) -> str:
+        """Call a tool that must refuse; returns its sentence, which must not give anything away."""
+        result = await self.raw(tool, **arguments)
+        assert result.is_error, result.structured_content
+        sentence = spoken(result)
+        for secret in ("test-key-do-not-show", "Traceback", "http://", "https://", "upload_id"):
+            assert secret not in sentence
+        return sentence
+
+
+def process_env(**variables: str) -> dict[str, str]:
+    """The environment of a server process: few variables, as hosts give them, and what measures coverage."""
+    measuring = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE")}
+    return {"PATH": "/usr/bin:/bin", **measuring, **variables}
+
+
+def spoken(result: CallToolResult) -> str:
+    return "\n".join(block.text for block in result.content if block.type == "text")
+
+
+@asynccontextmanager
+async def converse(settings: Settings, sandbox: Sandbox | None, era: str = "legacy") -> AsyncIterator[Conversation]:
+    """Open a conversation; without a sandbox the server is left to the network, which tests do not have."""
+    server = build_server(settings, transport=sandbox.transport if sandbox is not None else None)
+    async with Client(server, mode=era) as client:
+        yield Conversation(client, settings)
+
+
+def line(key: str, text: str = "hello", **request: Any) -> str:
+    """One request line."""
+    return json.dumps({"key": key, "request": {"contents": [{"parts": [{"text": text}]}], **request}})
+
+
+def write_lines(path: Path, lines: Sequence[str]) -> str:
+    """Write a request file and return its path as a person would give it."""
+    path.write_text("".join(entry + "\n" for entry in lines), encoding="utf-8")
+    return str(path)
+
+
+def request_file(directory: Path, count: int = 3, *, name: str = "reviews.jsonl", mark: str = "") -> str:
+    """A request file with keys k1, k2, …; `mark` goes into the text of the second row."""
+    rows = [line(f"k{number}", f"row {number}{mark if number == 2 else ''}") for number in range(1, count + 1)]
+    return write_lines(directory / name, rows)
