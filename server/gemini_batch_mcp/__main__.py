@@ -1,0 +1,5 @@
+"""`python -m gemini_batch_mcp` is the command `gemini-batch-mcp`."""
+
+from gemini_batch_mcp.cli import main
+
+main()

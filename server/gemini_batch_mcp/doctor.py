@@ -1,0 +1,77 @@
+"""Is everything in place? One check after the other, each with a finding that says what to do."""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from gemini_batch_mcp import __version__
+from gemini_batch_mcp.batches.opening import TransportFactory, lazy_desk
+from gemini_batch_mcp.errors import BatchError
+from gemini_batch_mcp.settings import API_VERSION, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    ok: bool
+    finding: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All checks, in the order in which they were made."""
+
+    checks: Sequence[Check]
+
+    @property
+    def ok(self) -> bool:
+        """True when nothing stands in the way of an order."""
+        return all(check.ok for check in self.checks)
+
+
+async def examine(settings: Settings, transport: TransportFactory | None) -> Report:
+    """Look at versions, key, directories, ledger and Gemini. Nothing is changed but the state directory's existence."""
+    checks = [_versions(), _key(settings)]
+    async with lazy_desk(settings, transport) as lazy:
+        try:
+            desk = await lazy.get()
+        except BatchError as error:
+            return Report([*checks, Check("state", False, str(error))])
+        checks.append(Check("state", True, str(settings.home)))
+        checks += [_root(root) for root in settings.roots]
+        try:
+            models = await desk.app.gateway.list_models()
+        except BatchError as error:
+            return Report([*checks, Check("gemini", False, str(error))])
+    where = "the embedded sandbox" if settings.sandbox else (settings.base_url or "Google") + f", API {API_VERSION}"
+    able = [model.name.removeprefix("models/") for model in models if model.batch_methods]
+    checks.append(Check("gemini", True, f"{where} answers; {len(models)} models, {len(able)} take batches"))
+    known = settings.model in able
+    finding = settings.model if known else f"{settings.model} is not among the models that take batches"
+    return Report([*checks, Check("model", known, finding)])
+
+
+def _versions() -> Check:
+    parts = [f"{name} {version(name)}" for name in ("mcp", "google-genai", "duckdb")]
+    python = ".".join(str(number) for number in sys.version_info[:3])
+    return Check("version", True, f"gemini-batch-mcp {__version__}, Python {python}, {', '.join(parts)}")
+
+
+def _key(settings: Settings) -> Check:
+    if settings.sandbox:
+        return Check("key", True, "not needed in the sandbox")
+    if settings.api_key is None:
+        return Check("key", False, "none; set GEMINI_API_KEY, or use --sandbox to try without one")
+    return Check("key", True, f"from {settings.api_key.origin}")
+
+
+def _root(root: Path) -> Check:
+    if root.is_dir():
+        usable = os.access(root, os.R_OK | os.W_OK)
+        return Check("root", usable, str(root) if usable else f"{root} may not be read and written")
+    return Check("root", False, f"{root} is no directory; correct GEMINI_BATCH_ROOTS")

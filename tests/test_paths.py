@@ -1,0 +1,117 @@
+"""Paths: resolved first, then contained. As properties, whatever a path is made of."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gemini_batch_mcp.errors import PathError
+from gemini_batch_mcp.paths import PathGuard, free_name, slug
+
+
+@pytest.fixture
+def guard(data: Path) -> PathGuard:
+    return PathGuard(roots=(data,), working_directory=data)
+
+
+def test_a_relative_path_starts_in_the_working_directory_when_that_is_inside_a_root(data: Path) -> None:
+    inner = data / "inner"
+    inner.mkdir()
+    (inner / "a.jsonl").write_text("x", encoding="utf-8")
+
+    assert PathGuard((data,), inner).readable_file("a.jsonl") == inner / "a.jsonl"
+    assert PathGuard((inner,), data.parent).readable_file("a.jsonl") == inner / "a.jsonl"
+
+
+def test_a_symlink_inside_the_roots_is_followed_and_one_that_leads_out_is_refused(guard: PathGuard, data: Path) -> None:
+    (data / "real.jsonl").write_text("x", encoding="utf-8")
+    (data / "inside.jsonl").symlink_to(data / "real.jsonl")
+    (data / "out").symlink_to(data.parent, target_is_directory=True)
+    (data / "loop").symlink_to(data / "loop")
+
+    assert guard.readable_file("inside.jsonl") == data / "real.jsonl"
+    for text in ("out/anything.jsonl", "out/data/../../etc/passwd"):
+        with pytest.raises(PathError, match="outside"):
+            guard.readable_file(text)
+    with pytest.raises(PathError):
+        guard.readable_file("loop")
+
+
+def test_a_root_with_a_similar_name_does_not_let_in_its_neighbour(data: Path) -> None:
+    neighbour = data.with_name(data.name + "-secret")
+    neighbour.mkdir()
+    (neighbour / "a.jsonl").write_text("x", encoding="utf-8")
+    with pytest.raises(PathError, match="outside"):
+        PathGuard((data,), data).readable_file(str(neighbour / "a.jsonl"))
+
+
+def test_a_file_that_may_not_be_read_is_refused(guard: PathGuard, data: Path) -> None:
+    (data / "sealed").mkdir(mode=0o700)
+    (data / "sealed" / "a.jsonl").write_text("x", encoding="utf-8")
+    (data / "sealed" / "a.jsonl").chmod(0)
+    if os.geteuid() == 0:
+        pytest.skip("root may read everything")
+    with pytest.raises(PathError, match="may not be read"):
+        guard.readable_file("sealed/a.jsonl")
+
+
+def test_a_directory_to_write_to_gets_the_default_name(guard: PathGuard, data: Path) -> None:
+    (data / "out").mkdir()
+
+    assert guard.writable_file("out", default_name="b.jsonl") == data / "out" / "b.jsonl"
+    assert guard.writable_file("new.jsonl", default_name="b.jsonl") == data / "new.jsonl"
+    os.mkfifo(data / "pipe")
+    with pytest.raises(PathError, match="not a regular file"):
+        guard.writable_file("pipe", default_name="b.jsonl")
+
+
+@given(parts=st.lists(st.sampled_from(["..", ".", "a", "data", "/", "\\", " ", "é", "%2e%2e", "x" * 300]), max_size=8))
+def test_whatever_is_let_through_lies_inside_a_root(tmp_path_factory: pytest.TempPathFactory, parts: list[str]) -> None:
+    root = tmp_path_factory.getbasetemp() / "property-root"
+    root.mkdir(exist_ok=True)
+    guard = PathGuard((root,), root)
+    for ask in (guard.readable_file, lambda text: guard.writable_file(text, default_name="d.jsonl")):
+        try:
+            allowed = ask("/".join(parts))
+        except PathError as error:
+            assert error.message
+            assert error.next_step
+        else:
+            assert allowed.is_relative_to(root)
+
+
+@given(st.text())
+def test_any_text_is_either_a_path_inside_or_a_sentence(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    root = tmp_path_factory.getbasetemp() / "property-text"
+    root.mkdir(exist_ok=True)
+    try:
+        allowed = PathGuard((root,), root).writable_file(text, default_name="d.jsonl")
+    except PathError as error:
+        assert all(character.isprintable() for character in error.message)
+    else:
+        assert allowed.is_relative_to(root)
+
+
+def test_a_free_name_is_found_beside_what_is_there(tmp_path: Path) -> None:
+    for name in ("a.jsonl", "a-2.jsonl"):
+        (tmp_path / name).touch()
+
+    assert free_name(tmp_path / "a.jsonl") == tmp_path / "a-3.jsonl"
+    assert free_name(tmp_path / "b.jsonl") == tmp_path / "b.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("My Reviews.jsonl", "my-reviews"),
+        ("/tmp/Käse & Wein.jsonl", "k-se-wein"),
+        ("", "batch"),
+        ("日本語", "batch"),
+        ("x" * 80, "x" * 24),
+        ("--a--", "a"),
+    ],
+)
+def test_a_slug_is_short_and_plain(text: str, expected: str) -> None:
+    assert slug(text) == expected

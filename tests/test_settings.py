@@ -1,0 +1,104 @@
+"""Settings come from a mapping, once; wrong values name their variable; keys never show themselves."""
+
+from pathlib import Path
+
+import pytest
+
+from gemini_batch_mcp.errors import ConfigurationError
+from gemini_batch_mcp.settings import SETTINGS, Settings
+
+
+def read(env: dict[str, str], *, here: str = "/data/project", user_home: str = "/home/me") -> Settings:
+    return Settings.from_env(env, working_directory=Path(here), user_home=Path(user_home))
+
+
+def test_without_any_variable_the_defaults_hold() -> None:
+    settings = read({})
+
+    assert settings.model == "gemini-3-flash-preview"
+    assert settings.api_key is None
+    assert settings.poll_seconds == 15
+    assert settings.reconcile_seconds == 30
+    assert not settings.sandbox
+    assert not settings.read_only
+
+
+def test_the_key_is_taken_in_the_order_of_the_sdk_and_never_shown() -> None:
+    both = read({"GEMINI_API_KEY": "second", "GOOGLE_API_KEY": "first"}).api_key
+    one = read({"GEMINI_API_KEY": "only"}).api_key
+
+    assert both is not None
+    assert both.value == "first"
+    assert both.origin == "GOOGLE_API_KEY"
+    assert "first" not in f"{both} {both!r} {read({'GOOGLE_API_KEY': 'first'})!r}"
+    assert one is not None
+    assert one.origin == "GEMINI_API_KEY"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("GEMINI_BATCH_SANDBOX", "perhaps"),
+        ("GEMINI_BATCH_READ_ONLY", "2"),
+        ("GEMINI_BATCH_POLL_SECONDS", "soon"),
+        ("GEMINI_BATCH_POLL_SECONDS", "0"),
+        ("GEMINI_BATCH_POLL_SECONDS", "-1"),
+        ("GEMINI_BATCH_POLL_SECONDS", "inf"),
+        ("GEMINI_BATCH_POLL_SECONDS", "nan"),
+        ("GEMINI_BATCH_RECONCILE_SECONDS", "-0.1"),
+        ("GEMINI_BATCH_MAX_FILE_BYTES", "2GB"),
+        ("GEMINI_BATCH_HOME", "relative/path"),
+        ("GEMINI_BATCH_MAX_COST_USD", "-1"),
+        ("GEMINI_BATCH_MAX_COST_USD", "$5"),
+        ("GEMINI_BATCH_PRICES", "prices.json"),
+        ("GEMINI_BATCH_ROOTS", "/data:relative"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_variable(name: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=name):
+        read({name: value})
+
+
+def test_numbers_may_be_fractional_and_switches_are_words() -> None:
+    settings = read(
+        {"GEMINI_BATCH_POLL_SECONDS": "0.5", "GEMINI_BATCH_READ_ONLY": "yes", "GEMINI_BATCH_RECONCILE_SECONDS": "0"}
+    )
+
+    assert settings.poll_seconds == 0.5
+    assert settings.reconcile_seconds == 0
+    assert settings.read_only
+
+
+@pytest.mark.parametrize("here", ["/", "/home/me"])
+def test_a_working_directory_that_is_too_wide_is_no_root(here: str) -> None:
+    assert read({"GEMINI_BATCH_HOME": "/state"}, here=here).roots == (Path("/state/files"),)
+
+
+def test_the_working_directory_and_the_files_directory_are_the_roots_by_default() -> None:
+    assert read({"GEMINI_BATCH_HOME": "/state"}).roots == (Path("/data/project"), Path("/state/files"))
+    assert read({"GEMINI_BATCH_ROOTS": "/a:/b"}).roots == (Path("/a"), Path("/b"))
+
+
+def test_the_sandbox_has_a_state_directory_of_its_own() -> None:
+    assert read({"GEMINI_BATCH_HOME": "/state"}).home == Path("/state")
+    assert read({"GEMINI_BATCH_HOME": "/state", "GEMINI_BATCH_SANDBOX": "1"}).home == Path("/state/sandbox")
+
+
+def test_money_is_uncapped_and_confirmed_above_a_dollar_unless_it_is_said_otherwise() -> None:
+    plain = read({})
+    strict = read(
+        {
+            "GEMINI_BATCH_MAX_COST_USD": "0",
+            "GEMINI_BATCH_PRICES": "/data/prices.json",
+        }
+    )
+
+    assert (plain.max_cost_usd, plain.prices_path) == (None, None)
+    assert (strict.max_cost_usd, strict.prices_path) == (0, Path("/data/prices.json"))
+
+
+def test_every_setting_that_is_read_is_documented() -> None:
+    source = Path(Settings.from_env.__func__.__code__.co_filename).read_text(encoding="utf-8")  # type: ignore[attr-defined]  # a classmethod
+    code = source[source.index("class Settings") :]
+    for setting in SETTINGS:
+        assert f'"{setting.name}"' in code
