@@ -1,0 +1,177 @@
+"""Writes what hosts read about this server, from the package itself: `server.json`, `manifest.json`, README tables.
+
+`python manifests/generate.py` writes; `--check` fails and names the files that are not as they would be written.
+"""
+
+import argparse
+import json
+import sys
+from importlib.metadata import metadata
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+from mcp.client import Client
+from mcp_types import Tool
+
+from gemini_batch_mcp import __version__
+from gemini_batch_mcp.assistant.server import build_server
+from gemini_batch_mcp.settings import SETTINGS, Setting, Settings
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+#: The registry's name of this server; README.md carries it as `mcp-name:` so that the registry trusts the package.
+REGISTRY_NAME: Final = "io.github.gemini-batch-mcp/gemini-batch-mcp"
+REPOSITORY: Final = "https://github.com/gemini-batch-mcp/gemini-batch-mcp"
+SERVER_SCHEMA: Final = "https://static.modelcontextprotocol.io/schemas/2025-12-11/server.schema.json"
+PACKAGE: Final = "gemini-batch-mcp"
+#: The registry's limit for a description.
+_MAX_DESCRIPTION_CHARS: Final = 100
+
+
+async def live_tools() -> list[Tool]:
+    """Return the tools as a client gets them."""
+    settings = Settings(home=ROOT, files=ROOT, roots=(), working_directory=ROOT)
+    async with Client(build_server(settings), mode="legacy") as client:
+        return list((await client.list_tools()).tools)
+
+
+def server_json() -> dict[str, Any]:
+    """Return the MCP Registry entry (schema of 2025-12-11)."""
+    summary = str(metadata(PACKAGE)["Summary"])
+    assert len(summary) <= _MAX_DESCRIPTION_CHARS, summary
+    return {
+        "$schema": SERVER_SCHEMA,
+        "name": REGISTRY_NAME,
+        "title": "Gemini Batch",
+        "description": summary,
+        "version": __version__,
+        "repository": {"url": REPOSITORY, "source": "github"},
+        "packages": [
+            {
+                "registryType": "pypi",
+                "identifier": PACKAGE,
+                "version": __version__,
+                "runtimeHint": "uvx",
+                "transport": {"type": "stdio"},
+                "environmentVariables": [_registry_variable(setting) for setting in SETTINGS],
+            }
+        ],
+    }
+
+
+def _registry_variable(setting: Setting) -> dict[str, Any]:
+    variable: dict[str, Any] = {
+        "name": setting.name,
+        "description": setting.description,
+        "isRequired": False,
+        "format": setting.format,
+    }
+    if setting.is_secret:
+        variable["isSecret"] = True
+    elif setting.default and " " not in setting.default and setting.default != "Google's":
+        variable["default"] = setting.default
+    return variable
+
+
+def mcpb_manifest(tools: list[Tool]) -> dict[str, Any]:
+    """Return the MCPB manifest (version 0.4). Type `uv`: compiled wheels cannot travel inside a bundle portably."""
+    return {
+        "manifest_version": "0.4",
+        "name": PACKAGE,
+        "display_name": "Gemini Batch",
+        "version": __version__,
+        "description": str(metadata(PACKAGE)["Summary"]),
+        "author": {"name": "gemini-batch-mcp contributors", "url": REPOSITORY},
+        "repository": {"type": "git", "url": REPOSITORY},
+        "license": "Apache-2.0",
+        "keywords": ["gemini", "batch", "jsonl"],
+        "server": {
+            "type": "uv",
+            "entry_point": "server/gemini_batch_mcp/__main__.py",
+            "mcp_config": {
+                "command": "uv",
+                "args": ["run", "--directory", "${__dirname}", PACKAGE],
+                "env": {
+                    "GEMINI_API_KEY": "${user_config.api_key}",
+                    "GEMINI_BATCH_ROOTS": "${user_config.directory}",
+                },
+            },
+        },
+        "tools": [{"name": tool.name, "description": _first_sentence(tool)} for tool in tools],
+        "user_config": {
+            "api_key": {
+                "type": "string",
+                "title": "Gemini API key",
+                "description": "From Google AI Studio. Batches need a project with billing.",
+                "required": True,
+                "sensitive": True,
+            },
+            "directory": {
+                "type": "directory",
+                "title": "Directory",
+                "description": "Where request files are read and results are written.",
+                "required": True,
+                "default": "${HOME}",
+            },
+        },
+        "compatibility": {"platforms": ["darwin", "win32", "linux"], "runtimes": {"python": ">=3.11"}},
+    }
+
+
+def tools_table(tools: list[Tool]) -> str:
+    """Return the README's table of tools."""
+    rows = [f"| `{tool.name}` | {_first_sentence(tool)} |" for tool in tools]
+    return "\n".join(["| tool | what it does |", "| --- | --- |", *rows])
+
+
+def settings_table() -> str:
+    """Return the README's table of settings."""
+    rows = [f"| `{setting.name}` | {setting.description} | {setting.default or '-'} |" for setting in SETTINGS]
+    return "\n".join(["| variable | meaning | default |", "| --- | --- | --- |", *rows])
+
+
+def _first_sentence(tool: Tool) -> str:
+    return (tool.description or "").split(". ")[0].rstrip(".") + "."
+
+
+def _between(text: str, name: str, content: str) -> str:
+    start, end = f"<!-- {name}: generated -->", f"<!-- {name}: end -->"
+    head, found, rest = text.partition(start)
+    _, also_found, tail = rest.partition(end)
+    if not (found and also_found):
+        sys.exit(f"README.md has no markers for {name}: {start} … {end}")
+    return f"{head}{start}\n{content}\n{end}{tail}"
+
+
+def generated() -> dict[Path, str]:
+    """Return every generated file with its content."""
+    tools = anyio.run(live_tools)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    if f"mcp-name: {REGISTRY_NAME}" not in readme:
+        sys.exit(f"README.md must hold the line mcp-name: {REGISTRY_NAME}")
+    readme = _between(_between(readme, "tools", tools_table(tools)), "settings", settings_table())
+    return {
+        ROOT / "manifests" / "server.json": json.dumps(server_json(), indent=2, ensure_ascii=False) + "\n",
+        ROOT / "manifests" / "manifest.json": json.dumps(mcpb_manifest(tools), indent=2, ensure_ascii=False) + "\n",
+        ROOT / "README.md": readme,
+    }
+
+
+def main() -> None:
+    """Write the files, or with --check only compare them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="fail when a file is not up to date")
+    check = parser.parse_args().check
+    stale = []
+    for path, content in generated().items():
+        if not path.exists() or path.read_text(encoding="utf-8") != content:
+            stale.append(path.relative_to(ROOT))
+            if not check:
+                path.write_text(content, encoding="utf-8")
+    if check and stale:
+        names = ", ".join(str(path) for path in stale)
+        sys.exit(f"Not up to date: {names}. Run: make manifests")
+
+
+if __name__ == "__main__":
+    main()
