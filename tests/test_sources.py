@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import random
 import subprocess
 import sys
@@ -12,9 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gemini_batch_mcp.errors import PathError, RequestProblems, UsageError
+from gemini_batch_mcp.errors import PathError, RequestProblems, StorageError, UsageError
 from gemini_batch_mcp.intake.source_csv import count_records, open_csv, survey
-from gemini_batch_mcp.intake.sources import Folder, SourceKind, list_folder, open_table, recognise
+from gemini_batch_mcp.intake.sources import EFFORTS, Folder, MoreEffort, SourceKind, list_folder, open_table, recognise
+from gemini_batch_mcp.intake.template import Column, Template
 from source_kit import outcome, read
 
 CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
@@ -160,6 +162,102 @@ def test_parquet_without_rows_is_refused(tmp_path: Path) -> None:
     duckdb.execute(f"COPY (SELECT 1 AS a WHERE false) TO '{source}' (FORMAT parquet)")
 
     assert outcome(source) == {"refused": "t.parquet has no rows."}
+
+
+def test_parquet_that_is_damaged_inside_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "t.parquet"
+    duckdb.execute(
+        f"COPY (SELECT range || 'text' || hash(range) AS t FROM range(50000)) TO '{source}' (FORMAT parquet)"
+    )
+    data = bytearray(source.read_bytes())
+    data[2000:60000:7] = bytes(byte ^ 0x5A for byte in data[2000:60000:7])
+    source.write_bytes(data)
+
+    assert outcome(source) == {"refused": "t.parquet cannot be read: it is damaged."}
+
+
+def test_rows_that_need_more_memory_are_tried_again_with_more(tmp_path: Path) -> None:
+    source = tmp_path / "t.parquet"
+    duckdb.execute(f"COPY (SELECT repeat('x', 30000000) AS t FROM range(2)) TO '{source}' (FORMAT parquet)")
+
+    with open_table(source, tmp_path) as table, pytest.raises(MoreEffort):
+        table.write_lines([Template((Column("t"),))], tmp_path / "lines", effort=EFFORTS[0])
+    assert [len(row[0]) for row in read(source)[1]] == [30_000_000] * 2
+
+
+def test_lines_that_cannot_be_written_are_said(tmp_path: Path) -> None:
+    source = tmp_path / "t.csv"
+    source.write_text("a,b\n1,2\n", encoding="utf-8")
+
+    with open_table(source, tmp_path) as table, pytest.raises(StorageError, match="could not be written"):
+        table.write_lines(["0"], tmp_path / "none" / "lines")
+
+
+def test_a_header_beyond_the_first_megabyte_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "t.csv"
+    source.write_text("x" * (1 << 21), encoding="utf-8")
+
+    assert outcome(source) == {"refused": "t.csv has no header within its first megabyte."}
+
+
+@pytest.mark.parametrize("line_end", ["\r\n", "\n"])
+def test_a_line_end_between_two_blocks_counts_once(tmp_path: Path, line_end: str) -> None:
+    source = tmp_path / "t.csv"
+    start = 'id,text\r\n1,"a\nb"\r\n2,'
+    start += "x" * ((1 << 20) - len(start) - 1)
+    source.write_bytes(f"{start}\r\n3,c{line_end}4,d\r\n".encode())
+
+    rows = read(source)[1]
+
+    assert [row[0] for row in rows] == ["1", "2", "3", "4"]
+    assert rows[0][1] == "a\nb"
+
+
+def test_a_character_between_two_blocks_is_read_whole(tmp_path: Path) -> None:
+    source = tmp_path / "t.csv"
+    source.write_bytes(b"id,text\n1," + b"x" * ((1 << 20) - 11) + "ü\n2,é\n".encode())
+    assert read(source)[1][1] == ["2", "é"]
+
+    source.write_bytes(b"id,text\n" + b"1,x\n" * 300_000 + "2,ü\n".encode() + b"3,\xc3")
+    assert outcome(source) == {"problems": ["300003: The byte 0xc3 is not UTF-8."]}
+
+
+def test_a_long_json_list_is_read_in_pieces(tmp_path: Path) -> None:
+    source = tmp_path / "t.json"
+    texts = [f"text {number} " + "ü" * (number % 200) for number in range(20_000)]
+    rows = [{"n": number, "t": text} for number, text in enumerate(texts)]
+    source.write_text(json.dumps(rows, ensure_ascii=False, indent=1), encoding="utf-8")
+    assert source.stat().st_size > 3 << 20
+    assert read(source)[1] == [[str(number), text] for number, text in enumerate(texts)]
+
+    source.write_text("[" + ",\n".join(str(number) for number in range(400_000)) + "]", encoding="utf-8")
+    with pytest.raises(RequestProblems) as refusal:
+        read(source)
+    assert refusal.value.problem_count == 400_000
+
+
+def test_json_that_is_nested_too_deeply_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "t.json"
+    source.write_text("[" * 100_000, encoding="utf-8")
+
+    assert outcome(source) == {"problems": ["1: The JSON is wrong here: the item is nested too deeply."]}
+
+
+def test_a_text_line_larger_than_any_request_is_refused_with_its_number(tmp_path: Path) -> None:
+    source = tmp_path / "t.txt"
+    source.write_bytes(b"a\n" + b"x" * (22 * 1024**2) + b"\nb\n")
+
+    assert outcome(source) == {"problems": ["2: The line has 23,068,672 bytes, more than 20,971,520."]}
+
+
+def test_quotes_that_the_engine_and_the_count_read_differently_are_counted_cell_by_cell(tmp_path: Path) -> None:
+    source = tmp_path / "t.csv"
+    source.write_text('sep=;\nid;text\n\n1;5" disc\n2;"a\nb"\n\n3;c\n', encoding="utf-8")
+
+    table = open_csv(source, tmp_path)
+
+    assert read(source)[1] == [["1", '5" disc'], ["2", "a\nb"], ["3", "c"]]
+    assert survey(table).record_count != count_records(table) == 3
 
 
 def test_a_name_with_wildcards_is_a_file_and_no_pattern(tmp_path: Path) -> None:

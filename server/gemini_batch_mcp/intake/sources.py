@@ -192,12 +192,13 @@ class Table:
             raise StorageError(
                 f"{self.name} needs more memory than is allowed.", "Split it, or shorten its largest rows."
             ) from None
-        except duckdb.InvalidInputException as error:
+        except duckdb.Error as error:
+            if isinstance(error, duckdb.IOException) and (self._csv is not None or "write" in str(error).lower()):
+                raise StorageError(
+                    "The request lines could not be written.", "Check the free space of the state directory."
+                ) from error
+            # Damaged Parquet fails in many ways.
             raise _Refused from error
-        except duckdb.IOException as error:
-            raise StorageError(
-                "The request lines could not be written.", "Check the free space of the state directory."
-            ) from error
         assert row is not None
         return int(row[0])
 
@@ -333,13 +334,9 @@ def _reject(kind: str, message: str) -> tuple[str, str]:
             return f"The row has {numbers[1]} cell{plural}; the header has {numbers[0]}.", ""
         case "UNQUOTED VALUE":
             return "A quote is not closed, or text follows the closing quote.", 'Write quotes inside a cell twice: "".'
-        case "INVALID ENCODING":
-            return "The row is not UTF-8.", "Save the file as UTF-8."
         case "LINE SIZE OVER MAXIMUM":
-            return (
-                f"The row has more than {EFFORTS[-1].record_bytes:,} bytes.",
-                "A quote may be open; or shorten the row.",
-            )
+            most = f"{EFFORTS[-1].record_bytes:,}"
+            return f"The row has more than {most} bytes.", "A quote may be open; or shorten the row."
         case _:
             return f"The row cannot be read ({shown(str(kind).lower())}).", ""
 
