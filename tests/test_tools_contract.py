@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from conversation import Conversation
+from gemini_batch_mcp.intake.templates import TEMPLATES
 from npm import count_tokens
 
 pytestmark = pytest.mark.anyio
@@ -80,21 +81,7 @@ async def test_the_instructions_fit_and_begin_with_what_the_server_is_for(talk: 
 async def test_templates_are_listed_read_and_completed(talk: Conversation, sandbox: Any) -> None:
     index = await talk.client.read_resource("gemini-batch://templates")
     entries = json.loads(index.contents[0].text)["templates"]  # type: ignore[union-attr]  # this one is text
-    assert {entry["name"] for entry in entries} == {
-        "text",
-        "chat",
-        "system-instruction",
-        "json-schema",
-        "image-input",
-        "pdf-input",
-        "image-generation",
-        "embeddings",
-        "thinking",
-        "google-search",
-        "function-calling",
-        "cached-content",
-        "vertex",
-    }
+    assert [entry["name"] for entry in entries] == [template.name for template in TEMPLATES]
     for entry in entries:
         template = (await talk.client.read_resource(entry["uri"])).contents[0]
         assert template.mime_type == "application/jsonl"

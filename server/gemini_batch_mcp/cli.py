@@ -166,7 +166,8 @@ def preview(flags: dict[str, str], /, **order: Any) -> None:
             seen = await desk.preview(Order(**order))
         console.show_preview(seen)
         if seen.problem_count:
-            raise BatchError(f"{seen.problem_count} problems; this cannot be sent.", "Correct them and preview again.")
+            found = f"{seen.problem_count} problem{'' if seen.problem_count == 1 else 's'}"
+            raise BatchError(f"{found}; this cannot be sent.", "Correct what is listed and preview again.")
 
     _run(_settings(flags), show)
 

@@ -1,5 +1,6 @@
 """Building the SDK's client: loaded late, pinned, with our HTTP client and without its own retries."""
 
+import importlib
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -22,9 +23,8 @@ _SANDBOX_KEY: Final = "sandbox"
 
 def load_sdk() -> None:
     """Import google.genai, which takes most of a second. Safe to call from any thread, any number of times."""
-    import google.genai
-    import google.genai.errors
-    import google.genai.types  # noqa: F401 - imported for its effect
+    for name in ("google.genai", "google.genai.errors", "google.genai.types"):
+        importlib.import_module(name)
 
 
 @dataclass(frozen=True, slots=True)

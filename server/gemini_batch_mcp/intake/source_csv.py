@@ -5,6 +5,7 @@ The engine that reads the table gets all of this told; its own guessing drops ro
 
 import mmap
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -167,10 +168,9 @@ def check_columns(columns: Sequence[str], name: str) -> None:
     """
     if len(columns) > MAX_COLUMNS:
         raise UsageError(f"{name} has {len(columns):,} columns, more than {MAX_COLUMNS:,}.", "Leave some out.")
-    seen: set[str] = set()
-    repeated = dict.fromkeys(column for column in columns if column in seen or seen.add(column))  # type: ignore[func-returns-value]  # add returns None, on purpose
+    repeated = [column for column, count in Counter(columns).items() if count > 1]
     if repeated:
-        names = ", ".join(shown(column) for column in list(repeated)[:10])
+        names = ", ".join(shown(column) for column in repeated[:10])
         raise UsageError(f"{name} has more than one column named {names}.", "Give each column a name of its own.")
 
 
