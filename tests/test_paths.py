@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gemini_batch_mcp.errors import PathError
@@ -83,6 +83,8 @@ def test_whatever_is_let_through_lies_inside_a_root(tmp_path_factory: pytest.Tem
 
 
 @given(st.text())
+@example("\x7f/0")
+@example("\u202e/x.jsonl")
 def test_any_text_is_either_a_path_inside_or_a_sentence(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     root = tmp_path_factory.getbasetemp() / "property-text"
     root.mkdir(exist_ok=True)

@@ -35,7 +35,7 @@ class PathGuard:
         mode = _mode(path, text)
         if mode is None:
             raise PathError(
-                f"There is no file {_shown(text)} (looked in {path.parent}).",
+                f"There is no file {_shown(text)} (looked in {_printable(path.parent)}).",
                 "Check the name, or give the absolute path.",
             )
         if stat.S_ISDIR(mode):
@@ -60,7 +60,9 @@ class PathGuard:
             path = self._inside(path / default_name, text)
             mode = _mode(path, text)
         if not path.parent.is_dir():
-            raise PathError(f"The directory {path.parent} does not exist.", "Create it, or give another path.")
+            raise PathError(
+                f"The directory {_printable(path.parent)} does not exist.", "Create it, or give another path."
+            )
         if mode is not None and not stat.S_ISREG(mode):
             raise PathError(f"{_shown(text)} is not a regular file.", "Give another path for the results.")
         return path
@@ -162,8 +164,13 @@ def _mode(path: Path, text: str) -> int | None:
 
 
 def _shown(text: str) -> str:
-    printable = "".join(character if character.isprintable() else "�" for character in text)
+    printable = _printable(text)
     return repr(printable if len(printable) <= _SHOWN_CHARS else printable[:_SHOWN_CHARS] + "…")
+
+
+def _printable(text: str | Path) -> str:
+    """Return a path as it can be shown: hidden and control characters must not reach a sentence of ours."""
+    return "".join(character if character.isprintable() else "�" for character in str(text))
 
 
 def _reason(error: Exception) -> str:
