@@ -1,0 +1,152 @@
+"""What the engine says about a query, in sentences of ours.
+
+While a statement is parsed and bound, no row has been read: the engine's words are about the query, and their first
+line is shown. What it says afterwards may hold the content of a row, and is replaced.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from gemini_batch_mcp.errors import BatchError, StorageError, UsageError
+from gemini_batch_mcp.text import safe_text
+
+if TYPE_CHECKING:
+    import duckdb
+
+_MAX_NAME_CHARS: Final = 60
+_MAX_LIST_CHARS: Final = 1500
+_MAX_MESSAGE_CHARS: Final = 300
+_PLAIN_NAME: Final = re.compile(r"[a-z_][a-z0-9_]*")
+#: The ways in which the engine says that a column is missing.
+_NO_COLUMN: Final = (
+    re.compile(r'Referenced column "(.+?)" not found'),
+    re.compile(r'does not have a column named "(.+?)"'),
+    re.compile(r'Column "(.+?)" in \w+ list not found'),
+)
+_NO_TABLE: Final = re.compile(r'Referenced table "(.+?)" not found')
+_STORAGE: Final = frozenset({"IOException", "HTTPException", "SerializationException"})
+_LIMITS: Final = frozenset({"InterruptException", "OutOfMemoryException", "PermissionException"})
+_RUN_SENTENCES: Final = {
+    "ConversionException": (
+        "A value cannot be converted to the type that the query asks for.",
+        "Use TRY_CAST, or filter such rows out first.",
+    ),
+    "OutOfRangeException": ("A value is out of the range of its type.", "Cast to a larger type, or use TRY(…)."),
+    "InvalidInputException": (
+        "A function cannot be computed for a value in the table.",
+        "Use TRY(…), or filter such rows out first.",
+    ),
+    "PermissionException": ("The query needs something that is switched off.", "Read only the table results."),
+}
+
+
+def time_problem(time_limit_seconds: float) -> UsageError:
+    """Return what to say when a query was stopped."""
+    return UsageError(
+        f"The query did not finish within {time_limit_seconds:g} seconds and was stopped.",
+        "Filter with WHERE, aggregate with GROUP BY, avoid joins without a condition, or add a LIMIT.",
+    )
+
+
+def stuck_problem() -> UsageError:
+    """Return what to say when the engine waited for itself."""
+    return UsageError(
+        "The engine got stuck on this query, as it does for a LIMIT over a join of one subquery with itself.",
+        "Leave the LIMIT out, as answers are bounded anyway, or add an ORDER BY.",
+    )
+
+
+def memory_problem(memory_limit_bytes: int) -> UsageError:
+    """Return what to say when a query ran into its memory limit."""
+    return UsageError(
+        f"The query needs more than the {memory_limit_bytes / (1 << 20):,.0f} MiB of memory that it may use.",
+        "Name fewer columns, filter with WHERE, or aggregate without collecting whole texts.",
+    )
+
+
+def storage_problem() -> StorageError:
+    """Return what to say when the file of the table is missing or damaged."""
+    return StorageError("The result table could not be read.", "Collect the batch again.")
+
+
+def crash_problem() -> UsageError:
+    """Return what to say when the process ended in the middle of a query."""
+    return UsageError(
+        "The engine ended while it worked on this query, as it does when one is too large or too deeply nested.",
+        "Simplify it.",
+    )
+
+
+def is_about_statement(error: "duckdb.Error") -> bool:
+    """True when an error before the run is one of the statement itself, not of a limit or of the file."""
+    return type(error).__name__ not in _STORAGE | _LIMITS
+
+
+def statement_problem(error: "duckdb.Error", columns: Sequence[str]) -> UsageError:
+    """Return what to say when the statement could not be parsed or bound; `columns` are those of `results`."""
+    message = _message(error)
+    for pattern in _NO_COLUMN:
+        if found := pattern.search(message):
+            return _no_column(found[1], columns)
+    if found := _NO_TABLE.search(message):
+        return UsageError(f"There is no table {shown_name(found[1])} here.", "Use the alias that FROM gives.")
+    said = safe_text(message.split("\n", 1)[0], _MAX_MESSAGE_CHARS).rstrip(".:!")
+    if type(error).__name__ == "ParserException":
+        return UsageError(f"The SQL cannot be parsed: {said}.", "The dialect is DuckDB's.")
+    return UsageError(f"The query is not possible: {said}.", column_advice(columns))
+
+
+def run_problem(error: "duckdb.Error", table_name: str) -> BatchError:
+    """Return what to say when a query failed while it ran. Nothing of the engine's own text is in it."""
+    kind = type(error).__name__
+    # Of a damaged file the engine says that its content is invalid, and names it.
+    if kind in _STORAGE or table_name in str(error):
+        return storage_problem()
+    message, next_step = _RUN_SENTENCES.get(kind, ("The query cannot be computed.", "Simplify it."))
+    return UsageError(message, next_step)
+
+
+def column_advice(columns: Sequence[str]) -> str:
+    """Return a sentence that lists the columns, cut when it becomes long."""
+    listed: list[str] = []
+    length = 0
+    for column in columns:
+        name = _written(column)
+        length += len(name) + 2
+        if length > _MAX_LIST_CHARS:
+            break
+        listed.append(name)
+    more = len(columns) - len(listed)
+    rest = f" and {more:,} more (DESCRIBE results lists all)" if more else ""
+    return f"The columns of results are {', '.join(listed)}{rest}."
+
+
+def shown_name(name: str) -> str:
+    """Return a name out of the query or the table as it may stand in a sentence."""
+    return safe_text(name, _MAX_NAME_CHARS)
+
+
+def _no_column(name: str, columns: Sequence[str]) -> UsageError:
+    by_lower_case = {column.lower(): column for column in columns}
+    near = difflib.get_close_matches(name.lower(), list(by_lower_case), n=1, cutoff=0.6)
+    advice = f"Did you mean {_written(by_lower_case[near[0]])}? " if near else ""
+    return UsageError(f"There is no column {shown_name(name)}.", advice + column_advice(columns))
+
+
+def _written(column: str) -> str:
+    """Return a column name as it has to be written in SQL."""
+    name = shown_name(column)
+    return name if _PLAIN_NAME.fullmatch(name) else '"' + name.replace('"', '""') + '"'
+
+
+def _message(error: "duckdb.Error") -> str:
+    """Return the engine's message without its class and without the piece of the query below it."""
+    text = str(error)
+    start = text.find("{")
+    try:
+        return str(json.loads(text[start:])["exception_message"])
+    except (ValueError, KeyError, TypeError):
+        return text.removeprefix(f"{text.partition(': ')[0]}: ").split("\n\n", 1)[0]
