@@ -145,7 +145,7 @@ def texts(lines: Iterable[dict[str, Any]]) -> dict[str, str]:
 
 
 #: Members that a reply may have beyond a sample's.
-OPTIONAL = {"promptTokensDetails", "modelVersion", "responseId"}
+OPTIONAL = {"promptTokensDetails", "candidatesTokensDetails", "modelVersion", "responseId"}
 
 
 class Stage:

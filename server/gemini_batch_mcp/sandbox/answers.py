@@ -2,15 +2,15 @@
 
 import base64
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from gemini_batch_mcp.sandbox.config import RowFault
-from gemini_batch_mcp.sandbox.media import SILENCE, png
-from gemini_batch_mcp.sandbox.plans import PLAIN, Plan, read_plan
+from gemini_batch_mcp.sandbox.media import SILENCE, WAV, png
+from gemini_batch_mcp.sandbox.plans import NO_EXTRAS, PLAIN, Extra, Plan, read_plan, usual_modalities
 from gemini_batch_mcp.sandbox.schemas import Dice
 from gemini_batch_mcp.sandbox.tokens import text_tokens
 
@@ -18,7 +18,10 @@ from gemini_batch_mcp.sandbox.tokens import text_tokens
 _ECHO_CHARACTERS: Final = 200
 _ECHO_HEAD: Final = 80
 _IMAGE_TOKENS: Final = 1290
+_AUDIO_TOKENS: Final = 25
 _CALL_TOKENS: Final = 16
+_SEARCH_TOKENS: Final = 40
+_CACHED_TOKENS: Final = 2_048
 _LONG_CHARACTERS: Final = 10_000
 _encode = msgspec.json.encode
 
@@ -40,6 +43,8 @@ class _Request(msgspec.Struct, gc=False):
     system: msgspec.Raw = msgspec.field(name="systemInstruction", default=msgspec.Raw())
     snake_system: msgspec.Raw = msgspec.field(name="system_instruction", default=msgspec.Raw())
     tools: msgspec.Raw = msgspec.Raw()
+    cached: str = msgspec.field(name="cachedContent", default="")
+    snake_cached: str = msgspec.field(name="cached_content", default="")
     tool_config: msgspec.Raw = msgspec.field(name="toolConfig", default=msgspec.Raw())
     snake_tool_config: msgspec.Raw = msgspec.field(name="tool_config", default=msgspec.Raw())
 
@@ -59,11 +64,20 @@ class GenerateAnswers:
 
     def __init__(self, model: str) -> None:
         self._version = _encode(model)
+        self._usual = usual_modalities(model)
 
-    def response(self, request: bytes, fault: RowFault | None = None, number: int = 0) -> bytes:
+    def response(
+        self,
+        request: bytes,
+        fault: RowFault | None = None,
+        number: int = 0,
+        extras: Set[Extra] = NO_EXTRAS,
+        echo_key: str = "",
+    ) -> bytes:
         """Return a GenerateContentResponse as JSON; `number` is what the fault's marker gave.
 
-        Faults that concern the line, not the response, change nothing.
+        A text answer ends with `echo_key` when there is one. Faults that concern the line, not the response, change
+        nothing.
         """
         decoded = _decode_request(request)
         prompt = "\n".join([part.text for content in decoded.contents for part in content.parts])
@@ -71,15 +85,17 @@ class GenerateAnswers:
         config = bytes(decoded.config or decoded.snake_config)
         tools = bytes(decoded.tools)
         plan = PLAIN
-        if config or tools:
-            plan = read_plan(config, tools, bytes(decoded.tool_config or decoded.snake_tool_config))
+        if config or tools or self._usual or extras:
+            tool_config = bytes(decoded.tool_config or decoded.snake_tool_config)
+            plan = read_plan(config, tools, tool_config, self._usual, extras)
         system = bytes(decoded.system or decoded.snake_system)
         prompt_tokens = text_tokens(prompt) + (_system_tokens(system) if system else 0)
         thoughts = seed % 64 + 16 if plan.thinks else 0
         length = (number or _LONG_CHARACTERS) if fault is RowFault.LONG else 0
-        if plan.is_plain and (fault is None or length):
-            return self._plain(_text(plan, prompt, seed, length), prompt_tokens, thoughts, seed)
-        usage = _Usage(prompt_tokens, thoughts)
+        cached = _CACHED_TOKENS if decoded.cached or decoded.snake_cached else 0
+        if plan.is_plain and not cached and (fault is None or length):
+            return self._plain(_text(plan, prompt, seed, length, echo_key), prompt_tokens, thoughts, seed)
+        usage = _Usage(prompt_tokens + cached, thoughts, cached, _SEARCH_TOKENS if plan.with_search else 0)
         if fault is not None and fault in _REFUSALS:
             return self._refused(fault, usage, seed)
         if fault is RowFault.MAX_TOKENS:
@@ -87,7 +103,7 @@ class GenerateAnswers:
             return self._whole(b'{"content":{"role":"model"},"finishReason":"MAX_TOKENS","index":0}', usage, seed)
         candidates = []
         for index in range(plan.candidates):
-            answer = _text(plan, prompt, seed + index, length)
+            answer = _text(plan, prompt, seed + index, length, echo_key)
             candidates.append(_candidate(plan, answer, seed + index, index, usage, fault))
         return self._whole(b",".join(candidates), usage, seed)
 
@@ -126,32 +142,60 @@ class GenerateAnswers:
                 rating = b'{"category":"HARM_CATEGORY_HARASSMENT","probability":"HIGH","blocked":true}'
                 candidate = b'{"finishReason":"SAFETY","index":0,"safetyRatings":[%b]}' % rating
                 return self._whole(candidate, usage, seed)
-            case _:
+            case RowFault.EMPTY:
                 return self._whole(b'{"content":{"role":"model"},"finishReason":"STOP","index":0}', usage, seed)
+            case _:
+                return self._whole(b'{"finishReason":"%b","index":0}' % _STOPPED[fault], usage, seed)
 
 
+#: Why there is no content, other than safety.
+_STOPPED: Final[Mapping[RowFault, bytes]] = {
+    RowFault.RECITATION: b"RECITATION",
+    RowFault.PROHIBITED: b"PROHIBITED_CONTENT",
+    RowFault.MALFORMED_CALL: b"MALFORMED_FUNCTION_CALL",
+}
 #: Faults after which there is no text at all.
-_REFUSALS: Final = frozenset({RowFault.BLOCKED, RowFault.NO_CANDIDATES, RowFault.SAFETY, RowFault.EMPTY})
+_REFUSALS: Final = frozenset(
+    {RowFault.BLOCKED, RowFault.NO_CANDIDATES, RowFault.SAFETY, RowFault.EMPTY, *_STOPPED.keys()}
+)
 
 
 class _Usage:
-    """Token counts of one response, in the making."""
+    """Token counts of one response, in the making. `prompt` holds the cached ones too, as Gemini counts them."""
 
-    __slots__ = ("answer", "prompt", "thoughts")
+    __slots__ = ("answer", "cached", "media", "prompt", "thoughts", "tool")
 
-    def __init__(self, prompt: int, thoughts: int) -> None:
+    def __init__(self, prompt: int, thoughts: int, cached: int = 0, tool: int = 0) -> None:
         self.prompt = prompt
         self.thoughts = thoughts
+        self.cached = cached
+        self.tool = tool
         self.answer = 0
+        #: How many of `answer` are of a picture or a sound.
+        self.media: dict[str, int] = {}
+
+    def add_media(self, modality: str, tokens: int) -> None:
+        self.answer += tokens
+        self.media[modality] = self.media.get(modality, 0) + tokens
 
     def to_json(self) -> bytes:
-        answer = b'"candidatesTokenCount":%d,' % self.answer if self.answer else b""
-        thoughts = b',"thoughtsTokenCount":%d' % self.thoughts if self.thoughts else b""
-        return (
-            b'{"promptTokenCount":%d,%b"totalTokenCount":%d,'
-            b'"promptTokensDetails":[{"modality":"TEXT","tokenCount":%d}]%b}'
-            % (self.prompt, answer, self.prompt + self.answer + self.thoughts, self.prompt, thoughts)
-        )
+        members: dict[str, Any] = {"promptTokenCount": self.prompt}
+        if self.answer:
+            members["candidatesTokenCount"] = self.answer
+        members["totalTokenCount"] = self.prompt + self.answer + self.thoughts + self.tool
+        members["promptTokensDetails"] = [{"modality": "TEXT", "tokenCount": self.prompt}]
+        if self.cached:
+            members["cachedContentTokenCount"] = self.cached
+            members["cacheTokensDetails"] = [{"modality": "TEXT", "tokenCount": self.cached}]
+        if self.tool:
+            members["toolUsePromptTokenCount"] = self.tool
+        if self.media:
+            members["candidatesTokensDetails"] = [
+                {"modality": modality, "tokenCount": tokens} for modality, tokens in self.media.items()
+            ]
+        if self.thoughts:
+            members["thoughtsTokenCount"] = self.thoughts
+        return _encode(members)
 
 
 def _candidate(
@@ -159,25 +203,29 @@ def _candidate(
 ) -> bytes:
     parts: list[bytes] = []
     text, tokens, finish = answer
+    signature = b""
     if plan.with_thoughts:
         parts.append(b'{"text":"[sandbox] No model has thought about this.","thought":true}')
+        signature = b',"thoughtSignature":"%b"' % base64.b64encode(b"[sandbox] %016x" % seed)
     if plan.function_name:
         call = {"name": plan.function_name, "args": plan.function_args(Dice(seed)) if plan.function_args else {}}
-        parts.append(b'{"functionCall":%b}' % _encode(call))
+        parts.append(b'{"functionCall":%b%b}' % (_encode(call), signature))
         usage.answer += _CALL_TOKENS
         finish = b"STOP"
-    else:
+    elif not plan.with_audio:
         if fault is RowFault.CUT_TEXT:
             text, finish = text[: len(text) // 2], b"MAX_TOKENS"
         elif fault in _ODD_TEXTS:
             text = _ODD_TEXTS[fault](text)
         usage.answer += text_tokens(text) if fault else tokens
-        parts.append(b'{"text":%b}' % _json_text(text, fault))
+        parts.append(b'{"text":%b%b}' % (_json_text(text, fault), signature))
     if plan.with_image:
         parts.append(b'{"inlineData":{"mimeType":"image/png","data":"%b"}}' % base64.b64encode(png(seed)))
-        usage.answer += _IMAGE_TOKENS
+        usage.add_media("IMAGE", _IMAGE_TOKENS)
     if plan.with_audio:
-        parts = [b'{"inlineData":{"mimeType":"audio/L16;codec=pcm;rate=24000","data":"%b"}}' % SILENCE]
+        kind, data = (b"audio/wav", WAV) if plan.with_wav else (b"audio/L16;codec=pcm;rate=24000", SILENCE)
+        parts.append(b'{"inlineData":{"mimeType":"%b","data":"%b"}}' % (kind, data))
+        usage.add_media("AUDIO", _AUDIO_TOKENS)
     grounding = b""
     if plan.with_search:
         grounding = b',"groundingMetadata":{"webSearchQueries":["[sandbox] nothing was searched"]}'
@@ -189,17 +237,19 @@ def _candidate(
     )
 
 
-def _text(plan: Plan, prompt: str, seed: int, length: int) -> tuple[str, int, bytes]:
+def _text(plan: Plan, prompt: str, seed: int, length: int, echo_key: str) -> tuple[str, int, bytes]:
     """Return the answer's text, its tokens and why it ends; `length` 0 is whatever comes."""
     if plan.schema is not None:
         value = plan.schema(Dice(seed))
         text = str(value) if plan.is_enum else _encode(value).decode()
     else:
         text = f"[sandbox] No model answered. Request {seed:016x}: {_echo(prompt)}"
+        if length:
+            text = text.ljust(length, ".")[:length]
+        if echo_key:
+            text = f"{text} key={_encode(echo_key).decode()}"
         if plan.is_json:
             text = _encode({"sandbox": text}).decode()
-    if length:
-        text = text.ljust(length, ".")[:length]
     tokens = text_tokens(text)
     if 0 < plan.max_tokens < tokens:
         text = _cut(text, plan.max_tokens)
@@ -219,9 +269,27 @@ def _cut(text: str, max_tokens: int) -> str:
     return text
 
 
+def _misfit(text: str) -> str:
+    """Return a JSON text whose value, or whose first member, has another type; what is no JSON becomes other text."""
+    try:
+        value = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return "[sandbox] misfit"
+    if isinstance(value, dict) and value:
+        name, member = next(iter(value.items()))
+        return _encode({**value, name: _other_type(member)}).decode()
+    return _encode(_other_type(value)).decode()
+
+
+def _other_type(value: object) -> object:
+    return {"sandbox": "misfit"} if isinstance(value, list) else ["[sandbox] misfit"]
+
+
 _ODD_TEXTS: Final[Mapping[RowFault | None, Callable[[str], str]]] = {
     RowFault.SURROGATE: lambda text: f"{text} \ud83d",
     RowFault.SEPARATOR: lambda text: f"{text}\u2028line\u2029paragraph\u0085next",
+    RowFault.MISFIT: _misfit,
+    RowFault.CUT_JSON: lambda text: text[: len(text) // 2],
 }
 
 

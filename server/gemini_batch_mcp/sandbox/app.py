@@ -52,6 +52,7 @@ from gemini_batch_mcp.sandbox.faults import Fault, FaultQueue, When
 from gemini_batch_mcp.sandbox.files import Files, is_session_request, upload_route
 from gemini_batch_mcp.sandbox.guard import Guard, Handler, RecordedRequest, RequestLog
 from gemini_batch_mcp.sandbox.jobs import Jobs
+from gemini_batch_mcp.sandbox.references import References
 from gemini_batch_mcp.sandbox.state import CreateRecord, JobRecord, State
 from gemini_batch_mcp.sandbox.transport import InProcessTransport
 from gemini_batch_mcp.sandbox.uploads import Uploads
@@ -180,7 +181,7 @@ class Sandbox:
         config, state = self.config, self.state
         files = Files(state, Uploads(state, config), config)
         batches = Batches(state, self.jobs, Creates(state, self.jobs, config), config)
-        catalog = Catalog(config)
+        catalog = Catalog(config, References(state.file, config))
 
         def route(method: str, path: str, name: str, handler: Handler) -> Route:
             return Route(path, Guard(name, handler, self.log, self.faults, config), methods=[method])

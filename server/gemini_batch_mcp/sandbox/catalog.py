@@ -5,13 +5,17 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gemini_batch_mcp.intake.tokens import offline_counts
 from gemini_batch_mcp.sandbox.config import SandboxConfig
 from gemini_batch_mcp.sandbox.lines import RequestProblem, check_request
 from gemini_batch_mcp.sandbox.models import ModelInfo
+from gemini_batch_mcp.sandbox.references import References
 from gemini_batch_mcp.sandbox.requests import page_of, path_id, read_json
 from gemini_batch_mcp.sandbox.tokens import text_tokens
-from gemini_batch_mcp.sandbox.wire import bad_request, json_response, not_found, number_page_token
+from gemini_batch_mcp.sandbox.wire import ApiError, bad_request, json_response, not_found, number_page_token
 
+#: HTTP status codes of the codes that a request's files are refused with.
+_STATUS_CODES: Final = {3: 400, 7: 403, 9: 400}
 _DEFAULT_PAGE_SIZE: Final = 50
 _MAX_PAGE_SIZE: Final = 1000
 
@@ -19,8 +23,9 @@ _MAX_PAGE_SIZE: Final = 1000
 class Catalog:
     """The handlers. They raise ApiError for every refusal."""
 
-    def __init__(self, config: SandboxConfig) -> None:
+    def __init__(self, config: SandboxConfig, references: References) -> None:
         self._config = config
+        self._references = references
 
     async def list(self, request: Request) -> Response:
         """Answer `models.list`, in the order of the configuration."""
@@ -49,9 +54,16 @@ class Catalog:
             check_request(counted, "generate")
         except RequestProblem as problem:
             raise bad_request("contents", f"Invalid JSON payload received. {problem.text}") from None
+        if (refused := self._references.problem(counted)) is not None:
+            code, message = refused
+            raise ApiError(_STATUS_CODES[code], message)
         tokens = sum(text_tokens(text) for text in _texts(counted))
         details = [{"modality": "TEXT", "tokenCount": tokens}]
-        return json_response({"totalTokens": tokens, "promptTokensDetails": details})
+        counts = offline_counts(counted)
+        for modality, count in (("IMAGE", counts.image), ("AUDIO", counts.audio), ("VIDEO", counts.video)):
+            if count:
+                details.append({"modality": modality, "tokenCount": count})
+        return json_response({"totalTokens": tokens + counts.media, "promptTokensDetails": details})
 
     def _find(self, request: Request) -> ModelInfo:
         model = self._config.model(path_id(request))

@@ -49,6 +49,10 @@ class RowFault(StrEnum):
     BLOCKED = "blocked"
     #: A candidate with finishReason SAFETY and no content.
     SAFETY = "safety"
+    #: The same with finishReason RECITATION, PROHIBITED_CONTENT and MALFORMED_FUNCTION_CALL.
+    RECITATION = "recitation"
+    PROHIBITED = "prohibited"
+    MALFORMED_CALL = "malformed_call"
     #: finishReason MAX_TOKENS with no text: thinking used up the limit.
     MAX_TOKENS = "max_tokens"
     #: finishReason MAX_TOKENS after half of the answer.
@@ -75,6 +79,10 @@ class RowFault(StrEnum):
     SEPARATOR = "separator"
     #: An answer of 10,000 characters; `[[sandbox:chars:500]]` gives another length.
     LONG = "chars"
+    #: A structured answer that does not fit its schema: its first member is of another type, or the value itself.
+    MISFIT = "misfit"
+    #: An answer that ends in the middle although finishReason is STOP: JSON that cannot be read.
+    CUT_JSON = "cut_json"
 
 
 class FileFault(StrEnum):
@@ -113,6 +121,8 @@ class SandboxConfig:
     #: RetryInfo and Retry-After of a quota refusal.
     quota_retry_seconds: int = 34
     lifetime_seconds: float = LIFETIME_SECONDS
+    #: How long a video or a sound is in state PROCESSING after its upload.
+    processing_seconds: float = 0.0
     #: How long a new job stays out of `batches.list`: lists lag behind creates.
     list_lag_seconds: float = 0.0
     #: How long a cancelled job goes on; a job that moves on command is cancelled by its next command.
@@ -123,6 +133,8 @@ class SandboxConfig:
     output_in: Literal["both", "response", "metadata"] = "both"
     row_faults: RowFaults = field(default_factory=dict[RowFault, float])
     file_faults: frozenset[FileFault] = frozenset()
+    #: Every answer of text ends with its row's key, as `[[sandbox:echo_key]]` does it for one row.
+    echoes_keys: bool = False
     #: Nanoseconds since 1970, UTC.
     clock_ns: Callable[[], int] = time.time_ns
 

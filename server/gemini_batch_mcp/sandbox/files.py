@@ -11,6 +11,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Scope
 
 from gemini_batch_mcp.sandbox.config import CHUNK_BYTES, SandboxConfig
+from gemini_batch_mcp.sandbox.references import file_state
 from gemini_batch_mcp.sandbox.requests import page_of, path_id, read_json
 from gemini_batch_mcp.sandbox.state import FileRecord, State, UploadRecord
 from gemini_batch_mcp.sandbox.uploads import RECEIVED_HEADER, STATUS_HEADER, Uploads
@@ -94,7 +95,7 @@ class Files:
 
     async def get(self, request: Request) -> Response:
         """Answer `files.get`."""
-        return json_response(file_to_wire(self._find(_short_id(request, "GetFileRequest")), base_url(request)))
+        return json_response(self._to_wire(self._find(_short_id(request, "GetFileRequest")), request))
 
     async def list(self, request: Request) -> Response:
         """Answer `files.list`, newest first."""
@@ -102,7 +103,7 @@ class Files:
         found = self._state.files(size + 1, after, self._config.clock_ns())
         reply: dict[str, Any] = {}
         if found:
-            reply["files"] = [file_to_wire(record, base_url(request)) for record in found[:size]]
+            reply["files"] = [self._to_wire(record, request) for record in found[:size]]
         if len(found) > size:
             reply["nextPageToken"] = page_token(found[size - 1])
         return json_response(reply)
@@ -150,9 +151,12 @@ class Files:
     def _finalize(self, request: Request, upload: UploadRecord) -> Response:
         record = self._uploads.finalize(upload)
         return json_response(
-            {"file": file_to_wire(record, base_url(request))},
+            {"file": self._to_wire(record, request)},
             headers={STATUS_HEADER: "final", RECEIVED_HEADER: str(record.size_bytes)},
         )
+
+    def _to_wire(self, record: FileRecord, request: Request) -> dict[str, Any]:
+        return file_to_wire(record, base_url(request), file_state(record, self._config))
 
     def _find(self, file_id: str) -> FileRecord:
         record = self._state.file(f"files/{file_id}")

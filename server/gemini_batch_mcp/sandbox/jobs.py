@@ -26,6 +26,7 @@ from gemini_batch_mcp.sandbox.pace import (
     look,
     planned_ending,
 )
+from gemini_batch_mcp.sandbox.references import References
 from gemini_batch_mcp.sandbox.state import CreateRecord, FileRecord, JobRecord, State, new_id
 from gemini_batch_mcp.sandbox.wire import DEFAULT_ERRORS, bad_request, not_found
 
@@ -239,7 +240,8 @@ class Jobs:
         target = self._answers_of(job)
         unfinished = target.with_name(f"{target.name}.{new_id(8)}")
         order = OutputOrder(job.task, job.model, rows, is_inline=job.is_inline)
-        output = write_output(self._state.rows_path(job.name), unfinished, order, self._config)
+        references = References(self._state.file, self._config)
+        output = write_output(self._state.rows_path(job.name), unfinished, order, self._config, references)
         unfinished.replace(target)
         return output
 

@@ -5,8 +5,20 @@ import struct
 import zlib
 from typing import Final
 
-#: A hundredth of a second of 16-bit silence at 24 kHz.
-SILENCE: Final = base64.b64encode(b"\0\0" * 240)
+_SAMPLES_PER_SECOND: Final = 24_000
+_SAMPLE_BYTES: Final = 2
+_SAMPLES: Final = b"\0" * _SAMPLE_BYTES * (_SAMPLES_PER_SECOND // 100)
+#: A hundredth of a second of 16-bit silence at 24 kHz, as models of speech give it: samples and nothing else.
+SILENCE: Final = base64.b64encode(_SAMPLES)
+#: The same as a WAV file.
+WAV: Final = base64.b64encode(
+    struct.pack("<4sI4s", b"RIFF", 36 + len(_SAMPLES), b"WAVE")
+    + struct.pack(
+        "<4sIHHIIHH", b"fmt ", 16, 1, 1, _SAMPLES_PER_SECOND, _SAMPLES_PER_SECOND * _SAMPLE_BYTES, _SAMPLE_BYTES, 16
+    )
+    + struct.pack("<4sI", b"data", len(_SAMPLES))
+    + _SAMPLES
+)
 
 
 def png(seed: int) -> bytes:

@@ -1,7 +1,9 @@
-"""What a request's configuration and tools ask of its answer."""
+"""What a request's configuration, tools and markers ask of its answer."""
 
 import dataclasses
+from collections.abc import Set
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Final
 
@@ -10,6 +12,24 @@ import msgspec
 from gemini_batch_mcp.sandbox.schemas import Sampler, compile_schema
 
 _MAX_CANDIDATES: Final = 8
+
+
+class Extra(StrEnum):
+    """What a marker `[[sandbox:…]]` in a request's text adds to the answer; several may stand in one request."""
+
+    #: A PNG of one pixel as `inlineData`.
+    IMAGE = "image"
+    #: A WAV file of a hundredth of a second as `inlineData`, instead of text.
+    AUDIO = "audio"
+    #: A part with `"thought": true`, a `thoughtSignature`, and `thoughtsTokenCount`.
+    THOUGHTS = "thoughts"
+    #: The row's key at the end of the answer's text, in quotes as JSON writes it: `key="row-1"`.
+    ECHO_KEY = "echo_key"
+    #: An output line with its key in front of the response.
+    KEY_FIRST = "key_first"
+
+
+NO_EXTRAS: Final[frozenset[Extra]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +41,7 @@ class Plan:
     is_enum: bool = False
     with_image: bool = False
     with_audio: bool = False
+    with_wav: bool = False
     with_thoughts: bool = False
     thinks: bool = True
     max_tokens: int = 0
@@ -36,33 +57,44 @@ class Plan:
 PLAIN: Final = Plan()
 
 
+def usual_modalities(model: str) -> tuple[str, ...]:
+    """Return what a model answers with when the request names no modalities; told by the model's name."""
+    words = model.split("-")
+    if "image" in words or "banana" in words:
+        return ("TEXT", "IMAGE")
+    return ("AUDIO",) if "tts" in words else ()
+
+
 @lru_cache(maxsize=256)
-def read_plan(config: bytes, tools: bytes, tool_config: bytes) -> Plan:
-    """Read what a batch repeats in every line; remembered, because it does."""
+def read_plan(
+    config: bytes, tools: bytes, tool_config: bytes, usual: tuple[str, ...] = (), extras: Set[Extra] = NO_EXTRAS
+) -> Plan:
+    """Read what a batch repeats in every line; remembered, because it does. `usual` are the model's modalities."""
     generation = _camel_object(config)
     thinking = _camel_object_of(generation.get("thinkingConfig"))
-    modalities = generation.get("responseModalities") or []
+    modalities = generation.get("responseModalities") or usual
     mime_type = generation.get("responseMimeType", "")
     schema = generation.get("responseJsonSchema") or generation.get("responseSchema")
     name, args = _function(tools, tool_config)
-    extras = Plan(
+    plan = Plan(
         schema=compile_schema(schema) if schema else None,
         is_json=mime_type == "application/json",
         is_enum=mime_type == "text/x.enum",
-        with_image="IMAGE" in modalities,
-        with_audio="AUDIO" in modalities,
-        with_thoughts=bool(thinking.get("includeThoughts")),
-        thinks=thinking.get("thinkingBudget") != 0,
+        with_image="IMAGE" in modalities or Extra.IMAGE in extras,
+        with_audio="AUDIO" in modalities or Extra.AUDIO in extras,
+        with_wav=Extra.AUDIO in extras,
+        with_thoughts=bool(thinking.get("includeThoughts")) or Extra.THOUGHTS in extras,
+        thinks=thinking.get("thinkingBudget") != 0 or Extra.THOUGHTS in extras,
         max_tokens=int(generation.get("maxOutputTokens") or 0),
         candidates=min(int(generation.get("candidateCount") or 1), _MAX_CANDIDATES),
         function_name=name,
         function_args=args,
         with_search=b"googleSearch" in tools or b"google_search" in tools,
     )
-    is_plain = extras.candidates == 1 and not (
-        name or extras.with_image or extras.with_audio or extras.with_thoughts or extras.with_search
+    is_plain = plan.candidates == 1 and not (
+        name or plan.with_image or plan.with_audio or plan.with_thoughts or plan.with_search
     )
-    return dataclasses.replace(extras, is_plain=is_plain)
+    return dataclasses.replace(plan, is_plain=is_plain)
 
 
 def _function(tools: bytes, tool_config: bytes) -> tuple[str, Sampler | None]:

@@ -1,8 +1,9 @@
 """One row of a job: which fault meets it, and the bytes that stand for it in the output."""
 
+import hashlib
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Final
 
 import msgspec
@@ -11,16 +12,31 @@ from gemini_batch_mcp.domain import Task
 from gemini_batch_mcp.sandbox.answers import GenerateAnswers
 from gemini_batch_mcp.sandbox.config import FileFault, RowFault, RowFaults
 from gemini_batch_mcp.sandbox.embeddings import embedding_response
+from gemini_batch_mcp.sandbox.plans import NO_EXTRAS, Extra
 
 _MARKER_START: Final = b"[[sandbox:"
-_MARKER: Final = re.compile(rb"\[\[sandbox:([a-z_]+)(?::(\d{1,7}))?\]\]")
+_MARKER: Final = re.compile(rb"\[\[sandbox:([a-z_-]+)(?::(\d{1,7}))?\]\]")
 _DEFAULT_ERROR_CODE: Final = 13
 #: Faults of a generated answer that an embedding cannot have; it gets an error instead.
 _NO_EMBEDDING: Final = frozenset(
-    {RowFault.BLOCKED, RowFault.SAFETY, RowFault.MAX_TOKENS, RowFault.CUT_TEXT, RowFault.SURROGATE}
+    {
+        RowFault.BLOCKED,
+        RowFault.SAFETY,
+        RowFault.RECITATION,
+        RowFault.PROHIBITED,
+        RowFault.MALFORMED_CALL,
+        RowFault.MAX_TOKENS,
+        RowFault.CUT_TEXT,
+        RowFault.SURROGATE,
+    }
 )
 _ROW_FAULTS: Final = frozenset(fault.value for fault in RowFault)
 _FILE_FAULTS: Final = frozenset(fault.value for fault in FileFault)
+_EXTRAS: Final = frozenset(extra.value for extra in Extra)
+#: `[[sandbox:once]]` beside a fault's marker: the row meets the fault in the first job that ends with it, never again.
+_ONCE: Final = "once"
+#: The digest of a row that has met its fault.
+DIGEST_BYTES: Final = 16
 _NO_LINE: Final[tuple[bytes, ...]] = ()
 _encode = msgspec.json.encode
 
@@ -42,13 +58,41 @@ class RowOutput(msgspec.Struct, frozen=True, gc=False):
     failed: bool = False
 
 
-class RowWriter:
-    """Turns the rows of one job into its output. `file_faults` collects what markers ask for the whole file."""
+class _Row(msgspec.Struct, frozen=True, gc=False):
+    """One input row. `name` decides its fault; `identity` is the member that its output is known by."""
 
-    def __init__(self, task: Task, model: str, *, is_inline: bool, faults: RowFaults) -> None:
+    request: bytes
+    name: str = ""
+    identity: bytes = b""
+
+
+class _Wish(msgspec.Struct, frozen=True, gc=False):
+    """What is to happen to a row. `number` is the one in the fault's marker, 0 when there is none."""
+
+    fault: RowFault | None = None
+    number: int = 0
+    extras: frozenset[Extra] = NO_EXTRAS
+    echo_key: str = ""
+
+
+_NO_WISH: Final = _Wish()
+
+
+class RowWriter:
+    """Turns the rows of one job into its output.
+
+    `file_faults` collects what markers ask for the whole file. `met` holds the digests of the rows that have met the
+    fault they are to meet once; the writer adds to it.
+    """
+
+    def __init__(
+        self, task: Task, model: str, *, is_inline: bool, faults: RowFaults, echoes_keys: bool, met: set[bytes]
+    ) -> None:
         self.file_faults: set[FileFault] = set()
+        self._met = met
         self._faults = faults
-        self._has_faults = callable(faults) or bool(faults)
+        self._has_wishes = callable(faults) or bool(faults) or echoes_keys
+        self._echoes_keys = echoes_keys
         self._is_inline = is_inline
         answers = GenerateAnswers(model)
         self._respond = answers.response if task == "generate" else _embed
@@ -58,68 +102,91 @@ class RowWriter:
 
     def write(self, line: bytes) -> RowOutput:
         """Return the output of one input line (or one inlined request), with or without its LF."""
-        request, name, identity = self._read(line)
-        fault, number = self._fault(line, name)
-        if fault is None:
-            return RowOutput((b'{"response":%b%b}' % (self._respond(request), identity),))
-        if self._is_embed and fault in _NO_EMBEDDING:
-            fault = RowFault.ERROR
-        return self._faulty(fault, number, request, identity)
+        row = self._read(line)
+        start = line.find(_MARKER_START)
+        if start < 0 and not self._has_wishes:
+            return RowOutput((b'{"response":%b%b}' % (self._respond(row.request), row.identity),))
+        return self._write(row, self._wish(row, _MARKER.findall(line, start) if start >= 0 else []))
 
-    def _read(self, line: bytes) -> tuple[bytes, str, bytes]:
-        """Return the request, the name that decides its fault, and the member that identifies its output."""
+    def _read(self, line: bytes) -> _Row:
         if self._is_inline:
             inlined = self._decode_inline(line)
             metadata = bytes(inlined.metadata)
-            name = metadata.decode()
-            return bytes(inlined.request), name, b',"metadata":%b' % metadata if metadata else b""
+            return _Row(bytes(inlined.request), metadata.decode(), b',"metadata":%b' % metadata if metadata else b"")
         row = self._decode_file(line)
         if not row.request:
-            return line.rstrip(b"\n"), "", b""
+            return _Row(line.rstrip(b"\n"))
         if row.key is None:
-            return bytes(row.request), "", b""
-        return bytes(row.request), row.key, b',"key":%b' % _encode(row.key)
+            return _Row(bytes(row.request))
+        return _Row(bytes(row.request), row.key, b',"key":%b' % _encode(row.key))
 
-    def _fault(self, line: bytes, name: str) -> tuple[RowFault | None, int]:
-        """Return the fault of a row and the number in its marker, 0 when there is none."""
-        start = line.find(_MARKER_START)
-        if start >= 0:
-            for word, digits in _MARKER.findall(line, start):
-                text = word.decode()
-                if text in _ROW_FAULTS:
-                    return RowFault(text), int(digits or 0)
-                if text in _FILE_FAULTS:
-                    self.file_faults.add(FileFault(text))
-        if not self._has_faults:
-            return None, 0
-        return (self._faults(name) if callable(self._faults) else _by_share(self._faults, name)), 0
+    def _wish(self, row: _Row, markers: list[tuple[bytes, bytes]]) -> _Wish:
+        """Return what the row's markers ask for, or else the configuration; of several faults the first is met."""
+        numbers = {word.decode().replace("-", "_"): int(digits or 0) for word, digits in reversed(markers)}
+        words = [word.decode().replace("-", "_") for word, _ in markers]
+        self.file_faults.update(FileFault(word) for word in words if word in _FILE_FAULTS)
+        extras = frozenset(Extra(word) for word in words if word in _EXTRAS)
+        fault = next((RowFault(word) for word in words if word in _ROW_FAULTS), None)
+        number = numbers[fault.value] if fault else 0
+        if fault is None and self._faults:
+            fault = self._faults(row.name) if callable(self._faults) else _by_share(self._faults, row.name)
+        if fault and _ONCE in words and self._has_met(row):
+            fault = None
+        if self._is_embed and fault in _NO_EMBEDDING:
+            fault = RowFault.ERROR
+        echoes = self._echoes_keys or Extra.ECHO_KEY in extras
+        return _Wish(fault, number, extras - {Extra.ECHO_KEY}, self._key(row) if echoes else "")
 
-    def _faulty(self, fault: RowFault, number: int, request: bytes, identity: bytes) -> RowOutput:
-        match fault:
+    def _has_met(self, row: _Row) -> bool:
+        """Tell whether the row has been here before, from a file or inlined, and remember it."""
+        request = msgspec.json.decode(row.request)
+        request.pop("model", None)
+        text = msgspec.json.encode([self._key(row), request], order="deterministic")
+        digest = hashlib.blake2b(text, digest_size=DIGEST_BYTES).digest()
+        if digest in self._met:
+            return True
+        self._met.add(digest)
+        return False
+
+    def _key(self, row: _Row) -> str:
+        """Return the row's key; of an inlined row the member `key` of its metadata."""
+        if not self._is_inline or not row.name:
+            return row.name
+        return str(msgspec.json.decode(row.name).get("key", ""))
+
+    def _write(self, row: _Row, wish: _Wish) -> RowOutput:
+        match wish.fault:
             case RowFault.ERROR | RowFault.STATUS:
-                member = b"error" if fault is RowFault.ERROR else b"status"
-                code = number or _DEFAULT_ERROR_CODE
+                member = b"error" if wish.fault is RowFault.ERROR else b"status"
+                code = wish.number or _DEFAULT_ERROR_CODE
                 message = _encode(f"[sandbox] This row was made to fail with code {code}.")
-                text = b'{"%b":{"code":%d,"message":%b}%b}' % (member, code, message, identity)
-                return RowOutput((text,), failed=True)
+                status = b'{"code":%d,"message":%b}' % (code, message)
+                return RowOutput((_line(member, status, row.identity, wish),), failed=True)
             case RowFault.NULL:
-                return RowOutput((b'{"response":null%b}' % identity,))
+                return RowOutput((_line(b"response", b"null", row.identity, wish),))
             case RowFault.DROPPED:
                 return RowOutput(_NO_LINE)
             case RowFault.MALFORMED:
-                return RowOutput((b'{"response":{"candidates":[{"content":%b' % identity,))
-        text = b'{"response":%b%b}' % (self._respond(request, fault, number), identity)
-        match fault:
+                return RowOutput((b'{"response":{"candidates":[{"content":%b' % row.identity,))
+        response = self._respond(row.request, wish.fault, wish.number, wish.extras, wish.echo_key)
+        text = _line(b"response", response, row.identity, wish)
+        match wish.fault:
             case RowFault.DUPLICATED:
                 return RowOutput((text, text))
             case RowFault.UNEXPECTED:
-                member = b'"metadata":{"key":"%b"}' if self._is_inline else b'"key":"%b"'
-                stranger = member % (b"never-sent-%08x" % zlib.crc32(identity + request))
-                return RowOutput((text, b'{"response":%b,%b}' % (self._respond(request), stranger)))
+                member = b',"metadata":{"key":"%b"}' if self._is_inline else b',"key":"%b"'
+                stranger = member % (b"never-sent-%08x" % zlib.crc32(row.identity + row.request))
+                return RowOutput((text, _line(b"response", response, stranger, wish)))
             case RowFault.NO_KEY:
-                return RowOutput((b'{"response":%b}' % self._respond(request),))
+                return RowOutput((_line(b"response", response, b"", wish),))
             case _:
                 return RowOutput((text,))
+
+
+def _line(member: bytes, value: bytes, identity: bytes, wish: _Wish) -> bytes:
+    if identity and Extra.KEY_FIRST in wish.extras:
+        return b'{%b,"%b":%b}' % (identity[1:], member, value)
+    return b'{"%b":%b%b}' % (member, value, identity)
 
 
 def _by_share(shares: Mapping[RowFault, float], name: str) -> RowFault | None:
@@ -132,7 +199,9 @@ def _by_share(shares: Mapping[RowFault, float], name: str) -> RowFault | None:
     return None
 
 
-def _embed(request: bytes, fault: RowFault | None = None, number: int = 0) -> bytes:
+def _embed(
+    request: bytes, fault: RowFault | None = None, number: int = 0, extras: Set[Extra] = NO_EXTRAS, echo_key: str = ""
+) -> bytes:
     if fault in (RowFault.EMPTY, RowFault.NO_CANDIDATES):
         return b'{"embedding":{}}'
     return embedding_response(request)

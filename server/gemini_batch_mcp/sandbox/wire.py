@@ -140,7 +140,7 @@ def read_page_token(token: str) -> tuple[int, str] | None:
         raise bad_request("page_token", "Invalid page token.") from None
 
 
-def file_to_wire(record: FileRecord, base_url: str) -> dict[str, Any]:
+def file_to_wire(record: FileRecord, base_url: str, state: str = "ACTIVE") -> dict[str, Any]:
     """Return a File resource: wire sample 43 for an upload, 44 for a result file."""
     uri = f"{base_url}/v1beta/{record.name}"
     wire: dict[str, Any] = {
@@ -154,7 +154,7 @@ def file_to_wire(record: FileRecord, base_url: str) -> dict[str, Any]:
         "sha256Hash": base64.b64encode(record.sha256.encode()).decode(),
         "uri": uri,
         "downloadUri": f"{uri}:download?alt=media" if record.source == "GENERATED" else "",
-        "state": "ACTIVE",
+        "state": state,
         "source": record.source,
     }
     return {name: value for name, value in wire.items() if value != "" and (name != "sizeBytes" or value != "0")}
