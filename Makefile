@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test check bench format manifests constraints clean
+.PHONY: help demo test check matrix bench format manifests constraints clean
 
 help:  ## show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,8 +22,13 @@ check: $(STAMP) tests/js/node_modules  ## format, lint, types, manifests, tests 
 	$(BIN)/python manifests/generate.py --check
 	$(BIN)/python -m pytest -q -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=95
 
-bench: $(STAMP)  ## ratios against the plain way; BENCH_ARGS="--megabytes 1000 --rows 1000000" for the full size
-	$(BIN)/python tests/bench/bench.py $(BENCH_ARGS)
+matrix: $(STAMP)  ## kill and disturb a process at every step; writes the tables of tests/README.md
+	MATRIX=full $(BIN)/python -m pytest -q tests/test_crash_matrix.py tests/test_fault_matrix.py
+
+bench: $(STAMP)  ## ratios against the plain way; BENCH_ARGS="--megabytes 1000 --rows 1000000", INTEGRITY_ARGS="--rows 1000000" for the full size
+	PYTHONPATH=tests $(BIN)/python -m bench.bench $(BENCH_ARGS)
+	$(BIN)/python tests/bench/context.py
+	$(BIN)/python tests/bench/integrity.py $(INTEGRITY_ARGS)
 
 format: $(STAMP)  ## format and fix what can be fixed
 	$(BIN)/ruff format .

@@ -2,12 +2,13 @@
 
 import json
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import anyio
 from mcp.client import Client
 from mcp_types import CallToolResult
 
@@ -82,3 +83,17 @@ def request_file(directory: Path, count: int = 3, *, name: str = "reviews.jsonl"
     """A request file with keys k1, k2, …; `mark` goes into the text of the second row."""
     rows = [line(f"k{number}", f"row {number}{mark if number == 2 else ''}") for number in range(1, count + 1)]
     return write_lines(directory / name, rows)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until something has come true, for 20 s at most."""
+    with anyio.fail_after(20):
+        while True:
+            if condition():
+                return
+            await anyio.sleep(0.01)
+
+
+def newest(sandbox: Sandbox) -> str:
+    """The name of the job that was created last."""
+    return max(sandbox.create_records, key=lambda record: record.create_ns).name

@@ -1,12 +1,15 @@
 """Answer files and tables for the tests of `results/`."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import duckdb
+
 from gemini_batch_mcp.domain import ResultRow, ResultSummary
-from gemini_batch_mcp.results.store import AnswerFile, ResultTable, build_table
+from gemini_batch_mcp.results.columns import identifier
+from gemini_batch_mcp.results.store import AnswerFile, ResultTable, TablePlan, build_planned, build_table
 
 
 def answer(key: str | None, text: str = "fine", finish_reason: str = "STOP", **response: Any) -> bytes:
@@ -51,6 +54,42 @@ def table_of(
     destination = directory / "results.parquet"
     build_table([AnswerFile(answer_file(directory, content), keys_path)], destination, expected_rows=expected_rows)
     return ResultTable.open(destination)
+
+
+def planned(
+    directory: Path, content: bytes | Sequence[bytes], *, keys: Sequence[str] | None, **plan: Any
+) -> ResultTable:
+    """Build the table of one answer file as a plan with these members says, and open it."""
+    keys_path = None if keys is None else keys_file(directory, keys)
+    answers = (AnswerFile(answer_file(directory, content), keys_path),)
+    return rebuilt(directory, TablePlan(answers, **plan))
+
+
+def rebuilt(directory: Path, plan: TablePlan) -> ResultTable:
+    """Build what is planned, and open it."""
+    build_planned(plan, directory / "results.parquet")
+    return ResultTable.open(directory / "results.parquet")
+
+
+def source_file(directory: Path, columns: Mapping[str, Sequence[str | None]]) -> Path:
+    """Write the columns of a user's table as intake does: text, beside the number of the row."""
+    path = directory / "source.parquet"
+    height = max(map(len, columns.values()))
+    names = ", ".join(f"{identifier(name)} VARCHAR" for name in columns)
+    with duckdb.connect() as connection:
+        connection.execute(f"CREATE TABLE source (row BIGINT, {names})")
+        marks = ", ".join("?" * (1 + len(columns)))
+        rows = [[row + 1, *(column[row] for column in columns.values())] for row in range(height)]
+        connection.executemany(f"INSERT INTO source VALUES ({marks})", rows)
+        connection.execute(f"COPY source TO '{path}' (FORMAT parquet)")
+    return path
+
+
+def cells(table: ResultTable, sql: str) -> list[tuple[Any, ...]]:
+    """Run a query over the table, which is called `results` in it."""
+    with duckdb.connect() as connection:
+        connection.execute(f"CREATE VIEW results AS FROM read_parquet('{table.path}')")
+        return connection.execute(sql).fetchall()
 
 
 def all_rows(table: ResultTable, *, limit: int = 1000) -> list[ResultRow]:

@@ -22,17 +22,18 @@ MAY_IMPORT = {
 }
 HALL = {"", "__init__", "domain", "errors", "paths", "settings", "text"}
 #: Modules that put the parts together, and what they may import of ours.
-COMPOSING = {"cli", "__main__", "console", "demo", "doctor"}
+COMPOSING = {"cli", "cli_batches", "__main__", "console", "demo", "doctor"}
 
 #: Packages that belong to one place.
 BELONGS = {
     "google": ("gemini.",),
     "mcp": ("assistant.", "demo"),
     "mcp_types": ("assistant.", "demo"),
-    "sqlalchemy": ("batches.ledger", "batches.schema"),
+    "sqlalchemy": ("batches.database", "batches.ledger", "batches.ledger_files", "batches.schema"),
     "duckdb": ("results.", "intake.sources"),
+    "vl_convert": ("results.report_renderer",),
     "rich": ("console", "demo"),
-    "click": ("cli",),
+    "click": ("cli", "cli_batches"),
     "starlette": ("sandbox.",),
     "uvicorn": ("sandbox.",),
 }

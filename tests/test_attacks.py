@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from conversation import Conversation, converse, process_env, request_file
+from conversation import Conversation, converse, process_env, request_file, until
 from gemini_batch_mcp.batches.entries import Stage
 from gemini_batch_mcp.batches.ledger import Ledger
 from gemini_batch_mcp.batches.opening import lazy_desk
@@ -137,18 +137,35 @@ def test_publishing_takes_no_name_that_is_taken(tmp_path: Path) -> None:
     assert not (tmp_path / "draft").exists()
 
 
-async def test_an_interrupted_submission_says_how_to_go_on(settings: Settings, sandbox: Sandbox, data: Path) -> None:
+async def test_an_interrupted_submission_is_continued_by_the_next_look(
+    settings: Settings, sandbox: Sandbox, data: Path
+) -> None:
+    sandbox.delay_next("files.start", 5)
+    async with lazy_desk(settings, sandbox.transport) as lazy:
+        desk = await lazy.get()
+        placed = await desk.place_order(Order(source=request_file(data)), wait_seconds=0.1)
+    async with lazy_desk(settings, sandbox.transport) as lazy:
+        status = await (await lazy.get()).status(placed.status.batch.id)
+        assert "was interrupted" in status.advice
+    async with converse(settings, sandbox) as talk:
+        await talk.call("check_status", batch=placed.status.batch.id)
+        await until(lambda: sandbox.creates == 1)
+    assert sandbox.creates == 1
+
+
+async def test_an_interrupted_order_given_again_continues_as_the_same_batch(
+    settings: Settings, sandbox: Sandbox, data: Path
+) -> None:
     source = request_file(data)
     sandbox.delay_next("files.start", 5)
     async with lazy_desk(settings, sandbox.transport) as lazy:
         placed = await (await lazy.get()).place_order(Order(source=source), wait_seconds=0.1)
     async with converse(settings, sandbox) as talk:
-        status = await talk.call("check_status", batch=placed.status.batch.id)
-        assert "was interrupted" in status["advice"]
         again = await talk.call("create_batch", source=source)
         assert again["batch_id"] == placed.status.batch.id
         assert again["reused"] is False
         assert again["state"] == "JOB_STATE_PENDING"
+    assert sandbox.creates == 1
 
 
 async def test_names_cannot_speak_in_our_sentences(talk: Conversation, data: Path) -> None:

@@ -25,7 +25,7 @@ REFUSED_FILES: dict[str, tuple[bytes, tuple[str, ...]]] = {
     "truncated JSON": (line("a").encode() + b'\n{"key":"b","request":{\n', ("line 2", "JSON")),
     "a list": (b'["a"]\n', ("line 1", "object")),
     "a string": (b'"a"\n', ("line 1", "object")),
-    "OpenAI lines": (OPENAI.encode() + b"\n", ("OpenAI", "line 1")),
+    "OpenAI lines": (OPENAI.encode() + b"\n", ("`body.messages`", "line 1")),
     "duplicate keys": ((line("same") + "\n" + line("x") + "\n" + line("same") + "\n").encode(), ("same", "line 3")),
     "a missing key": (b'{"request":{"contents":[{"parts":[{"text":"x"}]}]}}\n', ("line 1", "key")),
     "a key that is no string": (b'{"key":7,"request":{"contents":[{"parts":[{"text":"x"}]}]}}\n', ("line 1", "key")),
@@ -136,7 +136,7 @@ def _fifo(data: Path) -> str:
 
 BAD_PATHS: dict[str, tuple[Callable[[Path], str], str]] = {
     "missing file": (lambda _: "nowhere.jsonl", "There is no file 'nowhere.jsonl'"),
-    "directory": (lambda data: str(data), "is a directory"),
+    "directory": (lambda data: str(data), "holds no files"),
     "outside the roots": (lambda data: request_file(data.parent), "outside the directories"),
     "climbing out": (lambda _: "../../etc/passwd", "outside the directories"),
     "symlink out": (_symlink_out, "outside the directories"),
@@ -146,7 +146,7 @@ BAD_PATHS: dict[str, tuple[Callable[[Path], str], str]] = {
     "pipe": (_fifo, "not a file"),
     "hidden": (_hidden, "hidden"),
     "network path": (lambda _: r"\\server\share\x.jsonl", "network path"),
-    "table": (lambda data: write_lines(data / "table.csv", ["a,b"]), "--prompt"),
+    "table": (lambda data: write_lines(data / "table.csv", ["a,b"]), 'prompt="'),
     "not JSONL": (lambda data: write_lines(data / "notes.md", ["a,b"]), "is not a JSONL file"),
     "too long": (lambda _: "x" * 5000 + ".jsonl", "cannot be"),
 }
@@ -185,7 +185,7 @@ async def test_without_a_key_the_server_lists_its_tools_and_says_what_to_set(
     settings: Settings, data: Path, era: str
 ) -> None:
     async with converse(replace(settings, api_key=None), None, era) as talk:
-        assert len((await talk.client.list_tools()).tools) == 6
+        assert len((await talk.client.list_tools()).tools) == 9
         for tool, arguments in (("create_batch", {"source": request_file(data)}), ("list_jobs", {})):
             sentence = await talk.refusal(tool, **arguments)
             assert "GEMINI_API_KEY" in sentence
@@ -283,20 +283,35 @@ async def test_a_refused_key_is_named_by_its_setting(
     assert sandbox.creates == 0
 
 
-async def test_a_quota_refusal_says_how_long_to_wait_and_the_order_continues(
+async def test_a_quota_refusal_becomes_a_wait_with_a_time_and_the_upload_is_kept(
     talk: Conversation, sandbox: Sandbox, data: Path
 ) -> None:
     source = request_file(data)
     sandbox.fail_next("batches.create", status=429, retry_after=34)
-    sentence = await talk.refusal("create_batch", source=source)
-    assert "34" in sentence
+    created = await talk.call("create_batch", source=source)
+    assert created["state"] == "JOB_STATE_QUEUED"
+    assert "next try at" in created["advice"]
     assert sandbox.creates == 0
 
-    created = await talk.call("create_batch", source=source)
+    again = await talk.call("create_batch", source=source)
 
-    assert created["state"] == "JOB_STATE_PENDING"
+    assert again["batch_id"] == created["batch_id"]
+    assert again["state"] == "JOB_STATE_QUEUED"
+    assert sandbox.creates == 0
+    assert sum(request.route == "files.finalize" for request in sandbox.requests) == 1
+
+
+async def test_a_quota_refusal_without_a_time_is_tried_again_by_whoever_looks(
+    talk: Conversation, sandbox: Sandbox, data: Path
+) -> None:
+    sandbox.fail_next("batches.create", status=429)
+    created = await talk.call("create_batch", source=request_file(data))
+    assert created["state"] == "JOB_STATE_QUEUED"
+
+    status = await talk.call("check_status", batch=created["batch_id"], wait_seconds=0.5)
+
+    assert status["state"] == "JOB_STATE_PENDING"
     assert sandbox.creates == 1
-    assert sum(request.route == "files.finalize" for request in sandbox.requests) <= 1
 
 
 async def test_a_line_that_gemini_refuses_is_passed_on_with_its_number(

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from gemini_batch_mcp.domain import Order, RequestFile
 from gemini_batch_mcp.errors import RequestProblems, StorageError, UsageError
 from gemini_batch_mcp.intake.compose import preview_rows, write_rows
-from gemini_batch_mcp.intake.sources import list_folder
 from gemini_batch_mcp.intake.validate import check_line
+from gemini_batch_mcp.settings import MAX_FILE_BYTES
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 FAST = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -26,11 +26,15 @@ def table(path: Path, *rows: tuple[str, ...]) -> Path:
     return path
 
 
-def written(source: Path, order: Order, **limits: int) -> tuple[RequestFile, list[dict[str, Any]]]:
+def written(
+    source: Path, order: Order, max_file_bytes: int = MAX_FILE_BYTES
+) -> tuple[RequestFile, list[dict[str, Any]]]:
     directory = source.parent / "out"
     directory.mkdir(exist_ok=True)
     destination = directory / "requests.jsonl"
-    file = write_rows(source, destination, order=order, keys_path=directory / "requests.keys", **limits)
+    file = write_rows(
+        source, destination, order=order, keys_path=directory / "requests.keys", max_file_bytes=max_file_bytes
+    )
     assert {path.name for path in directory.iterdir()} == {"requests.jsonl", "requests.keys"}
     data = destination.read_bytes()
     assert (file.path, file.size_bytes, file.sha256) == (destination, len(data), hashlib.sha256(data).hexdigest())
@@ -225,16 +229,13 @@ def test_an_order_that_does_not_fit_the_table_is_refused(tmp_path: Path, order: 
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_prompt_without_columns_is_fine_when_rows_differ_otherwise(tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "a.pdf").write_bytes(b"%PDF")
-    (tmp_path / "in" / "b.pdf").write_bytes(b"%PDF")
-    order = Order(prompt="Summarise the document.", attach="{{path}}")
+def test_texts_that_look_like_what_we_write_into_statements_are_texts(tmp_path: Path) -> None:
+    odd = "$buffers \0buffers \x04 ' \" {} %s chr(4)"
+    source = table(tmp_path / "$buffers'.csv", ("a",), ("$buffers \x04",))
 
-    lines = preview_rows(list_folder(tmp_path / "in"), tmp_path, order=order)
+    _, values = written(source, Order(prompt=f"{odd}{{{{a}}}}"))
 
-    assert [text_of(line) for line in lines] == ["Summarise the document."] * 2
-    assert lines[0]["key"] != lines[1]["key"]
+    assert text_of(values[0]) == f"{odd}$buffers \x04"
 
 
 def test_a_row_larger_than_a_request_is_refused_with_its_number(tmp_path: Path) -> None:

@@ -204,7 +204,9 @@ async def test_a_batch_whose_job_gemini_has_forgotten_can_still_be_deleted(
     created = await talk.call("create_batch", source=request_file(data))
     sandbox.forget_job(created["jobs"][0]["name"])
 
-    assert "404" in await talk.refusal("check_status", batch=created["batch_id"])
+    status = await talk.call("check_status", batch=created["batch_id"])
+    assert status["state"] == "JOB_STATE_PENDING"
+    assert "does not know" in status["advice"]
     deletion = await talk.call("delete_batch", batch=created["batch_id"], confirm=True)
     assert deletion["deleted"]["local"] is True
 
@@ -280,7 +282,7 @@ async def test_a_state_directory_that_cannot_be_used_is_a_sentence_of_each_call(
     (tmp_path / "file").touch()
     async with converse(replace(settings, home=tmp_path / "file" / "home"), sandbox) as talk:
         assert "GEMINI_BATCH_HOME" in await talk.refusal("list_jobs")
-        assert len((await talk.client.list_tools()).tools) == 6
+        assert len((await talk.client.list_tools()).tools) == 9
 
 
 async def test_warming_up_opens_the_desk_and_survives_a_state_directory_that_cannot_be_used(

@@ -32,11 +32,16 @@ class Desk:
         self.keys_path = directory / "state" / "keys.jsonl"
         self.copy_path.parent.mkdir()
 
-    def copy(self, content: bytes, max_file_bytes: int = MAX_FILE_BYTES) -> RequestFile:
+    def copy(self, content: bytes, max_file_bytes: int = MAX_FILE_BYTES, limit_rows: int = 0) -> RequestFile:
         self.path.write_bytes(content)
         try:
             return write_request_copy(
-                self.path, self.copy_path, task="generate", keys_path=self.keys_path, max_file_bytes=max_file_bytes
+                self.path,
+                self.copy_path,
+                task="generate",
+                keys_path=self.keys_path,
+                max_file_bytes=max_file_bytes,
+                limit_rows=limit_rows,
             )
         finally:
             assert self.path.read_bytes() == content
@@ -218,6 +223,41 @@ def test_a_long_line_does_not_hide_what_comes_after(desk: Desk) -> None:
         desk.copy(content)
 
     assert [problem.line for problem in refused.value.problems] == [1, 4]
+
+
+def test_a_pilot_takes_the_first_requests_and_looks_at_no_other_line(desk: Desk) -> None:
+    rows = [b"\xef\xbb\xbf", b" ", line("a"), b"", line("b", contents="x"), b"\t", line("c"), b"no JSON", line("a")]
+    content = b"\r\n".join(rows)
+
+    for limit, keys, warnings in ((1, ["a"], 1), (2, ["a", "b"], 2), (3, ["a", "b", "c"], 2)):
+        pilot = desk.copy(content, limit_rows=limit, max_file_bytes=400)
+
+        assert [json.loads(row)["key"] for row in desk.copy_path.read_bytes().splitlines()] == keys
+        assert desk.keys_path.read_text(encoding="utf-8") == "".join(f'"{key}"\n' for key in keys)
+        assert pilot.count == limit
+        assert pilot.warnings[0] == "A byte-order mark was left out."
+        assert any("blank lines were left out" in warning for warning in pilot.warnings)
+        assert sum("contents was given as text in line 5" in warning for warning in pilot.warnings) == warnings - 1
+    with pytest.raises(RequestProblems) as refused:
+        desk.copy(content, limit_rows=4)
+    assert [problem.line for problem in refused.value.problems] == [8]
+    with pytest.raises(UsageError, match="more than the 100 of one batch file"):
+        desk.copy(content, limit_rows=3, max_file_bytes=100)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 70_000, 70_001])
+def test_a_pilot_ends_anywhere_in_a_large_file(desk: Desk, limit: int) -> None:
+    content = b"\n".join([line("first"), b"x" * (MAX_LINE_BYTES + (2 << 20)), b"", line("last")])
+
+    if limit == 1:
+        assert desk.copy(content, limit_rows=limit).count == 1
+    else:
+        with pytest.raises(RequestProblems) as refused:
+            desk.copy(content, limit_rows=limit)
+        assert [problem.line for problem in refused.value.problems] == [2]
+    rows = b"".join(line(f"k{number}") + b"\n" for number in range(70_000))
+    assert desk.copy(rows, limit_rows=limit).count == min(limit, 70_000)
+    assert desk.copy_path.read_bytes() == b"".join(rows.splitlines(keepends=True)[:limit])
 
 
 def test_a_large_file_keeps_every_line_in_order(desk: Desk) -> None:

@@ -76,7 +76,7 @@ def test_small_files_are_checked_without_building_decoders() -> None:
         line((", ", ": ")),
         line(generation_config={"max_output_tokens": 5}),
         line(generationConfig={"max_output_tokens": 5, "topK": 40.0}, system_instruction=HELLO[0]),
-        line(contents=[{"parts": [{"inlineData": {"mimeType": "a/b", "data": "QUJD"}}]}]),
+        line(contents=[{"parts": [{"inlineData": {"mimeType": "a/b", "data": "QUJD"}, "thoughtSignature": "QQ=="}]}]),
         line(tools=[{"functionDeclarations": [{"name": "f", "parameters": {"properties": {"key": {"type": 1}}}}]}]),
         line(generationConfig={"responseJsonSchema": {"key": ["key", {"request": 1}]}}, labels={"key": "x"}),
         b'{"request":{"contents":[{"parts":[{"text":"x"}]}]},"key":"k"}',
@@ -92,6 +92,80 @@ def test_embedding_lines_are_learned_too() -> None:
     kind = b'{"key":"e","request":{"content":{"parts":[{"text":"x"}]},"task_type":"CLUSTERING"}}'
 
     assert learned(kind, task="embed").keys([kind]) is not None
+
+
+@given(st.lists(st.sampled_from([b"", b"x", b"y" * 1023, b"z" * 1024, b"w" * 5000]), min_size=1), st.booleans())
+def test_lines_are_cut_at_their_ends_whatever_their_length(rows: list[bytes], ends: bool) -> None:
+    rows = rows if ends or rows[-1] else [*rows, b"last"]
+
+    assert split_lines(b"\n".join(rows) + (b"\n" if ends else b"")) == rows
+
+
+def test_a_few_large_lines_are_enough_to_learn_from() -> None:
+    kind = with_data("QUJD" * 100_000)
+    checker = LineChecker("generate")
+    for number in range(3):
+        assert not checker.examine(kind, number).checked.problem_count
+
+    assert checker.keys([kind]) is not None
+
+
+#: Base64 and what is none, around the size of a slice: whether the decoders take it at once, and whether it is right.
+DATA: list[tuple[Any, bool, bool]] = [
+    ("", True, True),
+    ("QUJD", True, True),
+    ("-_8", True, True),
+    ("QQ==", True, True),
+    ("QUJD" * 40_000 + "QQ==", True, True),
+    ("QUJD" * 40_000 + "QQ", True, True),
+    ("QUJD" * 16_384 + "QUI=", True, True),
+    ("QUJD" * 16_383 + "QQ==", True, True),
+    ("QUJD" * 40_000 + "Q", False, False),
+    ("QUJD" * 40_000 + "QQ=", False, False),
+    ("QUJD" * 20_000 + "=" + "QUJD" * 20_000, False, False),
+    ("QUJD" * 20_000 + " " + "QUJ" * 20_000, False, False),
+    ("QUJD" * 20_000 + "\x00" * 4, False, False),
+    ("QQ==QQ==", False, False),
+    ("=", False, False),
+    ("QUJ\n", False, False),
+    ('QQ"A', False, False),
+    ('"', False, False),
+    ("QUé=", False, False),
+    (None, False, False),
+    (7, False, False),
+    (["QUJD"], False, False),
+    ({"a\\": "QUJD"}, False, False),
+]
+
+
+def with_data(data: Any) -> bytes:
+    return line(contents=[{"parts": [{"inlineData": {"mimeType": "a/b", "data": data}}]}])
+
+
+@pytest.mark.parametrize(("data", "is_taken", "is_right"), DATA)
+def test_base64_is_checked_to_its_last_letter(data: Any, is_taken: bool, is_right: bool) -> None:
+    row = with_data(data)
+
+    assert (learned(with_data("QUJD")).keys([row]) is not None) is is_taken
+    assert (examine(row, 1, "generate").checked.problem_count == 0) is is_right
+
+
+@pytest.mark.parametrize(
+    ("escaped", "is_right"),
+    [
+        (b"\\/9j\\/4AAQ", True),
+        (b"\\u002b8A=", True),
+        (b"QUJD\\u0051\\u0051==", True),
+        (b"QUJD\\n", False),
+        (b"\\u00208A=", False),
+        (b"QUJD\\u0051=", False),
+    ],
+)
+def test_base64_may_have_escaped_letters(escaped: bytes, is_right: bool) -> None:
+    row = with_data("QUJD").replace(b"QUJD", escaped)
+
+    assert (learned(with_data("QUJD")).keys([row]) is not None) is is_right
+    assert (examine(row, 1, "generate").checked.problem_count == 0) is is_right
 
 
 def test_one_other_line_sends_all_of_them_to_the_closer_look() -> None:
@@ -136,6 +210,8 @@ EDGES = [
     line(contents=[{"parts": [{"thought": True}]}]),
     line(contents=[{"parts": [{"inlineData": {"mimeType": "a/b", "data": "Q"}}]}]),
     line(contents=[{"parts": [{"inlineData": {"mimeType": "a/b", "data": 5}}]}]),
+    line(contents=[{"parts": [{"text": "x", "thoughtSignature": "Q"}, {"text": "x", "thoughtSignature": "QQ"}]}]),
+    line(contents=[{"parts": [{"text": "x", "thoughtSignature": 5}]}]),
     line(generationConfig={"topK": 1.5}),
     line(generationConfig={"temperature": 1e39, "presencePenalty": 1e39}),
     line(generationConfig={"presencePenalty": -1e39}),

@@ -1,42 +1,15 @@
-"""Lines of an OpenAI batch: what each becomes, what is refused with its line, and the file as a whole."""
+"""Lines of an OpenAI batch: what each becomes, and what the user is told about it."""
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gemini_batch_mcp.domain import Task
-from gemini_batch_mcp.errors import PathError, RequestProblems, UsageError
-from gemini_batch_mcp.intake.openai import convert_line, write_converted
-
-HELLO = [{"role": "user", "content": "hi"}]
-
-
-def line(body: Mapping[str, Any], custom_id: Any = "a") -> dict[str, Any]:
-    return {"custom_id": custom_id, "method": "POST", "url": "/v1/chat/completions", "body": body}
-
-
-def converted(body: Mapping[str, Any], task: Task = "generate") -> Any:
-    written, checked = convert_line(json.dumps(line(body)).encode(), 3, task, set())
-    assert checked.problems == ()
-    value = json.loads(written)
-    assert value["key"] == checked.key == "a"
-    return value["request"]
-
-
-def refused(value: Any, task: Task = "generate") -> tuple[str, str]:
-    text = value if isinstance(value, bytes) else json.dumps(value).encode()
-    _, checked = convert_line(text, 3, task, set())
-    (problem,) = checked.problems
-    assert problem.line == 3
-    return problem.message, problem.fix
+from openai_kit import HELLO, chat, configured, converted, embed, line, messages, said
 
 
 def test_a_chat_completion_becomes_a_request() -> None:
-    request = converted(
-        {
+    request = chat(
+        **{
             "model": "gpt-x",
             "messages": [
                 {"role": "system", "content": "Be brief."},
@@ -97,8 +70,8 @@ def test_a_chat_completion_becomes_a_request() -> None:
 
 
 def test_tools_calls_and_their_answers_are_converted() -> None:
-    request = converted(
-        {
+    request = chat(
+        **{
             "messages": [
                 {"role": "user", "content": "Weather?"},
                 {
@@ -143,160 +116,153 @@ def test_tools_calls_and_their_answers_are_converted() -> None:
     assert request["toolConfig"] == {"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["get"]}}
 
 
-def test_media_become_inline_data_or_links() -> None:
-    parts = [
-        {"type": "image_url", "image_url": {"url": "data:image/png;base64,QUJD"}},
-        {"type": "image_url", "image_url": {"url": "https://example.org/a.jpg?size=2", "detail": "high"}},
-        {"type": "input_audio", "input_audio": {"format": "wav", "data": "QUJD"}},
-        {"type": "file", "file": {"file_data": "data:application/pdf;base64,QUJD"}},
-    ]
-
-    request = converted({"messages": [{"role": "user", "content": parts}]})
-
-    assert request["contents"][0]["parts"] == [
-        {"inlineData": {"mimeType": "image/png", "data": "QUJD"}},
-        {"fileData": {"fileUri": "https://example.org/a.jpg?size=2", "mimeType": "image/jpeg"}},
-        {"inlineData": {"mimeType": "audio/wav", "data": "QUJD"}},
-        {"inlineData": {"mimeType": "application/pdf", "data": "QUJD"}},
+@pytest.mark.parametrize(
+    ("part", "sent"),
+    [
+        (
+            {"type": "image_url", "image_url": {"url": "data:image/png;base64,QUJD"}},
+            {"inlineData": {"mimeType": "image/png", "data": "QUJD"}},
+        ),
+        (
+            {"type": "image_url", "image_url": {"url": "DATA:image/JPG;charset=utf-8;base64,QU\nJD\r\n"}},
+            {"inlineData": {"mimeType": "image/jpeg", "data": "QUJD"}},
+        ),
+        (
+            {"type": "image_url", "image_url": {"url": "https://example.org/a.jpg?size=2", "detail": "high"}},
+            {"fileData": {"fileUri": "https://example.org/a.jpg?size=2", "mimeType": "image/jpeg"}},
+        ),
+        (
+            {"type": "image_url", "image_url": "gs://bucket/a.png"},
+            {"fileData": {"fileUri": "gs://bucket/a.png", "mimeType": "image/png"}},
+        ),
+        (
+            {"type": "input_audio", "input_audio": {"format": "mp3", "data": "QUJD"}},
+            {"inlineData": {"mimeType": "audio/mp3", "data": "QUJD"}},
+        ),
+        (
+            {"type": "file", "file": {"file_data": "data:application/pdf;base64,QUJD", "filename": "x"}},
+            {"inlineData": {"mimeType": "application/pdf", "data": "QUJD"}},
+        ),
+        (
+            {"type": "file", "file": {"file_data": "QUJD", "filename": "x.pdf"}},
+            {"inlineData": {"mimeType": "application/pdf", "data": "QUJD"}},
+        ),
+    ],
+)
+def test_media_become_inline_data_or_links(part: dict[str, Any], sent: dict[str, Any]) -> None:
+    assert messages({"role": "user", "content": [part, {"type": "text", "text": "?"}]})["contents"] == [
+        {"role": "user", "parts": [sent, {"text": "?"}]}
     ]
 
 
 def test_small_forms_are_converted() -> None:
-    assert converted({"messages": HELLO, "tool_choice": "required"})["toolConfig"] == {
-        "functionCallingConfig": {"mode": "ANY"}
+    assert configured(response_format={"type": "text"}) is None
+    assert configured(response_format={"type": "json_object"}, stop=["a", "b"]) == {
+        "stopSequences": ["a", "b"],
+        "responseMimeType": "application/json",
     }
-    assert "generationConfig" not in converted({"messages": HELLO, "response_format": {"type": "text"}})
-    config = converted({"messages": HELLO, "response_format": {"type": "json_object"}, "stop": ["a", "b"]})
-    assert config["generationConfig"] == {"stopSequences": ["a", "b"], "responseMimeType": "application/json"}
-    assert converted({"messages": HELLO, "max_tokens": 5, "max_completion_tokens": 5})["generationConfig"] == {
-        "maxOutputTokens": 5
+    assert configured(max_tokens=5, max_completion_tokens=5) == {"maxOutputTokens": 5}
+    assert configured(logprobs=True, top_logprobs=3, top_k=40, frequency_penalty=-1.5) == {
+        "logprobs": 3,
+        "responseLogprobs": True,
+        "topK": 40,
+        "frequencyPenalty": -1.5,
     }
-
-
-def test_embeddings_are_converted_one_text_a_line() -> None:
-    assert converted({"model": "m", "input": ["one"], "dimensions": 64, "encoding_format": "float"}, "embed") == {
-        "content": {"parts": [{"text": "one"}]},
-        "outputDimensionality": 64,
-    }
-    assert refused(line({"input": ["a", "b"]}), "embed")[0] == "`body.input` is no single text."
-    assert refused(line({"input": "a", "x": 1}), "embed")[0].startswith("`body.x` has no counterpart")
-    assert refused(line({"input": "a", "encoding_format": "base64"}), "embed")[0].startswith("`body.encoding_format`")
-
-
-def user(content: Any) -> dict[str, Any]:
-    return line({"messages": [{"role": "user", "content": content}]})
+    for url in ("/v1/chat/completions/", "https://host/openai/deployments/x/chat/completions?api-version=1"):
+        assert converted(line({"messages": HELLO}, url=url)) == chat()
+    assert converted({"custom_id": "a", "body": {"messages": HELLO}}) == chat()
+    assert chat(**dict.fromkeys(("tools", "tool_choice", "stop", "response_format", "unheard_of"))) == chat()
 
 
 @pytest.mark.parametrize(
-    ("value", "message"),
+    ("choice", "mode"),
     [
-        (b"{oops", "The line is not JSON"),
-        ([1], "The line is a list, not an object."),
-        (b'{"custom_id":"a","custom_id":"b","body":{}}', "`custom_id` is given more than once."),
-        (b'{"custom_id":"a","body":{"n":1,"n":2}}', "`body.n` is given more than once."),
-        ({**line({"messages": HELLO}), "extra": 1}, "`extra` is no member of an OpenAI batch line."),
-        (line({"messages": HELLO}, ""), "The line has no `custom_id`."),
-        (line({"messages": HELLO}, 7), "The line has no `custom_id`."),
-        ({"custom_id": "a", "url": "/v1"}, "The line has no `body`."),
-        (line({"input": "x"}), "`body` has no `messages` (/v1/chat/completions)"),
-        ({"custom_id": "a", "url": "/v1/embeddings", "body": {"input": "x"}}, "`body` has no `messages`"),
-        (line({"messages": []}), "`body.messages` is no list of messages."),
-        (line({"messages": ["x"]}), "`body.messages[0].role` is none of"),
-        (line({"messages": [{"role": "bot", "content": "x"}]}), "`body.messages[0].role` is none of"),
-        (line({"messages": [{"role": "system", "content": "x"}]}), "`body.messages` has system messages only."),
-        (line({"messages": [*HELLO, {"role": "system", "content": "x"}]}), "`body.messages[1]` is a system message"),
-        (line({"messages": [{"role": "tool", "content": "x"}]}), "`body.messages[0]` answers a call that is not"),
-        (line({"messages": [{"role": "user"}]}), "`body.messages[0]` has no content."),
-        (user(7), "`body.messages[0].content` is a number."),
-        (user([{"type": "video"}]), "`body.messages[0].content[0]` is a part of type video"),
-        (user([{"type": "image_url", "image_url": {"url": "http://x/a.png"}}]), "`body.messages[0].content[0]` holds"),
-        (user([{"type": "image_url", "image_url": {"url": "https://x/a"}}]), "`body.messages[0].content[0]` holds"),
-        (line({"messages": HELLO, "logit_bias": {"1": 2}}), "`body.logit_bias` has no counterpart at Gemini."),
-        (line({"messages": HELLO, "max_tokens": 1, "max_completion_tokens": 2}), "`body` has both `max_tokens`"),
-        (line({"messages": HELLO, "reasoning_effort": "x"}), "`body.reasoning_effort` is x."),
-        (line({"messages": HELLO, "response_format": {"type": "x"}}), "`body.response_format` is none"),
-        (line({"messages": HELLO, "tools": 1}), "`body.tools` is a number"),
-        (line({"messages": HELLO, "tools": [{"type": "web"}]}), "`body.tools[0]` is no function."),
-        (line({"messages": HELLO, "tool_choice": "x"}), "`body.tool_choice` is none"),
-        (line({"messages": HELLO, "temperature": 9}), "`request.generationConfig.temperature` is 9"),
-        (
-            line(
-                {
-                    "messages": HELLO,
-                    "response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "array"}}},
-                }
-            ),
-            "`body.response_format.json_schema.schema` is a list",
-        ),
-        (
-            line({"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "x"}}]}]}),
-            "`body.messages[0].tool_calls[0].function.arguments` is no JSON object",
-        ),
-        (
-            line({"messages": [{"role": "assistant", "tool_calls": [1]}]}),
-            "`body.messages[0].tool_calls[0]` is no function call.",
-        ),
-        (
-            line(
-                {
-                    "messages": [
-                        {
-                            "role": "function",
-                            "name": "f",
-                            "content": [{"type": "image_url", "image_url": "data:image/png;base64,QUJD"}],
-                        }
-                    ]
-                }
-            ),
-            "`body.messages[0]` holds something else than text.",
-        ),
+        ({"tool_choice": "required"}, {"mode": "ANY"}),
+        ({"tool_choice": "auto"}, {"mode": "AUTO"}),
+        ({"tool_choice": "none"}, {"mode": "NONE"}),
+        ({"function_call": "auto"}, {"mode": "AUTO"}),
+        ({"function_call": {"name": "f"}}, {"mode": "ANY", "allowedFunctionNames": ["f"]}),
     ],
 )
-def test_what_cannot_be_converted_is_refused_with_its_line(value: Any, message: str) -> None:
-    assert refused(value)[0].startswith(message)
+def test_the_choice_of_a_tool_is_converted(choice: dict[str, Any], mode: dict[str, Any]) -> None:
+    assert chat(**choice)["toolConfig"] == {"functionCallingConfig": mode}
 
 
-def test_a_file_is_converted_and_says_so(tmp_path: Path) -> None:
-    source = tmp_path / "batch.jsonl"
-    lines = [json.dumps(line({"model": "m", "messages": HELLO, "user": "u"}, f"k{number}")) for number in range(3)]
-    source.write_text("\ufeff" + "\n\n".join(lines), encoding="utf-8")
+def test_functions_of_the_older_form_are_converted() -> None:
+    history = [
+        *HELLO,
+        {"role": "assistant", "content": "", "function_call": {"name": "f", "arguments": '{"n":1.5}'}},
+        {"role": "function", "name": "f", "content": "7"},
+    ]
+    request = chat(messages=history, functions=[{"name": "f", "parameters": {"type": "object"}}])
 
-    file = write_converted(source, tmp_path / "out.jsonl", keys_path=tmp_path / "keys")
+    assert request["tools"] == [{"functionDeclarations": [{"name": "f"}]}]
+    assert request["contents"][1] == {"role": "model", "parts": [{"functionCall": {"name": "f", "args": {"n": 1.5}}}]}
 
-    assert file.warnings == (
-        "3 lines of an OpenAI batch were converted to Gemini requests.",
-        "Left out, as it means nothing here: model, user.",
-        "2 blank lines were left out.",
+
+def test_a_history_as_sdks_write_it_back_is_converted() -> None:
+    nothing: dict[str, Any] = {
+        "refusal": None,
+        "annotations": [],
+        "audio": None,
+        "function_call": None,
+        "tool_calls": None,
+    }
+    call = {"id": "c1", "type": "function", "index": 0, "function": {"name": "f", "arguments": ""}}
+    request = messages(
+        {"role": "user", "content": "one", "name": "Ada"},
+        {"role": "assistant", "content": "two", **nothing},
+        {"role": "assistant", "content": None, "refusal": "No."},
+        {"role": "assistant", "content": "", **nothing, "tool_calls": [call]},
+        {
+            "role": "tool",
+            "tool_call_id": "c1",
+            "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}],
+        },
     )
-    assert (file.count, file.mended) == (3, True)
-    assert (tmp_path / "keys").read_text(encoding="utf-8") == '"k0"\n"k1"\n"k2"\n'
-    assert [json.loads(text)["key"] for text in (tmp_path / "out.jsonl").read_text().splitlines()] == ["k0", "k1", "k2"]
 
-    pilot = write_converted(source, tmp_path / "out.jsonl", keys_path=tmp_path / "keys", limit_rows=1)
-    assert pilot.count == 1
-    assert pilot.warnings[0] == "1 line of an OpenAI batch was converted to a Gemini request."
-
-
-def test_a_file_with_problems_is_refused_as_a_whole(tmp_path: Path) -> None:
-    source = tmp_path / "batch.jsonl"
-    lines = [json.dumps(line({"messages": HELLO}, "same")), "{}", json.dumps(line({"messages": HELLO}, "same"))]
-    source.write_bytes("\n".join(lines).encode() + b"\n" + b"x" * (21 * 1024**2))
-
-    with pytest.raises(RequestProblems) as refusal:
-        write_converted(source, tmp_path / "out.jsonl", keys_path=tmp_path / "keys")
-
-    assert [problem.line for problem in refusal.value.problems] == [2, 3, 4]
-    assert {path.name for path in tmp_path.iterdir()} == {"batch.jsonl"}
+    assert request["contents"] == [
+        {"role": "user", "parts": [{"text": "one"}]},
+        {"role": "model", "parts": [{"text": "two"}, {"text": "No."}, {"functionCall": {"name": "f", "args": {}}}]},
+        {"role": "user", "parts": [{"functionResponse": {"name": "f", "response": {"result": "ab"}}}]},
+    ]
 
 
-def test_files_without_requests_or_with_too_many_bytes_are_refused(tmp_path: Path) -> None:
-    source = tmp_path / "batch.jsonl"
-    out, keys = tmp_path / "out.jsonl", tmp_path / "keys"
-    with pytest.raises(PathError):
-        write_converted(source, out, keys_path=keys)
-    source.write_text("\n \n", encoding="utf-8")
-    with pytest.raises(UsageError, match="holds no request"):
-        write_converted(source, out, keys_path=keys)
-    source.write_text(json.dumps(line({"messages": HELLO})), encoding="utf-8")
-    with pytest.raises(UsageError, match="more than the 10 of one"):
-        write_converted(source, out, keys_path=keys, max_file_bytes=10)
+@pytest.mark.parametrize(
+    ("effort", "level", "budget"),
+    [("none", "MINIMAL", 0), ("minimal", "MINIMAL", 1024), ("low", "LOW", 1024), ("xhigh", "HIGH", 24576)],
+)
+def test_how_much_to_think_is_written_as_the_model_takes_it(effort: str, level: str, budget: int) -> None:
+    value = line({"messages": HELLO, "reasoning_effort": effort})
+
+    for model, thinking in (("", {"thinkingLevel": level}), ("gemini-2.5-flash", {"thinkingBudget": budget})):
+        assert converted(value, model=model)["generationConfig"] == {"thinkingConfig": thinking}
+    nearest = f"reasoning_effort {effort} was written as the nearest that Gemini has, {level}."
+    assert said(value)[1:] == (() if effort in ("minimal", "low") else (nearest,))
+    assert said(value, model="models/gemini-2.5-pro")[1:] == ()
+
+
+def test_embeddings_are_converted_one_text_a_line() -> None:
+    full = {"model": "m", "input": ["one"], "dimensions": 64, "encoding_format": "float"}
+    assert converted(embed(full), "embed") == {"content": {"parts": [{"text": "one"}]}, "outputDimensionality": 64}
+    assert converted(embed({"input": "one"}), "embed") == {"content": {"parts": [{"text": "one"}]}}
+    assert converted({"custom_id": "a", "body": {"input": "one"}}, "embed") == {"content": {"parts": [{"text": "one"}]}}
+
+
+def test_the_user_is_told_what_was_left_out() -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,QUJD", "detail": "low"}}
+    named = {"role": "user", "content": [image], "name": "Ada", "annotations": [1]}
+    lines = [
+        line({"model": f"gpt-{number}", "messages": [named], "user": "u", "stream": False, "prediction": {}})
+        for number in (1, 2, 1, 3, 4, 5)
+    ]
+
+    assert said(*lines) == (
+        "6 lines of an OpenAI batch were converted to Gemini requests.",
+        "The model that the lines name (gpt-1, gpt-2, gpt-3, …) is not used: the order's model answers.",
+        "Left out, as Gemini has nothing like it: annotations of messages, detail of images, name of messages, "
+        "prediction, stream, user.",
+    )
+    assert said(line({"model": 7, "messages": HELLO, "modalities": ["text"], "logit_bias": {}})) == (
+        "1 line of an OpenAI batch was converted to a Gemini request.",
+    )

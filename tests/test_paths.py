@@ -1,6 +1,7 @@
 """Paths: resolved first, then contained. As properties, whatever a path is made of."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -67,12 +68,71 @@ def test_a_directory_to_write_to_gets_the_default_name(guard: PathGuard, data: P
         guard.writable_file("pipe", default_name="b.jsonl")
 
 
-@given(parts=st.lists(st.sampled_from(["..", ".", "a", "data", "/", "\\", " ", "é", "%2e%2e", "x" * 300]), max_size=8))
+def test_a_file_beside_another_one_goes_before_one_that_is_found_as_any_other(guard: PathGuard, data: Path) -> None:
+    inner = data / "inner"
+    inner.mkdir()
+    for path in (inner / "a.png", data / "a.png", data / "b.png"):
+        path.write_text("x", encoding="utf-8")
+
+    assert guard.readable_file("a.png", beside=inner) == inner / "a.png"
+    assert guard.readable_file("b.png", beside=inner) == data / "b.png"
+    assert guard.readable_file(str(data / "a.png"), beside=inner) == data / "a.png"
+    with pytest.raises(PathError, match="There is no file"):
+        guard.readable_file("c.png", beside=inner)
+    with pytest.raises(PathError, match="outside"):
+        guard.readable_file("../../a.png", beside=inner)
+
+
+def test_a_place_is_a_file_a_directory_or_a_directory_and_a_pattern(guard: PathGuard, data: Path) -> None:
+    (data / "in [1]").mkdir()
+    (data / "a.csv").write_text("x", encoding="utf-8")
+
+    assert guard.readable_place("a.csv") == (data / "a.csv", ())
+    assert guard.readable_place(".") == (data, ())
+    assert guard.readable_place("in [1]") == (data / "in [1]", ())
+    assert guard.readable_place("in [1]/*/x?.pdf") == (data / "in [1]", ("*", "x?.pdf"))
+    assert guard.readable_place(f"{data}/**") == (data, ("**",))
+    for text, problem in (
+        ("a.csv/*", "is a pattern for files in"),
+        ("in [2]/*.pdf/..", "leads upwards"),
+        ("*/../../*", "leads upwards"),
+        ("../*", "outside"),
+        ("/*", "outside"),
+        ("/etc/*.conf", "outside"),
+        (".hidden/*", "hidden"),
+        ("gone/a.csv", "There is no file"),
+        ("", "empty"),
+    ):
+        with pytest.raises(PathError, match=problem):
+            guard.readable_place(text)
+
+
+def test_what_a_link_leads_to_decides_whether_it_is_allowed(guard: PathGuard, data: Path) -> None:
+    (data / ".git").mkdir()
+    for name, target in (("in", data), ("out", data.parent), ("hidden", data / ".git"), ("loop", data / "loop")):
+        (data / name).symlink_to(target)
+
+    allowed = [name for name in ("in", "out", "hidden", "loop", "not-there") if guard.allows(data / name)]
+    assert allowed == ["in", "not-there"]
+
+
+@given(
+    parts=st.lists(
+        st.sampled_from(["..", ".", "a", "data", "/", "\\", " ", "é", "%2e%2e", "*", "**", "[a]", "x" * 300]),
+        max_size=8,
+    )
+)
 def test_whatever_is_let_through_lies_inside_a_root(tmp_path_factory: pytest.TempPathFactory, parts: list[str]) -> None:
     root = tmp_path_factory.getbasetemp() / "property-root"
     root.mkdir(exist_ok=True)
     guard = PathGuard((root,), root)
-    for ask in (guard.readable_file, lambda text: guard.writable_file(text, default_name="d.jsonl")):
+    asks: tuple[Callable[[str], Path], ...] = (
+        guard.readable_file,
+        lambda text: guard.readable_file(text, beside=root),
+        lambda text: guard.readable_place(text)[0],
+        lambda text: guard.writable_file(text, default_name="d.jsonl"),
+    )
+    for ask in asks:
         try:
             allowed = ask("/".join(parts))
         except PathError as error:
@@ -88,12 +148,18 @@ def test_whatever_is_let_through_lies_inside_a_root(tmp_path_factory: pytest.Tem
 def test_any_text_is_either_a_path_inside_or_a_sentence(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     root = tmp_path_factory.getbasetemp() / "property-text"
     root.mkdir(exist_ok=True)
-    try:
-        allowed = PathGuard((root,), root).writable_file(text, default_name="d.jsonl")
-    except PathError as error:
-        assert all(character.isprintable() for character in error.message)
-    else:
-        assert allowed.is_relative_to(root)
+    guard = PathGuard((root,), root)
+    asks: tuple[Callable[[str], Path], ...] = (
+        lambda text: guard.readable_place(text)[0],
+        lambda text: guard.writable_file(text, default_name="d.jsonl"),
+    )
+    for ask in asks:
+        try:
+            allowed = ask(text)
+        except PathError as error:
+            assert all(character.isprintable() for character in error.message)
+        else:
+            assert allowed.is_relative_to(root)
 
 
 def test_a_free_name_is_found_beside_what_is_there(tmp_path: Path) -> None:

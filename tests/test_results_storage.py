@@ -1,5 +1,6 @@
 """Tables on disk: written whole or not at all, found damaged when damaged, and nothing left behind."""
 
+import errno
 import json
 import os
 import subprocess
@@ -70,14 +71,14 @@ def test_an_open_table_stays_readable_when_it_is_built_again(tmp_path: Path) -> 
 
 
 def test_leftovers_of_killed_builds_go_after_a_day(tmp_path: Path) -> None:
-    for name in (".results-old", ".results-young"):
+    for name in (".gemini-batch-old", ".gemini-batch-young"):
         (tmp_path / name).mkdir()
     two_days_ago = time.time() - 2 * 86_400
-    os.utime(tmp_path / ".results-old", (two_days_ago, two_days_ago))
+    os.utime(tmp_path / ".gemini-batch-old", (two_days_ago, two_days_ago))
     table_of(tmp_path, answer("a"), keys=["a"])
 
-    assert ".results-old" not in names(tmp_path)
-    assert ".results-young" in names(tmp_path)
+    assert ".gemini-batch-old" not in names(tmp_path)
+    assert ".gemini-batch-young" in names(tmp_path)
 
 
 def test_a_missing_answer_file_is_named(tmp_path: Path) -> None:
@@ -172,6 +173,7 @@ def test_an_export_is_whole_and_in_request_order(tmp_path: Path) -> None:
         "input_tokens": 0,
         "output_tokens": 0,
         "thoughts_tokens": 0,
+        "attempt": None,
         "response": None,
     }
     assert second["response"]["candidates"][0]["content"]["parts"] == [{"text": "of b"}]
@@ -228,3 +230,29 @@ def test_our_own_wrong_sql_is_no_storage_error(tmp_path: Path) -> None:
     with pytest.raises(duckdb.BinderException), storage_errors("The table"):
         connection.execute("SELECT nothing")
     connection.close()
+
+
+def test_a_full_disk_is_called_one(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"The table: the disk is full\. Make room"), storage_errors("The table"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(StorageError, match="The table: Permission denied"), storage_errors("The table", tmp_path):
+        raise OSError(errno.EACCES, "Permission denied")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system without free space")
+def test_a_failed_write_on_a_disk_without_room_is_explained_by_it() -> None:
+    for failure_of in (duckdb.IOException("could not write"), duckdb.OutOfMemoryException("spill"), OSError(5, "I/O")):
+        with (
+            pytest.raises(StorageError, match=r"the disk of /proc is full \(0 bytes are free\)"),
+            storage_errors("The table", Path("/proc")),
+        ):
+            raise failure_of
+
+
+def test_a_table_of_another_version_is_built_again(tmp_path: Path) -> None:
+    table_of(tmp_path, answer("a"), keys=["a"])
+    (facts,) = tmp_path.glob("results.*.json")
+    facts.write_text(json.dumps(json.loads(facts.read_text("utf-8")) | {"version": 1}), encoding="utf-8")
+
+    with pytest.raises(StorageError, match="was made by another version"):
+        ResultTable.open(tmp_path / "results.parquet")

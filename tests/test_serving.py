@@ -63,7 +63,7 @@ async def test_mcp_over_http_serves_both_eras_and_refuses_foreign_hosts(tmp_path
         url = f"http://127.0.0.1:{port}/mcp"
         for era in ("legacy", "auto"):
             async with Client(url, mode=era) as client:
-                assert len((await client.list_tools()).tools) == 6
+                assert len((await client.list_tools()).tools) == 9
                 created = await client.call_tool("create_batch", {"source": request_file(data)})
                 assert created.structured_content is not None, created.content
         async with httpx2.AsyncClient() as http:

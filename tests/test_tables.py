@@ -42,7 +42,7 @@ async def test_a_preview_shows_the_requests_that_are_sent_and_what_they_cost(
         assert sandbox.creates == 0
         assert not any(request.route.startswith("files.") for request in sandbox.requests)
         placed = await desk.place_order(order)
-        sent = (desk.app.files(placed.status.batch.id).requests).read_text(encoding="utf-8").splitlines()
+        sent = desk.app.files(placed.status.batch.id).requests().read_text(encoding="utf-8").splitlines()
 
     assert preview.request_count == 3
     assert [json.loads(row) for row in sent[:2]] == list(preview.sample)

@@ -33,7 +33,7 @@ WRONG_VALUES: dict[str, tuple[Any, str, str]] = {
     "an OpenAI batch line": (
         {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {"model": "x", "messages": []}},
         "has the form of an OpenAI batch (custom_id, method, url, body)",
-        "is not part of this version",
+        "A file of such lines only is converted",
     ),
     "the SDK's config": (
         request(config={"temperature": 0}),

@@ -12,8 +12,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from gemini_batch_mcp.domain import ResultSummary, RowStatus
-from gemini_batch_mcp.intake.estimate import dollars
+from gemini_batch_mcp.domain import ResultSummary, RowStatus, SavedFile
+from gemini_batch_mcp.text import dollars
 
 if TYPE_CHECKING:
     from gemini_batch_mcp.batches.collect import Results
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from gemini_batch_mcp.batches.prepare import Preview
     from gemini_batch_mcp.batches.removal import Deletion
     from gemini_batch_mcp.batches.submit import Placement
+    from gemini_batch_mcp.batches.tend import Tended
     from gemini_batch_mcp.batches.track import BatchStatus
     from gemini_batch_mcp.doctor import Report
+    from gemini_batch_mcp.results.query import QueryAnswer
 
 #: A followed batch is looked at this often at the most; the bar moves then.
 _FOLLOW_SECONDS = 1.0
@@ -125,8 +127,12 @@ def show_results(results: "Results") -> None:
         if results.page.next_cursor:
             notes().print(f"More rows: --cursor {escape(results.page.next_cursor)}")
     if results.saved is not None:
-        saved = results.saved
-        console.print(escape(f"{saved.rows} rows, {saved.size_bytes} bytes: {saved.path}"), soft_wrap=True)
+        show_saved(results.saved)
+
+
+def show_saved(saved: SavedFile) -> None:
+    """Print where a file was written."""
+    output().print(escape(f"{saved.rows} rows, {saved.size_bytes} bytes: {saved.path}"), soft_wrap=True)
 
 
 def _table(*columns: str) -> Table:
@@ -174,6 +180,30 @@ def show_jobs(listed: "JobList") -> None:
         notes().print(escape(listed.note))
     if listed.next_cursor:
         notes().print(f"More jobs: --cursor {escape(listed.next_cursor)}")
+
+
+def show_answer(answer: "QueryAnswer") -> None:
+    """Print what a question in SQL was answered with."""
+    table = _table(*(escape(name) for name in answer.columns))
+    for row in answer.rows:
+        table.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
+    output().print(table)
+    if answer.truncated:
+        notes().print("There are more rows: aggregate, or add LIMIT and OFFSET.")
+
+
+def show_tended(tended: "tuple[Tended, ...]") -> None:
+    """Print how every unfinished batch stands now."""
+    table = _table("batch", "state", "next")
+    for entry in tended:
+        state = entry.status.state if entry.status is not None else "-"
+        table.add_row(
+            escape(entry.batch_id), state, escape(entry.failure or (entry.status.advice if entry.status else ""))
+        )
+    if tended:
+        output().print(table)
+    else:
+        notes().print("Nothing is unfinished.")
 
 
 def show_deletion(deletion: "Deletion") -> None:

@@ -1,8 +1,9 @@
-"""A whole batch conversation, the way an assistant has it: a real MCP client, a real server process, real JSONL.
+"""A whole batch conversation, the way an assistant has it: a real MCP client, a real server process, a user's table.
 
 In the sandbox some rows are made to fail on purpose, because failures are what one wants to have seen before paying.
 """
 
+import csv
 import json
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from rich.table import Table
 
 from gemini_batch_mcp.console import output, rows_table
 from gemini_batch_mcp.errors import BatchError
+from gemini_batch_mcp.text import dollars
 
 _REVIEWS = (
     "The kettle boils fast and the handle stays cool.",
@@ -35,24 +37,31 @@ _REVIEWS = (
 )
 #: Rows that the sandbox answers as Gemini sometimes does.
 _TROUBLE = {3: "blocked", 7: "error:8", 11: "max_tokens", 17: "dropped"}
-_SCHEMA = {
-    "type": "OBJECT",
-    "properties": {
-        "label": {"type": "STRING", "enum": ["positive", "negative", "mixed"]},
-        "reason": {"type": "STRING"},
+_PRODUCTS = ("kettle", "mug", "lamp")
+_ORDER = {
+    "prompt": "Classify this review of a {{product}}: {{text}}",
+    "key_column": "id",
+    "response_schema": {
+        "type": "object",
+        "properties": {
+            "label": {"type": "string", "enum": ["positive", "negative", "mixed"]},
+            "reason": {"type": "string"},
+        },
+        "required": ["label", "reason"],
     },
-    "required": ["label", "reason"],
+    "generation_config": {"maxOutputTokens": 200},
 }
+_QUESTION = "SELECT product, label, count(*) AS reviews FROM results WHERE status = 'ok' GROUP BY ALL ORDER BY ALL"
 
 
 async def run_demo(directory: Path, rows: int, live: bool, env: Mapping[str, str]) -> None:
-    """Hold the conversation and print it. `directory` receives `reviews.jsonl` and the results; state is thrown away.
+    """Hold the conversation and print it. `directory` receives `reviews.csv` and the results; state is thrown away.
 
     Raises:
         BatchError: a tool answered with an error.
     """
     console = output()
-    source = directory / "reviews.jsonl"
+    source = directory / "reviews.csv"
     await anyio.to_thread.run_sync(partial(_write_input, source, rows, with_trouble=not live))
     arguments = ["-m", "gemini_batch_mcp", *([] if live else ["--sandbox"])]
     with tempfile.TemporaryDirectory(prefix="gemini-batch-demo-") as state:
@@ -63,6 +72,7 @@ async def run_demo(directory: Path, rows: int, live: bool, env: Mapping[str, str
         async with Client(stdio_client(server), mode="legacy") as client:
             await _show_tools(console, client)
             await anyio.to_thread.run_sync(_show_input, console, source)
+            await _preview(console, client, source)
             batch_id = await _order(console, client, source)
             await _follow(console, client, batch_id)
             await _show_results(console, client, batch_id)
@@ -70,16 +80,13 @@ async def run_demo(directory: Path, rows: int, live: bool, env: Mapping[str, str
 
 def _write_input(path: Path, rows: int, *, with_trouble: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = []
-    for number in range(1, rows + 1):
-        mark = f" [[sandbox:{_TROUBLE[number]}]]" if with_trouble and number in _TROUBLE else ""
-        text = f"Classify this product review: {_REVIEWS[number % len(_REVIEWS)]}{mark}"
-        request = {
-            "contents": [{"role": "user", "parts": [{"text": text}]}],
-            "generationConfig": {"responseMimeType": "application/json", "responseSchema": _SCHEMA},
-        }
-        lines.append(json.dumps({"key": f"review-{number:04d}", "request": request}) + "\n")
-    path.write_text("".join(lines), encoding="utf-8")
+    with path.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["id", "product", "text"])
+        for number in range(1, rows + 1):
+            mark = f" [[sandbox:{_TROUBLE[number]}]]" if with_trouble and number in _TROUBLE else ""
+            text = f"{_REVIEWS[number % len(_REVIEWS)]}{mark}"
+            table.writerow([f"review-{number:04d}", _PRODUCTS[number % len(_PRODUCTS)], text])
 
 
 async def _call(client: Client, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -106,25 +113,39 @@ async def _show_tools(console: Console, client: Client) -> None:
 
 def _show_input(console: Console, source: Path) -> None:
     _heading(console, 2, "The input", str(source))
-    with source.open(encoding="utf-8") as file:
-        first = json.loads(next(file))
-        count = 1 + sum(1 for _ in file)
-    console.print(f"{count} lines, {source.stat().st_size:,} bytes. The first line:")
-    console.print(Syntax(json.dumps(first, indent=2), "json", word_wrap=True, background_color="default"))
+    with source.open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    table = Table(*header)
+    for row in rows[:4]:
+        table.add_row(*map(escape, row))
+    console.print(table)
+    console.print(f"{len(rows)} rows in all.")
+
+
+async def _preview(console: Console, client: Client, source: Path) -> None:
+    _heading(console, 3, "Look before paying", f"preview_batch source={source.name} prompt={_ORDER['prompt']!r} …")
+    preview = await _call(client, "preview_batch", {"source": str(source), **_ORDER})
+    console.print("The first request:")
+    console.print(
+        Syntax(json.dumps(preview["sample"][0], indent=2), "json", word_wrap=True, background_color="default")
+    )
+    estimate = preview["estimate"]
+    low, high = dollars(estimate["cost_usd_low"]), dollars(estimate["cost_usd_high"])
+    console.print(f"{preview['request_count']} requests, {low} to {high} at the prices of {estimate['priced_on']}.")
 
 
 async def _order(console: Console, client: Client, source: Path) -> str:
-    _heading(console, 3, "Submit it", f"create_batch source={source.name}")
-    created = await _call(client, "create_batch", {"source": str(source), "display_name": "demo reviews"})
+    _heading(console, 4, "Submit it", f"create_batch source={source.name} …")
+    created = await _call(client, "create_batch", {"source": str(source), "display_name": "demo reviews", **_ORDER})
     job = created["jobs"][0]
     console.print(f"{created['request_count']} requests ordered as {created['batch_id']}: {job['name']} {job['state']}")
-    again = await _call(client, "create_batch", {"source": str(source)})
+    again = await _call(client, "create_batch", {"source": str(source), **_ORDER})
     console.print(f"The same order again: reused={again['reused']}, still {again['batch_id']}; nothing is paid twice.")
     return str(created["batch_id"])
 
 
 async def _follow(console: Console, client: Client, batch_id: str) -> None:
-    _heading(console, 4, "Follow it", f"check_status batch={batch_id} wait_seconds=0.5")
+    _heading(console, 5, "Follow it", f"check_status batch={batch_id} wait_seconds=0.5")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("waiting", total=None)
@@ -146,7 +167,7 @@ async def _follow(console: Console, client: Client, batch_id: str) -> None:
 
 
 async def _show_results(console: Console, client: Client, batch_id: str) -> None:
-    _heading(console, 5, "Read the answers", f"get_results batch={batch_id} view=rows limit=5 save_to=results.jsonl")
+    _heading(console, 6, "Read the answers", f"get_results batch={batch_id} view=rows limit=5 save_to=results.jsonl")
     arguments = {"batch": batch_id, "view": "rows", "limit": 5, "save_to": "results.jsonl"}
     results = await _call(client, "get_results", arguments)
     summary = results["summary"]
@@ -156,10 +177,18 @@ async def _show_results(console: Console, client: Client, batch_id: str) -> None
     console.print(rows_table([(row["key"], row["status"], row["text"] or row["error"]) for row in results["rows"]]))
     usage = results["usage"]
     console.print(f"{usage['input_tokens']} tokens in, {usage['output_tokens']} out.")
-    _heading(console, 6, "See what failed", f"get_results batch={batch_id} view=failures")
+    _heading(console, 7, "Ask all of them", f"query_results sql={_QUESTION}")
+    answer = await _call(client, "query_results", {"batch": batch_id, "sql": _QUESTION})
+    table = Table(*answer["columns"])
+    for row in answer["rows"]:
+        table.add_row(*(escape(str(cell)) for cell in row))
+    console.print(table)
+    _heading(console, 8, "See what failed", f"get_results batch={batch_id} view=failures")
     failures = await _call(client, "get_results", {"batch": batch_id, "view": "failures"})
     shown = [(row["key"], row["status"], row["error"] or row["finish_reason"]) for row in failures["rows"]]
     console.print(rows_table(shown))
-    saved = results["saved"]
+    console.print("retry_failed would send those again, and only those.")
+    arguments = {"batch": batch_id, "save_to": "results.csv", "format": "csv"}
+    saved = (await _call(client, "get_results", arguments))["saved"]
     console.print()
-    console.print(f"All {saved['rows']} rows are in {escape(saved['path'])}", soft_wrap=True)
+    console.print(f"All {saved['rows']} rows are in {escape(saved['path'])}, beside your own columns.", soft_wrap=True)

@@ -125,6 +125,8 @@ class UploadedFile:
     mime_type: str = ""
     state: str = ""
     expires_at: datetime | None = None
+    #: What requests name it by.
+    uri: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,11 +188,41 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a result table, with its type as DuckDB writes it."""
+
+    name: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorGroup:
+    """Rows that did not end well for the same reason. `reason` is the message of one of them, that of `example_key`."""
+
+    status: RowStatus
+    rows: int
+    reason: str
+    example_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class RowAttempt:
+    """How one attempt at a row ended; `missing` when it was sent and nothing came back under its key."""
+
+    attempt: int
+    status: RowStatus
+    error: str = ""
+    finish_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ResultSummary:
     """Counts over one batch, in rows. `expected` rows were sent; every one of them has exactly one status.
 
     `returned` counts rows that came back at all; `duplicate` extra lines for a key that had one already;
     `unexpected` lines without a key or under a key that was never sent; `malformed` those that are no JSON object.
+    `pending` rows belong to jobs that have not ended: they are in no other count, and not in the table yet.
+    `usage` sums up all attempts, because each was paid for; `attempt_usage` has it for each, the first one first.
     """
 
     expected: int = 0
@@ -210,6 +242,17 @@ class ResultSummary:
     missing_keys: tuple[str, ...] = ()
     duplicate_keys: tuple[str, ...] = ()
     unexpected_keys: tuple[str, ...] = ()
+    pending: int = 0
+    attempt_usage: tuple[Usage, ...] = ()
+    #: The most frequent reasons for which rows are not ok, most rows first; missing rows have none.
+    error_groups: tuple[ErrorGroup, ...] = ()
+    #: Files that answers carried (images, sound), written beside the table.
+    media_files: int = 0
+
+    @property
+    def is_partial(self) -> bool:
+        """True while more rows are to come."""
+        return self.pending > 0
 
     @property
     def integrity_ok(self) -> bool:
@@ -226,6 +269,8 @@ class ResultRow:
     text: str = ""
     error: str = ""
     finish_reason: str = ""
+    #: Absolute paths of the files that the answer carried.
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,12 +283,13 @@ class ResultPage:
 
 @dataclass(frozen=True, slots=True)
 class SavedFile:
-    """A result file written for the user."""
+    """A result file written for the user, and the files written beside it (vectors as `.npy` with their keys)."""
 
     path: Path
     format: str
     rows: int
     size_bytes: int
+    companions: tuple["SavedFile", ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +301,7 @@ class ResultQuery:
     cursor: str = ""
     keys: tuple[str, ...] = ()
     save_to: str = ""
+    format: Literal["jsonl", "csv", "parquet"] = "jsonl"
 
 
 @dataclass(frozen=True, slots=True)

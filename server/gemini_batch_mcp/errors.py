@@ -15,6 +15,7 @@
     │   └── OutcomeUnknown       a create whose reply was lost: it may or may not exist
     ├── NotReady                 not now: the batch has not come so far, or has ended already
     ├── StillCollecting          answers are being fetched in the background; ask again
+    ├── StillPreparing           requests are being written in the background; order again
     └── StorageError             local state or results could not be read or written
 
 Text in these errors never contains a key, a URL or words from outside that could be read as instructions.
@@ -138,6 +139,10 @@ class NotReady(BatchError):
 
 class StillCollecting(BatchError):
     """Answers are being fetched in the background and will be there when asked for again."""
+
+
+class StillPreparing(BatchError):
+    """Requests are being written in the background; the same order, given again, finds them."""
 
 
 class StorageError(BatchError):

@@ -5,14 +5,24 @@ never repaired: a path that an assistant got wrong should come back to it as a s
 """
 
 import os
+import re
+import shutil
 import stat
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from gemini_batch_mcp.errors import PathError
 
+#: How everything begins that we write into a user's directory before it has its name, and for how long it is left alone
+#: there: another process may be at it.
+DRAFT_PREFIX = ".gemini-batch-"
+DRAFT_SECONDS = 24 * 3600.0
 #: Longest piece of a given path that is shown back.
 _SHOWN_CHARS = 200
+#: What makes a piece of a path a pattern, unless there is something of that very name.
+_WILDCARD = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +35,17 @@ class PathGuard:
     roots: tuple[Path, ...]
     working_directory: Path
 
-    def readable_file(self, text: str) -> Path:
+    def readable_file(self, text: str, *, beside: Path | None = None) -> Path:
         """Return the resolved path of an existing regular file inside the roots.
+
+        With `beside`, a directory, a relative path is looked for there first, and then as any other.
 
         Raises:
             PathError: it is missing, is no regular file, is hidden, or lies outside the roots.
         """
-        path = self._resolve(text)
+        path = self._resolve(text, beside)
+        if beside is not None and _mode(path, text) is None:
+            path = self._resolve(text)
         mode = _mode(path, text)
         if mode is None:
             raise PathError(
@@ -45,6 +59,40 @@ class PathGuard:
         if not os.access(path, os.R_OK):
             raise PathError(f"{_shown(text)} may not be read.", "Check the file's permissions.")
         return path
+
+    def readable_place(self, text: str) -> tuple[Path, tuple[str, ...]]:
+        """Return an existing file, or an existing directory with the pattern below it, one piece for each level.
+
+        The pattern is empty for a file, and for a directory that is meant as such. What exists by its very name is
+        never read as a pattern: brackets and stars are letters there.
+
+        Raises:
+            PathError: as `readable_file`; or the pattern leads upwards.
+        """
+        path = self._absolute(text)
+        place, pattern = Path(path.anchor), list(path.parts[1:])
+        while pattern and (not _WILDCARD.search(pattern[0]) or os.path.lexists(place / pattern[0])):
+            place /= pattern.pop(0)
+        if ".." in pattern:
+            raise PathError(f"{_shown(text)} leads upwards with .. after a wildcard.", "Give the directory itself.")
+        place = self._settled(place, text)
+        mode = _mode(place, text)
+        if mode is not None and stat.S_ISDIR(mode):
+            return place, tuple(pattern)
+        if pattern:
+            raise PathError(
+                f"{_shown(text)} is a pattern for files in {_printable(place)}, which is no directory.",
+                "Correct the path.",
+            )
+        return self.readable_file(text), ()
+
+    def allows(self, path: Path) -> bool:
+        """True when what a path leads to, through all symlinks, lies inside the roots and is not hidden."""
+        try:
+            self._inside(path.resolve(), str(path))
+        except (PathError, OSError, RuntimeError):
+            return False
+        return True
 
     def writable_file(self, text: str, *, default_name: str) -> Path:
         """Return where a result may be written: inside the roots, in a directory that exists.
@@ -67,7 +115,11 @@ class PathGuard:
             raise PathError(f"{_shown(text)} is not a regular file.", "Give another path for the results.")
         return path
 
-    def _resolve(self, text: str) -> Path:
+    def _resolve(self, text: str, beside: Path | None = None) -> Path:
+        return self._settled(self._absolute(text, beside), text)
+
+    def _absolute(self, text: str, beside: Path | None = None) -> Path:
+        """Return the path that a text means, before anything is looked up."""
         if not text.strip():
             raise PathError("The path is empty.", "Give the path of a file.")
         if any(ord(character) < 32 for character in text):
@@ -77,8 +129,10 @@ class PathGuard:
         if text.startswith(("\\\\", "//")) or PureWindowsPath(text).drive.startswith("\\\\"):
             raise PathError(f"{_shown(text)} is a network path.", "Copy the file into one of the roots first.")
         path = Path(text)
-        if not path.is_absolute():
-            path = self._relative_base() / path
+        return path if path.is_absolute() else (beside or self._relative_base()) / path
+
+    def _settled(self, path: Path, text: str) -> Path:
+        """Return where a path leads, which must be inside. `text` is how it was given."""
         try:
             resolved = path.resolve()
         except (OSError, RuntimeError, ValueError) as error:
@@ -109,6 +163,20 @@ class PathGuard:
     def shown_roots(self) -> str:
         """The roots, for people."""
         return ", ".join(str(root) for root in self.roots) or "none"
+
+
+def sweep(directory: Path, *patterns: str, older_than_seconds: float = 0.0) -> None:
+    """Remove what processes that were killed have left behind: files and directories by the names we give ours."""
+    oldest = time.time() - older_than_seconds
+    for pattern in patterns:
+        for left in directory.glob(pattern):
+            with suppress(OSError):
+                if left.lstat().st_mtime > oldest:
+                    continue
+                if left.is_dir() and not left.is_symlink():
+                    shutil.rmtree(left, ignore_errors=True)
+                else:
+                    left.unlink()
 
 
 def free_name(path: Path) -> Path:

@@ -23,6 +23,8 @@ MAX_FILE_BYTES: Final = 2 * 1000**3
 MAX_INLINE_BYTES: Final = 20 * 1000**2
 #: One request line (our choice): users met undocumented caps at tens of MB, and no answer to such a row is known.
 MAX_LINE_BYTES: Final = 20 * 1024**2
+#: From here on the user is asked before anything is submitted (our choice).
+CONFIRM_ABOVE_USD: Final = 1.0
 #: The API version that every batch and file document shows. SDK 3.x would use v1 if it were not pinned.
 API_VERSION: Final = "v1beta"
 
@@ -73,6 +75,18 @@ SETTINGS: Final = (
     ),
     Setting("GEMINI_BATCH_MAX_FILE_BYTES", "Largest request file to send.", str(MAX_FILE_BYTES), format="number"),
     Setting(
+        "GEMINI_BATCH_MAX_ENQUEUED_TOKENS",
+        "Input tokens that may wait at Gemini for one model; the project's tier decides, see Google's rate limits.",
+        "the highest tier's; a refusal makes it smaller",
+        format="number",
+    ),
+    Setting(
+        "GEMINI_BATCH_CONFIRM_ABOVE_USD",
+        "Orders that may cost more, by their upper estimate, are submitted only after the user agreed.",
+        "1.00; nothing is asked in the sandbox",
+        format="number",
+    ),
+    Setting(
         "GEMINI_BATCH_MAX_COST_USD",
         "Most that one batch may cost, by its upper estimate; no tool argument lifts it.",
         "no limit",
@@ -104,6 +118,10 @@ class Settings:
     poll_seconds: float = 15.0
     reconcile_seconds: float = 30.0
     max_file_bytes: int = MAX_FILE_BYTES
+    #: For one model, over all jobs; None for the built-in limits.
+    max_enqueued_tokens: int | None = None
+    #: None asks for nothing.
+    confirm_above_usd: float | None = None
     #: None for no limit; 0 lets nothing through that costs anything.
     max_cost_usd: float | None = None
     #: A file in the form of `intake/prices.json`, laid over it.
@@ -132,6 +150,11 @@ class Settings:
             poll_seconds=_value(env, "GEMINI_BATCH_POLL_SECONDS", _positive, 15.0),
             reconcile_seconds=_value(env, "GEMINI_BATCH_RECONCILE_SECONDS", _not_negative, 30.0),
             max_file_bytes=int(_value(env, "GEMINI_BATCH_MAX_FILE_BYTES", _positive, float(MAX_FILE_BYTES))),
+            max_enqueued_tokens=_value(env, "GEMINI_BATCH_MAX_ENQUEUED_TOKENS", _whole, None),
+            # The sandbox costs nothing; a threshold that is set holds there too, to rehearse with.
+            confirm_above_usd=_value(
+                env, "GEMINI_BATCH_CONFIRM_ABOVE_USD", _not_negative, None if sandbox else CONFIRM_ABOVE_USD
+            ),
             max_cost_usd=_value(env, "GEMINI_BATCH_MAX_COST_USD", _not_negative, None),
             prices_path=_absolute(env, "GEMINI_BATCH_PRICES", "file"),
         )
@@ -182,6 +205,10 @@ def _positive(text: str) -> float:
     if number == 0.0:
         raise ValueError("a number above 0")
     return number
+
+
+def _whole(text: str) -> int:
+    return max(1, int(_positive(text)))
 
 
 def _not_negative(text: str) -> float:

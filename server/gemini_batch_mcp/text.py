@@ -47,3 +47,8 @@ def _shown(character: str) -> str:
     if character.isspace():
         return " "
     return "" if unicodedata.category(character) in _DROPPED_CATEGORIES else character
+
+
+def dollars(amount: float) -> str:
+    """Return an amount as people write it: two decimals, below a dollar four."""
+    return f"${amount:,.2f}" if amount >= 1 or amount == 0 else f"${amount:.4f}"

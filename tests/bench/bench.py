@@ -25,6 +25,8 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 from rich.console import Console
 from rich.table import Table
 
+from bench import intake_bench
+
 HERE: Final = Path(__file__).parent
 MODEL: Final = "gemini-3-flash-preview"
 MEGABYTE: Final = 1000**2
@@ -257,6 +259,9 @@ def main() -> None:
     arguments = parser.parse_args()
     console = Console(width=150 if not sys.stdout.isatty() else None)
     figures = anyio.run(measure, arguments, console)
+    with tempfile.TemporaryDirectory() as name:
+        sizes = {"megabytes": arguments.megabytes, "rows": arguments.rows, "repeats": arguments.repeats}
+        figures += [Figure(*row) for row in intake_bench.measure(Path(name), **sizes)]
     table = Table("what", "measured", "bound", "", "detail")
     for figure in figures:
         verdict = "[green]met[/]" if figure.met else "[red]missed[/]"

@@ -32,8 +32,10 @@ class StrictTool(Tool):
 
     async def run(self, arguments: dict[str, Any], context: Any, convert_result: bool = False) -> Any:
         """Run the tool; every failure leaves as a ToolError without a cause that a log could print."""
+        # A person who is asked may take longer; such tools bound themselves (`gate.py`, `within`).
+        longest_seconds = None if self.resolved_params else LONGEST_CALL_SECONDS
         try:
-            with anyio.move_on_after(LONGEST_CALL_SECONDS):
+            with anyio.move_on_after(longest_seconds):
                 return await super().run(arguments, context, convert_result)
         except UnexpectedToolError as error:
             raise ToolError(self._sentence(error.__cause__)) from None
@@ -79,7 +81,8 @@ def strict_tool(spec: ToolSpec) -> Tool:
     model.model_rebuild(force=True)
     tool.parameters = _slim(model.model_json_schema(by_alias=True), drop=_INPUT_NOISE)
     if (published := tool.fn_metadata.output_schema) is not None:
-        tool.fn_metadata.output_schema = _slim(_inlined(published, published.get("$defs", {})), drop=_OUTPUT_NOISE)
+        inlined = _inlined(published, published.get("$defs", {}))
+        tool.fn_metadata.output_schema = _slim(_outline(inlined), drop=_OUTPUT_NOISE)
     return tool
 
 
@@ -107,3 +110,21 @@ def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
     if (reference := schema.get("$ref")) is not None:
         return _inlined(definitions[reference.removeprefix("#/$defs/")], definitions)
     return {name: _inlined(value, definitions) for name, value in schema.items() if name != "$defs"}
+
+
+def _outline(schema: Any, *, is_whole: bool = True) -> Any:
+    """Return an output schema without the members of objects inside objects: a result shows them, in every call.
+
+    "This or null" becomes a list of types, which says the same in fewer words.
+    """
+    if isinstance(schema, list):
+        return [_outline(item, is_whole=False) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    match schema.get("anyOf"):
+        case [{"type": str(kind)} as one, {"type": "null"}]:
+            return _outline({**one, "type": [kind, "null"]}, is_whole=is_whole)
+    if is_whole:
+        members = {name: _outline(member, is_whole=False) for name, member in schema.get("properties", {}).items()}
+        return {**schema, "properties": members}
+    return {name: _outline(value, is_whole=False) for name, value in schema.items() if name != "properties"}

@@ -3,13 +3,16 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import anyio
 import httpx2
 
+from gemini_batch_mcp.batches.hashes import FileHashes
 from gemini_batch_mcp.batches.ledger import Ledger
 from gemini_batch_mcp.batches.work import Work
 from gemini_batch_mcp.errors import StorageError
-from gemini_batch_mcp.gemini.gateway import Gateway, RetryPolicy
+from gemini_batch_mcp.gemini.gateway import Gateway, Hook, RetryPolicy
 from gemini_batch_mcp.paths import PathGuard
+from gemini_batch_mcp.results.query import QueryEngine
 from gemini_batch_mcp.settings import Settings
 
 
@@ -33,15 +36,23 @@ class BatchFiles:
                 "Check the directory that GEMINI_BATCH_HOME names.",
             ) from None
 
-    @property
-    def requests(self) -> Path:
-        """The request lines as they were sent, when they differ from the user's file."""
-        return self.directory / "requests.jsonl"
+    def requests(self, attempt: int = 1) -> Path:
+        """The request lines of an attempt as they were sent, when they differ from the user's file."""
+        return self.directory / f"requests{_suffix(attempt)}.jsonl"
+
+    def keys(self, attempt: int = 1) -> Path:
+        """The keys that an attempt sent, one JSON string a line, in order."""
+        return self.directory / f"keys{_suffix(attempt)}.jsonl"
 
     @property
-    def keys(self) -> Path:
-        """The keys that were sent, one JSON string a line, in order."""
-        return self.directory / "keys.jsonl"
+    def source_columns(self) -> Path:
+        """The columns of the user's table, a row for each request of the first attempt."""
+        return self.directory / "source.parquet"
+
+    @property
+    def media(self) -> Path:
+        """The directory of the files that answers carried: images, sound."""
+        return self.directory / "media"
 
     @property
     def table(self) -> Path:
@@ -63,6 +74,10 @@ class BatchFiles:
         return self.directory / f"answers-{job_id}.jsonl"
 
 
+def _suffix(attempt: int) -> str:
+    return "" if attempt == 1 else f"-{attempt}"
+
+
 @dataclass(frozen=True, slots=True)
 class App:
     """One process's settings and open resources."""
@@ -72,24 +87,38 @@ class App:
     ledger: Ledger
     gateway: Gateway
     work: Work
+    hashes: FileHashes
+    queries: QueryEngine
+    #: This process lives on after a call, so that it may go on with what it finds unfinished.
+    lives_on: bool = False
 
     def files(self, batch_id: str) -> BatchFiles:
         """Return where the files of a batch are."""
         return BatchFiles(self.settings.home / "batches" / batch_id)
 
     async def aclose(self) -> None:
-        """Close the gateway and the ledger. Background work must have ended."""
+        """Close the gateway, the ledger and the processes that answer queries. Background work must have ended."""
+        await anyio.to_thread.run_sync(self.queries.close)
         await self.gateway.aclose()
         self.ledger.close()
 
 
-def open_app(settings: Settings, work: Work, transport: httpx2.AsyncBaseTransport | None = None) -> App:
+def open_app(
+    settings: Settings,
+    work: Work,
+    transport: httpx2.AsyncBaseTransport | None = None,
+    *,
+    lives_on: bool = False,
+    hook: Hook | None = None,
+) -> App:
     """Open the ledger and the gateway. `transport` replaces the network: the embedded service in process.
+
+    `hook` is called before and after every effect on the ledger and on the network; see `Database` and `Gateway`.
 
     Raises:
         StorageError: the state directory cannot be used.
     """
-    ledger = Ledger.open(settings.home / "ledger.sqlite3")
+    ledger = Ledger.open(settings.home / "ledger.sqlite3", hook)
     if settings.files in settings.roots:
         settings.files.mkdir(parents=True, exist_ok=True)
     return App(
@@ -98,7 +127,13 @@ def open_app(settings: Settings, work: Work, transport: httpx2.AsyncBaseTranspor
         ledger=ledger,
         # Whoever polls more often than twice a second wants repeats sooner, too.
         gateway=Gateway.open(
-            settings, transport=transport, retry=RetryPolicy(initial_delay_seconds=min(0.5, settings.poll_seconds))
+            settings,
+            transport=transport,
+            hook=hook,
+            retry=RetryPolicy(initial_delay_seconds=min(0.5, settings.poll_seconds)),
         ),
         work=work,
+        hashes=FileHashes(),
+        queries=QueryEngine(),
+        lives_on=lives_on,
     )

@@ -1,15 +1,27 @@
 """The front door of the batches room: what tools and commands can ask for, one method each."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import anyio
 
 from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.ask import ask_results
 from gemini_batch_mcp.batches.collect import Results, batch_results
+from gemini_batch_mcp.batches.entries import BatchEntry
 from gemini_batch_mcp.batches.listing import JobList, list_jobs
 from gemini_batch_mcp.batches.prepare import Preview, preview_order
+from gemini_batch_mcp.batches.price import Cost, actual_cost, read_prices
 from gemini_batch_mcp.batches.removal import Deletion, cancel_batch, delete_batch
-from gemini_batch_mcp.batches.submit import Placement, place_order
-from gemini_batch_mcp.batches.track import BatchStatus, batch_status
-from gemini_batch_mcp.domain import JobFilter, Order, ResultQuery
+from gemini_batch_mcp.batches.retry import quote_retry, retry_rows
+from gemini_batch_mcp.batches.status import batch_status
+from gemini_batch_mcp.batches.submit import Placement, place_order, quote_order
+from gemini_batch_mcp.batches.tend import Tended, tend_all, tend_forever
+from gemini_batch_mcp.batches.track import BatchStatus
+from gemini_batch_mcp.domain import JobFilter, Order, ResultQuery, ResultSummary, SavedFile
+from gemini_batch_mcp.results.query import QueryAnswer
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,24 +30,78 @@ class Desk:
 
     app: App
 
+    async def quote(self, order: Order, *, resubmit: bool = False, wait_seconds: float | None = None) -> str:
+        """Return what the user has to be asked before an order is placed; see `submit.quote_order`."""
+        return await quote_order(self.app, self._complete(order), resubmit=resubmit, wait_seconds=wait_seconds)
+
     async def place_order(
         self, order: Order, *, confirm: bool = False, resubmit: bool = False, wait_seconds: float | None = None
     ) -> Placement:
         """Submit an order, or return the batch that stands for it; see `submit.place_order`."""
-        order = replace(order, model=order.model or self.app.settings.model)
+        order = self._complete(order)
         return await place_order(self.app, order, confirm=confirm, resubmit=resubmit, wait_seconds=wait_seconds)
 
-    async def preview(self, order: Order) -> Preview:
+    async def preview(self, order: Order, *, wait_seconds: float | None = None) -> Preview:
         """Check, render and price an order without sending it; see `prepare.preview_order`."""
-        return await preview_order(self.app, replace(order, model=order.model or self.app.settings.model))
+        return await preview_order(self.app, self._complete(order), wait_seconds=wait_seconds)
 
     async def status(self, reference: str, *, wait_seconds: float = 0.0) -> BatchStatus:
-        """Ask how a batch is getting on; see `track.batch_status`."""
+        """Ask how a batch is getting on; see `status.batch_status`."""
         return await batch_status(self.app, reference, wait_seconds=wait_seconds)
 
     async def results(self, reference: str, query: ResultQuery, *, wait_seconds: float | None = None) -> Results:
-        """Read results; see `collect.batch_results`."""
-        return await batch_results(self.app, reference, query, wait_seconds=wait_seconds)
+        """Read results; see `collect.batch_results`. Where questions may follow, they are prepared for."""
+        results = await batch_results(self.app, reference, query, wait_seconds=wait_seconds)
+        if self.app.lives_on:
+            prepare = partial(anyio.to_thread.run_sync, self.app.queries.prepare)
+            await self.app.work.run("prepare queries", prepare, wait_seconds=0)
+        return results
+
+    async def cost(self, batch: BatchEntry, summary: ResultSummary) -> Cost:
+        """Price the answers of a batch; see `price.actual_cost`."""
+        return actual_cost(await read_prices(self.app), batch, summary.usage)
+
+    async def pages_about(self, batch_id: str) -> tuple[Path, ...]:
+        """Return the reports that were written about a batch and are still there."""
+        written = await anyio.to_thread.run_sync(self.app.ledger.saved_files, batch_id)
+        return tuple(path for path in written if path.suffix == ".html" and path.is_file())
+
+    async def query(self, reference: str, sql: str, *, limit: int, wait_seconds: float | None = None) -> QueryAnswer:
+        """Ask a batch's answers a question in SQL; see `ask.ask_results`."""
+        return await ask_results(self.app, reference, sql, limit=limit, wait_seconds=wait_seconds)
+
+    async def report(self, reference: str, save_to: str) -> SavedFile:
+        """Write a page about a batch; see `picture.write_batch_report`."""
+        # Imported on first use: most servers never draw.
+        from gemini_batch_mcp.batches.picture import write_batch_report
+
+        return await write_batch_report(self.app, reference, save_to)
+
+    async def quote_retry(
+        self, reference: str, include: Sequence[str], *, model: str = "", wait_seconds: float | None = None
+    ) -> str:
+        """Return what the user has to be asked before rows are sent again; see `retry.quote_retry`."""
+        return await quote_retry(self.app, reference, include, model=model, wait_seconds=wait_seconds)
+
+    async def retry(
+        self,
+        reference: str,
+        include: Sequence[str],
+        *,
+        model: str = "",
+        confirm: bool = False,
+        wait_seconds: float | None = None,
+    ) -> Placement:
+        """Send rows again that came to nothing; see `retry.retry_rows`."""
+        return await retry_rows(self.app, reference, include, model=model, confirm=confirm, wait_seconds=wait_seconds)
+
+    async def collect(self) -> tuple[Tended, ...]:
+        """Take every unfinished batch one step further; see `tend.tend_all`."""
+        return await tend_all(self.app)
+
+    async def tend(self) -> None:
+        """Go on with unfinished batches until cancelled; see `tend.tend_forever`."""
+        await tend_forever(self.app)
 
     async def list_jobs(self, wanted: JobFilter, *, limit: int, cursor: str = "") -> JobList:
         """List jobs; see `listing.list_jobs`."""
@@ -48,3 +114,7 @@ class Desk:
     async def delete(self, reference: str, *, confirm: bool) -> Deletion:
         """Delete a batch; see `removal.delete_batch`."""
         return await delete_batch(self.app, reference, confirm=confirm)
+
+    def _complete(self, order: Order) -> Order:
+        model = order.model or self.app.settings.model
+        return replace(order, model=model.removeprefix("models/"))

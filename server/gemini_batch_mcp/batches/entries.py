@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from gemini_batch_mcp.domain import Delivery, JobError, JobState, RowCounts, Task
+from gemini_batch_mcp.domain import Delivery, JobError, JobState, Order, RowCounts, Task
+from gemini_batch_mcp.intake.estimate import Estimate
 
 
 class Stage(StrEnum):
@@ -32,11 +33,17 @@ class Stage(StrEnum):
 STANDING = frozenset({Stage.RESERVED, Stage.UPLOADED, Stage.UNKNOWN, Stage.SUBMITTED, Stage.FINISHED, Stage.COLLECTED})
 #: Stages in which the submission has not come to an end.
 UNSUBMITTED = frozenset({Stage.RESERVED, Stage.UPLOADED, Stage.UNKNOWN})
+#: Stages in which something is left to be done, here or at Gemini.
+UNSETTLED = UNSUBMITTED | {Stage.SUBMITTED, Stage.FINISHED}
 
 
 @dataclass(frozen=True, slots=True)
 class JobEntry:
-    """One job of a batch: shard `shard` (from 1) in attempt `attempt` (from 1)."""
+    """One job of a batch: shard `shard` (from 1) in attempt `attempt` (from 1; later ones are retries).
+
+    `first_row` (from 0), `first_byte`, `size_bytes` and `sha256` say which lines of the attempt's request file it
+    takes; `size_bytes` is 0 until that is known. `input_tokens` is estimated.
+    """
 
     id: int
     batch_id: str
@@ -54,6 +61,26 @@ class JobEntry:
     created_at: datetime | None = None
     ended_at: datetime | None = None
     answers_sha256: str = ""
+    #: The model of this job; a retry may ask another one than the batch.
+    model: str = ""
+    first_row: int = 0
+    first_byte: int = 0
+    size_bytes: int = 0
+    sha256: str = ""
+    input_tokens: int = 0
+    #: Why its create waits; empty when it does not.
+    wait_reason: str = ""
+    #: Not to be tried before; None when other jobs have to end first.
+    wait_until: datetime | None = None
+    #: How often it was told to wait.
+    waits: int = 0
+    #: When its state or its counts were last seen to change.
+    moved_at: datetime | None = None
+
+    @property
+    def is_waiting(self) -> bool:
+        """True while it is held back here until Gemini has room for it."""
+        return self.stage in UNSUBMITTED and bool(self.wait_reason)
 
     @property
     def is_unknown(self) -> bool:
@@ -92,6 +119,15 @@ class BatchEntry:
     #: Why the submission ended without a job, for people.
     failure: str = ""
     jobs: tuple[JobEntry, ...] = ()
+    #: What the user ordered; None for a job made elsewhere. Its `source` is absolute.
+    order: Order | None = None
+    #: Of the source's bytes when it was ordered.
+    content_sha256: str = ""
+    #: The user's own file, where its bytes are what was checked and sent; empty when a copy is kept here.
+    request_path: str = ""
+    estimate: Estimate | None = None
+    #: Why Gemini could not be asked about one of its jobs just now; never stored.
+    forgotten: str = ""
 
     @property
     def is_standing(self) -> bool:
@@ -102,6 +138,16 @@ class BatchEntry:
     def is_submitted(self) -> bool:
         """True when no job is still on its way to Gemini."""
         return not any(job.stage in UNSUBMITTED for job in self.jobs)
+
+    @property
+    def is_settled(self) -> bool:
+        """True when nothing is left to be done: every answer that Gemini has is here."""
+        return not any(job.stage in UNSETTLED for job in self.jobs)
+
+    @property
+    def attempts(self) -> int:
+        """How often rows of it were sent: 1 for the first submission, one more for each retry."""
+        return max((job.attempt for job in self.jobs), default=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,3 +162,18 @@ class NewBatch:
     source: str
     uploaded_file: str = ""
     is_ours: bool = True
+    order: Order | None = None
+    content_sha256: str = ""
+    estimate: Estimate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """One job that an attempt is cut into; the members are those of `JobEntry`."""
+
+    first_row: int
+    request_count: int
+    first_byte: int
+    size_bytes: int
+    sha256: str
+    input_tokens: int

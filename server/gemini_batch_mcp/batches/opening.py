@@ -33,10 +33,13 @@ _WARM_UP_AFTER_SECONDS = 1.0
 class LazyDesk:
     """A desk that opens at the first `get`, once, and is the same for every caller."""
 
-    def __init__(self, settings: Settings, work: Work, transport: TransportFactory | None) -> None:
+    def __init__(
+        self, settings: Settings, work: Work, transport: TransportFactory | None, *, lives_on: bool = False
+    ) -> None:
         self._settings = settings
         self._work = work
         self._transport = transport
+        self._lives_on = lives_on
         self._lock = anyio.Lock()
         self._desk: Desk | None = None
 
@@ -61,28 +64,44 @@ class LazyDesk:
         else:
             desk.app.gateway.warm_up()
 
+    async def look_after(self) -> None:
+        """Warm up, then go on with what an earlier process left unfinished, until cancelled."""
+        await self.warm_up()
+        if self._desk is not None and self._may_submit():
+            await self._desk.tend()
+
     async def aclose(self) -> None:
         """Close what was opened."""
         if self._desk is not None:
             await self._desk.app.aclose()
 
+    def _may_submit(self) -> bool:
+        can_reach_gemini = self._settings.api_key is not None or self._transport is not None
+        return can_reach_gemini and not self._settings.read_only
+
     def _open(self) -> "Desk":
         app_module = importlib.import_module("gemini_batch_mcp.batches.app")
         desk_module = importlib.import_module("gemini_batch_mcp.batches.desk")
         transport = self._transport() if self._transport is not None else None
-        desk: Desk = desk_module.Desk(app_module.open_app(self._settings, self._work, transport))
+        desk: Desk = desk_module.Desk(
+            app_module.open_app(self._settings, self._work, transport, lives_on=self._lives_on)
+        )
         return desk
 
 
 @asynccontextmanager
 async def lazy_desk(
-    settings: Settings, transport: TransportFactory | None = None, *, warm_up: bool = False
+    settings: Settings, transport: TransportFactory | None = None, *, warm_up: bool = False, lives_on: bool = False
 ) -> AsyncIterator[LazyDesk]:
-    """Yield a desk that opens when needed; on the way out, background work is stopped and everything closed."""
+    """Yield a desk that opens when needed; on the way out, background work is stopped and everything closed.
+
+    `lives_on` says that the process stays after a call, so that calls may leave work behind; `warm_up` opens the desk
+    before it is asked for, and lets it go on with what an earlier process left unfinished.
+    """
     async with anyio.create_task_group() as task_group:
-        desk = LazyDesk(settings, Work(task_group), transport)
+        desk = LazyDesk(settings, Work(task_group), transport, lives_on=lives_on)
         if warm_up:
-            task_group.start_soon(desk.warm_up)
+            task_group.start_soon(desk.look_after)
         try:
             yield desk
         finally:

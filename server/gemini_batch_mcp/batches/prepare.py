@@ -1,29 +1,47 @@
-"""From an order to a checked request file on this machine. What is previewed here is what is sent."""
+"""From an order to checked request lines on this machine. What is previewed here is what is sent.
 
-import math
-from dataclasses import dataclass
-from datetime import UTC, datetime
+Lines that have to be written (rendered from a table, converted, mended, given in the call) are staged under the
+order's fingerprint: a preview leaves them there, and the create that follows takes them as they are.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import anyio
+import filelock
 import msgspec
 
 from gemini_batch_mcp.batches.app import App
-from gemini_batch_mcp.batches.identity import IdentifiedOrder, identify
+from gemini_batch_mcp.batches.identity import IdentifiedOrder, SourceForm, identify
 from gemini_batch_mcp.batches.models import check_model
-from gemini_batch_mcp.domain import JsonObject, Order, RequestFile
-from gemini_batch_mcp.errors import Problem, RequestProblems, UsageError
+from gemini_batch_mcp.batches.price import JobLimits, estimate_file, job_limits, read_prices
+from gemini_batch_mcp.domain import JsonObject, Order, RequestFile, UploadedFile
+from gemini_batch_mcp.errors import Problem, RequestProblems, StillPreparing, StorageError, UsageError
+from gemini_batch_mcp.intake.attachment_lines import without_files
+from gemini_batch_mcp.intake.attachments import MAX_INLINE_BYTES
 from gemini_batch_mcp.intake.compose import write_rows
-from gemini_batch_mcp.intake.estimate import Estimate, estimate, over_cap, sample_file
+from gemini_batch_mcp.intake.estimate import Estimate
 from gemini_batch_mcp.intake.generation_config import request_members
-from gemini_batch_mcp.intake.prices import load_prices
+from gemini_batch_mcp.intake.openai import write_converted
 from gemini_batch_mcp.intake.reader import CheckedReader, CopyNeeded, LinesRefused, write_request_copy, write_requests
+from gemini_batch_mcp.intake.source_folder import Folder
+from gemini_batch_mcp.paths import sweep
 
 _READ_BYTES: Final = 8 * 1024**2
 #: Rendered requests that a preview shows.
 _SHOWN_REQUESTS: Final = 2
+#: Of attached files, inside the requests of an inline create, which takes 20 MB in all.
+_INLINE_FILES_BYTES: Final = 10 * 1000**2
+#: How long staged lines wait for their create (our choice; a quote holds as long).
+_STAGED_SECONDS: Final = 24 * 3600.0
+#: A batch may be of any size: what is too large for one job becomes several.
+_NO_LIMIT_BYTES: Final = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,44 +59,133 @@ class Preview:
     estimate: Estimate | None = None
 
 
-async def preview_order(app: App, order: Order) -> Preview:
+async def preview_order(app: App, order: Order, *, wait_seconds: float | None = None) -> Preview:
     """Check an order, render it, and price it. Nothing is uploaded; Gemini is asked to count a few lines at most.
 
     Raises:
         UsageError: the order is wrong as a whole; problems of single lines are in the preview.
+        StillPreparing: the requests are still being written after `wait_seconds`; that goes on.
     """
-    identified = await anyio.to_thread.run_sync(identify, order, app.guard)
-    if identified.uploaded_file:
-        raise UsageError(f"{identified.uploaded_file} cannot be read back.", "Preview the local file instead.")
-    await check_model(app, order.model, order.task)
-    async with anyio.TemporaryDirectory[str](prefix="preview-", dir=str(app.settings.home)) as name:
-        directory = Path(name)
-        try:
-            request_file = await anyio.to_thread.run_sync(_prepare, app, identified, directory)
-        except RequestProblems as report:
-            return Preview(order.model, problems=report.problems, problem_count=report.problem_count)
-        priced = await _estimate(app, order, request_file.path, request_file.count, ask=True)
-        return Preview(
-            model=order.model,
-            request_count=request_file.count,
-            size_bytes=request_file.size_bytes,
-            job_count=math.ceil(request_file.size_bytes / app.settings.max_file_bytes),
-            warnings=(*request_file.warnings, *priced.warnings),
-            sample=await anyio.to_thread.run_sync(_first_requests, request_file.path),
-            estimate=priced,
+    identified = await anyio.to_thread.run_sync(identify_for, app, order)
+    if identified.form is SourceForm.UPLOADED:
+        raise UsageError(f"{order.source} cannot be read back.", "Preview the local file instead.")
+    prices = await read_prices(app)
+    await check_model(app, prices, order.model, order.task, ask=True)
+    try:
+        request_file = await staged(app, identified, wait_seconds)
+    except RequestProblems as report:
+        return Preview(order.model, problems=report.problems, problem_count=report.problem_count)
+    # Files that are not there yet cannot be counted by Gemini.
+    ask = identified.attachments is None or not identified.attachments.uploads
+    priced = await estimate_file(app, order, request_file.path, rows=request_file.count, ask=ask)
+    limits = job_limits(app, prices, order.model)
+    await anyio.to_thread.run_sync(app.ledger.record_quote, identified.sha256, identified.source_name)
+    return Preview(
+        model=order.model,
+        request_count=request_file.count,
+        size_bytes=request_file.size_bytes,
+        job_count=limits.job_count(request_file, priced),
+        warnings=(*request_file.warnings, *priced.warnings),
+        sample=await anyio.to_thread.run_sync(_first_requests, request_file.path),
+        estimate=priced,
+    )
+
+
+async def staged(app: App, identified: IdentifiedOrder, wait_seconds: float | None) -> RequestFile:
+    """Return what `stage` returns, if that takes no longer than `wait_seconds` (None: however long it takes).
+
+    Raises:
+        StillPreparing: it takes longer, and goes on in the background.
+        BatchError: as `stage`.
+    """
+
+    async def write() -> None:
+        await anyio.to_thread.run_sync(stage, app, identified)
+
+    if not await app.work.run(f"stage {identified.sha256}", write, wait_seconds=wait_seconds):
+        raise StillPreparing(
+            "The requests are being written; nothing was submitted yet.", "Make the same call again in half a minute."
         )
+    return await anyio.to_thread.run_sync(stage, app, identified)
 
 
-def write_request_file(app: App, identified: IdentifiedOrder, requests: Path, keys: Path) -> RequestFile:
-    """Write the order's request lines: rendered from a table, given in the call, or a mended copy of the user's file.
+def identify_for(app: App, order: Order) -> IdentifiedOrder:
+    """Find an order's source; see `identity.identify`."""
+    inline = order.delivery == "inline"
+    max_inline_bytes = _INLINE_FILES_BYTES if inline else min(MAX_INLINE_BYTES, app.settings.max_file_bytes // 2)
+    return identify(order, app.guard, app.settings.home, sha256_of=app.hashes.of, max_inline_bytes=max_inline_bytes)
+
+
+def stage(app: App, identified: IdentifiedOrder) -> RequestFile:
+    """Return the order's checked request lines, writing them unless they are staged already.
+
+    `path` is the user's own file where that can be sent as it is.
 
     Raises:
         RequestProblems: lines or rows are wrong.
         UsageError: a template, a schema or the table as a whole is wrong.
+        StorageError: the state directory cannot be written.
     """
-    order = identified.order
-    limit = app.settings.max_file_bytes
-    if identified.path is None:
+    directory = _staged(app, identified)
+    _make(directory)
+    with filelock.FileLock(directory / "lock", thread_local=False):
+        if (known := _read_facts(directory)) is not None:
+            return known
+        _sweep(directory.parent)
+        sweep(directory, "table-*", "*.part")
+        request_file = write_lines(identified, directory / "requests.jsonl", directory / "keys.jsonl")
+        facts = {**asdict(request_file), "path": str(request_file.path), "keys_path": str(request_file.keys_path)}
+        (directory / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+        return request_file
+
+
+def take_staged(app: App, identified: IdentifiedOrder, requests: Path, keys: Path) -> RequestFile:
+    """Bring the order's lines to where a batch keeps them, out of the staging area if they are there.
+
+    Raises:
+        as `stage`.
+    """
+    request_file = stage(app, identified)
+    directory = _staged(app, identified)
+    with filelock.FileLock(directory / "lock", thread_local=False):
+        # Facts first: what is half moved counts as not staged.
+        (directory / "facts.json").unlink(missing_ok=True)
+        taken = replace(request_file, keys_path=keys)
+        if request_file.path.parent == directory:
+            taken = replace(taken, path=requests)
+        try:
+            if taken.path == requests:
+                request_file.path.replace(requests)
+            request_file.keys_path.replace(keys)
+        except FileNotFoundError:
+            # Somebody with the same order has taken them between the two locks.
+            return take_staged(app, identified, requests, keys)
+    # The directory and its lock stay until they are swept: somebody may be waiting for it.
+    return taken
+
+
+def discard_staged(app: App, identified: IdentifiedOrder) -> None:
+    """Remove an order's staged lines: a batch has its own, and no create will come for these."""
+    directory = _staged(app, identified)
+    if not (directory / "facts.json").exists():
+        return
+    with filelock.FileLock(directory / "lock", thread_local=False):
+        sweep(directory, "facts.json", "*.jsonl")
+
+
+def write_lines(
+    identified: IdentifiedOrder, requests: Path, keys: Path, uploaded: Mapping[str, UploadedFile] | None = None
+) -> RequestFile:
+    """Write the order's request lines: rendered, converted, given in the call, or a mended copy of the user's file.
+
+    `uploaded` says where attached files are; without it they are named by references that lead nowhere yet.
+
+    Raises:
+        as `stage`.
+    """
+    order, place = identified.order, identified.place
+    limit = _NO_LIMIT_BYTES
+    if place is None:
         members = request_members(order.task, order.generation_config, order.response_schema)
         return write_requests(
             order.requests,
@@ -89,50 +196,42 @@ def write_request_file(app: App, identified: IdentifiedOrder, requests: Path, ke
             system_instruction=order.system_instruction,
             generation_config=members.get("generationConfig", members),
         )
-    if identified.is_table:
-        return write_rows(identified.path, requests, order=order, keys_path=keys, max_file_bytes=limit)
-    return write_request_copy(identified.path, requests, task=order.task, keys_path=keys, max_file_bytes=limit)
-
-
-async def refuse_over_cap(app: App, order: Order, request_file: Path, *, rows: int = 0) -> None:
-    """Refuse an order that may cost more than the hard cap. No argument of a tool lifts it.
-
-    Gemini is not asked to count here: a create takes no more calls than it must.
-
-    Raises:
-        UsageError: the upper estimate is above GEMINI_BATCH_MAX_COST_USD, or the cost is not known.
-    """
-    if app.settings.max_cost_usd is None:
-        return
-    priced = await _estimate(app, order, request_file, rows, ask=False)
-    if (refusal := over_cap(priced, app.settings.max_cost_usd)) is not None:
-        raise UsageError(refusal, "Set maxOutputTokens, order fewer rows, or ask the user to raise the cap.")
-
-
-async def _estimate(app: App, order: Order, path: Path, rows: int, *, ask: bool) -> Estimate:
-    prices = await anyio.to_thread.run_sync(load_prices, app.settings.prices_path)
-    sample = await anyio.to_thread.run_sync(partial(sample_file, path, model=order.model, rows=rows))
-
-    async def count(request: JsonObject) -> int:
-        return await app.gateway.count_tokens(model=order.model, requests=[request], task=order.task)
-
-    return await estimate(
-        sample,
-        model=order.model,
+    if isinstance(place, Folder) or identified.form is SourceForm.TABLE:
+        return write_rows(
+            place,
+            requests,
+            order=order,
+            keys_path=keys,
+            max_file_bytes=limit,
+            attachments=identified.attachments,
+            uploaded=uploaded,
+        )
+    path = place
+    rows = order.limit_rows
+    if identified.form is SourceForm.OPENAI:
+        return write_converted(
+            path, requests, task=order.task, model=order.model, keys_path=keys, max_file_bytes=limit, limit_rows=rows
+        )
+    copy = partial(
+        write_request_copy,
+        path,
+        requests,
         task=order.task,
-        prices=prices,
-        count_tokens=count if ask else None,
-        today=datetime.now(UTC).date(),
+        keys_path=keys,
+        max_file_bytes=limit,
+        limit_rows=rows,
     )
+    return copy() if rows else _check_as_it_is(path, identified, keys) or copy()
 
 
-def _prepare(app: App, identified: IdentifiedOrder, directory: Path) -> RequestFile:
-    """Return the request file as it would be uploaded; the user's own file where that can be sent as it is."""
-    keys = directory / "keys.jsonl"
-    if identified.path is None or identified.is_table:
-        return write_request_file(app, identified, directory / "requests.jsonl", keys)
+def _check_as_it_is(path: Path, identified: IdentifiedOrder, keys: Path) -> RequestFile | None:
+    """Check the user's own file; None when only a copy of it can be sent."""
     reader = CheckedReader(
-        identified.path, task=identified.order.task, keys_path=keys, max_file_bytes=app.settings.max_file_bytes
+        path,
+        task=identified.order.task,
+        keys_path=keys,
+        max_file_bytes=_NO_LIMIT_BYTES,
+        known_sha256=identified.content_sha256,
     )
     try:
         while reader.read(_READ_BYTES):
@@ -141,12 +240,58 @@ def _prepare(app: App, identified: IdentifiedOrder, directory: Path) -> RequestF
     except LinesRefused:
         raise reader.survey() from None
     except CopyNeeded:
-        return write_request_file(app, identified, directory / "requests.jsonl", keys)
+        return None
     finally:
         reader.close()
+
+
+def fits_one_job(limits: JobLimits, identified: IdentifiedOrder, priced: Estimate) -> bool:
+    """True for a file of ready requests that may go to Gemini as it is, as one job, checked while it travels."""
+    if identified.form is not SourceForm.READY or identified.path is None or identified.order.limit_rows:
+        return False
+    return limits.fit(identified.path.stat().st_size, priced.input_tokens)
+
+
+def _staged(app: App, identified: IdentifiedOrder) -> Path:
+    return app.settings.home / "staged" / identified.sha256
+
+
+def _make(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise StorageError(
+            f"{directory} cannot be created ({error.strerror}).",
+            "Check the directory that GEMINI_BATCH_HOME names.",
+        ) from None
+
+
+def _read_facts(directory: Path) -> RequestFile | None:
+    """Return what is staged, None when nothing is, or not all of it."""
+    try:
+        facts = msgspec.json.decode((directory / "facts.json").read_bytes(), type=RequestFile, dec_hook=_path)
+    except (OSError, msgspec.MsgspecError):
+        return None
+    if not facts.path.is_file() or not facts.keys_path.is_file() or facts.path.stat().st_size != facts.size_bytes:
+        return None
+    return facts
+
+
+def _path(kind: type, value: object) -> Path:
+    if kind is not Path:
+        raise NotImplementedError
+    return Path(str(value))
+
+
+def _sweep(area: Path) -> None:
+    """Remove what was staged so long ago that no create will come for it."""
+    oldest = time.time() - _STAGED_SECONDS
+    for directory in area.iterdir():
+        if directory.stat().st_mtime < oldest:
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def _first_requests(path: Path) -> tuple[JsonObject, ...]:
     with path.open("rb") as file:
         lines = (file.readline() for _ in range(_SHOWN_REQUESTS))
-        return tuple(msgspec.json.decode(line) for line in lines if line)
+        return tuple(without_files(msgspec.json.decode(line)) for line in lines if line)

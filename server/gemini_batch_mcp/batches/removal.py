@@ -12,7 +12,8 @@ import anyio
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.entries import BatchEntry, JobEntry, Stage
 from gemini_batch_mcp.batches.find import find_batch
-from gemini_batch_mcp.batches.track import BatchStatus, batch_status, describe, load, refresh
+from gemini_batch_mcp.batches.status import batch_status
+from gemini_batch_mcp.batches.track import BatchStatus, describe, load, refresh
 from gemini_batch_mcp.domain import JobState
 from gemini_batch_mcp.errors import BatchError, NotFound, NotReady, Rejected, UsageError
 
@@ -116,6 +117,10 @@ async def delete_batch(app: App, reference: str, *, confirm: bool) -> Deletion:
         if job.responses_file:
             reason = "Gemini does not delete result files; it removes them by itself in time."
             kept.append(NotDeleted(job.responses_file, reason))
+    for attached in (await anyio.to_thread.run_sync(app.ledger.attachments, batch.id)).values():
+        reason = await _try(app.gateway.delete_file, attached.name)
+        files += [attached.name] if reason is None else []
+        kept += [NotDeleted(attached.name, reason)] if reason is not None else []
     job_names = {job.name or batch.id for job in batch.jobs}
     local = not any(entry.name in job_names for entry in kept)
     if local:
@@ -126,18 +131,17 @@ async def delete_batch(app: App, reference: str, *, confirm: bool) -> Deletion:
 
 async def _end(app: App, batch: BatchEntry) -> BatchEntry:
     """Cancel what still runs and wait a little for it to end; a job that Gemini has forgotten counts as ended."""
-    try:
-        batch = await refresh(app, batch)
-        if not describe(batch).done:
-            # What cannot be cancelled now is named as not deleted.
-            with contextlib.suppress(NotReady):
-                cancelled = await cancel_batch(app, batch.id)
-                if any(job.stage is Stage.SUBMITTED for job in cancelled.batch.jobs):
-                    await batch_status(app, batch.id, wait_seconds=_CANCEL_WAIT_SECONDS)
-    except NotFound:
+    batch = await refresh(app, batch)
+    if batch.forgotten:
         for job in batch.jobs:
             if job.stage is Stage.SUBMITTED:
                 await _set(app, job, stage=Stage.CANCELLED, state=JobState.CANCELLED)
+    elif not describe(batch).done:
+        # What cannot be cancelled now is named as not deleted.
+        with contextlib.suppress(NotReady):
+            cancelled = await cancel_batch(app, batch.id)
+            if any(job.stage is Stage.SUBMITTED for job in cancelled.batch.jobs):
+                await batch_status(app, batch.id, wait_seconds=_CANCEL_WAIT_SECONDS)
     return await load(app, batch.id)
 
 

@@ -30,6 +30,10 @@ batches = sa.Table(
     sa.Column("request_sha256", sa.Text),
     sa.Column("warnings", sa.Text),
     sa.Column("failure", sa.Text),
+    sa.Column("order_json", sa.Text),
+    sa.Column("content_sha256", sa.Text),
+    sa.Column("request_path", sa.Text),
+    sa.Column("estimate_json", sa.Text),
 )
 
 jobs = sa.Table(
@@ -55,6 +59,16 @@ jobs = sa.Table(
     sa.Column("created_at", sa.DateTime),
     sa.Column("ended_at", sa.DateTime),
     sa.Column("answers_sha256", sa.Text),
+    sa.Column("model", sa.Text),
+    sa.Column("first_row", sa.Integer),
+    sa.Column("first_byte", sa.Integer),
+    sa.Column("size_bytes", sa.Integer),
+    sa.Column("sha256", sa.Text),
+    sa.Column("input_tokens", sa.Integer),
+    sa.Column("wait_reason", sa.Text),
+    sa.Column("wait_until", sa.DateTime),
+    sa.Column("waits", sa.Integer),
+    sa.Column("moved_at", sa.DateTime),
 )
 
 saved_files = sa.Table(
@@ -63,6 +77,26 @@ saved_files = sa.Table(
     sa.Column("path", sa.Text, primary_key=True),
     sa.Column("batch_id", sa.Text),
     sa.Column("sha256", sa.Text),
+)
+
+attachments = sa.Table(
+    "attachments",
+    metadata,
+    sa.Column("batch_id", sa.Text, primary_key=True),
+    sa.Column("sha256", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text),
+    sa.Column("uri", sa.Text),
+    sa.Column("mime_type", sa.Text),
+    sa.Column("size_bytes", sa.Integer),
+    sa.Column("expires_at", sa.DateTime),
+)
+
+quotes = sa.Table(
+    "quotes",
+    metadata,
+    sa.Column("order_sha256", sa.Text, primary_key=True),
+    sa.Column("source", sa.Text),
+    sa.Column("quoted_at", sa.DateTime),
 )
 
 
@@ -130,8 +164,60 @@ def _m002_saved_files(connection: sa.Connection) -> None:
     )
 
 
+def _m003_shards_and_waits(connection: sa.Connection) -> None:
+    for table, column, kind in (
+        ("batches", "order_json", "TEXT NOT NULL DEFAULT ''"),
+        ("batches", "content_sha256", "TEXT NOT NULL DEFAULT ''"),
+        ("batches", "request_path", "TEXT NOT NULL DEFAULT ''"),
+        ("batches", "estimate_json", "TEXT NOT NULL DEFAULT ''"),
+        ("jobs", "model", "TEXT NOT NULL DEFAULT ''"),
+        ("jobs", "first_row", "INTEGER NOT NULL DEFAULT 0"),
+        ("jobs", "first_byte", "INTEGER NOT NULL DEFAULT 0"),
+        ("jobs", "size_bytes", "INTEGER NOT NULL DEFAULT 0"),
+        ("jobs", "sha256", "TEXT NOT NULL DEFAULT ''"),
+        ("jobs", "input_tokens", "INTEGER NOT NULL DEFAULT 0"),
+        ("jobs", "wait_reason", "TEXT NOT NULL DEFAULT ''"),
+        ("jobs", "wait_until", "DATETIME"),
+        ("jobs", "waits", "INTEGER NOT NULL DEFAULT 0"),
+        ("jobs", "moved_at", "DATETIME"),
+    ):
+        connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
+    connection.exec_driver_sql("CREATE INDEX jobs_stage ON jobs (stage)")
+
+
+def _m004_attachments_and_quotes(connection: sa.Connection) -> None:
+    connection.exec_driver_sql(
+        """
+        CREATE TABLE attachments (
+            batch_id TEXT NOT NULL REFERENCES batches (id),
+            sha256 TEXT NOT NULL,
+            name TEXT NOT NULL,
+            uri TEXT NOT NULL,
+            mime_type TEXT NOT NULL,
+            size_bytes INTEGER NOT NULL,
+            expires_at DATETIME,
+            PRIMARY KEY (batch_id, sha256)
+        )
+        """
+    )
+    connection.exec_driver_sql(
+        """
+        CREATE TABLE quotes (
+            order_sha256 TEXT PRIMARY KEY,
+            source TEXT NOT NULL,
+            quoted_at DATETIME NOT NULL
+        )
+        """
+    )
+
+
 #: In order, for ever.
-MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_m001_batches_and_jobs, _m002_saved_files)
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
+    _m001_batches_and_jobs,
+    _m002_saved_files,
+    _m003_shards_and_waits,
+    _m004_attachments_and_quotes,
+)
 
 
 def migrate(connection: sa.Connection) -> None:

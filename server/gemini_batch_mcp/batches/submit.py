@@ -1,35 +1,24 @@
-"""From an order to a submitted job: reserve, upload while checking, create once, and find what a lost reply hid."""
+"""From an order to a batch: priced, agreed to, reserved, and sent. The same order given again is the same batch."""
 
-import contextlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from pathlib import Path
 
 import anyio
-import filelock
 
 from gemini_batch_mcp.batches.app import App
-from gemini_batch_mcp.batches.entries import BatchEntry, JobEntry, NewBatch, Stage
-from gemini_batch_mcp.batches.find import MAX_DISPLAY_NAME_CHARS, find_by_tag
-from gemini_batch_mcp.batches.identity import IdentifiedOrder, identify
+from gemini_batch_mcp.batches.entries import BatchEntry, NewBatch, Stage
+from gemini_batch_mcp.batches.find import MAX_DISPLAY_NAME_CHARS
+from gemini_batch_mcp.batches.identity import IdentifiedOrder, SourceForm
 from gemini_batch_mcp.batches.models import check_model
-from gemini_batch_mcp.batches.track import BatchStatus, current, describe, load, record
-from gemini_batch_mcp.batches.upload import send_requests
-from gemini_batch_mcp.domain import JobState, JsonObject, Order
-from gemini_batch_mcp.errors import (
-    BatchError,
-    NotFound,
-    OutcomeUnknown,
-    QuotaExhausted,
-    Rejected,
-    Unavailable,
-    UsageError,
-)
+from gemini_batch_mcp.batches.prepare import discard_staged, identify_for, staged
+from gemini_batch_mcp.batches.price import estimate_file, question, read_prices, refuse_over_cap
+from gemini_batch_mcp.batches.send import Submission
+from gemini_batch_mcp.batches.track import BatchStatus, current, describe
+from gemini_batch_mcp.domain import Order
+from gemini_batch_mcp.errors import BatchError, UsageError
+from gemini_batch_mcp.intake.estimate import Estimate
 from gemini_batch_mcp.text import plain_text
-
-#: How long this process waits for its turn at a batch; whoever submits holds the lock for much longer.
-_TURN_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,182 +29,156 @@ class Placement:
     reused: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Appraised:
+    """An order with what it may cost, or the batch that stands for it already. An uploaded file has no estimate."""
+
+    identified: IdentifiedOrder
+    standing: BatchEntry | None = None
+    estimate: Estimate | None = None
+    question: str = ""
+
+
+async def quote_order(app: App, order: Order, *, resubmit: bool = False, wait_seconds: float | None = None) -> str:
+    """Return what the user has to be asked before this order is placed, empty for nothing.
+
+    Raises:
+        BatchError: the order is wrong, or above the cap.
+        StillPreparing: the requests are still being written after `wait_seconds`; that goes on.
+    """
+    appraised = await _appraise(app, order, resubmit=resubmit, deadline=_deadline(wait_seconds))
+    if appraised.question:
+        await _record_quote(app, appraised.identified)
+    return appraised.question
+
+
 async def place_order(
     app: App, order: Order, *, confirm: bool = False, resubmit: bool = False, wait_seconds: float | None = None
 ) -> Placement:
     """Submit an order, or return the batch that already stands for it.
 
     Waits at most `wait_seconds` (None: to the end) and then answers with the batch as it stands; the rest goes on in
-    the background.
+    the background. `confirm` says that the user has agreed to this order as it was last priced.
 
     Raises:
-        BatchError: the order is wrong, or Gemini refused it; nothing was submitted.
+        BatchError: the order is wrong, not agreed to, or Gemini refused it; nothing was submitted.
+        StillPreparing: the requests are still being written after `wait_seconds`; that goes on.
         OutcomeUnknown: is never raised; the batch is left in stage `unknown` and says so.
     """
-    deadline = anyio.current_time() + wait_seconds if wait_seconds is not None else None
-    identified = await anyio.to_thread.run_sync(identify, order, app.guard)
-    if identified.uploaded_file:
-        await _check_uploaded(app, identified.uploaded_file, confirm=confirm)
-    await check_model(app, order.model, order.task)
-    new = NewBatch(
+    deadline = _deadline(wait_seconds)
+    appraised = await _appraise(app, order, resubmit=resubmit, deadline=deadline)
+    identified, is_new = appraised.identified, False
+    if appraised.standing is not None:
+        batch = appraised.standing
+    else:
+        await _refuse_unagreed(app, appraised, confirm=confirm)
+        new = _new_batch(identified, appraised.estimate)
+        batch, is_new = await anyio.to_thread.run_sync(partial(app.ledger.reserve, new, always=resubmit))
+    if batch.is_submitted:
+        return Placement(describe(batch), reused=True)
+    submission = Submission(app, batch.id, identified, may_repeat_unknown=True)
+    try:
+        has_ended = await app.work.run(f"submit {batch.id}", submission.run, wait_seconds=_left(deadline))
+    except BatchError:
+        await anyio.to_thread.run_sync(_forget_if_never_sent, app, batch.id)
+        raise
+    if has_ended and not submission.has_begun:
+        await anyio.to_thread.run_sync(discard_staged, app, identified)
+    # Of several processes that are given one order at once, the one that submits it has not reused it.
+    is_ours = submission.has_begun or (is_new and not has_ended)
+    return Placement(describe(await current(app, batch.id)), reused=not is_ours)
+
+
+async def _appraise(app: App, order: Order, *, resubmit: bool, deadline: float | None) -> _Appraised:
+    """Find out what an order is and what it may cost, or which batch stands for it.
+
+    Raises:
+        as `quote_order`.
+    """
+    identified = await anyio.to_thread.run_sync(identify_for, app, order)
+    if identified.form is SourceForm.UPLOADED:
+        await _check_uploaded(app, order.source)
+    prices = await read_prices(app)
+    await check_model(app, prices, order.model, order.task, ask=False)
+    if not resubmit:
+        standing = await anyio.to_thread.run_sync(app.ledger.standing, identified.sha256)
+        if standing is not None:
+            return _Appraised(identified, standing)
+    if identified.form is SourceForm.UPLOADED:
+        return _Appraised(identified, question=_uploaded_question(order.source))
+    path, rows, requests = identified.path, 0, f"The requests of {plain_text(identified.source_name, 200)}"
+    if path is None or identified.form is not SourceForm.READY or order.limit_rows:
+        request_file = await staged(app, identified, _left(deadline))
+        path, rows = request_file.path, request_file.count
+        requests = f"{rows:,} requests of {plain_text(identified.source_name, 200)}"
+    priced = await estimate_file(app, order, path, rows=rows, ask=False)
+    refuse_over_cap(app, priced)
+    return _Appraised(
+        identified,
+        estimate=priced,
+        question=question(app, priced, f"{requests} for {order.model} (order {identified.sha256[:8]})"),
+    )
+
+
+async def _refuse_unagreed(app: App, appraised: _Appraised, *, confirm: bool) -> None:
+    """Refuse what the user has to be asked about, unless they agreed to this very order.
+
+    Raises:
+        UsageError: says what to ask.
+    """
+    if not appraised.question:
+        return
+    identified = appraised.identified
+    agreed = confirm and await anyio.to_thread.run_sync(app.ledger.is_agreed, identified.sha256, identified.source_name)
+    await _record_quote(app, identified)
+    if agreed:
+        return
+    if confirm:
+        raise UsageError(
+            f"This is not the order that was last priced for the user; it has changed since. {appraised.question}",
+            "Tell the user, then make the same call again with confirm=true.",
+        )
+    raise UsageError(
+        appraised.question, "Nothing was submitted. Ask the user, then make the same call again with confirm=true."
+    )
+
+
+async def _record_quote(app: App, identified: IdentifiedOrder) -> None:
+    await anyio.to_thread.run_sync(app.ledger.record_quote, identified.sha256, identified.source_name)
+
+
+def _new_batch(identified: IdentifiedOrder, priced: Estimate | None) -> NewBatch:
+    order = identified.order
+    place = identified.place
+    stem = place.stem if isinstance(place, Path) else place.name if place is not None else "batch"
+    return NewBatch(
         order_sha256=identified.sha256,
-        display_name=_display_name(identified),
+        display_name=plain_text(order.display_name or stem, MAX_DISPLAY_NAME_CHARS) or "batch",
         model=order.model,
         task=order.task,
         delivery=order.delivery,
         source=identified.source_name,
-        uploaded_file=identified.uploaded_file,
+        uploaded_file=order.source if identified.form is SourceForm.UPLOADED else "",
+        order=order,
+        content_sha256=identified.content_sha256,
+        estimate=priced,
     )
-    batch, is_new = await anyio.to_thread.run_sync(partial(app.ledger.reserve, new, always=resubmit))
-    if batch.is_submitted:
-        return Placement(describe(batch), reused=True)
-    submission = _Submission(app, batch.id, identified)
-    left = max(0.0, deadline - anyio.current_time()) if deadline is not None else None
-    try:
-        await app.work.run(f"submit {batch.id}", submission.run, wait_seconds=left)
-    except BatchError:
-        await anyio.to_thread.run_sync(_forget_if_never_sent, app, batch.id)
-        raise
-    return Placement(describe(await current(app, batch.id)), reused=not (is_new or submission.has_begun))
 
 
-@dataclass(slots=True)
-class _Submission:
-    """One process's turn at submitting a batch."""
-
-    app: App
-    batch_id: str
-    identified: IdentifiedOrder
-    #: This turn got the lock: it submits, nobody else.
-    has_begun: bool = False
-
-    async def run(self) -> None:
-        """Take the batch from wherever its submission stopped to `submitted`, unless another process is at it."""
-        files = self.app.files(self.batch_id)
-        await anyio.to_thread.run_sync(files.make_directory)
-        lock = filelock.FileLock(files.submit_lock, thread_local=False)
-        try:
-            # Not at once: somebody may just be looking whether the lock is held.
-            await anyio.to_thread.run_sync(partial(lock.acquire, timeout=_TURN_SECONDS, poll_interval=0.05))
-        except filelock.Timeout:
-            return
-        try:
-            # Read only now: another process may have finished the submission just before this one got the lock.
-            batch = await load(self.app, self.batch_id)
-            self.has_begun = not batch.is_submitted
-            for job in batch.jobs:
-                await _submit_job(self.app, batch, job, self.identified)
-        finally:
-            lock.release()
-
-
-async def _submit_job(app: App, batch: BatchEntry, job: JobEntry, identified: IdentifiedOrder) -> None:
-    if job.stage is Stage.UNKNOWN:
-        search = await find_by_tag(app, job.tag, for_seconds=app.settings.reconcile_seconds)
-        if search.found is not None:
-            await record(app, job, search.found)
-            return
-        if not search.is_conclusive:
-            raise Unavailable(
-                f"Whether {batch.id} exists at Gemini is unknown, and Gemini's list cannot be read: it is not created.",
-                "Give the same order again later.",
-            )
-        # The list was read whole and does not have it, and the user gave the order again: it may be created now.
-        job = await _move(app, job, Stage.UPLOADED if job.uploaded_file else Stage.RESERVED)
-    if job.stage is Stage.UPLOADED and not identified.uploaded_file and not await _is_still_there(app, job):
-        job = await _move(app, job, Stage.RESERVED, uploaded_file="")
-    inline: Sequence[JsonObject] = ()
-    if job.stage is Stage.RESERVED:
-        try:
-            inline, uploaded = await send_requests(app, batch, job, identified)
-        except BatchError as error:
-            await _record_failure(app, batch, job, error)
-            raise
-        if uploaded:
-            job = await _move(app, job, Stage.UPLOADED, uploaded_file=uploaded)
-    if job.stage in (Stage.RESERVED, Stage.UPLOADED):
-        await _create(app, batch, job, inline)
-
-
-async def _create(app: App, batch: BatchEntry, job: JobEntry, inline: Sequence[JsonObject]) -> None:
-    """Send a job's one create. Its stage is `unknown` from before the request leaves until the reply is recorded."""
-    ready = job.stage
-    job = await _move(app, job, Stage.UNKNOWN)
-    display_name = f"{batch.display_name} {job.tag}"
-    try:
-        # A cancel waits for the reply: a create cannot be taken back, and one whose reply is dropped would be lost.
-        with anyio.CancelScope(shield=True):
-            if inline:
-                created = await app.gateway.create_inline(
-                    model=batch.model, requests=inline, display_name=display_name, task=batch.task
-                )
-            else:
-                created = await app.gateway.create_from_file(
-                    model=batch.model, file_name=job.uploaded_file, display_name=display_name, task=batch.task
-                )
-            await record(app, job, created)
-            return
-    except OutcomeUnknown:
-        search = await find_by_tag(app, job.tag, for_seconds=app.settings.reconcile_seconds)
-        if search.found is None:
-            return
-        created = search.found
-    except (QuotaExhausted, Unavailable):
-        # Refused before any effect: what was uploaded stays, and the same order continues from it.
-        await _move(app, job, ready)
-        raise
-    except BatchError as error:
-        await _record_failure(app, batch, job, error)
-        raise
-    await record(app, job, created)
-
-
-async def _move(app: App, job: JobEntry, stage: Stage, **values: Any) -> JobEntry:
-    """Move a job to another stage and return it as it is then.
-
-    Raises:
-        BatchError: somebody else, a cancel in another process, has moved it meanwhile; nothing further is sent.
-    """
-    moved = await anyio.to_thread.run_sync(
-        partial(app.ledger.move_job, job.id, expected=job.stage, stage=stage, **values)
-    )
-    if not moved:
-        raise BatchError(f"{job.batch_id} was changed while it was being submitted.", "Call check_status to see how.")
-    return replace(job, stage=stage, **values)
-
-
-async def _record_failure(app: App, batch: BatchEntry, job: JobEntry, error: BatchError) -> None:
-    # The reason first: whoever sees the failure must find it.
-    await anyio.to_thread.run_sync(partial(app.ledger.update_batch, batch.id, failure=str(error)))
-    await anyio.to_thread.run_sync(partial(app.ledger.update_job, job.id, stage=Stage.FAILED, state=JobState.FAILED))
-    if job.uploaded_file and job.uploaded_file != batch.source and not isinstance(error, NotFound):
-        # A file that stays costs nothing and vanishes by itself after 48 hours.
-        with contextlib.suppress(BatchError):
-            await app.gateway.delete_file(job.uploaded_file)
-
-
-async def _is_still_there(app: App, job: JobEntry) -> bool:
-    """Uploads vanish after 48 hours: a submission that is continued later may have to send the file again."""
-    try:
-        await app.gateway.get_file(job.uploaded_file)
-    except (NotFound, Rejected):
-        return False
-    return True
-
-
-async def _check_uploaded(app: App, uploaded_file: str, *, confirm: bool) -> None:
+async def _check_uploaded(app: App, uploaded_file: str) -> None:
     if app.settings.max_cost_usd is not None:
         raise UsageError(
             f"GEMINI_BATCH_MAX_COST_USD is set, and {uploaded_file} cannot be priced: it cannot be read back.",
             "Give the local file.",
         )
     await app.gateway.get_file(uploaded_file)
-    if not confirm:
-        raise UsageError(
-            f"{uploaded_file} is at the Files API already and cannot be read back: "
-            "its lines can neither be checked nor counted before Gemini charges for them.",
-            "Tell the user, then call create_batch again with confirm=true; or give the local file.",
-        )
+
+
+def _uploaded_question(uploaded_file: str) -> str:
+    return (
+        f"{uploaded_file} is at the Files API already and cannot be read back: its lines can neither be checked nor "
+        "counted before Gemini charges for them. Submit it?"
+    )
 
 
 def _forget_if_never_sent(app: App, batch_id: str) -> None:
@@ -230,6 +193,9 @@ def _forget_if_never_sent(app: App, batch_id: str) -> None:
     directory.rmdir()
 
 
-def _display_name(identified: IdentifiedOrder) -> str:
-    stem = identified.path.stem if identified.path is not None else "batch"
-    return plain_text(identified.order.display_name or stem, MAX_DISPLAY_NAME_CHARS) or "batch"
+def _deadline(wait_seconds: float | None) -> float | None:
+    return anyio.current_time() + wait_seconds if wait_seconds is not None else None
+
+
+def _left(deadline: float | None) -> float | None:
+    return max(0.0, deadline - anyio.current_time()) if deadline is not None else None

@@ -1,31 +1,24 @@
-"""Where a batch stands: asked of Gemini, written to the ledger, and put into words."""
+"""Where a batch stands: asked of Gemini, and written to the ledger."""
 
-import random
-import time
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 import anyio
 import filelock
 
+from gemini_batch_mcp.batches.advice import EXPIRES_AFTER, advice, interrupted
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.entries import BatchEntry, JobEntry, Stage
-from gemini_batch_mcp.batches.find import find_batch, find_by_tag
+from gemini_batch_mcp.batches.find import find_by_tag
 from gemini_batch_mcp.domain import Job, JobState, RowCounts
-from gemini_batch_mcp.errors import BatchError
+from gemini_batch_mcp.errors import BatchError, NotFound
 
-#: Pending or running for longer than this, a job expires without results (batch guide and SDK enum, 2026-09).
-EXPIRES_AFTER = timedelta(hours=48)
-#: The target that Google states for a batch; most finish far sooner (batch guide, 2026-09).
-TARGET = timedelta(hours=24)
-_INTERRUPTED = (
-    "The submission was interrupted before a job was created; nothing is charged. "
-    "Give the same order again: it continues from here."
+_FORGOTTEN = (
+    "Gemini does not know {name} with this key: it belongs to another project, or was deleted there. "
+    "What is shown is what was last seen."
 )
-#: Growth of the pause between two looks, and its ceiling.
-_POLL_GROWTH = 1.5
-_MAX_POLL_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,36 +35,27 @@ class BatchStatus:
     advice: str
 
 
-async def batch_status(app: App, reference: str, *, wait_seconds: float = 0.0) -> BatchStatus:
-    """Ask Gemini how a batch is getting on; wait for its end, at most `wait_seconds`.
-
-    Raises:
-        UnknownBatch: nothing goes by that name.
-        GeminiError: Gemini could not be asked.
-    """
-    deadline = time.monotonic() + wait_seconds
-    batch = await refresh(app, await find_batch(app, reference))
-    pause_seconds = app.settings.poll_seconds
-    while not (status := describe(batch)).done and (left := deadline - time.monotonic()) > 0:
-        # Jitter keeps several servers that started together from asking together.
-        await anyio.sleep(min(left, pause_seconds * random.uniform(0.9, 1.1)))  # noqa: S311 - no secret depends on it
-        pause_seconds = min(pause_seconds * _POLL_GROWTH, _MAX_POLL_SECONDS)
-        batch = await refresh(app, batch)
-    return status
-
-
 async def refresh(app: App, batch: BatchEntry) -> BatchEntry:
-    """Bring the ledger's view of a batch up to date: one read per job that Gemini may still change."""
-    if await anyio.to_thread.run_sync(_is_being_submitted, app, batch):
-        return await current(app, batch.id)
+    """Bring the ledger's view of a batch up to date: one read per job that Gemini may still change.
+
+    A job that Gemini does not know any more keeps the state in which it was last seen; `failure` says so.
+    """
+    # While a create is on its way its job is in nobody's list, and not lost either.
+    is_being_submitted = await anyio.to_thread.run_sync(_is_being_submitted, app, batch)
+    forgotten = ""
     for job in batch.jobs:
-        if job.stage is Stage.UNKNOWN:
+        if job.stage is Stage.UNKNOWN and not is_being_submitted:
             if (found := (await find_by_tag(app, job.tag, for_seconds=0.0)).found) is not None:
                 await record(app, job, found)
         elif job.stage is Stage.SUBMITTED:
-            await record(app, job, await app.gateway.get_job(job.name))
+            try:
+                await record(app, job, await app.gateway.get_job(job.name))
+            except NotFound:
+                forgotten = _FORGOTTEN.format(name=job.name)
+    if is_being_submitted:
+        return replace(await current(app, batch.id), forgotten=forgotten)
     batch = await load(app, batch.id)
-    return batch if batch.is_submitted else replace(batch, failure=_INTERRUPTED)
+    return replace(batch, forgotten=forgotten, failure=interrupted(batch) or batch.failure)
 
 
 async def record(app: App, job: JobEntry, seen: Job) -> None:
@@ -82,6 +66,7 @@ async def record(app: App, job: JobEntry, seen: Job) -> None:
     elif seen.state.is_terminal:
         has_answers = bool(seen.responses_file) or seen.inlined_responses is not None
         stage = Stage.CANCELLED if seen.state is JobState.CANCELLED and not has_answers else Stage.FINISHED
+    has_moved = job.stage is not Stage.SUBMITTED or seen.state != job.state or seen.counts != job.counts
     # Gemini goes on saying RUNNING for a while after it has taken a cancel.
     is_cancelling = job.state is JobState.CANCELLING and not seen.state.is_terminal
     await anyio.to_thread.run_sync(
@@ -97,8 +82,32 @@ async def record(app: App, job: JobEntry, seen: Job) -> None:
             responses_file=seen.responses_file,
             created_at=seen.created_at,
             ended_at=seen.ended_at,
+            moved_at=datetime.now(UTC) if has_moved else job.moved_at,
         )
     )
+
+
+class Overtaken(BatchError):
+    """Somebody else, a cancel in another process, has changed a job meanwhile; nothing further is sent."""
+
+
+async def move(app: App, job: JobEntry, stage: Stage, **values: Any) -> JobEntry:
+    """Move a job to another stage and return it as it is then.
+
+    Raises:
+        Overtaken: it is not in the stage any more in which it was read.
+    """
+    moved = await anyio.to_thread.run_sync(
+        partial(app.ledger.move_job, job.id, expected=job.stage, stage=stage, **values)
+    )
+    if not moved:
+        raise overtaken(job.batch_id)
+    return replace(job, stage=stage, **values)
+
+
+def overtaken(batch_id: str) -> Overtaken:
+    """Return the error for a batch that somebody else has changed."""
+    return Overtaken(f"{batch_id} was changed while it was being submitted.", "Call check_status to see how.")
 
 
 async def load(app: App, batch_id: str) -> BatchEntry:
@@ -149,13 +158,13 @@ def describe(batch: BatchEntry) -> BatchStatus:
         results_ready=any(job.stage in (Stage.FINISHED, Stage.COLLECTED) and has_rows(job) for job in batch.jobs),
         age_seconds=max(0, int(age.total_seconds())),
         expires_at=started + EXPIRES_AFTER if is_open else None,
-        advice=_advice(batch, state, counts, age),
+        advice=advice(batch, state, counts, age),
     )
 
 
 def batch_state(batch: BatchEntry) -> JobState:
     """Return the one state that sums up a batch's jobs."""
-    states = {job.shown_state for job in batch.jobs}
+    states = {job.shown_state for job in _counting_jobs(batch)}
     if len(states) == 1:
         return states.pop()
     if all(state.is_terminal for state in states):
@@ -167,67 +176,31 @@ def batch_state(batch: BatchEntry) -> JobState:
     return JobState.RUNNING if any(state.is_terminal for state in states) else JobState.PENDING
 
 
+def _counting_jobs(batch: BatchEntry) -> tuple[JobEntry, ...]:
+    """Return the jobs that say how a batch stands: one that came to nothing does not, once its rows were sent again."""
+    retried = any(job.attempt > 1 and job.state is not JobState.FAILED for job in batch.jobs)
+    if not retried:
+        return batch.jobs
+    came_to_something = tuple(
+        job for job in batch.jobs if job.attempt == batch.attempts or (has_rows(job) and job.stage is not Stage.FAILED)
+    )
+    return came_to_something or batch.jobs
+
+
 def has_rows(job: JobEntry) -> bool:
     """True when a finished job is worth collecting: Gemini kept its answers."""
     return job.state is not JobState.EXPIRED or bool(job.responses_file)
 
 
 def _sum_counts(batch: BatchEntry) -> RowCounts:
-    total = sum(job.counts.total or job.request_count for job in batch.jobs)
-    succeeded = sum(job.counts.succeeded for job in batch.jobs)
-    failed = sum(job.counts.failed for job in batch.jobs)
-    return RowCounts(total, succeeded, failed, max(0, total - succeeded - failed))
-
-
-def _advice(batch: BatchEntry, state: JobState, counts: RowCounts, age: timedelta) -> str:
-    """Say what to do next, in at most three sentences."""
-    unspecified = (job.wire_state for job in batch.jobs if job.state is JobState.UNSPECIFIED)
-    if unknown := next(filter(None, unspecified), ""):
-        return (
-            f"Gemini reports the state {unknown!r}, which this version does not know; it is not taken as finished. "
-            "Call check_status again later."
-        )
-    match state:
-        case JobState.UNSPECIFIED:
-            return (
-                "The reply to the create was lost, and no such job is in Gemini's list so far. check_status looks "
-                "again each time. If it stays absent, give the same order again: it looks once more before it creates."
-            )
-        case JobState.QUEUED:
-            return batch.failure or "The requests are on their way to Gemini. Call check_status with wait_seconds=30."
-        case JobState.SUCCEEDED | JobState.PARTIALLY_SUCCEEDED if counts.failed:
-            return f"{counts.failed} of {counts.total} rows failed. Call get_results with view='failures' to see them."
-        case JobState.SUCCEEDED | JobState.PARTIALLY_SUCCEEDED:
-            return "Call get_results."
-        case JobState.FAILED:
-            return batch.failure or f"The job failed as a whole{_cause(batch)}. Correct the cause and order again."
-        case JobState.EXPIRED:
-            return (
-                "Gemini did not finish the job within 48 hours and keeps no results of it. "
-                "Order again, in smaller parts or with another model."
-            )
-        case JobState.CANCELLED if any(job.stage in (Stage.FINISHED, Stage.COLLECTED) for job in batch.jobs):
-            return "The job was cancelled; get_results has the rows that had finished."
-        case JobState.CANCELLED:
-            return "The job was cancelled, and no rows of it were kept."
-        case JobState.CANCELLING:
-            return "Gemini is cancelling the job; rows in flight still finish. Call check_status again."
-        case _:
-            return _progress_advice(state, counts, age)
-
-
-def _progress_advice(state: JobState, counts: RowCounts, age: timedelta) -> str:
-    done = counts.succeeded + counts.failed
-    doing = "waits for its turn" if state is JobState.PENDING else f"has done {done} of {counts.total} rows"
-    if age < TARGET:
-        return f"The job {doing}; batches may take up to 24 hours, most take far less. Call check_status again later."
-    hours_left = max(0, int((EXPIRES_AFTER - age).total_seconds() // 3600))
-    return (
-        f"The job {doing} and is past the 24-hour target; in about {hours_left} hours it expires without results. "
-        "Consider cancel_batch and an order in smaller parts or with another model."
-    )
-
-
-def _cause(batch: BatchEntry) -> str:
-    error = next((job.error for job in batch.jobs if job.error), None)
-    return f" (code {error.code}: {error.message})" if error else ""
+    """Sum up rows as Gemini counts them; a row that was sent again counts once, with the better of its outcomes."""
+    first = [job for job in batch.jobs if job.attempt == 1]
+    total = sum(job.counts.total or job.request_count for job in first)
+    if batch.attempts == 1:
+        succeeded = sum(job.counts.succeeded for job in first)
+        failed = sum(job.counts.failed for job in first)
+        return RowCounts(total, succeeded, failed, max(0, total - succeeded - failed))
+    succeeded = min(total, sum(job.counts.succeeded for job in batch.jobs))
+    open_rows = sum(job.request_count for job in batch.jobs if not job.state.is_terminal)
+    pending = min(total - succeeded, open_rows)
+    return RowCounts(total, succeeded, total - succeeded - pending, pending)

@@ -10,6 +10,7 @@ import httpx2
 from gemini_batch_mcp.domain import Job, JsonObject, Model, Task, UploadedFile
 from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.gemini import downloads, uploads, wire
+from gemini_batch_mcp.gemini.downloads import Follower
 from gemini_batch_mcp.gemini.failures import not_understood, outcome_unknown
 from gemini_batch_mcp.gemini.http import Hook, quiet_transport_logs
 from gemini_batch_mcp.gemini.retry import RetryPolicy, Timeouts
@@ -20,7 +21,7 @@ from gemini_batch_mcp.gemini.wire import JobPage
 from gemini_batch_mcp.settings import Settings
 from gemini_batch_mcp.text import plain_text
 
-__all__ = ["Download", "Gateway", "Hook", "JobPage", "RetryPolicy", "Timeouts"]
+__all__ = ["Download", "Follower", "Gateway", "Hook", "JobPage", "RetryPolicy", "Timeouts"]
 
 #: The largest page Gemini serves; it cuts larger wishes down by itself.
 _LARGEST_PAGE: Final = 1000
@@ -85,8 +86,11 @@ class Gateway:
         display_name: str,
         mime_type: str = "jsonl",
         sha256: Sha256 = "",
+        wait_until_ready: bool = True,
     ) -> UploadedFile:
         """Upload `size_bytes` bytes of `source` and return the file, whole and ready for use.
+
+        Without `wait_until_ready` it may still be in state PROCESSING, as Gemini has video and sound for a while.
 
         A path is sent again from the start up to three times, another source once; within either, a cut connection
         costs a part of one chunk. `source.read` is called on the event loop with up to 8 MiB at a time, and once more
@@ -106,6 +110,7 @@ class Gateway:
             display_name=display_name,
             mime_type=mime_type,
             sha256=sha256,
+            wait_until_ready=wait_until_ready,
         )
 
     async def create_from_file(self, *, model: str, file_name: str, display_name: str, task: Task) -> Job:
@@ -181,20 +186,27 @@ class Gateway:
         """Delete an uploaded file. Result files cannot be deleted (400, `Rejected`). Raises as `delete_job` does."""
         await uploads.delete_file(self._session, _checked_file(name))
 
-    async def download(self, file_name: str, destination: Path, *, on_progress: Progress | None = None) -> Download:
+    async def download(
+        self,
+        file_name: str,
+        destination: Path,
+        *,
+        on_progress: Progress | None = None,
+        follower: Follower | None = None,
+    ) -> Download:
         """Download a file to `destination`, which appears when it is whole, on disk and of the stated length.
 
         A cut connection is continued where it broke off. What cannot be seen here is a body that is short and states
-        that short length: compare the rows. `on_progress(done_bytes, total_bytes)` is called about
-        once a MiB; the total is None when Gemini states none. Until the end there is only
-        `<destination>.part-<random>` in the same directory, and after a failure nothing.
+        that short length: compare the rows. `on_progress(done_bytes, total_bytes)` is called about once a MiB; the
+        total is None when Gemini states none. `follower` is given the same bytes, in order, while they arrive. Until
+        the end there is only `<destination>.part-<random>` in the same directory, and after a failure nothing.
 
         Raises:
             StorageError: the disk is full, or the directory cannot be written.
             NotFound: the file is gone.
         """
         return await downloads.download(
-            self._session, _checked_file(file_name), destination, on_progress or _no_progress
+            self._session, _checked_file(file_name), destination, on_progress or _no_progress, follower
         )
 
     async def list_models(self) -> tuple[Model, ...]:

@@ -33,13 +33,15 @@ async def upload(
     display_name: str,
     mime_type: str,
     sha256: Sha256,
+    wait_until_ready: bool = True,
 ) -> UploadedFile:
     """Upload and check; see `Gateway.upload`."""
     what = f"take the upload of {plain_text(display_name, 100)!r}"
 
     async def once(attempt: int) -> UploadedFile:
         uploaded = await _send_as_either_type(session, source, size_bytes, display_name, mime_type, what)
-        uploaded = await _processed(session, uploaded, what)
+        if wait_until_ready:
+            uploaded = await _processed(session, uploaded, what)
         await _require_whole(session, uploaded, size_bytes, sha256 if isinstance(sha256, str) else sha256(), what)
         return uploaded
 

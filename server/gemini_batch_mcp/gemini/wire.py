@@ -29,6 +29,8 @@ _FILE_NAME: Final = re.compile(rf"files/{_ID}")
 _MODEL_NAME: Final = re.compile(r"(?:(?:models|tunedModels)/)?[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 #: Nine quintillion rows need 19 digits; anything longer is no count.
 _COUNT: Final = re.compile(r"[0-9]{1,18}")
+#: A link as a request may name it. Nothing is said here about where it leads: the sandbox has a host of its own.
+_URI: Final = re.compile(r"https?://[!#-\[\]-~]{1,500}")
 _HEX_SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
 _CANCELLED_CODE: Final = 1  # google.rpc.Code.CANCELLED
 
@@ -117,6 +119,7 @@ def file_from_wire(raw: object) -> UploadedFile:
         mime_type=plain_text(_text(_member(resource, "mimeType")), 100),
         state=plain_text(_text(_member(resource, "state")), 80),
         expires_at=_moment(_member(resource, "expirationTime")),
+        uri=_uri(_member(resource, "uri")),
     )
 
 
@@ -243,6 +246,11 @@ def _member(holder: Mapping[str, Any], name: str) -> Any:
 def _file_member(holder: Mapping[str, Any], name: str) -> str:
     value = _text(_member(holder, name))
     return value if _FILE_NAME.fullmatch(value) else ""
+
+
+def _uri(value: object) -> str:
+    text = _text(value)
+    return text if _URI.fullmatch(text) else ""
 
 
 def _count(value: object) -> int:

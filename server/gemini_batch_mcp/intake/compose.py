@@ -5,19 +5,24 @@ file is read once for its keys, its count, its digest, and a sample of lines tha
 """
 
 import json
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from gemini_batch_mcp.domain import Order, RequestFile, Task
+from gemini_batch_mcp.domain import Order, RequestFile, Task, UploadedFile
 from gemini_batch_mcp.errors import Problem, RequestProblems, StorageError, UsageError
+from gemini_batch_mcp.intake.attachment_lines import AttachedLines, Parts
+from gemini_batch_mcp.intake.attachments import AttachmentPlan, column_of
 from gemini_batch_mcp.intake.generation_config import request_members
 from gemini_batch_mcp.intake.inspection import GrowingFile, Inspection, RowKeys
 from gemini_batch_mcp.intake.passes import too_large
-from gemini_batch_mcp.intake.sources import EFFORTS, Effort, Folder, LineForm, MoreEffort, RowKey, Table, open_table
+from gemini_batch_mcp.intake.source_files import NAME_COLUMN, PATH_COLUMN
+from gemini_batch_mcp.intake.source_sql import LineForm, Marked, Piece, RowKey
+from gemini_batch_mcp.intake.sources import Effort, Folder, Table, open_table, with_effort
 from gemini_batch_mcp.intake.template import (
     Column,
     Template,
@@ -25,6 +30,7 @@ from gemini_batch_mcp.intake.template import (
     compile_template,
     example_place,
     listed,
+    places,
 )
 from gemini_batch_mcp.intake.validate import check_line
 from gemini_batch_mcp.settings import MAX_FILE_BYTES
@@ -38,6 +44,27 @@ class _Form:
     empty_text: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    """Where the lines of one order go: as the engine writes them, and with the files that are attached to them."""
+
+    order: Order
+    destination: Path
+    keys_path: Path
+    max_file_bytes: int
+    parts: Parts | None
+
+    @property
+    def rendered(self) -> Path:
+        """The lines as the engine writes them."""
+        return self.destination.with_name(f"{self.destination.name}.part")
+
+    @property
+    def finished(self) -> Path:
+        """The lines as they are to be sent, still under another name."""
+        return self.rendered if self.parts is None else self.destination.with_name(f"{self.destination.name}.whole")
+
+
 def write_rows(
     source: Path | Folder,
     destination: Path,
@@ -45,12 +72,17 @@ def write_rows(
     order: Order,
     keys_path: Path,
     max_file_bytes: int = MAX_FILE_BYTES,
+    attachments: AttachmentPlan | None = None,
+    uploaded: Mapping[str, UploadedFile] | None = None,
 ) -> RequestFile:
     """Render each row of `source` into `{"key":…,"request":{…}}` and write the lines to `destination`.
 
     Position n of `keys_path` belongs to row n of the table. Keys come from `order.key_column`, or are made of the row's
     place and of the cells that the templates use: the same order gives the same keys. Rows of `Problem`s are named in
     their messages; `Problem.line` is a line of the source, 0 where it is not known.
+
+    `attachments` is the plan for `order.attach`, and goes with it; `uploaded` says where its uploads are, by
+    `Attachment.sha256`. Without `uploaded`, for a preview, such files are named by references that lead nowhere yet.
 
     Raises:
         UsageError: a template, the schema, the config or the table cannot be used; or too many bytes come out.
@@ -59,26 +91,23 @@ def write_rows(
         StorageError: the files cannot be written.
     """
     members = request_members(order.task, order.generation_config, order.response_schema)
-    draft = destination.with_name(f"{destination.name}.part")
+    parts = Parts(_checked_plan(order, attachments), uploaded) if attachments is not None or order.attach else None
+    writing = _Writing(order, destination, keys_path, max_file_bytes, parts)
+    if isinstance(source, Folder):
+        # So as not to open files that nobody asks for.
+        source = source.first(order.limit_rows)
     try:
-        with open_table(source, destination.parent) as table:
+        with open_table(source, destination.parent, with_text=_uses_text(order)) as table:
             form = _form(table, order, members)
-            for effort in EFFORTS:
-                draft.unlink(missing_ok=True)
-                with suppress(MoreEffort), RowKeys(keys_path, order.key_column) as keys:
-                    inspection = _write(table, form, draft, order, effort, keys)
-                    if inspection.size_bytes > max_file_bytes:
-                        raise too_large(f"{table.name}, rendered,", inspection.size_bytes, max_file_bytes)
-                    keys.keep()
-                    break
-        draft.replace(destination)
+            inspection = with_effort(lambda effort: _write(table, form, writing, effort))
+        writing.finished.replace(destination)
         return RequestFile(
             path=destination,
             count=inspection.count,
             size_bytes=inspection.size_bytes,
             sha256=inspection.sha256.hexdigest(),
             keys_path=keys_path,
-            warnings=(*table.warnings, *inspection.warnings()),
+            warnings=(*table.warnings, *inspection.warnings(), *(attachments.warnings if attachments else ())),
         )
     except OSError as error:
         raise StorageError(
@@ -86,25 +115,63 @@ def write_rows(
             "Check the free space and the rights of the state directory.",
         ) from None
     finally:
-        draft.unlink(missing_ok=True)
+        for path in (writing.rendered, writing.finished):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
-def _write(table: Table, form: _Form, draft: Path, order: Order, effort: Effort, keys: RowKeys) -> Inspection:
-    """Write the lines and look at them while they are written.
+def _checked_plan(order: Order, plan: AttachmentPlan | None) -> AttachmentPlan:
+    """Return the plan that belongs to an order.
+
+    Raises:
+        UsageError: there is none, or the order cannot have files.
+    """
+    if order.task == "embed":
+        raise UsageError("Embeddings take no files here, only texts.", "Leave out `attach`.")
+    if plan is None or plan.column != column_of(order.attach):
+        raise UsageError("The files of this order have not been looked at.", "Give the order again.")
+    return plan
+
+
+def _uses_text(order: Order) -> bool:
+    """True unless the order names nothing but a folder's own columns: then the files need not be read as text."""
+    named = {order.key_column, *places(order.prompt), *places(order.system_instruction)}
+    return not named <= {"", PATH_COLUMN, NAME_COLUMN}
+
+
+def _write(table: Table, form: _Form, writing: _Writing, effort: Effort) -> Inspection:
+    """Write the lines and look at them while they are written; what earlier tries left is replaced.
 
     Raises:
         as `write_rows`; and MoreEffort.
     """
-    inspection = Inspection(order.task, keys, form.empty_text)
-    with ThreadPoolExecutor(1) as pool:
-        writing = pool.submit(table.write_lines, form.line, draft, limit_rows=order.limit_rows, effort=effort)
-        with GrowingFile(draft, writing) as file:
-            inspection.run(file)
-        inspection.refuse(table.name, writing.result())
+    writing.rendered.unlink(missing_ok=True)
+    order = writing.order
+    with RowKeys(writing.keys_path, order.key_column) as keys:
+        inspection = Inspection(order.task, keys, form.empty_text)
+        with ThreadPoolExecutor(1) as pool, ExitStack() as files:
+            rendering = pool.submit(
+                table.write_lines, form.line, writing.rendered, limit_rows=order.limit_rows, effort=effort
+            )
+            lines: GrowingFile | AttachedLines = files.enter_context(GrowingFile(writing.rendered, rendering))
+            if writing.parts is not None:
+                lines = AttachedLines(lines, writing.parts, files.enter_context(writing.finished.open("wb")))
+            inspection.run(lines)
+            inspection.refuse(table.name, rendering.result())
+        if inspection.size_bytes > writing.max_file_bytes:
+            raise too_large(f"{table.name}, rendered,", inspection.size_bytes, writing.max_file_bytes)
+        keys.keep()
     return inspection
 
 
-def preview_rows(source: Path | Folder, scratch: Path, *, order: Order, count: int = 2) -> tuple[dict[str, Any], ...]:
+def preview_rows(
+    source: Path | Folder,
+    scratch: Path,
+    *,
+    order: Order,
+    count: int = 2,
+    attachments: AttachmentPlan | None = None,
+) -> tuple[dict[str, Any], ...]:
     """Return the first `count` lines as objects, written by `write_rows` itself and read back.
 
     Raises:
@@ -114,7 +181,7 @@ def preview_rows(source: Path | Folder, scratch: Path, *, order: Order, count: i
     first = replace(order, limit_rows=limit)
     with TemporaryDirectory(prefix="preview-", dir=scratch, ignore_cleanup_errors=True) as name:
         path = Path(name) / "requests.jsonl"
-        write_rows(source, path, order=first, keys_path=path.with_suffix(".keys"))
+        write_rows(source, path, order=first, keys_path=path.with_suffix(".keys"), attachments=attachments)
         return tuple(json.loads(line) for line in path.read_bytes().split(b"\n")[:-1])
 
 
@@ -139,10 +206,11 @@ def _form(table: Table, order: Order, members: dict[str, Any]) -> _Form:
             "The prompt names no column, so every row would ask the same and its values would be lost.",
             f"Write a column into it, such as {example_place(columns)}. Its columns are: {listed(columns)}.",
         )
-    key: Template | RowKey = RowKey(used)
+    attached = (Marked(column_named(column_of(order.attach), columns, "attach")),) if order.attach else ()
+    key: Template | RowKey = RowKey((*used, *(place.column for place in attached if place.column not in used)))
     if order.key_column:
         key = Template((Column(column_named(order.key_column, columns, "key_column")),))
-    line = ('{"key":', key, ',"request":', *_request(order.task, prompt, system, members), "}")
+    line = ('{"key":', key, ',"request":', *_request(order.task, attached, prompt, system, members), "}")
     _check_form(line, order.task)
     return _Form(line, _empty_text(order.task) if prompt.columns and not prompt.without_values.strip() else b"")
 
@@ -152,12 +220,14 @@ def _empty_text(task: Task) -> bytes:
     return b'"parts":[{"text":""}]}' + (b"]" if task == "generate" else b"")
 
 
-def _request(task: Task, prompt: Template, system: Template, members: dict[str, Any]) -> LineForm:
+def _request(task: Task, attached: LineForm, prompt: Template, system: Template, members: dict[str, Any]) -> LineForm:
     rest = "".join(f",{_json(name)}:{_json(value)}" for name, value in members.items())
     if task == "embed":
         return ('{"content":{"parts":[{"text":', prompt, "}]}", rest, "}")
     instruction: LineForm = (',"systemInstruction":{"parts":[{"text":', system, "}]}") if system.pieces else ()
-    return ('{"contents":[{"role":"user","parts":[{"text":', prompt, "}]}]", *instruction, rest, "}")
+    # A file goes before the text that asks about it, as Google's guides on images, documents and video have it.
+    parts: LineForm = (*attached, '{"text":', prompt, "}")
+    return ('{"contents":[{"role":"user","parts":[', *parts, "]}]", *instruction, rest, "}")
 
 
 def _check_form(form: LineForm, task: Task) -> None:
@@ -174,9 +244,9 @@ def _check_form(form: LineForm, task: Task) -> None:
         raise RequestProblems(problems, checked.problem_count, message, "Correct it and give the order again.")
 
 
-def _sample(piece: str | Template | RowKey) -> str:
-    if isinstance(piece, str):
-        return piece
+def _sample(piece: Piece) -> str:
+    if isinstance(piece, str | Marked):
+        return piece if isinstance(piece, str) else ""
     # Escaped, so that half a surrogate pair is named as such.
     return json.dumps(piece.without_values + "sample") if isinstance(piece, Template) else '"sample"'
 

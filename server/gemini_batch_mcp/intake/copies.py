@@ -7,15 +7,16 @@ from pathlib import Path
 from gemini_batch_mcp.domain import RequestFile, Task
 from gemini_batch_mcp.errors import StorageError
 from gemini_batch_mcp.intake.keys import KeyLog
-from gemini_batch_mcp.intake.passes import Report, check_size, no_requests, run, too_large, unreadable
+from gemini_batch_mcp.intake.passes import NO_LIMIT_BYTES, Report, check_size, no_requests, run, too_large, unreadable
 
 
 def write_request_copy(
-    path: Path, destination: Path, *, task: Task, keys_path: Path, max_file_bytes: int
+    path: Path, destination: Path, *, task: Task, keys_path: Path, max_file_bytes: int, limit_rows: int = 0
 ) -> RequestFile:
     """Write what of `path` can be sent to `destination`, and say in `warnings` what differs.
 
-    Both files appear whole or not at all; `path` is only read.
+    With `limit_rows`, only the first so many requests are checked and written. Both files appear whole or not at all;
+    `path` is only read.
 
     Raises:
         RequestProblems: lines have problems; carries the whole report.
@@ -23,14 +24,14 @@ def write_request_copy(
         PathError: the file cannot be read.
         StorageError: the copy cannot be written.
     """
-    check_size(path, max_file_bytes)
+    check_size(path, NO_LIMIT_BYTES if limit_rows else max_file_bytes)
     report = Report()
     try:
         source = path.open("rb", buffering=0)
     except OSError as error:
         raise unreadable(path, error) from None
     with source, KeyLog(keys_path) as keys, Draft(destination) as draft:
-        for piece in run(source, task, keys, report):
+        for piece in run(source, task, keys, report, limit_rows):
             draft.write(piece)
         if report.problem_count:
             raise report.as_error(path.name)

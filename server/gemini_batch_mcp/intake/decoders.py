@@ -26,6 +26,7 @@ from gemini_batch_mcp.intake.schema import (
     Message,
     enum_accepts_numbers,
     is_base64,
+    is_base64_json,
     message,
     request_message,
 )
@@ -45,6 +46,8 @@ _SMALLEST, _LARGEST = INTEGER_RANGES["int32"]
 
 #: msgspec takes types that are put together at run time; no static type describes them.
 _TypeForm = Any
+#: Looks at a decoded object once more; raises ValueError.
+_Rule = Callable[[Any], None]
 
 
 class Flavour(NamedTuple):
@@ -149,15 +152,24 @@ class _Family:
             name, value = self._name(wanted, field), self._shaped(field, depth)
             required = field.required or (text_part and field.name == "text")
             members.append((name, value) if required else (name, value | None, None))
-        data = () if text_part else [self._name(wanted, wanted.fields[name]) for name in wanted.one_of]
+        rule = None if text_part else self._rule(wanted)
         return msgspec.defstruct(
             wanted.name,
             members,
-            namespace={"__post_init__": _exactly_one(data)} if data else {},
+            namespace={"__post_init__": rule} if rule else {},
             forbid_unknown_fields=True,
             kw_only=True,
             gc=False,
         )
+
+    def _rule(self, wanted: Message) -> _Rule | None:
+        """Return what is checked of a decoded object that its type does not say."""
+        if wanted.one_of:
+            return _exactly_one([self._name(wanted, wanted.fields[name]) for name in wanted.one_of])
+        for field in wanted.required:
+            if field.type == "bytes":
+                return _base64(self._name(wanted, field))
+        return None
 
     def _name(self, owner: Message, field: Field) -> str:
         switched = (owner.name, field.name) in self.flavour.switched
@@ -184,11 +196,22 @@ class _Family:
         return _scalar(field)
 
 
-def _exactly_one(names: Sequence[str]) -> Callable[[Any], None]:
+def _exactly_one(names: Sequence[str]) -> _Rule:
     members, others = attrgetter(*names), len(names) - 1
 
     def rule(decoded: Any) -> None:
         if members(decoded).count(None) != others:
+            raise ValueError
+
+    return rule
+
+
+def _base64(name: str) -> _Rule:
+    """Return the check of a member that stays as it stands in the line: no text is made of megabytes of base64."""
+    member = attrgetter(name)
+
+    def rule(decoded: Any) -> None:
+        if not is_base64_json(member(decoded)):
             raise ValueError
 
     return rule
@@ -245,7 +268,8 @@ def _scalar(field: Field) -> _TypeForm:
         case "bool":
             return bool
         case "bytes":
-            return _Base64
+            # msgspec takes Raw in no union, so not where null may stand.
+            return msgspec.Raw if field.required else _Base64
         case "duration":
             return Annotated[str, Meta(pattern=DURATION)]
         case "timestamp":

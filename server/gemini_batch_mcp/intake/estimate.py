@@ -12,6 +12,7 @@ from gemini_batch_mcp.domain import JsonObject, Task
 from gemini_batch_mcp.errors import BatchError, Rejected
 from gemini_batch_mcp.intake.prices import OUTPUT_TOKEN_LIMIT, Modality, Price, PriceTable
 from gemini_batch_mcp.intake.sample import Sample, SampledLine, Sampler, sample_file
+from gemini_batch_mcp.text import dollars
 
 __all__ = ["CountTokens", "Estimate", "Sample", "Sampler", "estimate", "over_cap", "sample_file"]
 
@@ -95,11 +96,6 @@ def over_cap(estimate: Estimate, max_cost_usd: float | None) -> str | None:
     if estimate.cost_usd_high > max_cost_usd:
         return f"{cap}, and this one may cost up to {dollars(estimate.cost_usd_high)}."
     return None
-
-
-def dollars(amount: float) -> str:
-    """Return an amount as people write it: two decimals, below a dollar four."""
-    return f"${amount:,.2f}" if amount >= 1 or amount == 0 else f"${amount:.4f}"
 
 
 @dataclass(slots=True)

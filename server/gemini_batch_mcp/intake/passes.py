@@ -10,12 +10,14 @@ from typing import BinaryIO, Final
 from gemini_batch_mcp.domain import Task
 from gemini_batch_mcp.errors import PathError, Problem, RequestProblems, UsageError
 from gemini_batch_mcp.intake.keys import KeyLog, Keys
-from gemini_batch_mcp.intake.lines import BOM, LineChecker, LongLine, pieces, split_lines
+from gemini_batch_mcp.intake.lines import BOM, LineChecker, LongLine, is_blank, pieces, split_lines
 from gemini_batch_mcp.intake.mend import Slip
 from gemini_batch_mcp.intake.validate import CheckedLine, long_line
 
 #: Problems that a report describes; all are counted.
 MAX_REPORTED: Final = 20
+#: Where what comes out is held to a limit, and not what goes in.
+NO_LIMIT_BYTES: Final = 1 << 62
 
 
 @dataclass
@@ -108,14 +110,15 @@ def no_requests(name: str) -> UsageError:
     return UsageError(f"{name} holds no request.", 'Write one {"key":"…","request":{…}} on each line.')
 
 
-def run(file: BinaryIO, task: Task, keys: KeyLog, report: Report) -> Iterator[bytes]:
-    """Check a whole file; yield what can be sent, in whole lines, while filling `keys` and `report`.
+def run(file: BinaryIO, task: Task, keys: KeyLog, report: Report, limit_rows: int = 0) -> Iterator[bytes]:
+    """Check a file; yield what can be sent, in whole lines, while filling `keys` and `report`.
 
-    What is yielded is worth nothing if the report has problems at the end.
+    With `limit_rows`, only so many lines are looked at, blank ones not counted. What is yielded is worth nothing if
+    the report has problems at the end.
     """
     checker = LineChecker(task)
     number = 0
-    for piece in pieces(file):
+    for piece in _first_rows(pieces(file), limit_rows) if limit_rows else pieces(file):
         if isinstance(piece, LongLine):
             number += 1
             keys.skip_line()
@@ -134,6 +137,25 @@ def run(file: BinaryIO, task: Task, keys: KeyLog, report: Report) -> Iterator[by
             yield _examined(lines, number, checker, keys, report)
         number += len(lines)
     report.add_repeats(keys)
+
+
+def _first_rows(found: Iterator[bytes | LongLine], limit_rows: int) -> Iterator[bytes | LongLine]:
+    """Cut pieces off behind the line that has that number among those that are not blank."""
+    left = limit_rows
+    for piece in found:
+        if isinstance(piece, LongLine):
+            left -= 1
+            yield piece
+        else:
+            lines = split_lines(piece)
+            for count, line in enumerate(lines, 1):
+                left -= not is_blank(line.removeprefix(BOM))
+                if not left:
+                    piece = b"\n".join(lines[:count]) + b"\n"
+                    break
+            yield piece
+        if not left:
+            return
 
 
 def _examined(lines: list[bytes], before: int, checker: LineChecker, keys: KeyLog, report: Report) -> bytes:

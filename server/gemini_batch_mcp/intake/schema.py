@@ -10,6 +10,8 @@ from functools import cache
 from types import MappingProxyType
 from typing import Final, Literal
 
+import msgspec
+
 from gemini_batch_mcp.domain import Task
 from gemini_batch_mcp.intake.schema_enums import ENUMS, STRING_ENUMS
 from gemini_batch_mcp.intake.schema_table import MESSAGES, ONE_OF, VERTEX_ONLY
@@ -33,7 +35,9 @@ TIMESTAMP: Final = (
     r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})$"
 )
 
-_BASE64_TABLE: Final = bytes((chr(code).isalnum() and code < 128) or chr(code) in "+/-_" for code in range(256))
+_BASE64: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_"
+#: Below the size for which the C library asks the system for new memory.
+_SLICE_BYTES: Final = 1 << 16
 _SHAPES: Final[Mapping[str, Shape]] = MappingProxyType({"[]": "list", "{}": "map", "": "one"})
 _NOTATION: Final = re.compile(r"(\w+)(\[\]|\{\})?(?: (-?\d*)\.\.(\d*))?( !)?")
 
@@ -128,11 +132,31 @@ def enum_accepts_numbers(name: str) -> bool:
 def is_base64(text: str) -> bool:
     """True for what proto-JSON takes as bytes: either alphabet of base64, with or without padding."""
     try:
-        data = text.encode("ascii")
+        return _is_base64_literal(b'"%b"' % text.encode("ascii"))
     except UnicodeEncodeError:
         return False
-    body = data[:-2] + data[-2:].rstrip(b"=")
-    padding = len(data) - len(body)
-    if len(body) % 4 == 1 or (padding and len(data) % 4):
+
+
+def is_base64_json(raw: msgspec.Raw) -> bool:
+    """True for a JSON string, as it stands in a line, whose text `is_base64`."""
+    if _is_base64_literal(memoryview(raw)):
+        return True
+    literal = bytes(raw)
+    # Some writers escape "/" or "+", which is JSON too.
+    return literal.startswith(b'"') and b"\\" in literal and is_base64(msgspec.json.decode(literal, type=str))
+
+
+def _is_base64_literal(literal: bytes | memoryview) -> bool:
+    left = _without_base64(literal)
+    if left not in (b'""', b'"="', b'"=="') or bytes(literal[-len(left) + 1 :]) != left[1:]:
         return False
-    return b"\0" not in body.translate(_BASE64_TABLE)
+    padding, size = len(left) - 2, len(literal) - 2
+    return (size - padding) % 4 != 1 and (size % 4 == 0 or not padding)
+
+
+def _without_base64(literal: bytes | memoryview) -> bytes:
+    """Return the characters that are of neither alphabet; four times as fast as `re` or `binascii` (measured)."""
+    if len(literal) <= _SLICE_BYTES:
+        return bytes(literal).translate(None, _BASE64)
+    slices = (literal[start : start + _SLICE_BYTES] for start in range(0, len(literal), _SLICE_BYTES))
+    return b"".join(bytes(part).translate(None, _BASE64) for part in slices)

@@ -1,6 +1,10 @@
 """What a JSONL file holds, told by its first lines: Gemini requests, an OpenAI batch, or plain rows."""
 
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
+from functools import partial
+from io import BufferedReader
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -8,12 +12,15 @@ import msgspec
 
 from gemini_batch_mcp.intake.passes import unreadable
 from gemini_batch_mcp.intake.source import REQUEST_FILE_SUFFIXES
+from gemini_batch_mcp.intake.validate import is_openai
 from gemini_batch_mcp.settings import MAX_LINE_BYTES
 
 _LINES_LOOKED_AT: Final = 5
 _BOM: Final = b"\xef\xbb\xbf"
-_LINE: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_OPENAI: Final = frozenset({"custom_id", "method", "url", "body"})
+#: Enough of a file in UTF-16 to see its first lines.
+_UTF16_BYTES: Final = 1 << 20
+_OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _REQUEST_LINE: Final = frozenset({"key", "request", "metadata"})
 
 
@@ -38,35 +45,66 @@ def recognise(path: Path) -> SourceKind:
         return SourceKind.ROWS
     try:
         with path.open("rb") as file:
-            looked_at = 0
-            while looked_at < _LINES_LOOKED_AT and (line := file.readline(MAX_LINE_BYTES)):
-                line = line.removeprefix(_BOM).strip()
-                if not line:
-                    continue
-                looked_at += 1
+            for line in _first_lines(file):
                 if (kind := _kind_of(line)) is not None:
                     return kind
     except OSError as error:
         raise unreadable(path, error) from None
-    # No line is an object: the reader of request files says best what is wrong with such lines.
-    return SourceKind.GEMINI_JSONL
+    # No line is an object. With a prompt, they are rows that are wrong; without one, requests that are wrong.
+    return SourceKind.ROWS
+
+
+def _first_lines(file: BufferedReader) -> Iterator[bytes]:
+    """Yield the first lines that are not blank, in UTF-8."""
+    if file.peek(2)[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        head = file.read(_UTF16_BYTES).decode("utf-16", "replace")
+        lines: Iterable[bytes] = (line.encode() for line in head.split("\n"))
+    else:
+        lines = iter(partial(file.readline, MAX_LINE_BYTES), b"")
+    filled = (stripped for line in lines if (stripped := line.removeprefix(_BOM).strip()))
+    return map(_in_utf8, islice(filled, _LINES_LOOKED_AT))
+
+
+def _in_utf8(line: bytes) -> bytes:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return line.decode("cp1252", "replace").encode()
+    return line
 
 
 def _kind_of(line: bytes) -> SourceKind | None:
     """Return what one line is, None when it is no JSON object."""
-    try:
-        members = _LINE.decode(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    members = _members(line)
+    if members is None:
         return None
-    if len(_OPENAI & members.keys()) >= 2 and "request" not in members:
+    if is_openai(members.keys(), body_is_object=_is_object(members.get("body"))):
         return SourceKind.OPENAI_JSONL
     if "request" in members and (_is_object(members["request"]) or members.keys() <= _REQUEST_LINE):
         return SourceKind.GEMINI_JSONL
-    bare = members.get("contents", members.get("content"))
-    if bare is not None and bytes(bare).startswith((b"[", b"{")):
+    if _is_content(members.get("contents")) or _is_content(members.get("content")):
         return SourceKind.GEMINI_JSONL
     return SourceKind.ROWS
 
 
-def _is_object(raw: msgspec.Raw) -> bool:
-    return bytes(raw).startswith(b"{")
+def _members(value: bytes | msgspec.Raw) -> dict[str, msgspec.Raw] | None:
+    try:
+        return _OBJECT.decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _is_object(value: msgspec.Raw | None) -> bool:
+    return value is not None and bytes(value).startswith(b"{")
+
+
+def _is_content(value: msgspec.Raw | None) -> bool:
+    """True for a Content, or a list that starts with one; rows of a table may have contents of their own."""
+    if value is None:
+        return False
+    try:
+        items = _LIST.decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        items = [value]
+    members = _members(items[0]) if items else None
+    return members is not None and "parts" in members

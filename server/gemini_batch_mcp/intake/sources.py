@@ -4,16 +4,15 @@
 which is several times as fast as a loop over rows. The engine keeps to one thread, a memory limit and a directory.
 """
 
-# ruff: noqa: S608 - statements consist of our own names, of numbers, and of literals made by `_quoted`
+# ruff: noqa: S608 - statements consist of our own names, of numbers, and of literals made by `source_sql`
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from gemini_batch_mcp.errors import BatchError, PathError, StorageError, UsageError
 from gemini_batch_mcp.intake.advice import shown
@@ -26,44 +25,69 @@ from gemini_batch_mcp.intake.source_csv import (
     ragged,
     survey,
 )
-from gemini_batch_mcp.intake.source_folder import Folder, list_folder, spool_folder
+from gemini_batch_mcp.intake.source_files import spool_folder
+from gemini_batch_mcp.intake.source_folder import Folder, list_folder
 from gemini_batch_mcp.intake.source_kind import SourceKind, recognise
 from gemini_batch_mcp.intake.source_spool import spool_json_lines, spool_json_list, spool_text_lines
+from gemini_batch_mcp.intake.source_sql import (
+    AS_IT_IS,
+    BUFFERS,
+    LineForm,
+    RowKey,
+    as_text,
+    buffers,
+    column_query,
+    file_literal,
+    line_query,
+    quoted,
+    value_query,
+)
 from gemini_batch_mcp.intake.source_text import BLOCK_BYTES, line_at
-from gemini_batch_mcp.intake.template import Column, Template
 from gemini_batch_mcp.settings import MAX_LINE_BYTES
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-__all__ = ["TABLE_SUFFIXES", "Folder", "RowKey", "SourceKind", "Table", "list_folder", "open_table", "recognise"]
+__all__ = [
+    "TABLE_SUFFIXES",
+    "Folder",
+    "LineForm",
+    "RowKey",
+    "SourceKind",
+    "Table",
+    "list_folder",
+    "open_table",
+    "recognise",
+    "with_effort",
+]
 
+T = TypeVar("T")
 #: File name endings of tables.
 TABLE_SUFFIXES: Final = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".txt")
 
 _MAX_REPORTED: Final = 20
 _MAX_REJECTS: Final = 1000
-#: The form of a file whose lines are written without a change: no character that would be quoted occurs in JSON.
-_AS_IT_IS: Final = (
-    "FORMAT csv, HEADER false, USE_TMP_FILE false, "
-    "QUOTE e'\\x02', ESCAPE e'\\x02', DELIMITER e'\\x01', COMMENT e'\\x03'"
-)
-#: Stands in a table's definition for the options that `_buffers` returns.
-_BUFFERS: Final = "$buffers"
-_NESTED: Final = ("STRUCT", "MAP", "UNION", "JSON", "VARIANT")
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """What reading may cost: the engine's memory, and the largest record, for which it keeps buffers."""
+    """What reading may cost: the engine's memory, and the largest record, for which it keeps buffers.
+
+    Rows of a Parquet file are held in memory until their group is complete.
+    """
 
     memory_megabytes: int
     record_bytes: int
+    row_group_rows: int
 
 
 #: To be tried in turn: the first is enough for rows of ordinary size. A cell that consists of quotes needs two bytes
 #: for each one of the line that it becomes.
-EFFORTS: Final = (Effort(96, 1 << 21), Effort(512, 2 * MAX_LINE_BYTES), Effort(1536, 2 * MAX_LINE_BYTES))
+EFFORTS: Final = (
+    Effort(96, 1 << 21, 1 << 14),
+    Effort(512, 2 * MAX_LINE_BYTES, 1 << 12),
+    Effort(1536, 2 * MAX_LINE_BYTES, 1 << 11),
+)
 
 
 class MoreEffort(Exception):
@@ -74,20 +98,19 @@ class _Refused(Exception):
     """The engine cannot read some row."""
 
 
-@dataclass(frozen=True, slots=True)
-class RowKey:
-    """The key of a row without one: `row-000001-3f2a9c1d`, from its place and the content of these columns."""
-
-    columns: tuple[str, ...]
-
-
-#: A line to be rendered for each row: JSON as it stands, texts to be escaped, keys to be made.
-LineForm = Sequence[str | Template | RowKey]
+def with_effort(work: Callable[[Effort], T]) -> T:
+    """Do what reads a table, with as little effort as is enough."""
+    for effort in EFFORTS[:-1]:
+        with suppress(MoreEffort):
+            return work(effort)
+    return work(EFFORTS[-1])
 
 
 @contextmanager
-def open_table(source: Path | Folder, scratch: Path) -> Iterator["Table"]:
+def open_table(source: Path | Folder, scratch: Path, *, with_text: bool = True) -> Iterator["Table"]:
     """Yield the table that a source is. Copies that reading needs go to a directory in `scratch`, removed at the end.
+
+    Without `with_text` the files of a folder are not opened, and there is no column `text`.
 
     Raises:
         UsageError: the source is no table, has no rows, or has columns that cannot be told apart.
@@ -97,7 +120,7 @@ def open_table(source: Path | Folder, scratch: Path) -> Iterator["Table"]:
     """
     with _directory(scratch) as workspace, _connected(workspace) as connection:
         if isinstance(source, Folder):
-            yield _csv_table(connection, spool_folder(source, workspace), "The folder")
+            yield _csv_table(connection, spool_folder(source, workspace, with_text=with_text), "The folder")
             return
         if not source.is_file():
             raise PathError(f"{source.name} is not there, or is no file.", "Correct the path of the source.")
@@ -135,7 +158,7 @@ class Table:
         self.warnings = csv.warnings if csv else ()
         self._connection = connection
         self._relation = relation
-        self._expressions = dict(zip(columns, expressions, strict=True))
+        self._cells = dict(zip(columns, expressions, strict=True))
         self._csv = csv
 
     def write_lines(
@@ -149,43 +172,59 @@ class Table:
             RequestProblems: rows cannot be read; names their lines.
             StorageError: the lines cannot be written.
         """
-        copy = f"COPY ({self._statement(form, limit_rows)}) TO {_quoted(str(destination))} ({_AS_IT_IS})"
-        # The engine leaves one core and the interpreter free, so the independent look at the file costs little time.
+        query = line_query(form, self._relation, self._cells, limit_rows)
+        count = self._rows(query, destination, AS_IT_IS, limit_rows, effort)
+        if not count:
+            raise UsageError(f"{self.name} has no rows.", "Give a table with at least one row below its header.")
+        return count
+
+    def write_values(self, column: str, destination: Path, *, limit_rows: int = 0, effort: Effort = EFFORTS[0]) -> None:
+        """Write a line of JSON for each value of a column: `[value, rows that have it, first of them]`, in order.
+
+        Rows count from 1. Raises as `write_lines`, but for a table without rows.
+        """
+        query = value_query(column, self._relation, self._cells, limit_rows)
+        self._rows(query, destination, AS_IT_IS, limit_rows, effort, counts_rows=False)
+
+    def write_parquet(
+        self, names: Mapping[str, str], destination: Path, *, limit_rows: int = 0, effort: Effort = EFFORTS[0]
+    ) -> int:
+        """Write columns under other names to a Parquet file, all as text, after `row`, which counts from 1.
+
+        `names` leads from columns of the table to theirs in the file. Raises as `write_lines`, but for a table without
+        rows; returns how many there are.
+        """
+        query = column_query(names, self._relation, self._cells, limit_rows)
+        options = f"FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE {effort.row_group_rows}"
+        return self._rows(query, destination, options, limit_rows, effort)
+
+    def _rows(
+        self, query: str, destination: Path, options: str, limit_rows: int, effort: Effort, *, counts_rows: bool = True
+    ) -> int:
+        """Write a query's rows with an independent look at the source beside it; return how many there are."""
+        # The engine leaves one core and the interpreter free, so that look costs little time.
         with ThreadPoolExecutor(1) as pool:
             surveying = pool.submit(survey, self._csv) if self._csv else None
             try:
-                count = self._copy(copy, effort)
+                count = self._copy(query, destination, options, effort)
             except _Refused:
                 if surveying is not None:
                     self._check_size(surveying.result(), effort)
                 raise self._unreadable() from None
         if surveying is not None and self._csv is not None:
             self._check_size(surveying.result(), effort)
-            if not limit_rows:
+            if counts_rows and not limit_rows:
                 self._check_count(count, surveying.result().record_count, self._csv, effort)
-        if not count:
-            raise UsageError(f"{self.name} has no rows.", "Give a table with at least one row below its header.")
         return count
 
-    def _statement(self, form: LineForm, limit_rows: int) -> str:
-        """Return the query whose rows are the lines."""
-        used: dict[str, str] = {}
-        for piece in form:
-            for column in piece.columns if isinstance(piece, Template | RowKey) else ():
-                used.setdefault(column, f"v{len(used)}")
-        values = "".join(f", coalesce({self._expressions[name]}, '') AS {alias}" for name, alias in used.items())
-        limit = f" LIMIT {limit_rows}" if limit_rows else ""
-        line = ", ".join(_expression(piece, used) for piece in form)
-        rows = f"SELECT row_number() OVER () AS n{values} FROM {self._relation}{limit}"
-        return f"SELECT concat({line}) FROM ({rows})"
-
-    def _copy(self, statement: str, effort: Effort) -> int:
-        """Execute a COPY and return the number of rows."""
+    def _copy(self, query: str, destination: Path, options: str, effort: Effort) -> int:
+        """Write a query's rows and return their number."""
         import duckdb
 
+        statement = f"COPY ({query}) TO {quoted(str(destination))} ({options})"
         self._connection.execute(f"SET memory_limit = '{effort.memory_megabytes}MB'")
         try:
-            row = self._connection.execute(statement.replace(_BUFFERS, _buffers(effort.record_bytes))).fetchone()
+            row = self._connection.execute(statement.replace(BUFFERS, buffers(effort.record_bytes))).fetchone()
         except duckdb.OutOfMemoryException as error:
             if effort is not EFFORTS[-1]:
                 raise MoreEffort from error
@@ -193,7 +232,8 @@ class Table:
                 f"{self.name} needs more memory than is allowed.", "Split it, or shorten its largest rows."
             ) from None
         except duckdb.Error as error:
-            if isinstance(error, duckdb.IOException) and (self._csv is not None or "write" in str(error).lower()):
+            is_ours = self._csv is not None or "write" in str(error).lower() or str(destination) in str(error)
+            if isinstance(error, duckdb.IOException) and is_ours:
                 raise StorageError(
                     "The request lines could not be written.", "Check the free space of the state directory."
                 ) from error
@@ -247,8 +287,8 @@ class Table:
         if self._csv is None:
             return UsageError(f"{self.name} cannot be read: it is damaged.", "Write the Parquet file again.")
         rejects = "store_rejects=true, rejects_table='rejected', rejects_scan='scans'"
-        options = f"{_buffers(EFFORTS[-1].record_bytes)}, {rejects}, rejects_limit={_MAX_REJECTS}"
-        relation = self._relation.replace(_BUFFERS, options)
+        options = f"{buffers(EFFORTS[-1].record_bytes)}, {rejects}, rejects_limit={_MAX_REJECTS}"
+        relation = self._relation.replace(BUFFERS, options)
         try:
             self._connection.execute(f"SELECT count(*) FROM {relation}").fetchall()
             rows = self._connection.execute(
@@ -271,10 +311,12 @@ def _csv_table(connection: "DuckDBPyConnection", csv: CsvTable, name: str) -> Ta
     """Open what `source_csv` or `source_spool` has found out."""
     aliases = [f"c{number}" for number in range(len(csv.columns))]
     types = "{" + ", ".join(f"'{alias}': 'VARCHAR'" for alias in aliases) + "}"
-    spool = "header=false, null_padding=true, parallel=false" if csv.is_spool else f"header=true, skip={csv.skip_lines}"
+    # Left to guess, the engine takes a carriage return in the first row of a spool for a line end.
+    own = "header=false, new_line='\\n', null_padding=true, parallel=false"
+    spool = own if csv.is_spool else f"header=true, skip={csv.skip_lines}"
     relation = (
-        f"read_csv({_file(csv.path)}, auto_detect=false, {_BUFFERS}, columns={types}, "
-        f"delim={_quoted(csv.delimiter)}, quote='\"', escape={_quoted(csv.escape)}, {spool})"
+        f"read_csv({file_literal(csv.path)}, auto_detect=false, {BUFFERS}, columns={types}, "
+        f"delim={quoted(csv.delimiter)}, quote='\"', escape={quoted(csv.escape)}, {spool})"
     )
     if len(aliases) == 1 and not csv.is_spool:
         # A blank line of a table with one column is no row.
@@ -290,39 +332,15 @@ def _parquet_table(connection: "DuckDBPyConnection", path: Path) -> Table:
     """
     import duckdb
 
-    relation = f"read_parquet({_file(path)})"
+    relation = f"read_parquet({file_literal(path)})"
     try:
         described = connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
     except duckdb.Error:
         raise UsageError(f"{path.name} is damaged or no Parquet file.", "Write it again.") from None
     columns = tuple(str(name) for name, *_ in described)
     check_columns(columns, path.name)
-    expressions = [_as_text(name, str(kind)) for name, kind, *_ in described]
+    expressions = [as_text(name, str(kind)) for name, kind, *_ in described]
     return Table(connection, path.name, columns, relation=relation, expressions=expressions)
-
-
-def _as_text(column: str, kind: str) -> str:
-    name = '"' + column.replace('"', '""') + '"'
-    if kind == "VARCHAR":
-        return name
-    if kind.startswith(_NESTED) or kind.endswith("]"):
-        return f"CAST(to_json({name}) AS VARCHAR)"
-    return f"base64({name})" if kind == "BLOB" else f"CAST({name} AS VARCHAR)"
-
-
-def _expression(piece: str | Template | RowKey, used: dict[str, str]) -> str:
-    if isinstance(piece, str):
-        return _quoted(piece)
-    if isinstance(piece, RowKey):
-        content = " || chr(31) || ".join(used[column] for column in piece.columns) or "''"
-        return f"'\"' || printf('row-%06d-', n) || left(md5({content}), 8) || '\"'"
-    texts = [used[part.name] if isinstance(part, Column) else _quoted(part) for part in piece.pieces]
-    return f"CAST(to_json({' || '.join(texts) or _quoted('')}) AS VARCHAR)"
-
-
-def _buffers(record_bytes: int) -> str:
-    """Return the options for reading records of that size; the engine's own choice is several times as large."""
-    return f"max_line_size={record_bytes}, buffer_size={2 * record_bytes}"
 
 
 def _reject(kind: str, message: str) -> tuple[str, str]:
@@ -339,17 +357,6 @@ def _reject(kind: str, message: str) -> tuple[str, str]:
             return f"The row has more than {most} bytes.", "A quote may be open; or shorten the row."
         case _:
             return f"The row cannot be read ({shown(str(kind).lower())}).", ""
-
-
-def _quoted(text: str) -> str:
-    """Return text as a SQL literal."""
-    literal = "'" + text.replace("'", "''") + "'"
-    return "(" + literal.replace("\0", "' || chr(0) || '") + ")" if "\0" in text else literal
-
-
-def _file(path: Path) -> str:
-    """Return a file's path as a SQL literal in which no character is a wildcard."""
-    return _quoted(re.sub(r"[*?\[]", r"[\g<0>]", str(path)))
 
 
 @contextmanager

@@ -65,6 +65,11 @@ def compile_template(text: str, columns: Sequence[str], argument: str) -> Templa
     return Template(_joined(pieces))
 
 
+def places(text: str) -> tuple[str, ...]:
+    """Return what stands between braces in `text`, be it a column or not."""
+    return tuple(place[1] or "" for place in _PLACE.finditer(text) if not place[0].startswith("\\"))
+
+
 def column_named(name: str, columns: Sequence[str], argument: str) -> str:
     """Return the column that an argument names.
 

@@ -3,6 +3,7 @@
 `check_line` is exact and finds every problem; `lines.py` puts the fast decoders in front of it.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -19,10 +20,10 @@ from gemini_batch_mcp.settings import MAX_LINE_BYTES
 
 LINE_FORM: Final = '{"key":"…","request":{…}}'
 
-_OPENAI_MEMBERS: Final = frozenset({"custom_id", "method", "url", "body"})
+OPENAI_MEMBERS: Final = ("custom_id", "method", "url", "body")
 _OPENAI_FIX: Final = (
-    "Converting it is not part of this version. "
-    'Write {"key":"…","request":{"contents":[{"role":"user","parts":[{"text":"…"}]}]}}.'
+    "A file of such lines only is converted: put them into a file of their own. "
+    'Or write {"key":"…","request":{"contents":[{"role":"user","parts":[{"text":"…"}]}]}}.'
 )
 
 
@@ -62,6 +63,13 @@ def check_parsed(value: Any, line_number: int, task: Task) -> CheckedLine:
     return CheckedLine(key, problems, findings.count)
 
 
+def is_openai(names: Collection[str], *, body_is_object: bool) -> bool:
+    """True for a line with these members that belongs to an OpenAI batch; rows of a table may have a url and a body."""
+    if "request" in names or "custom_id" not in names:
+        return False
+    return body_is_object or ("method" in names and "url" in names)
+
+
 def long_line(size_bytes: int, line_number: int) -> CheckedLine:
     """Return the answer for a line over `MAX_LINE_BYTES`, of which only the size is known."""
     return _refused(
@@ -84,8 +92,8 @@ def _check_value(value: Any, task: Task, findings: Findings) -> str:
             fix = "JSONL is no JSON list: write each of its objects on a line of its own."
         findings.add(lambda: (f"The line is {what}, not an object.", fix))
         return ""
-    if len(_OPENAI_MEMBERS & value.keys()) >= 2 and "request" not in value:
-        names = ", ".join(name for name in ("custom_id", "method", "url", "body") if name in value)
+    if is_openai(value.keys(), body_is_object=isinstance(value.get("body"), dict)):
+        names = ", ".join(name for name in OPENAI_MEMBERS if name in value)
         findings.add(lambda: (f"The line has the form of an OpenAI batch ({names}).", _OPENAI_FIX))
         custom_id = value.get("custom_id")
         return custom_id if isinstance(custom_id, str) else ""

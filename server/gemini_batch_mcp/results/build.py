@@ -1,6 +1,6 @@
 """From downloaded answer files to the result table of a batch.
 
-Two passes. The first streams every answer line through `classified` into a staged Parquet file. Its keys are then laid
+Answers are staged slice by slice, while they arrive or from the disk, into one Parquet file. Its keys are then laid
 against the keys that were sent. When every key came back once and in order, which is the rule, the staged file is the
 table. Otherwise a second pass writes the table: one row for each key that was sent, the missing ones included.
 """
@@ -12,57 +12,46 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from itertools import accumulate, groupby
-from operator import itemgetter
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from types import TracebackType
+from typing import Final, Self
 
 import msgspec
 
-from gemini_batch_mcp.domain import ResultSummary
+from gemini_batch_mcp.domain import Column, ResultSummary, Usage
 from gemini_batch_mcp.errors import StorageError
+from gemini_batch_mcp.paths import DRAFT_PREFIX
 from gemini_batch_mcp.results import merge
-from gemini_batch_mcp.results.classify import answer_source, classified
+from gemini_batch_mcp.results.answer_check import AnswerCheck
+from gemini_batch_mcp.results.answer_schema import field_columns, plain_schema
+from gemini_batch_mcp.results.arrange import arrange
+from gemini_batch_mcp.results.columns import layout
+from gemini_batch_mcp.results.count import row_ranges, summarise, usage_by_attempt, vector_size
 from gemini_batch_mcp.results.database import connect, execute_widening, quoted, storage_errors
-from gemini_batch_mcp.results.lines import AnswerFile, answer_lines, longest_line_bytes, mended
-from gemini_batch_mcp.results.summary import FOOTER_KEY, RawFile, TableFacts, facts_path, footer_value, other_facts
+from gemini_batch_mcp.results.media import MEDIA_TABLE, clear_stale_media, load_media
+from gemini_batch_mcp.results.parquet import Concatenation, Mark
+from gemini_batch_mcp.results.plan import TABLE_VERSION, AnswerFile, TablePlan
+from gemini_batch_mcp.results.slices import Slice, SliceWriter, slices_of
+from gemini_batch_mcp.results.stage import PART_FORMAT, Place, Stager
+from gemini_batch_mcp.results.summary import (
+    FOOTER_KEY,
+    RawFile,
+    RowRange,
+    TableFacts,
+    dated_ranges,
+    facts_path,
+    footer_value,
+    other_facts,
+    read_facts,
+)
 
-if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
-
-#: Enough for lines of a few kilobytes, and small enough for a server of 130 MB to stay below 300 MB.
-MEMORY_LIMIT_BYTES: Final = 104 << 20
-#: DuckDB's own default. Its buffers are twice this size, and never below 32 MB.
-_MAX_LINE_BYTES: Final = 16 << 20
-#: Row groups: what a page has to unpack, so small; by bytes where rows are wide.
-_ROW_GROUP: Final = "ROW_GROUP_SIZE 6144, ROW_GROUP_SIZE_BYTES 16777216"
-#: Measured on 1 GB of prose: a quarter faster than the default level, a fifth larger.
-_COMPRESSION: Final = "COMPRESSION zstd, COMPRESSION_LEVEL 1"
-_FETCHED_ROWS: Final = 4096
+#: Measured at 1 GB: with half of it, memory that is given back and taken again costs two seconds; more gains nothing.
+MEMORY_LIMIT_BYTES: Final = 208 << 20
+#: How much larger the columns of a source are than its file, at most of the time.
+_UNPACKED: Final = 10
 _STALE_SECONDS: Final = 24 * 3600
-_WORKSPACE_PREFIX: Final = ".results-"
-
-
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    """What the widest line takes: decided by the first pass, used by all later ones."""
-
-    max_line_bytes: int
-    memory_limit_bytes: int
-
-    def rows(self, path: Path) -> str:
-        return classified(answer_source(quoted(path), self.max_line_bytes))
-
-    def widened(self, line_bytes: int) -> Self:
-        # Measured: two buffers of twice the longest line, its parsed form, and copies of its text.
-        extra = max(line_bytes + 1 - self.max_line_bytes, 0)
-        return replace(
-            self,
-            max_line_bytes=self.max_line_bytes + extra,
-            memory_limit_bytes=self.memory_limit_bytes + 2 * extra,
-        )
+_WORKSPACE_PREFIX: Final = DRAFT_PREFIX
 
 
 def build_table(
@@ -73,187 +62,293 @@ def build_table(
     batch_id: str = "",
     memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
 ) -> ResultSummary:
-    """Write the result table of one batch to `destination`, a Parquet file, and return its summary.
+    """Write the result table of answers that are on the disk; see `TableBuild` and `TablePlan`."""
+    plan = TablePlan(tuple(answers), batch_id=batch_id, expected_rows=expected_rows)
+    return build_planned(plan, destination, memory_limit_bytes=memory_limit_bytes)
 
-    The table appears, or replaces an older one, in one step. `expected_rows` counts the rows sent; it is used only when
-    no answer file comes with its keys. `batch_id` ties cursors to the batch, through any number of builds; without it
-    they are tied to the path. `memory_limit_bytes` bounds the engine's memory; rows of tens of kilobytes get more.
+
+def build_planned(plan: TablePlan, destination: Path, *, memory_limit_bytes: int = MEMORY_LIMIT_BYTES) -> ResultSummary:
+    """Write the result table that is planned from answers that are on the disk, and return its summary.
 
     Raises:
         StorageError: an answer file is missing, or files cannot be read or written.
     """
-    for answer in answers:
-        for path in (answer.path, answer.keys_path):
-            if path is not None and not path.is_file():
-                raise StorageError(f"{path} is missing.", "Collect the batch again.")
-    with (
-        storage_errors(f"The answers could not be made into {destination.name}"),
-        _workspace(destination.parent) as workspace,
-    ):
-        connection = connect(memory_limit_bytes, workspace)
-        try:
-            identity = batch_id or str(destination)
-            return _build(connection, answers, destination, workspace, expected_rows, identity, memory_limit_bytes)
-        finally:
-            connection.close()
+    with TableBuild(plan, destination, memory_limit_bytes=memory_limit_bytes) as build:
+        for _ in plan.answers:
+            build.add_next()
+        return build.finish()
 
 
-def _build(
-    connection: "DuckDBPyConnection",
-    answers: Sequence[AnswerFile],
-    destination: Path,
-    workspace: Path,
-    expected_rows: int,
-    identity: str,
-    memory_limit_bytes: int,
-) -> ResultSummary:
-    build = uuid.uuid4().hex
-    staged = workspace / "staged.parquet"
-    reader = _stage(connection, answers or [AnswerFile(_empty_file(workspace))], staged, build, memory_limit_bytes)
-    line_counts = _line_counts(connection, staged, len(answers))
-    repaired = _repair(connection, answers, staged, reader, workspace)
-    starts = merge.line_starts(answers, line_counts)
-    keys_paths = list(dict.fromkeys(answer.keys_path for answer in answers if answer.keys_path is not None))
-    merge.load_lines(connection, staged, repaired, starts, keys_known=bool(keys_paths))
-    merge.load_asked(connection, keys_paths)
-    row_count = merge.count(connection, "asked")
-    table, leftovers = staged, merge.Leftovers()
-    if repaired or not merge.is_settled(connection, staged):
-        table = workspace / "table.parquet"
-        merge.load_placed(connection)
-        leftovers = merge.leftovers(connection)
-        query = merge.merged(connection, staged, repaired, starts)
-        execute_widening(connection, f"COPY ({query}) TO {_parquet(table, build)}", reader.memory_limit_bytes)
-    summary = merge.summarise(connection, table, leftovers, expected_rows=0 if keys_paths else expected_rows)
-    facts = TableFacts(
-        build=build,
-        identity=identity,
-        rows=row_count,
-        summary=summary,
-        files=tuple(
-            RawFile(_stored_path(answer.path, destination.parent), answer.path.stat().st_size, lines, answer.attempt)
-            for answer, lines in zip(answers, line_counts, strict=True)
-        ),
-    )
-    _commit(table, destination, facts)
-    return summary
+class TableBuild:
+    """One build of a batch's result table, in steps, so that it can go on while answers arrive. To be closed.
 
+    The answers of the plan come one after the other, in its order: each either whole with `add_next`, or with
+    `start_next` and then `stage` for each of its slices. Then `finish`. Every method blocks, and all are for one thread
+    at a time. The table, a Parquet file at `destination`, appears or replaces an older one in one step at the end; the
+    answer files have to be in place by then. `memory_limit_bytes` bounds the engine's memory; rows of tens of
+    kilobytes get more.
 
-def _stage(
-    connection: "DuckDBPyConnection", answers: Sequence[AnswerFile], staged: Path, build: str, memory_limit_bytes: int
-) -> _Reader:
-    """Write every line of every answer file as a row of `staged`, and return how wide lines had to be read.
-
-    One query a file, joined by UNION ALL: the reader keeps 32 MB for each file of a list, whatever its size. `row` is
-    counted here and not by a window over all files, which would double the time.
+    Raises, in every method:
+        StorageError: an answer file is missing, or files cannot be read or written.
     """
-    import duckdb
 
-    paths = [answer.path for answer in answers]
-    rows_before = accumulate((sum(1 for _ in answer_lines(path)) for path in paths[:-1]), initial=0)
-    constants = [
-        f"{before} + line AS row, {file}::INTEGER AS file, {answer.attempt}::INTEGER AS attempt"
-        for file, (before, answer) in enumerate(zip(rows_before, answers, strict=True))
-    ]
+    def __init__(self, plan: TablePlan, destination: Path, *, memory_limit_bytes: int = MEMORY_LIMIT_BYTES) -> None:
+        self._plan = plan
+        self._destination = destination
+        self._memory_limit_bytes = memory_limit_bytes
+        self._stack = ExitStack()
+        self._id = uuid.uuid4().hex
+        self._line_counts: list[int] = []
+        self._agreeing: list[int] = []
+        self._start: Mark | None = None
 
-    def copy(reader: _Reader) -> str:
-        per_file = (f"SELECT *, {more} FROM ({reader.rows(path)})" for path, more in zip(paths, constants, strict=True))
-        return f"COPY ({' UNION ALL '.join(per_file)}) TO {_parquet(staged, build)}"
+    def __enter__(self) -> Self:
+        self.open()
+        return self
 
-    reader = _Reader(_MAX_LINE_BYTES, memory_limit_bytes)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def open(self) -> None:
+        """Make room for the build; `close` has to follow, whatever comes between."""
+        with storage_errors(self._failure, self._destination.parent):
+            for path in self._plan.keys_paths:
+                _require(path)
+            self._workspace = self._stack.enter_context(_workspace(self._destination.parent))
+
+    def close(self) -> None:
+        """Let go of everything; a build that has not been finished leaves nothing."""
+        self._stack.close()
+
+    def slice_writer(self) -> SliceWriter:
+        """Return what cuts an arriving answer file into slices, in a directory of its own."""
+        with storage_errors(self._failure, self._destination.parent):
+            writer = SliceWriter(Path(tempfile.mkdtemp(dir=self._workspace)))
+        self._stack.callback(writer.close)
+        return writer
+
+    def start_next(self) -> None:
+        """Turn to the next answer file of the plan."""
+        with storage_errors(self._failure, self._destination.parent):
+            if self._start is None:
+                self._prepare()
+            self._start = self._staged.mark()
+            self._line_counts.append(0)
+            self._agreeing.append(0)
+
+    def stage(self, piece: Slice) -> None:
+        """Take the next slice of the answer file; its own file is removed if it is not the answer file itself."""
+        file = len(self._line_counts) - 1
+        answer = self._plan.answers[file]
+        lines_before = self._line_counts[file]
+        rows_before = lines_before + (answer.first_row if answer.row_count else sum(self._line_counts[:file]))
+        with storage_errors(self._failure, self._destination.parent):
+            part = self._stager.stage(piece, Place(file, answer.attempt, lines_before, rows_before))
+            lines = self._staged.append(part)
+            self._line_counts[file] += lines
+            if self._plan.keys_paths:
+                first, last = rows_before + 1, rows_before + lines
+                self._agreeing[file] += merge.agreeing_rows(self._connection, part, first, last)
+            part.unlink()
+            if piece.path != answer.path:
+                piece.path.unlink(missing_ok=True)
+
+    def add_next(self) -> None:
+        """Take the next answer file of the plan whole, from the disk."""
+        self.start_next()
+        self._add_whole()
+
+    def begin_again(self) -> None:
+        """Forget the slices of the present answer file, and take it whole from the disk."""
+        assert self._start is not None, "there is an answer file"
+        with storage_errors(self._failure, self._destination.parent):
+            self._staged.go_back(self._start)
+            self._line_counts[-1] = self._agreeing[-1] = 0
+        self._add_whole()
+
+    @property
+    def line_counts(self) -> tuple[int, ...]:
+        """How many lines that are not blank each answer file has, as far as they were taken."""
+        return tuple(self._line_counts)
+
+    def finish(self) -> ResultSummary:
+        """Put the table in place, and return its summary."""
+        with storage_errors(self._failure, self._destination.parent):
+            if self._start is None:
+                self._prepare()
+            if self._staged.is_empty:
+                empty = self._workspace / "empty.jsonl"
+                empty.touch()
+                self._staged.append(self._stager.stage(Slice(empty, 0, 0), Place(0, 1, 0, 0)))
+            self._staged.finish(FOOTER_KEY, footer_value(self._id))
+            return self._finish()
+
+    @property
+    def _failure(self) -> str:
+        return f"The answers could not be made into {self._destination.name}"
+
+    def _add_whole(self) -> None:
+        path = self._plan.answers[len(self._line_counts) - 1].path
+        if path is None:
+            return
+        _require(path)
+        with storage_errors(self._failure, self._destination.parent):
+            directory = Path(tempfile.mkdtemp(dir=self._workspace))
+            slices = slices_of(path, directory)
+        while True:
+            with storage_errors(self._failure, self._destination.parent):
+                piece = next(slices, None)
+            if piece is None:
+                return
+            self.stage(piece)
+
+    def _prepare(self) -> None:
+        """Open what a build needs; on first use, so that a download does not wait for it."""
+        self._connection = connect(self._memory_limit_bytes, self._workspace)
+        self._stack.callback(self._connection.close)
+        # Whether rows fit in memory depends on which side of a join is held there, so that is decided here.
+        self._connection.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
+        plan = self._plan
+        self._source = plan.source_columns if plan.source_columns and plan.source_columns.is_file() else None
+        self._layout = layout(
+            self._source_columns(),
+            field_columns(plain_schema(plan.response_schema)) if plan.response_schema else (),
+            has_embedding=plan.task == "embed",
+            has_history=plan.attempts > 1,
+        )
+        self._stager = Stager(
+            self._connection,
+            self._layout,
+            self._workspace,
+            source=self._source,
+            check=AnswerCheck(plan.response_schema) if plan.response_schema else None,
+            memory_limit_bytes=self._memory_limit_bytes,
+        )
+        self._staged_path = self._workspace / "staged.parquet"
+        self._staged = Concatenation(self._staged_path)
+        self._stack.callback(self._staged.close)
+        self._pending = merge.load_sent(self._connection, plan) if plan.keys_paths else 0
+
+    def _source_columns(self) -> list[Column]:
+        if self._source is None:
+            return []
+        described = self._connection.execute(f"DESCRIBE SELECT * FROM {merge.rows_of(self._source)}").fetchall()
+        return [Column(name, kind) for name, kind, *_ in described if name != "row"]
+
+    def _finish(self) -> ResultSummary:
+        connection, plan = self._connection, self._plan
+        table, leftovers = self._staged_path, merge.Leftovers()
+        usages: tuple[Usage, ...] = ()
+        if not self._is_settled():
+            position = merge.positions(plan.answers, self._line_counts)
+            merge.load_lines(connection, table, position, plan)
+            if not plan.keys_paths:
+                merge.load_asked_from_lines(connection)
+            merge.load_placed(connection)
+            leftovers = merge.leftovers(connection)
+            if plan.attempts > 1:
+                merge.load_history(connection)
+                usages = usage_by_attempt(connection, table, position, plan.attempts)
+            table = self._merged(position)
+        summary = summarise(
+            connection,
+            table,
+            leftovers,
+            expected_rows=0 if plan.keys_paths else plan.expected_rows,
+            pending=self._pending,
+            attempt_usage=usages,
+        )
+        self._commit(table, summary)
+        return summary
+
+    def _is_settled(self) -> bool:
+        """True when the staged rows are the table: every key answered once, in order, and nothing else is there."""
+        connection, plan, staged = self._connection, self._plan, merge.rows_of(self._staged_path)
+        if plan.attempts > 1:
+            return False
+        if not plan.keys_paths:
+            settled = merge.has_distinct_keys(connection, self._staged_path)
+        else:
+            settled = sum(self._agreeing) == sum(self._line_counts) == merge.count(connection, "asked")
+        carries_files = plan.media is not None and merge.count(connection, f"{staged} WHERE files IS NOT NULL")
+        return settled and not carries_files
+
+    def _merged(self, position: str) -> Path:
+        """Write the table in a second pass, and a third one where rows are missing or have columns of the source."""
+        load_media(self._connection, self._plan, self._staged_path, position, self._workspace)
+        query = merge.merged(self._connection, self._staged_path, position, self._layout, media=MEDIA_TABLE)
+        merged, table = self._workspace / "merged.parquet", self._workspace / "table.parquet"
+        footer = (FOOTER_KEY, footer_value(self._id))
+        pair = f"KV_METADATA {{{quoted(footer[0])}: {quoted(footer[1])}}}"
+        statement = f"COPY ({query}) TO {quoted(merged)} ({PART_FORMAT}, {pair})"
+        execute_widening(self._connection, statement, self._memory_limit_bytes)
+        if self._source is None and not merge.count(self._connection, "placed WHERE position IS NULL"):
+            return merged
+        texts = sum(answer.path.stat().st_size for answer in self._plan.answers if answer.path is not None)
+        arrange(
+            self._connection,
+            merged,
+            table,
+            self._layout,
+            source=self._source,
+            wide_bytes=texts + (_UNPACKED * self._source.stat().st_size if self._source is not None else 0),
+            memory_limit_bytes=self._memory_limit_bytes,
+            footer=footer,
+        )
+        return table
+
+    def _commit(self, table: Path, summary: ResultSummary) -> None:
+        """Put the table in place. Its facts go first, under a name of their own; the rename makes both valid."""
+        destination, plan = self._destination, self._plan
+        row_count = merge.count(self._connection, merge.rows_of(table))
+        ranges = row_ranges(self._connection, table) if summary.pending else [(1, row_count)] if row_count else []
+        identity = plan.batch_id or str(destination)
+        facts = TableFacts(
+            build=self._id,
+            identity=identity,
+            plan=plan.digest(),
+            rows=row_count,
+            ranges=dated_ranges(ranges, _ranges_before(destination, identity)),
+            columns=self._layout.columns,
+            vector_size=vector_size(self._connection, table) if self._layout.has_embedding else 0,
+            has_schema=bool(plan.response_schema),
+            summary=summary,
+            files=tuple(
+                _raw_file(answer, lines, destination.parent)
+                for answer, lines in zip(plan.answers, self._line_counts, strict=True)
+            ),
+            version=TABLE_VERSION,
+        )
+        facts_path(destination, self._id).write_bytes(msgspec.json.encode(facts))
+        table.replace(destination)
+        for older in other_facts(destination, self._id):
+            older.unlink(missing_ok=True)
+        if plan.media is not None:
+            clear_stale_media(self._connection, destination, plan.media)
+
+
+def _require(path: Path) -> None:
+    if not path.is_file():
+        raise StorageError(f"{path} is missing.", "Collect the batch again.")
+
+
+def _ranges_before(destination: Path, identity: str) -> Sequence[RowRange]:
+    """Return since when rows are in the table that is there now, nothing when there is none."""
     try:
-        connection.execute(copy(reader))
-    except duckdb.Error:
-        reader = replace(reader, memory_limit_bytes=2 * memory_limit_bytes).widened(longest_line_bytes(paths))
-        execute_widening(connection, copy(reader), reader.memory_limit_bytes)
-    return reader
+        facts = read_facts(destination)
+    except StorageError:
+        return ()
+    return facts.ranges if facts.identity == identity else ()
 
 
-def _repair(
-    connection: "DuckDBPyConnection", answers: Sequence[AnswerFile], staged: Path, reader: _Reader, workspace: Path
-) -> Path | None:
-    """Read lines that were no JSON once more in their mended form; None when that changed nothing.
-
-    The file returned holds rows as `staged` does, which replace the rows of the same file and line.
-    """
-    unreadable = connection.execute(
-        f"SELECT file, line FROM {merge.rows_of(staged)} WHERE status IS NULL ORDER BY file, line"
-    )
-    text_path, place_path = workspace / "mended.jsonl", workspace / "places.jsonl"
-    mended_count = longest = 0
-    with text_path.open("w", encoding="utf-8") as texts, place_path.open("w", encoding="utf-8") as places:
-        for file, line, text in _mended_lines(answers, _fetched(unreadable)):
-            texts.write(text + "\n")
-            places.write(f'{{"file":{file},"line":{line},"attempt":{answers[file].attempt}}}\n')
-            mended_count, longest = mended_count + 1, max(longest, len(text.encode()))
-    if not mended_count:
-        return None
-    repaired = workspace / "repaired.parquet"
-    reader = reader.widened(longest)
-    execute_widening(
-        connection,
-        f"""COPY (
-            SELECT p.file, p.line, p.attempt, m.* EXCLUDE (line)
-            FROM ({reader.rows(text_path)}) m
-            JOIN (SELECT row_number() OVER () AS number, *
-                  FROM read_json({quoted(place_path)}, format = 'newline_delimited', hive_partitioning = false,
-                                 columns = {{file: 'INTEGER', line: 'BIGINT', attempt: 'INTEGER'}})) p
-              ON p.number = m.line
-            WHERE m.status IS NOT NULL
-        ) TO {quoted(repaired)} (FORMAT parquet, {_ROW_GROUP})""",
-        reader.memory_limit_bytes,
-    )
-    return repaired if merge.count(connection, merge.rows_of(repaired)) else None
-
-
-def _mended_lines(
-    answers: Sequence[AnswerFile], unreadable: Iterator[tuple[int, int]]
-) -> Iterator[tuple[int, int, str]]:
-    """Yield file, line and text of those lines of `unreadable`, which is in order, that mending changes."""
-    for file, places in groupby(unreadable, key=itemgetter(0)):
-        contents = enumerate(answer_lines(answers[file].path), start=1)
-        for _, wanted in places:
-            content = next(content for line, (_, content) in contents if line == wanted)
-            text = mended(content)
-            if text and text.encode() != content.rstrip(b"\r\n"):
-                yield file, wanted, text
-
-
-def _fetched(result: "DuckDBPyConnection") -> Iterator[tuple[int, int]]:
-    while chunk := result.fetchmany(_FETCHED_ROWS):
-        yield from chunk
-
-
-def _line_counts(connection: "DuckDBPyConnection", staged: Path, file_count: int) -> list[int]:
-    counts = dict(connection.execute(f"SELECT file, count(*) FROM {merge.rows_of(staged)} GROUP BY file").fetchall())
-    return [counts.get(number, 0) for number in range(file_count)]
-
-
-def _stored_path(path: Path, directory: Path) -> str:
-    return str(path.relative_to(directory)) if path.is_relative_to(directory) else str(path.absolute())
-
-
-def _empty_file(directory: Path) -> Path:
-    path = directory / "empty.jsonl"
-    path.touch()
-    return path
-
-
-def _parquet(path: Path, build: str) -> str:
-    return (
-        f"{quoted(path)} (FORMAT parquet, {_COMPRESSION}, {_ROW_GROUP}, "
-        f"KV_METADATA {{{quoted(FOOTER_KEY)}: {quoted(footer_value(build))}}})"
-    )
-
-
-def _commit(table: Path, destination: Path, facts: TableFacts) -> None:
-    """Put the table in place. Its facts go first, under a name only this build knows; the rename makes both valid."""
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    facts_file = facts_path(destination, facts.build)
-    facts_file.write_bytes(msgspec.json.encode(facts))
-    table.replace(destination)
-    for older in other_facts(destination, facts.build):
-        older.unlink(missing_ok=True)
+def _raw_file(answer: AnswerFile, lines: int, directory: Path) -> RawFile:
+    if answer.path is None:
+        return RawFile("", 0, 0, 0, answer.attempt)
+    path, seen = answer.path, answer.path.stat()
+    stored = str(path.relative_to(directory)) if path.is_relative_to(directory) else str(path.absolute())
+    return RawFile(stored, seen.st_size, seen.st_mtime_ns, lines, answer.attempt)
 
 
 @contextmanager

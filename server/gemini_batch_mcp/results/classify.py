@@ -73,6 +73,17 @@ _COLUMNS: Final = f"{{key: 'VARCHAR', error: 'JSON', status: 'JSON', response: '
 _NO_FAILURE: Final = """('{}', '[]', '""', 'false', '0')"""
 
 
+#: Nearly every answer is one part that is no thought. Lambdas over lists take half of the whole pass, so such an answer
+#: is read without one.
+_IS_PLAIN: Final = "len(parts) = 1 AND parts[1].thought IS NULL"
+_SPOKEN: Final = "list_filter(parts, lambda p: p.thought IS DISTINCT FROM 'true')"
+
+#: The numbers of an embedding as JSON. A request with one content has one; of several, the first is taken.
+_VALUES: Final = """coalesce(response.embedding."values", json_extract(response.embeddings, '$[0].values'))"""
+_VECTOR: Final = f"CASE WHEN is_embedding THEN try_cast({_VALUES} AS FLOAT[]) END"
+_IS_VECTOR: Final = "len(vector) > 0 AND len(list_filter(vector, lambda n: coalesce(isfinite(n), false))) = len(vector)"
+
+
 def _names(names: tuple[str, ...]) -> str:
     return "(" + ", ".join(f"'{name}'" for name in names) + ")"
 
@@ -95,18 +106,20 @@ def answer_source(path: str, max_line_bytes: int) -> str:
     )
 
 
-def classified(source: str) -> str:
+def classified(source: str, *, with_embedding: bool = False) -> str:
     """Return the query that turns answer lines into rows.
 
     Columns: line (counts from 1, without blank lines), key, status, text, finish_reason, error_code, error_message,
-    model_version, input_tokens, output_tokens, thoughts_tokens.
+    model_version, input_tokens, output_tokens, thoughts_tokens, files (a list of one empty name for an answer that
+    carries files, else NULL), and embedding if asked for. The text of an embedding says how long the vector is.
     """
+    vector = _VECTOR if with_embedding else "NULL"
+    is_broken = f"is_embedding AND NOT coalesce({_IS_VECTOR}, false)" if with_embedding else "false"
     return f"""
         WITH members AS (
             SELECT row_number() OVER () AS line, nullif(key, '') AS key, response,
                    response.candidates[1] AS candidate,
-                   list_filter(response.candidates[1].content.parts,
-                               lambda p: p.thought IS DISTINCT FROM 'true') AS parts,
+                   response.candidates[1].content.parts AS parts,
                    coalesce(response.candidates[1].finishReason, '') AS finish_reason,
                    coalesce(response.promptFeedback.blockReason, '') AS block_reason,
                    key IS NULL AND error IS NULL AND status IS NULL AND response IS NULL AS is_unreadable,
@@ -117,28 +130,40 @@ def classified(source: str) -> str:
             FROM {source}
         ), judged AS (
             SELECT *,
-                   coalesce(array_to_string(list_transform(parts, lambda p: p."text"), ''), '') AS answer_text,
+                   coalesce(CASE WHEN {_IS_PLAIN} THEN parts[1]."text"
+                                 ELSE array_to_string(list_transform({_SPOKEN}, lambda p: p."text"), '') END,
+                            '') AS answer_text,
+                   {vector} AS vector,
                    -- A google.rpc.Status with code 0 and no message says that all went well.
-                   CASE WHEN (candidate IS NULL AND NOT is_embedding) OR json_type(stated) <> 'OBJECT'
+                   CASE WHEN stated IS NULL THEN NULL
+                        WHEN (candidate IS NULL AND NOT is_embedding) OR json_type(stated) <> 'OBJECT'
                              OR coalesce(try_cast(stated ->> '$.code' AS INTEGER), 0) <> 0
                              OR coalesce(stated ->> '$.message', '') <> '' THEN stated END AS failure
             FROM members
+        ), rated AS (
+            SELECT *,
+                   CASE WHEN is_unreadable THEN NULL
+                        WHEN failure IS NOT NULL OR {is_broken} THEN 'failed'
+                        WHEN finish_reason IN {_names(BLOCKED_REASONS)} THEN 'blocked'
+                        WHEN finish_reason IN {_names(TRUNCATED_REASONS)} THEN 'truncated'
+                        WHEN finish_reason NOT IN {_names(WHOLE_REASONS)} THEN 'failed'
+                        WHEN answer_text <> '' OR is_embedding THEN 'ok'
+                        WHEN len(list_filter({_SPOKEN}, lambda p: {_HAS_CONTENT})) > 0 THEN 'ok'
+                        WHEN block_reason <> '' THEN 'blocked'
+                        ELSE 'empty' END AS status
+            FROM judged
         )
-        SELECT line, key,
-               CASE WHEN is_unreadable THEN NULL
-                    WHEN failure IS NOT NULL THEN 'failed'
-                    WHEN finish_reason IN {_names(BLOCKED_REASONS)} THEN 'blocked'
-                    WHEN finish_reason IN {_names(TRUNCATED_REASONS)} THEN 'truncated'
-                    WHEN finish_reason NOT IN {_names(WHOLE_REASONS)} THEN 'failed'
-                    WHEN answer_text <> '' OR is_embedding OR len(list_filter(parts, lambda p: {_HAS_CONTENT})) > 0
-                        THEN 'ok'
-                    WHEN block_reason <> '' THEN 'blocked'
-                    ELSE 'empty' END AS status,
-               answer_text AS "text", finish_reason,
-               try_cast(failure ->> '$.code' AS INTEGER) AS error_code,
-               CASE WHEN failure IS NOT NULL THEN
+        SELECT line, key, status,
+               CASE WHEN is_embedding AND answer_text = ''
+                    THEN format('embedding of {{:,}} numbers', coalesce(json_array_length({_VALUES}), 0))
+                    ELSE answer_text END AS "text",
+               finish_reason,
+               CASE WHEN failure IS NOT NULL THEN try_cast(failure ->> '$.code' AS INTEGER) END AS error_code,
+               CASE WHEN status = 'ok' THEN ''
+                    WHEN failure IS NOT NULL THEN
                         CASE WHEN json_type(failure) = 'OBJECT'
                              THEN coalesce(failure ->> '$.message', failure ->> '$.status', '') ELSE failure ->> '$' END
+                    WHEN {is_broken} THEN 'the embedding is no list of numbers'
                     WHEN status = 'blocked' AND block_reason <> '' AND finish_reason IN {_names(WHOLE_REASONS)} THEN
                         concat_ws(': ', 'prompt blocked', block_reason, response.promptFeedback.blockReasonMessage)
                     WHEN status IN ('blocked', 'failed') THEN
@@ -147,6 +172,9 @@ def classified(source: str) -> str:
                coalesce(response.modelVersion, '') AS model_version,
                {_tokens("coalesce(response.usageMetadata.promptTokenCount, response.tokenCount)")} AS input_tokens,
                {_tokens("response.usageMetadata.candidatesTokenCount")} AS output_tokens,
-               {_tokens("response.usageMetadata.thoughtsTokenCount")} AS thoughts_tokens
-        FROM judged
+               {_tokens("response.usageMetadata.thoughtsTokenCount")} AS thoughts_tokens,
+               CASE WHEN {_IS_PLAIN} AND parts[1]."inlineData" IS NULL THEN NULL
+                    WHEN len(list_filter({_SPOKEN}, lambda p: p."inlineData" IS NOT NULL)) > 0 THEN [''] END AS files
+               {f", CASE WHEN {_IS_VECTOR} THEN vector END AS embedding" if with_embedding else ""}
+        FROM rated
     """

@@ -9,7 +9,6 @@ import json
 import re
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any, Final
@@ -27,19 +26,6 @@ _ESCAPE: Final = re.compile(
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 #: Control characters may not stand in JSON at all; white space may, between values.
 _CONTROL: Final = re.compile(r"[\x00-\x1f]")
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerFile:
-    """One downloaded answer file.
-
-    `keys_path` holds the keys that were sent, one JSON string a line, in request order; None when nobody knows them.
-    Several answer files may share one. `attempt` counts from 1 and orders a first submission before its retries.
-    """
-
-    path: Path
-    keys_path: Path | None = None
-    attempt: int = 1
 
 
 def answer_lines(path: Path) -> Iterator[tuple[int, bytes]]:

@@ -1,9 +1,10 @@
 """Which line answers which key: the answer lines laid against the keys that were sent, in SQL.
 
-Tables of a build: `lines` (one row for each answer line), `asked` (one for each key; `row` counts from 1 in request
-order), `placed` (asked, with the `position` of the line that answers it, or NULL). Positions number the lines of all
-files such that later attempts come first. A key's answer is its first ok line in that order, or else its first line:
-an ok answer beats any other, then a later attempt beats an earlier one, and among duplicates the first one stays.
+Tables of a build: `sent` (one row for each key of each attempt, `number` in order), `asked` (one for each key of a job
+that has ended; `row` counts all keys from 1 in request order), `lines` (one for each answer line), `placed` (asked,
+with the `position` of the line that answers it, or NULL). Positions number the lines of all files such that later
+attempts come first. A key's answer is its first ok line in that order, or else its first line: an ok answer beats any
+other, then a later attempt beats an earlier one, and among duplicates the first one stays.
 
 When nobody knows which keys were sent, they are those of the lines, in order, and a line without a key gets one that
 says where it stands. If other lines have keys, such a line counts as unexpected all the same: something was lost there.
@@ -13,28 +14,32 @@ says where it stands. If other lines have keys, such a line counts as unexpected
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from gemini_batch_mcp.domain import ResultSummary, Usage
+from gemini_batch_mcp.domain import Column
 from gemini_batch_mcp.errors import StorageError
+from gemini_batch_mcp.results.columns import Layout, identifier
 from gemini_batch_mcp.results.database import listed, quoted
-from gemini_batch_mcp.results.lines import AnswerFile, answer_lines, mended
+from gemini_batch_mcp.results.lines import answer_lines, mended
+from gemini_batch_mcp.results.plan import AnswerFile, TablePlan
 from gemini_batch_mcp.results.visible import visible_cell
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 _SHOWN_KEYS: Final = 5
-_SHOWN_VERSIONS: Final = 20
 _SHOWN_CHARS: Final = 200
+#: Of a message in a row's history; the row itself has it whole.
+_HISTORY_CHARS: Final = 300
 
-_ANSWER: Final = (
-    "status, text, finish_reason, error_code, error_message, model_version, "
-    "input_tokens, output_tokens, thoughts_tokens"
-)
+#: What stands in the row of a key without an answer; everything else is NULL there.
+_OF_MISSING: Final = {"status": "'missing'", "key": "placed.key", "row": "placed.row"} | {
+    **dict.fromkeys(("text", "finish_reason", "error_message", "model_version"), "''"),
+    **dict.fromkeys(("input_tokens", "output_tokens", "thoughts_tokens"), "0"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,62 +64,79 @@ def count(connection: "DuckDBPyConnection", source: str) -> int:
     return int(_row(connection, f"SELECT count(*) FROM {source}")[0])
 
 
-def line_starts(answers: Sequence[AnswerFile], line_counts: Sequence[int]) -> list[int]:
-    """Return for each file how many lines stand before its first one, later attempts first."""
-    order = sorted(range(len(answers)), key=lambda file: -answers[file].attempt)
-    before = accumulate((line_counts[file] for file in order), initial=0)
-    starts = dict(zip(order, before, strict=False))
-    return [starts[file] for file in range(len(answers))]
-
-
-def load_lines(
-    connection: "DuckDBPyConnection", staged: Path, repaired: Path | None, starts: Sequence[int], *, keys_known: bool
-) -> None:
-    """Make `lines`. `key` is NULL for a line that can answer nothing, `label` is what to call such a line."""
-    place = "'line ' || line" + ("" if len(starts) < 2 else " || ' of file ' || (file + 1)")
-    unread = f"SELECT * FROM {rows_of(staged)} WHERE status IS NULL"
-    if repaired:
-        unread += f" AND (file, line) NOT IN (SELECT (file, line) FROM {rows_of(repaired)})"
-    connection.execute(
-        f"""CREATE TEMP TABLE lines AS
-            SELECT {_position(starts)} AS position, file, line, attempt, status IS NOT DISTINCT FROM 'ok' AS is_ok,
-                   key IS NULL AND status IS NOT NULL AS is_keyless,
-                   CASE WHEN key IS NULL THEN
-                       {place} || CASE WHEN status IS NULL THEN ' (not readable)' ELSE ' (no key)' END END AS label,
-                   CASE WHEN key IS NOT NULL THEN key WHEN status IS NOT NULL AND {not keys_known} THEN label END AS key
-            FROM (SELECT file, line, attempt, status, key FROM ({_answers(staged, repaired)})
-                  UNION ALL SELECT file, line, attempt, status, key FROM ({unread}))"""
-    )
-
-
-def load_asked(connection: "DuckDBPyConnection", keys_paths: Sequence[Path]) -> None:
-    """Make `asked` from the keys that were sent, or from `lines` when `keys_paths` is empty.
+def load_sent(connection: "DuckDBPyConnection", plan: TablePlan) -> int:
+    """Make `sent` and `asked` from the keys that were sent; returns how many keys are pending.
 
     Raises:
         StorageError: a keys file holds something that is no JSON string.
     """
-    if not keys_paths:
-        connection.execute(
-            """CREATE TEMP TABLE asked AS
-               SELECT row_number() OVER (ORDER BY min((file, line))) AS row, key
-               FROM lines WHERE key IS NOT NULL GROUP BY key"""
-        )
-        return
-    connection.execute("CREATE TEMP TABLE sent (number BIGINT, key VARCHAR)")
-    for path in keys_paths:
+    connection.execute("CREATE TEMP TABLE sent (number BIGINT, key VARCHAR, attempt INTEGER, has_ended BOOLEAN)")
+    for path in plan.keys_paths:
+        jobs = [answer for answer in plan.answers if answer.keys_path == path]
         before = count(connection, "sent")
         connection.execute(
-            f"""INSERT INTO sent SELECT {before} + row_number() OVER (), key
-                FROM read_json({quoted(path)}, format = 'newline_delimited', records = false, ignore_errors = true,
-                               columns = {{key: 'VARCHAR'}}, hive_partitioning = false, compression = 'none')"""
+            f"""INSERT INTO sent SELECT {before} + number, key, {jobs[0].attempt}, {_has_ended(jobs)}
+                FROM (SELECT row_number() OVER () AS number, key
+                      FROM read_json({quoted(path)}, format = 'newline_delimited', records = false,
+                                     ignore_errors = true, columns = {{key: 'VARCHAR'}}, hive_partitioning = false,
+                                     compression = 'none'))"""
         )
         if count(connection, "sent WHERE key IS NULL"):
             _mend_keys(connection, path, before)
+    keys, distinct = _row(connection, "SELECT count(*), count(DISTINCT key) FROM sent")
+    if keys == distinct:  # the rule, and a view costs nothing
+        connection.execute("CREATE TEMP VIEW asked AS SELECT number AS row, key FROM sent WHERE has_ended")
+    else:
+        connection.execute(
+            """CREATE TEMP TABLE asked AS
+               SELECT row, key FROM (SELECT row_number() OVER (ORDER BY min(number)) AS row, key,
+                                            bool_or(has_ended) AS has_ended FROM sent GROUP BY key) WHERE has_ended"""
+        )
+    return int(distinct) - count(connection, "asked")
+
+
+def agreeing_rows(connection: "DuckDBPyConnection", part: Path, first: int, last: int) -> int:
+    """Return how many rows of a part, with numbers in that range, stand where their key was asked for."""
+    return count(
+        connection,
+        f"""{rows_of(part)} part
+            JOIN (FROM asked WHERE row BETWEEN {first} AND {last}) asked
+              ON part.row = asked.row AND part.key = asked.key""",
+    )
+
+
+def has_distinct_keys(connection: "DuckDBPyConnection", staged: Path) -> bool:
+    """True when every staged row could be read and has a key that no other one has."""
+    rows, readable, keys = _row(
+        connection, f"SELECT count(*), count(status), count(DISTINCT key) FROM {rows_of(staged)}"
+    )
+    return bool(rows == readable == keys)
+
+
+def load_lines(connection: "DuckDBPyConnection", staged: Path, position: str, plan: TablePlan) -> None:
+    """Make `lines`. `key` is NULL for a line that can answer nothing, `label` is what to call such a line."""
+    place = "'line ' || line" + ("" if len(plan.answers) < 2 else " || ' of file ' || (file + 1)")
+    more = f", error_code, left(error_message, {_HISTORY_CHARS}) AS error_message, finish_reason"
+    connection.execute(
+        f"""CREATE TEMP TABLE lines AS
+            SELECT {position} AS position, file, line, attempt, status, status IS NOT DISTINCT FROM 'ok' AS is_ok,
+                   key IS NULL AND status IS NOT NULL AS is_keyless,
+                   CASE WHEN key IS NULL THEN
+                       {place} || CASE WHEN status IS NULL THEN ' (not readable)' ELSE ' (no key)' END END AS label,
+                   CASE WHEN key IS NOT NULL THEN key
+                        WHEN status IS NOT NULL AND {not plan.keys_paths} THEN label END AS key
+                   {more if plan.attempts > 1 else ""}
+            FROM {rows_of(staged)}"""
+    )
+
+
+def load_asked_from_lines(connection: "DuckDBPyConnection") -> None:
+    """Make `asked` from `lines`, when nobody knows which keys were sent."""
     connection.execute(
         """CREATE TEMP TABLE asked AS
-           SELECT row_number() OVER (ORDER BY min(number)) AS row, key FROM sent GROUP BY key"""
+           SELECT row_number() OVER (ORDER BY min((file, line))) AS row, key
+           FROM lines WHERE key IS NOT NULL GROUP BY key"""
     )
-    connection.execute("DROP TABLE sent")
 
 
 def load_placed(connection: "DuckDBPyConnection") -> None:
@@ -128,12 +150,22 @@ def load_placed(connection: "DuckDBPyConnection") -> None:
     )
 
 
-def is_settled(connection: "DuckDBPyConnection", staged: Path) -> bool:
-    """True when the staged rows are the table: every key answered once, in request order, and nothing else there."""
-    agreeing = count(
-        connection, f"{rows_of(staged)} staged JOIN asked ON staged.row = asked.row AND staged.key = asked.key"
+def load_history(connection: "DuckDBPyConnection") -> None:
+    """Make `history`: for each key with more to tell than its row, how every attempt at it ended, in order."""
+    connection.execute(
+        """CREATE TEMP TABLE history AS
+           SELECT row, list(struct_pack(attempt, status, error_code, error_message, finish_reason)
+                            ORDER BY attempt, file, line) AS attempts
+           FROM (
+               SELECT asked.row, lines.attempt, lines.status, error_code, error_message, finish_reason, file, line
+               FROM lines JOIN asked USING (key)
+               UNION ALL
+               SELECT asked.row, sent.attempt, 'missing', NULL, '', '', 0, 0
+               FROM sent JOIN asked USING (key)
+               ANTI JOIN lines ON lines.key = sent.key AND lines.attempt = sent.attempt
+               WHERE sent.has_ended
+           ) GROUP BY row HAVING count(*) > 1"""
     )
-    return agreeing == count(connection, "lines") == count(connection, "asked")
 
 
 def leftovers(connection: "DuckDBPyConnection") -> Leftovers:
@@ -159,75 +191,67 @@ def leftovers(connection: "DuckDBPyConnection") -> Leftovers:
     )
 
 
-def merged(connection: "DuckDBPyConnection", staged: Path, repaired: Path | None, starts: Sequence[int]) -> str:
-    """Return the query of the whole table: one row for each key, also for those without an answer.
+def answered_rows(staged: Path, position: str) -> str:
+    """Return the query of all staged rows that could be read, with their position."""
+    return f"SELECT *, {position} AS position FROM {rows_of(staged)} WHERE status IS NOT NULL"
 
-    Rows without an answer stand last; readers go by `row`. Rows are sorted only when answers came out of request order,
-    because that moves every text through the disk. `placed` is all that is left of the tables.
+
+def merged(connection: "DuckDBPyConnection", staged: Path, position: str, layout: Layout, *, media: str) -> str:
+    """Return the query of the whole table, one row for each key, without the columns of the source.
+
+    `media` is a table with `row`, `files` and `fault`. Rows with an answer stand in request order, those without one
+    behind them. They are sorted only when answers came out of request order, because that moves every text through the
+    disk. Of the tables, `placed`, `history` and `media` are left.
     """
     is_shuffled = count(
         connection,
         """(SELECT position, lag(position) OVER (ORDER BY row) AS before FROM placed WHERE position IS NOT NULL)
            WHERE before > position""",
     )
-    for done in ("lines", "asked"):
-        connection.execute(f"DROP TABLE {done}")
-    # `placed` has to be the side that is held in memory: it is written second, and the optimizer may not swap.
-    connection.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
+    connection.execute("DROP TABLE lines")
+    spoiled = "media.fault IS NOT NULL AND answers.status = 'ok'"
+    own = {
+        "key": "placed.key",
+        "row": "placed.row",
+        "files": "media.files",
+        "status": f"CASE WHEN {spoiled} THEN 'failed' ELSE answers.status END",
+        "error_message": f"CASE WHEN {spoiled} THEN media.fault ELSE answers.error_message END",
+    }
+    layout = replace(layout, source=())
+    beside = {"history": "history.attempts"} if layout.has_history else {}
+    joins = "LEFT JOIN history ON history.row = placed.row" if layout.has_history else ""
+
+    def of_answer(column: Column) -> str:
+        return beside.get(column.name) or own.get(column.name) or f"answers.{identifier(column.name)}"
+
+    def of_missing(column: Column) -> str:
+        return beside.get(column.name) or _OF_MISSING.get(column.name) or f"NULL::{column.type}"
+
+    # The tables that are held in memory have to be those that are written second; the optimizer may not swap.
     return f"""
-        SELECT placed.row, placed.key, {_ANSWER}, attempt, file, line
-        FROM (SELECT *, {_position(starts)} AS position FROM ({_answers(staged, repaired)})) answers
+        SELECT {layout.select(of_answer)}
+        FROM ({answered_rows(staged, position)}) answers
         JOIN placed ON answers.position = placed.position
+        LEFT JOIN {media} media ON media.row = placed.row {joins}
         UNION ALL
-        SELECT row, key, 'missing', '', '', NULL, '', '', 0, 0, 0, NULL, NULL, NULL
-        FROM (SELECT * FROM placed WHERE position IS NULL ORDER BY row)
+        SELECT {layout.select(of_missing)}
+        FROM (SELECT * FROM placed WHERE position IS NULL ORDER BY row) placed {joins}
         {"ORDER BY row" if is_shuffled else ""}"""
 
 
-def summarise(
-    connection: "DuckDBPyConnection", table: Path, leftovers: Leftovers, *, expected_rows: int
-) -> ResultSummary:
-    """Count the rows of the finished table. `expected_rows` may be 0, or more than the rows that have a key."""
-    rows: dict[str, int] = {}
-    tokens = [0, 0, 0]
-    for status, status_rows, *status_tokens in connection.execute(
-        f"""SELECT status, count(*), sum(input_tokens), sum(output_tokens), sum(thoughts_tokens)
-            FROM {rows_of(table)} GROUP BY status"""
-    ).fetchall():
-        rows[status] = status_rows
-        tokens = [total + int(more) for total, more in zip(tokens, status_tokens, strict=True)]
-    row_count = sum(rows.values())
-    expected = max(row_count, expected_rows)
-    return ResultSummary(
-        expected=expected,
-        returned=row_count - rows.get("missing", 0),
-        succeeded=rows.get("ok", 0),
-        failed=rows.get("failed", 0),
-        blocked=rows.get("blocked", 0),
-        truncated=rows.get("truncated", 0),
-        empty=rows.get("empty", 0),
-        missing=rows.get("missing", 0) + expected - row_count,
-        duplicate=leftovers.duplicate,
-        unexpected=leftovers.unexpected + (row_count - expected_rows if 0 < expected_rows < row_count else 0),
-        malformed=leftovers.malformed,
-        usage=Usage(*tokens),
-        model_versions=_model_versions(connection, table),
-        missing_keys=leftovers.missing_keys,
-        duplicate_keys=leftovers.duplicate_keys,
-        unexpected_keys=leftovers.unexpected_keys,
-    )
+def positions(answers: Sequence[AnswerFile], line_counts: Sequence[int]) -> str:
+    """Return the SQL of a line's position, from its file and its number in it."""
+    order = sorted(range(len(answers)), key=lambda file: -answers[file].attempt)
+    before = accumulate((line_counts[file] for file in order), initial=0)
+    starts = dict(zip(order, before, strict=False))
+    return f"{listed(starts[file] for file in range(len(answers))) if answers else '[0]'}[file + 1] + line"
 
 
-def _answers(staged: Path, repaired: Path | None) -> str:
-    """Return the query of all lines that could be read."""
-    read = f"SELECT file, line, attempt, key, {_ANSWER} FROM {rows_of(staged)} WHERE status IS NOT NULL"
-    if repaired:
-        read += f" UNION ALL SELECT file, line, attempt, key, {_ANSWER} FROM {rows_of(repaired)}"
-    return read
-
-
-def _position(starts: Sequence[int]) -> str:
-    return f"{listed(starts or (0,))}[file + 1] + line"
+def _has_ended(jobs: Sequence[AnswerFile]) -> str:
+    """Return the condition that the key of that number in its file was sent by one of these jobs."""
+    if not all(job.row_count for job in jobs):
+        return "true"
+    return " OR ".join(f"number BETWEEN {job.first_row + 1} AND {job.first_row + job.row_count}" for job in jobs)
 
 
 def _mend_keys(connection: "DuckDBPyConnection", path: Path, before: int) -> None:
@@ -246,14 +270,6 @@ def _mend_keys(connection: "DuckDBPyConnection", path: Path, before: int) -> Non
                 raise StorageError(f"Key {number} in {path} cannot be read.", "Order the batch again from its source.")
             found.append((key, before + number))
     connection.executemany("UPDATE sent SET key = ? WHERE number = ?", found)
-
-
-def _model_versions(connection: "DuckDBPyConnection", table: Path) -> dict[str, int]:
-    found = connection.execute(
-        f"""SELECT left(model_version, {_SHOWN_CHARS}) AS version, count(*) AS uses FROM {rows_of(table)}
-            WHERE model_version <> '' GROUP BY version ORDER BY uses DESC, version LIMIT {_SHOWN_VERSIONS}"""
-    ).fetchall()
-    return {visible_cell(version, _SHOWN_CHARS): uses for version, uses in found}
 
 
 def _keys(connection: "DuckDBPyConnection", query: str) -> tuple[str, ...]:

@@ -1,40 +1,48 @@
 """Answers as a table: built once from what Gemini sent, then read by page, by key, or whole.
 
-`build_table` writes it; `ResultTable` reads it. The table is a Parquet file with one row for each key that was sent:
+`build_table` and `TableBuild` write it; `ResultTable` reads it. The table is a Parquet file with one row for each key
+that was sent and whose job has ended:
 
-    row             place in request order, from 1; readers go by it, not by the place in the file
-    key, status, text, finish_reason, error_code, error_message, model_version
+    the columns of the user's own table, where there is one; see `columns` for names that clash
+    key, status, text
+    json            the answer's JSON, where a response schema was ordered and the answer fits it; then its fields
+    finish_reason, error_code, error_message, model_version
     input_tokens, output_tokens, thoughts_tokens
-    attempt, file, line     which raw answer line the row came from; NULL for missing rows
+    attempt         which attempt the answer came from; NULL for missing rows
+    files           paths, relative to the table's directory, of files that the answer carried; else NULL
+    embedding       for embedding batches: the vector; NULL where there is none
+    history         for batches with retries: how each attempt at the row ended, where there is more than one
+    row             place in request order, from 1; readers go by it, not by the place in the file
+    file, line      which raw answer line the row came from; NULL for missing rows
 
 The raw answer files stay beside it, so that whatever is no column is still there.
 """
 
 # ruff: noqa: S608 - queries consist of our own names, of numbers, and of literals made by `quoted`
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
-from gemini_batch_mcp.domain import ResultPage, ResultRow, ResultSummary, RowStatus, SavedFile
+from gemini_batch_mcp.domain import Column, ResultPage, ResultRow, ResultSummary, RowAttempt, RowStatus, SavedFile
 from gemini_batch_mcp.errors import UsageError
-from gemini_batch_mcp.results.build import build_table
-from gemini_batch_mcp.results.cursor import cursor_after, row_before
+from gemini_batch_mcp.results.build import TableBuild, build_planned, build_table
+from gemini_batch_mcp.results.cursor import Position, cursor_at, position_of
 from gemini_batch_mcp.results.database import connect, storage_errors
-from gemini_batch_mcp.results.export import write_jsonl
-from gemini_batch_mcp.results.lines import AnswerFile
+from gemini_batch_mcp.results.export import Format, export_table
 from gemini_batch_mcp.results.merge import rows_of
-from gemini_batch_mcp.results.summary import TableFacts, read_facts
-from gemini_batch_mcp.results.visible import visible, visible_cell
-from gemini_batch_mcp.text import safe_text
+from gemini_batch_mcp.results.plan import AnswerFile, TablePlan
+from gemini_batch_mcp.results.summary import RowRange, TableFacts, read_facts
+from gemini_batch_mcp.results.visible import shown_error, visible_cell
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-__all__ = ["AnswerFile", "ResultTable", "build_table"]
+__all__ = ["AnswerFile", "ResultTable", "TableBuild", "TablePlan", "build_planned", "build_table"]
 
 MAX_PAGE_ROWS: Final = 1000
 _MAX_KEY_CHARS: Final = 500
@@ -64,6 +72,37 @@ class ResultTable:
         """Return what was counted when the table was built."""
         return self._facts.summary
 
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """All columns in their order, with DuckDB's types: what a query may use."""
+        return self._facts.columns
+
+    @property
+    def row_count(self) -> int:
+        """How many rows the table has."""
+        return self._facts.rows
+
+    @property
+    def vector_size(self) -> int:
+        """How many numbers each embedding has, 0 when there are none, or of several lengths."""
+        return self._facts.vector_size
+
+    @property
+    def plan_digest(self) -> str:
+        """What the table was built from; see `TablePlan.digest`."""
+        return self._facts.plan
+
+    def changed_answers(self) -> tuple[Path, ...]:
+        """Return the raw answer files that are not what they were when the table was built, by size and time."""
+        changed = []
+        for raw_file in self._facts.files:
+            if raw_file.path:
+                path = self.path.parent / raw_file.path
+                seen = path.stat() if path.is_file() else None
+                if seen is None or (seen.st_size, seen.st_mtime_ns) != (raw_file.size_bytes, raw_file.modified_ns):
+                    changed.append(path)
+        return tuple(changed)
+
     def page(
         self,
         *,
@@ -76,7 +115,8 @@ class ResultTable:
         """Return up to `limit` rows in request order, missing ones included; `failures` are all that are not ok.
 
         `keys` leaves only rows with these keys. Text is made fit to show: hidden characters are written out, and a cell
-        is cut at `max_cell_chars` with the cut marked. Cursors survive restarts and further builds of the table.
+        is cut at `max_cell_chars` with the cut marked. Cursors survive restarts and further builds of the table; rows
+        that a later build brings come after those that were there when the reading began.
 
         Raises:
             UsageError: `limit` is out of range, or the cursor does not belong to this query.
@@ -84,43 +124,94 @@ class ResultTable:
         """
         if not 1 <= limit <= MAX_PAGE_ROWS:
             raise UsageError(f"limit is {limit}.", f"Give a number from 1 to {MAX_PAGE_ROWS}.")
-        # As keys in a table are mended: what is no character would not pass into a query.
-        keys = [key.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for key in keys]
-        place = partial(cursor_after, identity=self._facts.identity, view=view, keys=keys)
-        after = row_before(cursor, identity=self._facts.identity, view=view, keys=keys)
+        keys = _stored(keys)
+        latest = self._facts.generation
+        identity = self._facts.identity
+        position = position_of(cursor, identity=identity, view=view, keys=keys) or Position(until=latest)
         with storage_errors(f"The result table {self.path} could not be read"):
             connection = connect(_MEMORY_LIMIT_BYTES, Path(gettempdir()))
             try:
-                numbers = self._numbers(connection, view, after, limit, keys)
+                find = partial(self._numbers, connection, view, limit, keys)
+                while not (numbers := find(position)) and position.until < latest:
+                    position = Position(since=position.until, until=latest)
                 rows = self._rows(connection, numbers[:limit], max_cell_chars)
             finally:
                 connection.close()
-        return ResultPage(tuple(rows), place(numbers[limit - 1]) if len(numbers) > limit else "")
+        after: Position | None = None
+        if len(numbers) > limit:
+            after = replace(position, row=numbers[limit - 1])
+        elif position.until < latest:
+            after = Position(since=position.until, until=latest)
+        next_cursor = cursor_at(after, identity=identity, view=view, keys=keys) if after is not None else ""
+        return ResultPage(tuple(rows), next_cursor)
 
-    @property
-    def row_count(self) -> int:
-        """How many rows the table has."""
-        return self._facts.rows
-
-    def export_jsonl(self, destination: Path) -> SavedFile:
-        """Write all rows to `destination`, one JSON object a line, in request order; see `export.write_jsonl`.
+    def history(self, keys: Sequence[str]) -> Mapping[str, tuple[RowAttempt, ...]]:
+        """Return how every attempt at the rows with these keys ended, first attempt first; unknown keys are left out.
 
         Raises:
+            StorageError: the table cannot be read.
+        """
+        history = "history" if any(column.name == "history" for column in self.columns) else "NULL"
+        with storage_errors(f"The result table {self.path} could not be read"):
+            connection = connect(_MEMORY_LIMIT_BYTES, Path(gettempdir()))
+            try:
+                found = connection.execute(
+                    f"""SELECT key, coalesce(attempt, 1), status, error_code, error_message, finish_reason, {history}
+                        FROM {rows_of(self.path)} WHERE key IN (SELECT unnest(?)) ORDER BY row""",
+                    [_stored(keys)],
+                ).fetchall()
+            finally:
+                connection.close()
+        return {
+            key: tuple(_attempt(**entry) for entry in entries) if entries else (_attempt(*own),)
+            for key, *own, entries in found
+        }
+
+    def media_files(self, limit: int) -> tuple[Path, ...]:
+        """Return the first `limit` files that answers carried, in request order.
+
+        Raises:
+            StorageError: the table cannot be read.
+        """
+        with storage_errors(f"The result table {self.path} could not be read"):
+            connection = connect(_MEMORY_LIMIT_BYTES, Path(gettempdir()))
+            try:
+                found = connection.execute(
+                    f"""SELECT unnest(files) FROM (SELECT files FROM {rows_of(self.path)} WHERE files IS NOT NULL
+                                                   ORDER BY row LIMIT {limit}) LIMIT {limit}"""
+                ).fetchall()
+            finally:
+                connection.close()
+        return tuple(self.path.parent / name for (name,) in found)
+
+    def export(self, destination: Path, format: Format) -> SavedFile:
+        """Write all rows to `destination` in request order; see `export.export_table`.
+
+        Raises:
+            UsageError: the table has nothing for this format.
             StorageError: the table or its raw answers cannot be read, or the file cannot be written.
         """
-        return write_jsonl(self.path, self._facts, destination)
+        return export_table(self.path, self._facts, destination, format)
+
+    def export_jsonl(self, destination: Path) -> SavedFile:
+        """Write all rows as JSON lines; see `export`."""
+        return self.export(destination, "jsonl")
 
     def _numbers(
-        self, connection: "DuckDBPyConnection", view: str, after: int, limit: int, keys: Sequence[str]
+        self, connection: "DuckDBPyConnection", view: str, limit: int, keys: Sequence[str], position: Position
     ) -> Sequence[int]:
         """Return the numbers of the next rows of a view, one more than `limit` if there are that many.
 
         Finding them first keeps the texts of all other rows on the disk.
         """
+        parts = [part for part in self._facts.ranges if position.since < part.since <= position.until]
+        parts = [part._replace(first=max(part.first, position.row + 1)) for part in parts if part.last > position.row]
         if view == "rows" and not keys:
-            return range(after + 1, min(after + limit + 1, self._facts.rows) + 1)
-        conditions = ["row > ?"]
-        values: list[object] = [after]
+            return list(islice((number for part in parts for number in range(part.first, part.last + 1)), limit + 1))
+        if not parts:
+            return []
+        conditions = [f"({_within(parts)})"]
+        values: list[object] = []
         if view == "failures":
             conditions.append("status <> 'ok'")
         if keys:
@@ -140,20 +231,38 @@ class ResultTable:
         if len(numbers) <= numbers[-1] - numbers[0]:
             chosen += f" AND row IN ({', '.join(map(str, numbers))})"
         found = connection.execute(
-            f"""SELECT key, status, left(text, ?), length(text), error_code, left(error_message, ?), finish_reason
+            f"""SELECT key, status, left(text, ?), length(text), error_code, left(error_message, ?),
+                       finish_reason, files
                 FROM {rows_of(self.path)} WHERE {chosen} ORDER BY row""",
             [max_cell_chars + 1, 8 * _MAX_ERROR_CHARS],
         ).fetchall()
-        return [_shown(row, max_cell_chars) for row in found]
+        return [self._shown(row, max_cell_chars) for row in found]
+
+    def _shown(self, row: tuple[Any, ...], max_cell_chars: int) -> ResultRow:
+        key, status, text, text_length, error_code, error_message, finish_reason, files = row
+        return ResultRow(
+            key=visible_cell(key, _MAX_KEY_CHARS),
+            status=RowStatus(status),
+            text=visible_cell(text, max_cell_chars, full_length=text_length),
+            error=shown_error(error_code, error_message, _MAX_ERROR_CHARS),
+            finish_reason=visible_cell(finish_reason, _MAX_REASON_CHARS),
+            files=tuple(str(self.path.parent / name) for name in files or ()),
+        )
 
 
-def _shown(row: tuple[Any, ...], max_cell_chars: int) -> ResultRow:
-    key, status, text, text_length, error_code, error_message, finish_reason = row
-    error = error_message if error_code is None else f"code {error_code}: {error_message}"
-    return ResultRow(
-        key=visible_cell(key, _MAX_KEY_CHARS),
+def _within(parts: Sequence[RowRange]) -> str:
+    return " OR ".join(f"row BETWEEN {part.first} AND {part.last}" for part in parts)
+
+
+def _stored(keys: Sequence[str]) -> list[str]:
+    """Return keys as a table has them, mended: what is no character would not pass into a query."""
+    return [key.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for key in keys]
+
+
+def _attempt(attempt: int, status: str, error_code: int | None, error_message: str, finish_reason: str) -> RowAttempt:
+    return RowAttempt(
+        attempt=attempt,
         status=RowStatus(status),
-        text=visible_cell(text, max_cell_chars, full_length=text_length),
-        error=safe_text(visible(error), _MAX_ERROR_CHARS),
+        error=shown_error(error_code, error_message, _MAX_ERROR_CHARS),
         finish_reason=visible_cell(finish_reason, _MAX_REASON_CHARS),
     )

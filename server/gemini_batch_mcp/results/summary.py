@@ -5,20 +5,20 @@ table is never read with the counts of another.
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
-from gemini_batch_mcp.domain import ResultSummary
+from gemini_batch_mcp.domain import Column, ResultSummary
 from gemini_batch_mcp.errors import StorageError
+from gemini_batch_mcp.results.parquet import footer_bytes
+from gemini_batch_mcp.results.plan import TABLE_VERSION
 
 #: Written into the Parquet footer as the value of this key.
 FOOTER_KEY: Final = "gemini_batch_mcp.build"
 _FOOTER_VALUE: Final = re.compile(rb"build:([0-9a-f]{32})")
-_MAGIC: Final = b"PAR1"
-#: Far above any footer we write (1.5 MB for a million rows); a larger one is a damaged file.
-_MAX_FOOTER_BYTES: Final = 256 << 20
 
 
 class RawFile(msgspec.Struct, frozen=True):
@@ -26,22 +26,63 @@ class RawFile(msgspec.Struct, frozen=True):
 
     path: str
     size_bytes: int
+    modified_ns: int
     line_count: int
     attempt: int
 
 
-class TableFacts(msgspec.Struct, frozen=True):
-    """Everything stored about one build of a table. `rows` counts rows of the table, numbered from 1.
+class RowRange(NamedTuple):
+    """Rows with the numbers `first` to `last` that are in the table since the build with the number `since`, from 1."""
 
-    `identity` says which batch the table belongs to and stays when it is built again.
+    first: int
+    last: int
+    since: int
+
+
+class TableFacts(msgspec.Struct, frozen=True):
+    """Everything stored about one build of a table. `rows` counts its rows; `ranges` has their numbers, in order.
+
+    `identity` says which batch the table belongs to and stays when it is built again. `plan` is the digest of what it
+    was built from. `vector_size` is the length of every vector in the column `embedding`, 0 where they differ.
     """
 
     build: str
     identity: str
+    plan: str
     rows: int
+    ranges: tuple[RowRange, ...]
+    columns: tuple[Column, ...]
+    vector_size: int
+    #: A response schema was ordered.
+    has_schema: bool
     summary: ResultSummary
     files: tuple[RawFile, ...]
-    version: int = 1
+    version: int = 0
+
+    @property
+    def generation(self) -> int:
+        """The number of the build that brought the latest rows."""
+        return max((part.since for part in self.ranges), default=1)
+
+
+def dated_ranges(ranges: Sequence[tuple[int, int]], before: Sequence[RowRange]) -> tuple[RowRange, ...]:
+    """Return row ranges with the build since which they are there: as `before` says, or else a new one."""
+    latest = max((part.since for part in before), default=0) + 1
+    dated: list[RowRange] = []
+    for first, last in ranges:
+        here = [part for part in before if part.first <= last and part.last >= first]
+        for part in here:
+            if part.first > first:
+                dated.append(RowRange(first, part.first - 1, latest))
+            dated.append(RowRange(max(part.first, first), min(part.last, last), part.since))
+            first = part.last + 1
+        if first <= last:
+            dated.append(RowRange(first, last, latest))
+    return tuple(dated)
+
+
+class _Version(msgspec.Struct):
+    version: int
 
 
 def footer_value(build: str) -> str:
@@ -79,29 +120,22 @@ def read_facts(table: Path) -> TableFacts:
 
 def _read_facts(table: Path) -> TableFacts:
     try:
-        found = _FOOTER_VALUE.search(_footer(table))
+        with table.open("rb") as file:
+            found = _FOOTER_VALUE.search(footer_bytes(file))
         if found is None:
             raise StorageError(f"The result table {table} was not written by this server.", "Collect the batch again.")
-        build = found[1].decode()
-        facts = msgspec.json.decode(facts_path(table, build).read_bytes(), type=TableFacts)
+        content = facts_path(table, found[1].decode()).read_bytes()
     except FileNotFoundError:
         raise
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise StorageError(f"The result table {table} could not be read: {reason}.", "Collect it again.") from error
+    except ValueError:
+        raise StorageError(f"The result table {table} is damaged.", "Collect the batch again.") from None
+    try:
+        # A table of another version is no damage, but what is known about it does not fit either.
+        if msgspec.json.decode(content, type=_Version).version != TABLE_VERSION:
+            raise StorageError(f"The result table {table} was made by another version.", "Collect the batch again.")
+        return msgspec.json.decode(content, type=TableFacts)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise StorageError(f"The facts about {table} are damaged.", "Collect the batch again.") from error
-    return facts
-
-
-def _footer(table: Path) -> bytes:
-    """Return the Parquet footer: the last 8 bytes hold its length and the magic number."""
-    with table.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(max(size - 8, 0))
-        tail = file.read(8)
-        length = int.from_bytes(tail[:4], "little")
-        if len(tail) < 8 or tail[4:] != _MAGIC or length > min(size - 12, _MAX_FOOTER_BYTES):
-            raise StorageError(f"The result table {table} is damaged.", "Collect the batch again.")
-        file.seek(size - 8 - length)
-        return file.read(length)

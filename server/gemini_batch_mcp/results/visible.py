@@ -3,15 +3,19 @@
 import re
 from typing import Final
 
+from gemini_batch_mcp.text import safe_text
+
 #: Every character that takes no place, reorders its neighbours, or ends a line where no reader sees one: control
 #: characters except tab and line feed, format characters (category Cf), surrogates, line and paragraph separators,
-#: fillers, and the variation selectors, which can carry hidden bytes. U+FE0E and U+FE0F only choose between text and
-#: emoji form and stay as they are.
+#: fillers, what is no character, and the variation selectors, which can carry hidden bytes. U+FE0E and U+FE0F stay
+#: where they choose between the text and the emoji form of a symbol: one of them, right behind it.
 _HIDDEN: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u17b4\u17b5"
-    "\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164\ud800-\udfff\ufe00-\ufe0d\ufeff\uffa0"
-    "\ufff0-\ufffb\U000110bd\U000110cd\U00013430-\U0001345f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
-    "\U000e0000-\U000e0fff]"
+    "\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164\ud800-\udfff\ufdd0-\ufdef\ufe00-\ufe0d\ufeff"
+    "\uffa0\ufff0-\ufffb\ufffe\uffff\U000110bd\U000110cd\U00013430-\U0001345f\U0001bca0-\U0001bca3"
+    "\U0001d173-\U0001d17a\U000e0000-\U000e0fff\U000f0000-\U0010ffff]"
+    "|(?<![\xa9\xae\u203c\u2049\u2122\u2139\u2190-\u23ff\u24c2\u25a0-\u27bf\u2900-\u2bff\u3030\u303d\u3297\u3299"
+    "\U0001f000-\U0001faff])(?<![#*0-9](?=\ufe0f\u20e3))[\ufe0e\ufe0f]"
 )
 _CRLF: Final = re.compile(r"\r\n?")
 
@@ -35,3 +39,8 @@ def visible_cell(text: str, max_chars: int, *, full_length: int | None = None) -
         return shown
     mark = f"… [cut: {whole:,} characters in all]"
     return shown[: max(max_chars - len(mark), 0)] + mark[:max_chars]
+
+
+def shown_error(code: int | None, message: str, max_chars: int) -> str:
+    """Return the error of a row as one short line: no hidden characters, no keys, no links."""
+    return safe_text(visible(message if code is None else f"code {code}: {message}"), max_chars)

@@ -1,0 +1,257 @@
+"""Sending rows again that came to nothing: a new attempt of the same batch, from the requests as they were stored."""
+
+import hashlib
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final
+
+import anyio
+import filelock
+
+from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.attachments import renew_attachments
+from gemini_batch_mcp.batches.collect import collect_batch
+from gemini_batch_mcp.batches.entries import BatchEntry
+from gemini_batch_mcp.batches.find import find_batch
+from gemini_batch_mcp.batches.models import check_model
+from gemini_batch_mcp.batches.plan import cut_jobs
+from gemini_batch_mcp.batches.prepare import identify_for
+from gemini_batch_mcp.batches.price import estimate_file, job_limits, question, read_prices, refuse_over_cap
+from gemini_batch_mcp.batches.send import Submission
+from gemini_batch_mcp.batches.stored import request_path
+from gemini_batch_mcp.batches.submit import Placement
+from gemini_batch_mcp.batches.track import current, describe, load, refresh
+from gemini_batch_mcp.domain import Order, RequestFile, RowStatus
+from gemini_batch_mcp.errors import BatchError, NotReady, StillPreparing, UsageError
+from gemini_batch_mcp.intake.attachment_lines import renew_references
+from gemini_batch_mcp.intake.reader import file_sha256
+from gemini_batch_mcp.intake.selection import write_selected
+from gemini_batch_mcp.results.chosen import keys_that_ended
+
+#: Rows that may be asked for; `ok` ones are never sent again.
+RETRYABLE: Final = (RowStatus.FAILED, RowStatus.MISSING, RowStatus.BLOCKED, RowStatus.TRUNCATED, RowStatus.EMPTY)
+#: google.rpc codes with which the same request fails again: invalid argument, not found, permission denied, failed
+#: precondition, out of range, unimplemented, unauthenticated. All others may pass by themselves.
+PERMANENT_CODES: Final = frozenset({3, 5, 7, 9, 11, 12, 16})
+
+#: How long to wait for a process that is at the same batch.
+_TURN_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """The rows of a retry, written as a new attempt's request file, and what the user has to be asked about them."""
+
+    attempt: int
+    model: str
+    request_file: RequestFile
+    input_tokens: int
+    question: str
+    fingerprint: str
+
+
+async def quote_retry(
+    app: App, reference: str, include: Sequence[str], *, model: str = "", wait_seconds: float | None = None
+) -> str:
+    """Return what the user has to be asked before these rows are sent again, empty for nothing.
+
+    Raises:
+        as `retry_rows`.
+    """
+    batch = await _ended_batch(app, reference, wait_seconds)
+    if batch is None:
+        return ""
+    async with _turn(app, batch):
+        chosen = await _choose(app, batch, include, model)
+        await anyio.to_thread.run_sync(app.ledger.record_quote, chosen.fingerprint, _quote_source(batch))
+        return chosen.question
+
+
+async def retry_rows(
+    app: App,
+    reference: str,
+    include: Sequence[str],
+    *,
+    model: str = "",
+    confirm: bool = False,
+    wait_seconds: float | None = None,
+) -> Placement:
+    """Send rows of an ended batch again, as a new attempt; without `include`, those that may fare better this time.
+
+    Those are the missing ones, and failed ones whose error code is not permanent. While a retry is under way, the
+    same call answers with it. Waits at most `wait_seconds` for the submission (None: to its end).
+
+    Raises:
+        NotReady: the batch has not ended.
+        UsageError: there is nothing to send again, its requests are not here, or it is not agreed to.
+        BatchError: the requests changed, or Gemini refused them.
+    """
+    deadline = anyio.current_time() + wait_seconds if wait_seconds is not None else None
+    batch = await _ended_batch(app, reference, wait_seconds)
+    if batch is None:
+        batch = await refresh(app, await find_batch(app, reference))
+        await _submit(app, batch, deadline)
+        return Placement(describe(await current(app, batch.id)), reused=True)
+    async with _turn(app, batch):
+        chosen = await _choose(app, batch, include, model)
+        await _refuse_unagreed(app, batch, chosen, confirm=confirm)
+        request_file = await _with_files(app, batch, chosen.request_file)
+        limits = job_limits(app, await read_prices(app), chosen.model)
+        parts = await anyio.to_thread.run_sync(cut_jobs, request_file, chosen.input_tokens, limits)
+        added = await anyio.to_thread.run_sync(app.ledger.add_attempt, batch.id, chosen.attempt, chosen.model, parts)
+    if added:
+        try:
+            await _submit(app, batch, deadline)
+        except BatchError:
+            await anyio.to_thread.run_sync(_drop_if_never_sent, app, batch.id, chosen.attempt)
+            raise
+    return Placement(describe(await current(app, batch.id)), reused=not added)
+
+
+async def _ended_batch(app: App, reference: str, wait_seconds: float | None) -> BatchEntry | None:
+    """Return a batch whose rows have all come to an end and are here; None while a retry of it is under way.
+
+    Raises:
+        NotReady: its first attempt has not ended.
+        UsageError: its requests are not here.
+    """
+    batch = await refresh(app, await find_batch(app, reference))
+    if batch.attempts > 1 and not describe(batch).done:
+        return None
+    if not batch.is_ours or batch.order_sha256 == "" or not app.files(batch.id).keys().is_file():
+        raise UsageError(
+            f"The requests of {batch.id} are not kept here: it was made elsewhere, or from an uploaded file.",
+            "Order the rows anew from their source.",
+        )
+    if not describe(batch).done:
+        raise NotReady(f"{batch.id} has not ended.", describe(batch).advice)
+    collecting = partial(collect_batch, app, batch.id)
+    if not await app.work.run(f"collect {batch.id}", collecting, wait_seconds=wait_seconds):
+        raise StillPreparing("The answers are being fetched first.", "Make the same call again in half a minute.")
+    return await load(app, batch.id)
+
+
+async def _choose(app: App, batch: BatchEntry, include: Sequence[str], model: str) -> _Chosen:
+    """Write the rows asked for into the files of the next attempt, and price them.
+
+    Raises:
+        UsageError: there are none, the model does not fit, or they cost more than the cap.
+        StorageError: the stored requests have changed or are gone.
+    """
+    model = (model or batch.jobs[-1].model or batch.model).removeprefix("models/")
+    await check_model(app, await read_prices(app), model, batch.task, ask=False)
+    attempt = batch.attempts + 1
+    request_file = await anyio.to_thread.run_sync(_write, app, batch, _statuses(include), not include, attempt)
+    order = Order(model=model, task=batch.task)
+    priced = await estimate_file(app, order, request_file.path, rows=request_file.count, ask=False)
+    refuse_over_cap(app, priced)
+    fingerprint = hashlib.sha256(f"retry {batch.id} {model} {request_file.sha256}".encode()).hexdigest()
+    rows = f"{request_file.count:,} rows of {batch.id}, sent again to {model} (order {fingerprint[:8]}),"
+    return _Chosen(attempt, model, request_file, priced.input_tokens, question(app, priced, rows), fingerprint)
+
+
+async def _with_files(app: App, batch: BatchEntry, request_file: RequestFile) -> RequestFile:
+    """Return the lines with references to attached files that are at Gemini now: uploads vanish after 48 hours.
+
+    Raises:
+        UsageError: a file is gone or has changed.
+        GeminiError: it could not be sent again.
+    """
+    if batch.order is None or not await anyio.to_thread.run_sync(app.ledger.attachments, batch.id):
+        return request_file
+    identified = await anyio.to_thread.run_sync(identify_for, app, batch.order)
+    if identified.attachments is None or identified.content_sha256 != batch.content_sha256:
+        raise UsageError(f"The source of {batch.id}, or a file it attaches, has changed.", "Order the rows anew.")
+    uris = await renew_attachments(app, batch.id, identified.attachments)
+    return await anyio.to_thread.run_sync(_renewed, request_file, uris) if uris else request_file
+
+
+def _renewed(request_file: RequestFile, uris: Mapping[str, str]) -> RequestFile:
+    draft = request_file.path.with_name(f"{request_file.path.name}.renewed")
+    try:
+        renew_references(request_file.path, draft, uris)
+        draft.replace(request_file.path)
+    finally:
+        draft.unlink(missing_ok=True)
+    path = request_file.path
+    return replace(request_file, size_bytes=path.stat().st_size, sha256=file_sha256(path))
+
+
+def _statuses(include: Sequence[str]) -> Collection[RowStatus]:
+    wrong = [name for name in include if name not in RETRYABLE]
+    if wrong:
+        raise UsageError(f"{wrong[0][:80]!r} is not a status that can be retried.", f"Give: {', '.join(RETRYABLE)}.")
+    return [RowStatus(name) for name in include] or (RowStatus.FAILED, RowStatus.MISSING)
+
+
+def _write(
+    app: App, batch: BatchEntry, statuses: Collection[RowStatus], leave_permanent: bool, attempt: int
+) -> RequestFile:
+    files = app.files(batch.id)
+    wanted = keys_that_ended(files.table, statuses)
+    chosen = keys_that_ended(files.table, statuses, without_codes=PERMANENT_CODES) if leave_permanent else wanted
+    if not chosen:
+        kinds = ", ".join(statuses)
+        if wanted:
+            raise UsageError(
+                f"All {len(wanted):,} failed rows of {batch.id} failed for reasons that the same request meets again.",
+                "Look at get_results with view='failures'; include=['failed'] sends them again all the same.",
+            )
+        raise UsageError(f"{batch.id} has no rows that are {kinds}.", "Call get_results to see how its rows ended.")
+    return write_selected(
+        request_path(app, batch, batch.jobs[0]),
+        files.keys(),
+        chosen,
+        files.requests(attempt),
+        files.keys(attempt),
+        sha256=batch.request_sha256,
+    )
+
+
+async def _refuse_unagreed(app: App, batch: BatchEntry, chosen: _Chosen, *, confirm: bool) -> None:
+    if not chosen.question:
+        return
+    source = _quote_source(batch)
+    agreed = confirm and await anyio.to_thread.run_sync(app.ledger.is_agreed, chosen.fingerprint, source)
+    await anyio.to_thread.run_sync(app.ledger.record_quote, chosen.fingerprint, source)
+    if not agreed:
+        raise UsageError(
+            chosen.question, "Nothing was submitted. Ask the user, then make the same call again with confirm=true."
+        )
+
+
+@asynccontextmanager
+async def _turn(app: App, batch: BatchEntry) -> AsyncIterator[None]:
+    """Keep other processes from writing the files of the same attempt.
+
+    Raises:
+        NotReady: another process is at it.
+    """
+    lock = filelock.FileLock(app.files(batch.id).submit_lock, thread_local=False)
+    try:
+        await anyio.to_thread.run_sync(partial(lock.acquire, timeout=_TURN_SECONDS))
+    except filelock.Timeout:
+        raise NotReady(f"Another process is working on {batch.id}.", "Call check_status, then try again.") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _quote_source(batch: BatchEntry) -> str:
+    return f"retry {batch.id}"
+
+
+async def _submit(app: App, batch: BatchEntry, deadline: float | None) -> None:
+    wait_seconds = max(0.0, deadline - anyio.current_time()) if deadline is not None else None
+    # The user asks for the rows again: a create that Gemini's list does not have may be repeated.
+    submission = Submission(app, batch.id, may_repeat_unknown=True)
+    await app.work.run(f"submit {batch.id}", submission.run, wait_seconds=wait_seconds)
+
+
+def _drop_if_never_sent(app: App, batch_id: str, attempt: int) -> None:
+    batch = app.ledger.batch(batch_id)
+    if batch is not None and not any(job.name or job.is_unknown for job in batch.jobs if job.attempt == attempt):
+        app.ledger.drop_attempt(batch_id, attempt)

@@ -1,0 +1,68 @@
+"""Whether Gemini has room for one more job: the enqueued tokens counted here, and what its refusals say."""
+
+import random
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import anyio
+
+from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.entries import BatchEntry, JobEntry, Stage
+from gemini_batch_mcp.batches.price import job_limits, read_prices
+from gemini_batch_mcp.errors import QuotaExhausted
+
+#: Growth of the pause between two tries, and its ceiling in seconds (our choice; Gemini's own advice wins).
+_GROWTH = 1.5
+_MAX_WAIT_SECONDS = 300.0
+
+
+def is_due(job: JobEntry) -> bool:
+    """True unless the job was told to wait for a time that has not come."""
+    return job.wait_until is None or job.wait_until <= datetime.now(UTC)
+
+
+async def hold_back(app: App, batch: BatchEntry, job: JobEntry) -> bool:
+    """Let a job wait here while others of its model fill the limit; a job that stands alone always goes."""
+    model = job.model or batch.model
+    limit = job_limits(app, await read_prices(app), model).max_tokens
+    enqueued = await anyio.to_thread.run_sync(app.ledger.enqueued_tokens, model)
+    if not enqueued or enqueued + job.input_tokens <= limit:
+        return False
+    reason = (
+        f"{enqueued:,} input tokens of {model} are enqueued, and {job.input_tokens:,} more would pass the limit of "
+        f"{limit:,}; it is submitted when others end"
+    )
+    await _wait(app, job, reason, None)
+    return True
+
+
+async def wait_for_quota(app: App, job: JobEntry, refusal: QuotaExhausted) -> None:
+    """Let a job wait that Gemini has refused for a quota: for as long as Gemini says, or longer each time."""
+    seconds = refusal.retry_after_seconds
+    if seconds is None:
+        seconds = min(app.settings.poll_seconds * _GROWTH**job.waits, _MAX_WAIT_SECONDS)
+    # Jitter keeps several servers that were refused together from asking together.
+    seconds *= random.uniform(1.0, 1.1)  # noqa: S311 - no secret depends on it
+    quota = f" ({refusal.quota_id})" if refusal.quota_id else ""
+    reason = f"Gemini has no quota left for it{quota}"
+    await _wait(app, job, reason, datetime.now(UTC) + timedelta(seconds=seconds), waits=job.waits + 1)
+
+
+async def _wait(app: App, job: JobEntry, reason: str, until: datetime | None, waits: int | None = None) -> None:
+    values = {"waits": waits} if waits is not None else {}
+    await anyio.to_thread.run_sync(
+        partial(
+            app.ledger.move_job,
+            job.id,
+            expected=job.stage,
+            stage=job.stage,
+            wait_reason=reason,
+            wait_until=until,
+            **values,
+        )
+    )
+
+
+def may_go(job: JobEntry) -> bool:
+    """True for a job that somebody who looks may try to submit now, without the user giving the order again."""
+    return job.stage in (Stage.RESERVED, Stage.UPLOADED) and is_due(job)

@@ -1,0 +1,128 @@
+"""SQL as text: literals, the expressions of cells, and the query whose rows are the lines. Knows no engine."""
+
+# ruff: noqa: S608 - statements consist of our own names, of numbers, and of literals made by `quoted`
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gemini_batch_mcp.intake.template import Column, Template
+
+#: The form of a file whose lines are written without a change: no character that would be quoted occurs in JSON.
+AS_IT_IS: Final = (
+    "FORMAT csv, HEADER false, USE_TMP_FILE false, "
+    "QUOTE e'\\x02', ESCAPE e'\\x02', DELIMITER e'\\x01', COMMENT e'\\x03'"
+)
+#: Stands in a table's definition for the options that `buffers` returns. No path and no literal holds a NUL.
+BUFFERS: Final = "\0buffers"
+#: Stands before and after a cell that is to be replaced; JSON never holds it.
+MARK: Final = b"\x04"
+_MARK: Final = "chr(4)"
+_NESTED: Final = ("STRUCT", "MAP", "UNION", "JSON", "VARIANT")
+
+
+@dataclass(frozen=True, slots=True)
+class RowKey:
+    """The key of a row without one: `row-000001-3f2a9c1d`, from its place and the content of these columns."""
+
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """A cell as JSON between two marks: somebody who reads the lines puts something else in its place."""
+
+    column: str
+
+
+#: What a line is made of: JSON as it stands, texts to be escaped, keys to be made, cells to be replaced.
+Piece = str | Template | RowKey | Marked
+LineForm = Sequence[Piece]
+
+
+def line_query(form: LineForm, relation: str, cells: Mapping[str, str], limit_rows: int) -> str:
+    """Return the query whose rows are the lines. `cells` holds the expression of each column; 0 rows is no limit."""
+    used: dict[str, str] = {}
+    for piece in form:
+        for column in _columns(piece):
+            used.setdefault(column, f"v{len(used)}")
+    line = ", ".join(_expression(piece, used) for piece in form)
+    rows = _numbered({alias: cells[name] for name, alias in used.items()}, relation, limit_rows)
+    return f"SELECT concat({line}) FROM ({rows})"
+
+
+def value_query(column: str, relation: str, cells: Mapping[str, str], limit_rows: int) -> str:
+    """Return the query for the values of one column: a JSON list of value, rows that have it, and the first of them."""
+    rows = _numbered({"v": cells[column]}, relation, limit_rows)
+    counted = f"SELECT v, count(*) AS uses, min(n) AS first FROM ({rows}) GROUP BY v ORDER BY first"
+    return f"SELECT concat('[', to_json(v), ',', uses, ',', first, ']') FROM ({counted})"
+
+
+def column_query(names: Mapping[str, str], relation: str, cells: Mapping[str, str], limit_rows: int) -> str:
+    """Return the query for rows under other names, with their numbers as `row`; `names` leads from ours to theirs."""
+    aliases = {f"v{number}": cells[column] for number, column in enumerate(names)}
+    named = ", ".join(f"{alias} AS {_name(new)}" for alias, new in zip(aliases, names.values(), strict=True))
+    return f"SELECT n AS row, {named} FROM ({_numbered(aliases, relation, limit_rows)})"
+
+
+def as_text(column: str, kind: str) -> str:
+    """Return the expression of a Parquet column's cell as text; nested values become JSON."""
+    name = _name(column)
+    if kind == "VARCHAR":
+        return name
+    if kind.startswith(_NESTED) or kind.endswith("]"):
+        return f"CAST(to_json({name}) AS VARCHAR)"
+    return f"base64({name})" if kind == "BLOB" else f"CAST({name} AS VARCHAR)"
+
+
+def buffers(record_bytes: int) -> str:
+    """Return the options for reading records of that size; the engine's own choice is several times as large."""
+    return f"max_line_size={record_bytes}, buffer_size={2 * record_bytes}"
+
+
+def quoted(text: str) -> str:
+    """Return text as a SQL literal."""
+    literal = "'" + text.replace("'", "''") + "'"
+    return "(" + literal.replace("\0", "' || chr(0) || '") + ")" if "\0" in text else literal
+
+
+def file_literal(path: Path) -> str:
+    """Return a file's path as a SQL literal in which no character is a wildcard."""
+    return quoted(re.sub(r"[*?\[]", r"[\g<0>]", str(path)))
+
+
+def _columns(piece: Piece) -> Sequence[str]:
+    match piece:
+        case str():
+            return ()
+        case Marked():
+            return (piece.column,)
+        case _:
+            return piece.columns
+
+
+def _expression(piece: Piece, used: Mapping[str, str]) -> str:
+    match piece:
+        case str():
+            return quoted(piece)
+        case Marked():
+            return f"{_MARK}, CAST(to_json({used[piece.column]}) AS VARCHAR), {_MARK}"
+        case RowKey():
+            content = " || chr(31) || ".join(used[column] for column in piece.columns) or "''"
+            return f"'\"' || printf('row-%06d-', n) || left(md5({content}), 8) || '\"'"
+        case Template():
+            texts = [used[part.name] if isinstance(part, Column) else quoted(part) for part in piece.pieces]
+            return f"CAST(to_json({' || '.join(texts) or quoted('')}) AS VARCHAR)"
+
+
+def _numbered(cells: Mapping[str, str], relation: str, limit_rows: int) -> str:
+    """Return the query for cells under their aliases, empty where there is nothing, numbered from 1 as `n`."""
+    values = "".join(f", coalesce({cell}, '') AS {alias}" for alias, cell in cells.items())
+    limit = f" LIMIT {limit_rows}" if limit_rows else ""
+    return f"SELECT row_number() OVER () AS n{values} FROM {relation}{limit}"
+
+
+def _name(column: str) -> str:
+    return '"' + column.replace('"', '""') + '"'

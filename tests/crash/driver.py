@@ -1,0 +1,176 @@
+"""The processes of the crash and fault matrices: each lives one scenario against a service on a port, or dies in it.
+
+    python tests/crash/driver.py
+
+reads one JSON array of `Life` objects a line from standard input, forks a process for each of them, waits for all,
+and answers with the array of their exit codes (negative: the signal). Forked, because loading the product takes a
+second and a matrix has hundreds of lives; nothing but imports has happened before the fork.
+"""
+
+import importlib
+import os
+import resource
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Final, Literal
+
+import anyio
+import msgspec
+from anyio.abc import TaskGroup
+
+from crash.scenario import User, Wish
+from crash.traps import Trap, Watch, move_clock
+from gemini_batch_mcp.batches.app import open_app
+from gemini_batch_mcp.batches.desk import Desk
+from gemini_batch_mcp.batches.work import Work
+from gemini_batch_mcp.errors import BatchError
+from gemini_batch_mcp.settings import Settings
+
+#: What is loaded only when it is needed: a fork would have to do it every time, and nobody may not even be able to.
+_LOADED_LATE: Final = (
+    "duckdb",
+    "gemini_batch_mcp.gemini.client",
+    "gemini_batch_mcp.intake.sources",
+    "google.genai.client",
+    "google.genai.types",
+    "sqlite3",
+)
+
+
+#: `order`: the user gives the order, waits, reads, sends again what failed, and saves. `collect` and `server`: the
+#: same after `gemini-batch-mcp collect`, or a server left to itself, has done what it can. `place` ends when the order
+#: is given, `tend` when `gemini-batch-mcp collect` has done what it can.
+Program = Literal["order", "collect", "server", "place", "tend"]
+
+
+class Life(msgspec.Struct, frozen=True):
+    """One process: its settings, what it does, and what befalls it. Paths are absolute."""
+
+    env: dict[str, str]
+    directory: str
+    wish: Wish
+    #: Where the process writes its outcome, its trace and its standard error: `<name>.json`, `.trace`, `.stderr`.
+    report: str
+    filler: str
+    trap: Trap | None = None
+    program: Program = "order"
+    #: Wait for this file to appear, so that several processes begin together.
+    starts_with: str = ""
+    #: User and group of the process; 0 leaves it as it is.
+    uid: int = 0
+    #: No file may grow beyond this; 0 for no limit.
+    max_file_bytes: int = 0
+    #: How far its clock is ahead of time, negative when it is behind.
+    clock_seconds: float = 0.0
+    #: How often the user tries what is refused.
+    tries: int = 60
+    limit_seconds: int = 60
+
+
+def main() -> None:
+    """Carry out the lives on standard input."""
+    for name in _LOADED_LATE:
+        importlib.import_module(name)
+    decoder = msgspec.json.Decoder(list[Life])
+    sys.stdout.write("ready\n")
+    for line in sys.stdin:
+        sys.stdout.flush()
+        children = [_fork(life) for life in decoder.decode(line)]
+        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        sys.stdout.write(f"{msgspec.json.encode(codes).decode()}\n")
+        sys.stdout.flush()
+
+
+def _fork(life: Life) -> int:
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            code = _live(life)
+        finally:
+            os._exit(code)
+    return child
+
+
+def _live(life: Life) -> int:
+    """Live one life; returns the exit code."""
+    signal.alarm(life.limit_seconds)
+    errors = os.open(f"{life.report}.stderr", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    os.dup2(errors, sys.stdout.fileno())
+    os.dup2(errors, sys.stderr.fileno())
+    try:
+        settings = Settings.from_env(life.env, working_directory=Path(life.directory), user_home=Path(life.directory))
+        watch = Watch(
+            Path(f"{life.report}.trace"),
+            life.trap,
+            {"home": settings.home, "data": Path(life.directory)},
+            Path(life.filler),
+        )
+        _limit(life)
+        if life.clock_seconds:
+            move_clock(life.clock_seconds)
+        while life.starts_with and not Path(life.starts_with).exists():
+            time.sleep(0.001)
+        watch.listen_to_files()
+        anyio.run(_serve, settings, life, watch)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _limit(life: Life) -> None:
+    if life.max_file_bytes:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (life.max_file_bytes, resource.RLIM_INFINITY))
+    if life.uid:
+        os.setgroups([])
+        os.setgid(life.uid)
+        os.setuid(life.uid)
+
+
+async def _serve(settings: Settings, life: Life, watch: Watch) -> None:
+    report = Path(f"{life.report}.json")
+    async with anyio.create_task_group() as task_group:
+        refusals: list[str] = []
+        app = None
+        for _ in range(life.tries):
+            try:
+                app = open_app(settings, Work(task_group), lives_on=True, hook=watch)
+                break
+            except BatchError as error:
+                refusals.append(f"{type(error).__name__}: {error}")
+                await anyio.sleep(0.02)
+        if app is None:
+            raise TimeoutError(f"The state directory was refused {life.tries} times: {refusals[-1]}")
+        user = User(app, life.wish, life.tries)
+        user.outcome.failures += refusals
+        try:
+            await _carry_out(life.program, user, Desk(app), task_group)
+        finally:
+            task_group.cancel_scope.cancel()
+            with anyio.CancelScope(shield=True):
+                await app.aclose()
+            report.write_bytes(msgspec.json.encode(user.outcome))
+
+
+async def _carry_out(program: Program, user: User, desk: Desk, task_group: TaskGroup) -> None:
+    match program:
+        case "place":
+            await user.place()
+            return
+        case "tend":
+            await user.collect()
+            return
+        case "collect":
+            await user.collect()
+        case "server":
+            task_group.start_soon(desk.tend)
+            await user.look_on()
+    await user.get_it_done()
+
+
+if __name__ == "__main__":
+    main()

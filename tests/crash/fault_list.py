@@ -1,0 +1,96 @@
+"""Every fault of the fault matrix."""
+
+from typing import Final
+
+from crash import plans
+from crash.faults import (
+    Fault,
+    absent_behind_a_page,
+    at_service,
+    clock_back_after,
+    clock_back_at,
+    file_limit,
+    full_disk,
+    present_behind_a_page,
+    race,
+    read_only_after,
+    read_only_from_the_start,
+)
+from gemini_batch_mcp.sandbox.app import Sandbox
+
+#: Routes that a storm of refusals blows over, and after how many requests.
+_STORMY: Final = ("files.start", "files.finalize", "batches.create", "batches.get", "files.download")
+
+
+def _storm(service: Sandbox) -> None:
+    for route in _STORMY:
+        service.fail_next(route, status=429, retry_after=0.02, times=9)
+
+
+def _cut_download(at_byte: int) -> Fault:
+    def disturb(service: Sandbox) -> None:
+        service.cut_next("files.download", when="after", at_byte=at_byte)
+
+    return at_service(f"download cut at byte {at_byte:,}", disturb)
+
+
+def _lost_twice(service: Sandbox) -> None:
+    service.cut_next("batches.create", when="after", times=2)
+
+
+FAULTS: Final[tuple[Fault, ...]] = (
+    at_service("reply to a create lost", lambda s: s.cut_next("batches.create", when="after")),
+    at_service("replies to two creates lost", _lost_twice),
+    at_service("reply to a create cut in its body", lambda s: s.cut_next("batches.create", when="after", at_byte=40)),
+    at_service("reply to a retry's create lost", lambda s: s.cut_next("batches.create", when="after", skip=2)),
+    at_service("reply to an inline create lost", lambda s: s.cut_next("batches.create", when="after"), plans.INLINE),
+    at_service("500 after a create took effect", lambda s: s.fail_next("batches.create", status=500, when="after")),
+    at_service("503 before a create took effect", lambda s: s.fail_next("batches.create", status=503)),
+    at_service("create cut before it arrived", lambda s: s.cut_next("batches.create", when="before")),
+    at_service("reply to the start of an upload lost", lambda s: s.cut_next("files.start", when="after")),
+    at_service(
+        "upload cut in the middle of a chunk", lambda s: s.cut_next("files.finalize", at_byte=5000, when="before")
+    ),
+    at_service(
+        "upload cut in the middle of the first of two chunks",
+        lambda s: s.cut_next("files.chunk", at_byte=3_000_000, when="before"),
+        plans.LARGE,
+    ),
+    at_service("reply to a chunk lost", lambda s: s.cut_next("files.chunk", when="after"), plans.LARGE),
+    at_service("reply to a finalize lost", lambda s: s.cut_next("files.finalize", when="after")),
+    at_service("500 after a finalize took effect", lambda s: s.fail_next("files.finalize", status=500, when="after")),
+    *(_cut_download(at_byte) for at_byte in (0, 1, 10_000)),
+    at_service("download cut three times", lambda s: s.cut_next("files.download", when="after", at_byte=9000, times=3)),
+    at_service("download short but well-formed", lambda s: s.shorten_next("files.download", at_byte=10_000)),
+    at_service("storm of 429 over every route", _storm),
+    at_service("storm of 503 over reads", lambda s: s.fail_next("batches.get", status=503, times=9)),
+    absent_behind_a_page(),
+    present_behind_a_page(),
+    *(clock_back_at(step) for step in ("ledger.reserve:after", "create:before", "create:after", "download:before")),
+    *(
+        clock_back_after(step)
+        for step in ("ledger.reserve:after", "create:after", "get:after", "ledger.add_attempt:after")
+    ),
+    *(
+        full_disk(step)
+        for step in (
+            "ledger.reserve:before",
+            "ledger.plan:before",
+            "ledger.move_job:before",
+            "ledger.update_job:before",
+            "create:after",
+            "download:before",
+            "download:after",
+            "file.rename home/batches/<batch>/results.parquet",
+            "file.rename data/.gemini-batch-*.jsonl",
+            "ledger.add_attempt:before",
+        )
+    ),
+    *(file_limit(size) for size in (4_000, 20_000, 60_000)),
+    read_only_from_the_start(),
+    read_only_after("place"),
+    race(2, plans.SHARDS),
+    race(5, plans.SHARDS),
+    race(5, plans.INLINE),
+    race(5, plans.QUEUED),
+)

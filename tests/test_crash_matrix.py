@@ -1,0 +1,177 @@
+"""A process killed at each of its steps: another one goes on, and nothing is paid twice, lost, torn or left behind."""
+
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final, get_args
+
+import pytest
+
+from crash import plans
+from crash.driver import Program
+from crash.ground import Bench, Plan
+from crash.matrix import (
+    Baseline,
+    Case,
+    Verdict,
+    in_parallel,
+    in_turn,
+    killed,
+    killed_again_and_again,
+    several_benches,
+    undisturbed,
+)
+from crash.report import IS_FULL, WANTED, Tally, missing_and_stale, table, write_section
+from crash.traps import Trap
+
+pytestmark = pytest.mark.timeout(3600 if WANTED else 400)
+
+#: How a batch is gone on with after a kill.
+WAYS: Final[tuple[Program, ...]] = ("order", "collect", "server")
+#: Scenarios beside the main one, which is killed whenever it reaches a step.
+OTHER_PLANS: Final = (plans.READY, plans.QUEUED, plans.TABLE, plans.INLINE)
+Lives = tuple[tuple[Program, Trap | None], ...]
+Work = tuple[Plan, Baseline, Case]
+
+
+@dataclass(frozen=True)
+class Episode:
+    """A process that dies after others have lived; `only_new`: at steps that no undisturbed scenario takes."""
+
+    plan: Plan
+    before: Lives
+    dying: Program = "order"
+    only_new: bool = True
+
+
+EPISODES: Final = (
+    # The server ended after the order was given, and cron collects.
+    Episode(plans.SHARDS, (("place", None),), dying="tend", only_new=False),
+    # A create may have left, and did or did not arrive.
+    Episode(plans.SHARDS, (("order", Trap("create:before")),)),
+    Episode(plans.SHARDS, (("order", Trap("create:after", 2)),)),
+    Episode(plans.SHARDS, (("order", Trap("create:before", 3)),)),
+    Episode(plans.READY, (("order", Trap("create:before")),)),
+    # The upload takes several chunks.
+    Episode(plans.LARGE, ()),
+)
+#: Steps that are reached in this share of the runs at least: background work may come in another order.
+REACHED: Final = 0.9
+
+#: Every so many-th of the further deaths is in a run of a part.
+PART_OF_FURTHER: Final = 10
+#: Of the steps on files, those that a run of a part takes up.
+PART: Final = ("file.rename", "file.link")
+
+
+@pytest.fixture(scope="module")
+def benches() -> Iterator[list[Bench]]:
+    with several_benches() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def baselines(benches: list[Bench]) -> dict[str, Baseline]:
+    """Undisturbed runs of every scenario, by its name."""
+    wanted = (plans.SHARDS, *OTHER_PLANS, plans.LARGE)
+    return {plan.name: found for plan, found in zip(wanted, in_parallel(benches, undisturbed, wanted), strict=True)}
+
+
+@pytest.fixture(scope="module")
+def further(benches: list[Bench], baselines: dict[str, Baseline]) -> list[Work]:
+    """Deaths in the episodes."""
+    usual = {step for plan in (plans.SHARDS, *OTHER_PLANS) for step in baselines[plan.name].steps}
+
+    def find(place: Bench, episode: Episode) -> list[Work]:
+        lives = (*episode.before, (episode.dying, None))
+        to_the_end = () if episode.dying == "order" else (("order", None),)
+        lived = in_turn(place, episode.plan, *lives, *to_the_end)[len(episode.before)]
+        return [
+            (episode.plan, baselines[episode.plan.name], Case(point, dying=episode.dying, before=episode.before))
+            for point in lived.points()
+            if not episode.only_new or point.step not in usual
+        ]
+
+    return [work for found in in_parallel(benches, find, EPISODES) for work in found]
+
+
+def test_a_process_killed_at_any_step_costs_nothing_and_loses_nothing(
+    benches: list[Bench], baselines: dict[str, Baseline], further: list[Work]
+) -> None:
+    work = [*_complete(baselines), *further] if WANTED else [*_representative(baselines), *further[::PART_OF_FURTHER]]
+    if WANTED and not IS_FULL:
+        work = [(plan, baseline, case) for plan, baseline, case in work if WANTED in case.point.step]
+    else:
+        assert len({(plan.name, case.point) for plan, _, case in work}) >= 25
+
+    def run(bench: Bench, item: Work) -> Verdict:
+        plan, baseline, case = item
+        return killed(bench, plan, baseline, case)
+
+    verdicts = in_parallel(benches, run, work)
+    if IS_FULL:
+        write_section("kills", table("killed at", _tallies(work, verdicts)))
+    failed = [f"{verdict.name}: {'; '.join(verdict.problems)}" for verdict in verdicts if verdict.problems]
+    assert not failed, "\n".join([f"{len(failed)} of {len(verdicts)} cases:", *failed])
+    assert sum(verdict.was_tried for verdict in verdicts) >= REACHED * len(verdicts)
+
+
+@pytest.mark.parametrize("seed", range(40 if IS_FULL else 4))
+def test_processes_that_die_one_after_the_other_get_there_all_the_same(
+    benches: list[Bench], baselines: dict[str, Baseline], seed: int
+) -> None:
+    chance = random.Random(seed)
+    baseline = baselines[plans.SHARDS.name]
+    steps = [chance.randrange(1, len(baseline.steps)) for _ in range(chance.randrange(2, 7))]
+    verdict = killed_again_and_again(benches[0], plans.SHARDS, baseline, steps)
+    assert verdict.problems == (), verdict.name
+
+
+def test_the_table_names_every_step_at_which_a_process_can_die(
+    baselines: dict[str, Baseline], further: list[Work]
+) -> None:
+    names = {step for plan in (plans.SHARDS, *OTHER_PLANS) for step in baselines[plan.name].steps}
+    names |= {case.point.step for _, _, case in further}
+    missing, stale = missing_and_stale("kills", names)
+    assert not missing and not stale, f"Run make matrix. Not in tests/README.md: {missing}; only there: {stale}."
+
+
+def test_every_way_of_going_on_is_one_that_the_driver_knows() -> None:
+    assert set(WAYS) <= set(get_args(Program))
+
+
+def _representative(baselines: dict[str, Baseline]) -> Iterable[Work]:
+    """Each kind of step on the ledger and the network once, and each file taking its name; the ways take turns."""
+    baseline = baselines[plans.SHARDS.name]
+    points = [
+        point for point in baseline.points(first_only=True) if point.step.startswith(PART) or "file." not in point.step
+    ]
+    for number, point in enumerate(points):
+        yield plans.SHARDS, baseline, Case(point, then=WAYS[number % len(WAYS)])
+
+
+def _complete(baselines: dict[str, Baseline]) -> Iterable[Work]:
+    """The main scenario at every step each time it is reached; it in the other ways, and the others, at every kind."""
+    main, *other_ways = WAYS
+    baseline = baselines[plans.SHARDS.name]
+    for point in baseline.points():
+        yield plans.SHARDS, baseline, Case(point, then=main)
+    for way in other_ways:
+        for point in baseline.points(first_only=True):
+            yield plans.SHARDS, baseline, Case(point, then=way)
+    for plan in OTHER_PLANS:
+        for point in baselines[plan.name].points(first_only=True):
+            yield plan, baselines[plan.name], Case(point, then=main)
+
+
+def _tallies(work: list[Work], verdicts: list[Verdict]) -> dict[str, Tally]:
+    tallies: dict[str, Tally] = defaultdict(Tally)
+    for (_, baseline, case), verdict in zip(work, verdicts, strict=True):
+        if verdict.was_tried:
+            tallies[case.point.step].add(
+                survived=not verdict.problems,
+                creates=(verdict.creates, len(baseline.ending.creates)),
+                rows=(verdict.rows, baseline.ending.rows),
+            )
+    return tallies

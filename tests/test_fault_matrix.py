@@ -1,0 +1,69 @@
+"""Lost replies, cut bodies, refusals, full and locked disks, clocks and races: nothing paid twice, nothing lost."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from crash.fault_list import FAULTS
+from crash.faults import Fault, suffered, why_no_small_disk
+from crash.ground import Bench, Plan, bench
+from crash.matrix import Baseline, undisturbed
+from crash.report import IS_FULL, Tally, missing_and_stale, table, write_section
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Bench]:
+    with bench() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def baselines() -> dict[str, Baseline]:
+    """Undisturbed runs, by the scenario's name; each is made when it is first needed."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def tallies() -> Iterator[dict[str, Tally]]:
+    """What the faults came to; a complete run writes it down."""
+    found: dict[str, Tally] = {}
+    yield found
+    if IS_FULL and found.keys() == {fault.name for fault in FAULTS}:
+        write_section("faults", table("fault", found))
+
+
+@pytest.fixture(scope="module")
+def small_disk_refusal() -> str:
+    return why_no_small_disk()
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_a_disturbance_costs_nothing_and_loses_nothing(
+    place: Bench, baselines: dict[str, Baseline], tallies: dict[str, Tally], small_disk_refusal: str, fault: Fault
+) -> None:
+    if fault.has_small_disk and small_disk_refusal:
+        pytest.skip(small_disk_refusal)
+    baseline = _baseline(place, baselines, fault.plan)
+    verdicts = [suffered(place, baseline, fault) for _ in range(fault.tries if IS_FULL else 1)]
+    for verdict in verdicts:
+        tallies.setdefault(fault.name, Tally()).add(
+            survived=not verdict.problems,
+            creates=(verdict.creates, len(baseline.ending.creates)),
+            rows=(verdict.rows, baseline.ending.rows),
+        )
+    assert [verdict.problems for verdict in verdicts if verdict.problems] == []
+
+
+def test_the_table_names_every_fault() -> None:
+    names = [fault.name for fault in FAULTS]
+    missing, stale = missing_and_stale("faults", names)
+    assert not missing and not stale, f"Run make matrix. Not in tests/README.md: {missing}; only there: {stale}."
+    assert len(set(names)) == len(names)
+
+
+def _baseline(place: Bench, baselines: dict[str, Baseline], plan: Plan) -> Baseline:
+    if plan.name not in baselines:
+        baselines[plan.name] = undisturbed(place, plan)
+    return baselines[plan.name]
