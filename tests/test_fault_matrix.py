@@ -56,6 +56,7 @@ def test_a_disturbance_costs_nothing_and_loses_nothing(
     assert [verdict.problems for verdict in verdicts if verdict.problems] == []
 
 
+@pytest.mark.skipif(IS_FULL, reason="this run writes the table at its end")
 def test_the_table_names_every_fault() -> None:
     names = [fault.name for fault in FAULTS]
     missing, stale = missing_and_stale("faults", names)

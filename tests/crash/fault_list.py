@@ -82,7 +82,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
             "download:before",
             "download:after",
             "file.rename home/batches/<batch>/results.parquet",
-            "file.rename data/.gemini-batch-*.jsonl",
+            "file.rename data/.*",
             "ledger.add_attempt:before",
         )
     ),

@@ -85,7 +85,9 @@ def full_disk(step: str) -> Fault:
         problems = _refused(
             place, place.life(Trap(step, deed="fill"), tries=3), ("full", "space", "could not be", "cannot be")
         )
-        place.filler.unlink()
+        if not place.filler.exists():
+            problems.append("the disk never filled up: no process takes this step")
+        place.filler.unlink(missing_ok=True)
         return problems
 
     return Fault(f"disk full from {step}", plans.SHARDS, run, has_small_disk=True)

@@ -72,14 +72,12 @@ class User:
         """Order, wait, read, send again what failed for the time being, read again, and save."""
         batch = await self.place()
         await self._wait_for_end(batch)
-        attempts = self._attempts(batch)
         summary = await self._read(batch)
         for _ in range(_MOST_RETRIES):
             if not summary.failed + summary.missing:
                 break
-            await self._patiently(partial(self._send_again, batch, attempts))
+            await self._patiently(partial(self._send_again, batch))
             await self._wait_for_end(batch)
-            attempts = self._attempts(batch)
             summary = await self._read(batch)
         await self._save(batch)
         return self.outcome
@@ -112,20 +110,14 @@ class User:
     async def _give_order(self) -> Placement:
         return await self._desk.place_order(self._wish.order(), confirm=True)
 
-    async def _send_again(self, batch: str, attempts: int) -> None:
-        if self._attempts(batch) > attempts:
-            # Somebody else has sent them again since they were read here.
-            return
+    async def _send_again(self, batch: str) -> None:
+        # Strict on purpose: whoever asks with what they read before somebody else's retry must not pay twice.
         try:
             await self._desk.retry(batch, ("failed", "missing"))
         except UsageError as error:
             # Somebody else has sent them again since they were read here, and they came back.
             if "has no rows that are" not in str(error):
                 raise
-
-    def _attempts(self, batch: str) -> int:
-        entry = self._app.ledger.batch(batch)
-        return entry.attempts if entry is not None else 0
 
     async def _wait_for_end(self, batch: str) -> None:
         for _ in range(_MOST_LOOKS):

@@ -13,7 +13,7 @@ import filelock
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.attachments import renew_attachments
 from gemini_batch_mcp.batches.collect import collect_batch
-from gemini_batch_mcp.batches.entries import BatchEntry
+from gemini_batch_mcp.batches.entries import BatchEntry, Stage
 from gemini_batch_mcp.batches.find import find_batch
 from gemini_batch_mcp.batches.models import check_model
 from gemini_batch_mcp.batches.plan import cut_jobs
@@ -22,7 +22,7 @@ from gemini_batch_mcp.batches.price import estimate_file, job_limits, question, 
 from gemini_batch_mcp.batches.send import Submission
 from gemini_batch_mcp.batches.stored import request_path
 from gemini_batch_mcp.batches.submit import Placement
-from gemini_batch_mcp.batches.track import current, describe, load, refresh
+from gemini_batch_mcp.batches.track import current, describe, has_rows, load, refresh
 from gemini_batch_mcp.domain import Order, RequestFile, RowStatus
 from gemini_batch_mcp.errors import BatchError, NotReady, StillPreparing, UsageError
 from gemini_batch_mcp.intake.attachment_lines import renew_references
@@ -60,10 +60,13 @@ async def quote_retry(
     Raises:
         as `retry_rows`.
     """
-    batch = await _ended_batch(app, reference, wait_seconds)
-    if batch is None:
+    ended = await _ended_batch(app, reference, wait_seconds)
+    if ended is None:
         return ""
-    async with _turn(app, batch):
+    async with _turn(app, ended):
+        batch = await _still_ended(app, ended)
+        if batch is None:
+            return ""
         chosen = await _choose(app, batch, include, model)
         await anyio.to_thread.run_sync(app.ledger.record_quote, chosen.fingerprint, _quote_source(batch))
         return chosen.question
@@ -89,18 +92,17 @@ async def retry_rows(
         BatchError: the requests changed, or Gemini refused them.
     """
     deadline = anyio.current_time() + wait_seconds if wait_seconds is not None else None
-    batch = await _ended_batch(app, reference, wait_seconds)
+    ended = await _ended_batch(app, reference, wait_seconds)
+    if ended is None:
+        return await _go_on(app, await find_batch(app, reference), deadline)
+    async with _turn(app, ended):
+        batch = await _still_ended(app, ended)
+        if batch is not None:
+            chosen = await _choose(app, batch, include, model)
+            await _refuse_unagreed(app, batch, chosen, confirm=confirm)
+            added = await _add_attempt(app, batch, chosen)
     if batch is None:
-        batch = await refresh(app, await find_batch(app, reference))
-        await _submit(app, batch, deadline)
-        return Placement(describe(await current(app, batch.id)), reused=True)
-    async with _turn(app, batch):
-        chosen = await _choose(app, batch, include, model)
-        await _refuse_unagreed(app, batch, chosen, confirm=confirm)
-        request_file = await _with_files(app, batch, chosen.request_file)
-        limits = job_limits(app, await read_prices(app), chosen.model)
-        parts = await anyio.to_thread.run_sync(cut_jobs, request_file, chosen.input_tokens, limits)
-        added = await anyio.to_thread.run_sync(app.ledger.add_attempt, batch.id, chosen.attempt, chosen.model, parts)
+        return await _go_on(app, ended, deadline)
     if added:
         try:
             await _submit(app, batch, deadline)
@@ -108,6 +110,30 @@ async def retry_rows(
             await anyio.to_thread.run_sync(_drop_if_never_sent, app, batch.id, chosen.attempt)
             raise
     return Placement(describe(await current(app, batch.id)), reused=not added)
+
+
+async def _go_on(app: App, batch: BatchEntry, deadline: float | None) -> Placement:
+    """Answer with the retry that is under way, and take its submission further."""
+    batch = await refresh(app, batch)
+    await _submit(app, batch, deadline)
+    return Placement(describe(await current(app, batch.id)), reused=True)
+
+
+async def _add_attempt(app: App, batch: BatchEntry, chosen: _Chosen) -> bool:
+    request_file = await _with_files(app, batch, chosen.request_file)
+    limits = job_limits(app, await read_prices(app), chosen.model)
+    parts = await anyio.to_thread.run_sync(cut_jobs, request_file, chosen.input_tokens, limits)
+    return await anyio.to_thread.run_sync(app.ledger.add_attempt, batch.id, chosen.attempt, chosen.model, parts)
+
+
+async def _still_ended(app: App, ended: BatchEntry) -> BatchEntry | None:
+    """Return the batch as it is now that nobody else can add an attempt; None when somebody just has.
+
+    The table that rows are chosen from has the answers of every attempt, or else rows would be paid twice.
+    """
+    batch = await load(app, ended.id)
+    is_collected = not any(job.stage is Stage.FINISHED and has_rows(job) for job in batch.jobs)
+    return batch if describe(batch).done and is_collected else None
 
 
 async def _ended_batch(app: App, reference: str, wait_seconds: float | None) -> BatchEntry | None:
