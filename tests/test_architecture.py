@@ -1,6 +1,10 @@
 """The house as tests: who may import what, and how long a file may get."""
 
 import ast
+import importlib.metadata
+import re
+import sys
+import tomllib
 from pathlib import Path
 
 import gemini_batch_mcp
@@ -96,6 +100,19 @@ def test_packages_are_used_in_their_place_only() -> None:
             assert any(module == place or (place.endswith(".") and module.startswith(place)) for place in places), (
                 f"{module} imports {imported}"
             )
+
+
+def test_every_package_that_is_imported_is_declared() -> None:
+    """One that merely comes along with another would be gone one day, without notice."""
+    project = tomllib.loads((PACKAGE.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["report"]]
+    declared = {re.split(r"[<>=\[ ]", requirement)[0].lower() for requirement in wanted}
+    # The types of the MCP SDK's own interface, released as a distribution of their own.
+    declared |= {"mcp-types"}
+    distributions = importlib.metadata.packages_distributions()
+    imported = {name.split(".")[0] for path in MODULES.values() for name in _imports(path)}
+    for name in imported - sys.stdlib_module_names - {"gemini_batch_mcp"}:
+        assert declared & {distribution.lower() for distribution in distributions[name]}, name
 
 
 def test_the_environment_is_read_by_the_command_line_only() -> None:

@@ -282,6 +282,17 @@ def containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return lists | objects | unions
 
 
+@pytest.mark.parametrize("other", [{"type": "array"}, {"type": "object"}, {"type": "null"}, {"type": "integer"}])
+def test_a_text_with_a_pattern_may_stand_beside_other_forms(other: dict[str, Any]) -> None:
+    """Such a union as a type of msgspec 0.22 ends the process, so there must be none."""
+    schema = {"anyOf": [{"type": "string", "pattern": "^[a-c]"}, other]}
+
+    with pytest.raises(NoType):
+        answer_type(schema)
+    assert AnswerCheck(schema).fault('"abc"') == ""
+    assert AnswerCheck(schema).fault('"xyz"') == "the answer does not match its pattern"
+
+
 schemas = st.recursive(scalars, containers, max_leaves=6)
 values = st.recursive(
     st.sampled_from(["a", "b", "bc", "", "日", 0, 1, 1.0, 1.5, 2, 3, 2**60 + 1, True, False, None]),

@@ -17,7 +17,7 @@ from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.sandbox.config import ByReads, RowFault, SandboxConfig
 from gemini_batch_mcp.settings import Secret, Settings
 
-#: For the whole conversation (issue 5).
+#: For the whole conversation (our choice: a small part of what an assistant can hold).
 MAX_CHARS: Final = 12_000
 ORDER: Final = {
     "prompt": "Is this review positive, negative or mixed? {{text}}",

@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any
 
+from mcp.server.mcpserver import Resolve
 from pydantic import Field
 
 from gemini_batch_mcp.domain import Delivery, JsonObject, Order, Task
@@ -46,7 +47,7 @@ def order(
     display_name: str,
     limit_rows: int,
 ) -> Order:
-    """Return the order that the arguments of a tool describe."""
+    """Return the order that the arguments of a tool describe. A resolver: it is given those of its names."""
     return Order(
         source=source,
         requests=tuple(requests),
@@ -62,3 +63,7 @@ def order(
         key_column=key_column,
         limit_rows=limit_rows,
     )
+
+
+#: The order itself, for every function that takes its arguments; no client sees it.
+Ordered = Annotated[Order, Resolve(order)]

@@ -15,7 +15,6 @@ from pydantic import BaseModel, Field
 
 from gemini_batch_mcp.assistant import arguments
 from gemini_batch_mcp.batches.opening import LazyDesk
-from gemini_batch_mcp.domain import Delivery, Task
 from gemini_batch_mcp.errors import BatchError
 
 #: The first protocol version on which a question needs no open channel to the client.
@@ -34,42 +33,10 @@ class Agreement(BaseModel):
     submit: bool = Field(title="Submit", description="Submit this order at the cost that was named.")
 
 
-async def before_create(
-    ctx: Ctx,
-    source: str,
-    requests: list[dict[str, Any]],
-    prompt: str,
-    system_instruction: str,
-    response_schema: dict[str, Any],
-    generation_config: dict[str, Any],
-    attach: str,
-    key_column: str,
-    model: str,
-    task: Task,
-    delivery: Delivery,
-    display_name: str,
-    limit_rows: int,
-    confirm: bool,
-    resubmit: bool,
-) -> Elicit[Agreement] | None:
+async def before_create(ctx: Ctx, order: arguments.Ordered, confirm: bool, resubmit: bool) -> Elicit[Agreement] | None:
     """Decide whether the user has to be asked before create_batch."""
     if confirm or not _can_ask(ctx):
         return None
-    order = arguments.order(
-        source,
-        requests,
-        prompt,
-        system_instruction,
-        response_schema,
-        generation_config,
-        attach,
-        key_column,
-        model,
-        task,
-        delivery,
-        display_name,
-        limit_rows,
-    )
     try:
         with anyio.fail_after(_QUOTE_SECONDS + 3):
             desk = await ctx.request_context.lifespan_context.get()

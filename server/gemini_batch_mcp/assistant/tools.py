@@ -44,12 +44,13 @@ class ToolSpec:
 
 async def preview_batch(
     ctx: Ctx,
+    order: args.Ordered,
     source: args.Source = "",
-    requests: args.Requests = [],  # noqa: B006 - pydantic copies the default; a union with null would burden clients
+    requests: args.Requests = [],  # noqa: B006 - pydantic copies it; null would be a union
     prompt: args.Prompt = "",
     system_instruction: args.SystemInstruction = "",
-    response_schema: args.ResponseSchema = {},  # noqa: B006 - as above
-    generation_config: args.GenerationConfig = {},  # noqa: B006 - as above
+    response_schema: args.ResponseSchema = {},  # noqa: B006 - pydantic copies it; null would be a union
+    generation_config: args.GenerationConfig = {},  # noqa: B006 - pydantic copies it; null would be a union
     attach: args.Attach = "",
     key_column: args.KeyColumn = "",
     model: args.Model = "",
@@ -63,33 +64,19 @@ async def preview_batch(
     Takes the arguments of create_batch; what is previewed is what create_batch sends.
     """
     desk = await ctx.request_context.lifespan_context.get()
-    order = args.order(
-        source,
-        requests,
-        prompt,
-        system_instruction,
-        response_schema,
-        generation_config,
-        attach,
-        key_column,
-        model,
-        task,
-        delivery,
-        display_name,
-        limit_rows,
-    )
     return _result(render.previewed(await desk.preview(order, wait_seconds=_AFTER_GATE_SECONDS)))
 
 
 async def create_batch(
     ctx: Ctx,
+    order: args.Ordered,
     gated: Annotated[ElicitationResult[Any], Resolve(gate.before_create)],
     source: args.Source = "",
-    requests: args.Requests = [],  # noqa: B006 - as above
+    requests: args.Requests = [],  # noqa: B006 - pydantic copies it; null would be a union
     prompt: args.Prompt = "",
     system_instruction: args.SystemInstruction = "",
-    response_schema: args.ResponseSchema = {},  # noqa: B006 - as above
-    generation_config: args.GenerationConfig = {},  # noqa: B006 - as above
+    response_schema: args.ResponseSchema = {},  # noqa: B006 - pydantic copies it; null would be a union
+    generation_config: args.GenerationConfig = {},  # noqa: B006 - pydantic copies it; null would be a union
     attach: args.Attach = "",
     key_column: args.KeyColumn = "",
     model: args.Model = "",
@@ -106,21 +93,6 @@ async def create_batch(
     Returns the batch id; follow with check_status. Resource gemini-batch://templates shows ready lines.
     """
     desk = await ctx.request_context.lifespan_context.get()
-    order = args.order(
-        source,
-        requests,
-        prompt,
-        system_instruction,
-        response_schema,
-        generation_config,
-        attach,
-        key_column,
-        model,
-        task,
-        delivery,
-        display_name,
-        limit_rows,
-    )
     confirm = confirm or gate.agreed(gated)
     with gate.within(_AFTER_GATE_SECONDS + 3):
         return _result(
@@ -148,7 +120,7 @@ async def get_results(
     ),
     limit: Annotated[int, Field(ge=1, le=200, description="Rows per page.")] = 20,
     cursor: args.Cursor = "",
-    keys: Annotated[list[str], Field(description="Only rows with these keys, with their history.")] = [],  # noqa: B006 - as above
+    keys: Annotated[list[str], Field(description="Only rows with these keys, with their history.")] = [],  # noqa: B006 - pydantic copies it; null would be a union
     save_to: Annotated[str, Field(description="Path to write all rows to.")] = "",
     format: Annotated[Literal["jsonl", "csv", "parquet"], Field(description="Format of save_to.")] = "jsonl",
 ) -> Annotated[CallToolResult, ResultsView]:
@@ -208,7 +180,7 @@ async def retry_failed(
     include: Annotated[
         list[Literal["failed", "missing", "blocked", "truncated", "empty"]],
         Field(description="Empty: missing rows and failures that may pass."),
-    ] = [],  # noqa: B006 - as above
+    ] = [],  # noqa: B006 - pydantic copies it; null would be a union
     model: Annotated[str, Field(description="Empty for the same model.")] = "",
     confirm: args.Confirm = False,
 ) -> Annotated[CallToolResult, CreateView]:

@@ -1,4 +1,4 @@
-"""The ledger: what was ordered, what was sent, and how far it got. The only room that talks to the database.
+"""The ledger of batches and jobs: what was ordered, what was sent, and how far it got.
 
 A row is written before every step that could cost money, so that a crash leaves a trace and a repeat is recognised:
 

@@ -278,6 +278,7 @@ def _read_facts(directory: Path) -> RequestFile | None:
 
 
 def _path(kind: type, value: object) -> Path:
+    """Read a path for msgspec, which asks about every kind that it does not know and wants this error for others."""
     if kind is not Path:
         raise NotImplementedError
     return Path(str(value))

@@ -1,6 +1,5 @@
 """Whether Gemini has room for one more job: the enqueued tokens counted here, and what its refusals say."""
 
-import random
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -8,12 +7,9 @@ import anyio
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.entries import BatchEntry, JobEntry, Stage
+from gemini_batch_mcp.batches.pause import GROWTH, MAX_PAUSE_SECONDS, jittered
 from gemini_batch_mcp.batches.price import job_limits, read_prices
 from gemini_batch_mcp.errors import QuotaExhausted
-
-#: Growth of the pause between two tries, and its ceiling in seconds (our choice; Gemini's own advice wins).
-_GROWTH = 1.5
-_MAX_WAIT_SECONDS = 300.0
 
 
 def is_due(job: JobEntry) -> bool:
@@ -40,9 +36,9 @@ async def wait_for_quota(app: App, job: JobEntry, refusal: QuotaExhausted) -> No
     """Let a job wait that Gemini has refused for a quota: for as long as Gemini says, or longer each time."""
     seconds = refusal.retry_after_seconds
     if seconds is None:
-        seconds = min(app.settings.poll_seconds * _GROWTH**job.waits, _MAX_WAIT_SECONDS)
-    # Jitter keeps several servers that were refused together from asking together.
-    seconds *= random.uniform(1.0, 1.1)  # noqa: S311 - no secret depends on it
+        seconds = min(app.settings.poll_seconds * GROWTH**job.waits, MAX_PAUSE_SECONDS)
+    # Never shorter: Gemini's own advice is the least that helps.
+    seconds = jittered(seconds, low=1.0)
     quota = f" ({refusal.quota_id})" if refusal.quota_id else ""
     reason = f"Gemini has no quota left for it{quota}"
     await _wait(app, job, reason, datetime.now(UTC) + timedelta(seconds=seconds), waits=job.waits + 1)

@@ -1,6 +1,5 @@
 """Asking how a batch is getting on, once or until it ends."""
 
-import random
 import time
 
 import anyio
@@ -8,13 +7,10 @@ import anyio
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.entries import BatchEntry
 from gemini_batch_mcp.batches.find import find_batch
+from gemini_batch_mcp.batches.pause import jittered, next_pause
 from gemini_batch_mcp.batches.room import may_go
 from gemini_batch_mcp.batches.send import Submission
 from gemini_batch_mcp.batches.track import BatchStatus, current, describe, refresh
-
-#: Growth of the pause between two looks, and its ceiling.
-_POLL_GROWTH = 1.5
-_MAX_POLL_SECONDS = 300.0
 
 
 async def batch_status(app: App, reference: str, *, wait_seconds: float = 0.0) -> BatchStatus:
@@ -28,16 +24,10 @@ async def batch_status(app: App, reference: str, *, wait_seconds: float = 0.0) -
     batch = await _look(app, await find_batch(app, reference))
     pause_seconds = app.settings.poll_seconds
     while not (status := describe(batch)).done and (left := deadline - time.monotonic()) > 0:
-        # Jitter keeps several servers that started together from asking together.
-        await anyio.sleep(min(left, pause_seconds * random.uniform(0.9, 1.1)))  # noqa: S311 - no secret depends on it
+        await anyio.sleep(min(left, jittered(pause_seconds)))
         pause_seconds = next_pause(pause_seconds)
         batch = await _look(app, batch)
     return status
-
-
-def next_pause(pause_seconds: float) -> float:
-    """Return how long to wait before the look after the next one."""
-    return min(pause_seconds * _POLL_GROWTH, _MAX_POLL_SECONDS)
 
 
 async def _look(app: App, batch: BatchEntry) -> BatchEntry:

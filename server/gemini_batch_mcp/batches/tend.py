@@ -5,7 +5,6 @@ not ordered is never created here: a create whose outcome is unknown is looked f
 """
 
 import logging
-import random
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -15,9 +14,9 @@ import anyio
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.collect import collect_batch
 from gemini_batch_mcp.batches.entries import Stage
+from gemini_batch_mcp.batches.pause import jittered, next_pause
 from gemini_batch_mcp.batches.room import may_go
 from gemini_batch_mcp.batches.send import Submission
-from gemini_batch_mcp.batches.status import next_pause
 from gemini_batch_mcp.batches.track import BatchStatus, current, describe, has_rows, load, refresh
 from gemini_batch_mcp.errors import BatchError
 
@@ -88,8 +87,7 @@ class _Look:
         seen = (status.state, status.counts) if status is not None else tended.failure
         self.pause_seconds = next_pause(self.pause_seconds) if seen == self.seen else first_pause_seconds
         self.seen = seen
-        # Jitter keeps several servers that started together from asking together.
-        self.at = time.monotonic() + self.pause_seconds * random.uniform(0.9, 1.1)  # noqa: S311 - no secret depends on it
+        self.at = time.monotonic() + jittered(self.pause_seconds)
 
 
 async def _tried(app: App, batch_id: str) -> Tended:

@@ -149,6 +149,11 @@ def _type_names(node: JsonObject) -> list[str]:
 
 
 def _union(types: list[Any]) -> Any:
-    if not types:
+    # msgspec 0.22 destroys memory over a text with a pattern beside a list or an object (seen as segmentation faults).
+    if not types or (len(types) > 1 and any(_has_pattern(kind) for kind in types)):
         raise NoType
     return Union[tuple(types)]  # noqa: UP007 - the types are made from data
+
+
+def _has_pattern(kind: Any) -> bool:
+    return any(isinstance(limit, msgspec.Meta) and limit.pattern for limit in getattr(kind, "__metadata__", ()))
