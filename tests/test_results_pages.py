@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 
 from gemini_batch_mcp.errors import UsageError
-from gemini_batch_mcp.results.store import AnswerFile, ResultTable, build_table
+from gemini_batch_mcp.results.store import AnswerFile, ResultTable, TableReader, build_table
 from gemini_batch_mcp.results.visible import visible, visible_cell
 from results_kit import all_rows, answer, answer_file, exported, failure, keys_file, line, only_row, table_of
 
@@ -71,6 +71,29 @@ def test_a_table_may_be_read_by_several_threads(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         pages = list(pool.map(lambda limit: all_rows(table, limit=limit), range(1, 9)))
     assert [[row.key for row in rows] for rows in pages] == [KEYS] * 8
+
+
+def test_one_reader_serves_many_tables_and_threads_and_may_be_closed_in_between(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    table_of(tmp_path / "other", answer("z"), keys=["z"])
+    mixed(tmp_path)
+    reader = TableReader()
+    tables = [ResultTable.open(path / "results.parquet", reader) for path in (tmp_path, tmp_path / "other")]
+
+    with ThreadPoolExecutor(4) as pool:
+        pages = list(pool.map(lambda place: all_rows(tables[place % 2], limit=3), range(12)))
+    assert [len(rows) for rows in pages] == [10, 1] * 6
+    reader.close()
+    assert [row.key for row in all_rows(tables[1])] == ["z"]
+    reader.close()
+    reader.close()
+
+
+def test_a_table_that_is_built_again_at_once_is_read_anew(tmp_path: Path) -> None:
+    reader = TableReader()
+    for text in ("one", "two", "six"):
+        table_of(tmp_path, answer("a", text), keys=["a"])
+        assert [row.text for row in all_rows(ResultTable.open(tmp_path / "results.parquet", reader))] == [text]
 
 
 def test_a_cursor_survives_a_rebuild_of_the_same_batch(tmp_path: Path) -> None:

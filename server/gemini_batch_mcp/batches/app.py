@@ -1,6 +1,6 @@
 """What every operation on a batch needs, built in one place and handed on: settings, paths, ledger, gateway, work."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
@@ -13,6 +13,7 @@ from gemini_batch_mcp.errors import StorageError
 from gemini_batch_mcp.gemini.gateway import Gateway, Hook, RetryPolicy
 from gemini_batch_mcp.paths import PathGuard
 from gemini_batch_mcp.results.query import QueryEngine
+from gemini_batch_mcp.results.store import TableReader
 from gemini_batch_mcp.settings import Settings
 
 
@@ -91,14 +92,16 @@ class App:
     queries: QueryEngine
     #: This process lives on after a call, so that it may go on with what it finds unfinished.
     lives_on: bool = False
+    tables: TableReader = field(default_factory=TableReader)
 
     def files(self, batch_id: str) -> BatchFiles:
         """Return where the files of a batch are."""
         return BatchFiles(self.settings.home / "batches" / batch_id)
 
     async def aclose(self) -> None:
-        """Close the gateway, the ledger and the processes that answer queries. Background work must have ended."""
+        """Close everything that was opened. Background work must have ended."""
         await anyio.to_thread.run_sync(self.queries.close)
+        self.tables.close()
         await self.gateway.aclose()
         self.ledger.close()
 

@@ -20,19 +20,19 @@ The raw answer files stay beside it, so that whatever is no column is still ther
 
 # ruff: noqa: S608 - queries consist of our own names, of numbers, and of literals made by `quoted`
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from gemini_batch_mcp.domain import Column, ResultPage, ResultRow, ResultSummary, RowAttempt, RowStatus, SavedFile
 from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.results.build import TableBuild, build_planned, build_table
 from gemini_batch_mcp.results.cursor import Position, cursor_at, position_of
-from gemini_batch_mcp.results.database import connect, storage_errors
+from gemini_batch_mcp.results.database import TableReader, storage_errors
 from gemini_batch_mcp.results.export import Format, export_table
 from gemini_batch_mcp.results.merge import rows_of
 from gemini_batch_mcp.results.plan import AnswerFile, TablePlan
@@ -42,14 +42,12 @@ from gemini_batch_mcp.results.visible import shown_error, visible_cell
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-__all__ = ["AnswerFile", "ResultTable", "TableBuild", "TablePlan", "build_planned", "build_table"]
+__all__ = ["AnswerFile", "ResultTable", "TableBuild", "TablePlan", "TableReader", "build_planned", "build_table"]
 
 MAX_PAGE_ROWS: Final = 1000
 _MAX_KEY_CHARS: Final = 500
 _MAX_ERROR_CHARS: Final = 300
 _MAX_REASON_CHARS: Final = 60
-#: A bound, not a need: a page of ordinary rows takes a few megabytes, one cell of 100 MB some hundred.
-_MEMORY_LIMIT_BYTES: Final = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +56,16 @@ class ResultTable:
 
     path: Path
     _facts: TableFacts
+    _reader: TableReader
 
     @classmethod
-    def open(cls, path: Path) -> Self:
-        """Return the table at `path`, as it is now.
+    def open(cls, path: Path, reader: TableReader | None = None) -> Self:
+        """Return the table at `path`, as it is now, to be read with `reader`; without one it has its own.
 
         Raises:
             StorageError: there is none, or it is damaged.
         """
-        return cls(path, read_facts(path))
+        return cls(path, read_facts(path), reader or TableReader())
 
     def summary(self) -> ResultSummary:
         """Return what was counted when the table was built."""
@@ -128,15 +127,11 @@ class ResultTable:
         latest = self._facts.generation
         identity = self._facts.identity
         position = position_of(cursor, identity=identity, view=view, keys=keys) or Position(until=latest)
-        with storage_errors(f"The result table {self.path} could not be read"):
-            connection = connect(_MEMORY_LIMIT_BYTES, Path(gettempdir()))
-            try:
-                find = partial(self._numbers, connection, view, limit, keys)
-                while not (numbers := find(position)) and position.until < latest:
-                    position = Position(since=position.until, until=latest)
-                rows = self._rows(connection, numbers[:limit], max_cell_chars)
-            finally:
-                connection.close()
+        with self._reading() as connection:
+            find = partial(self._numbers, connection, view, limit, keys)
+            while not (numbers := find(position)) and position.until < latest:
+                position = Position(since=position.until, until=latest)
+            rows = self._rows(connection, numbers[:limit], max_cell_chars)
         after: Position | None = None
         if len(numbers) > limit:
             after = replace(position, row=numbers[limit - 1])
@@ -152,16 +147,12 @@ class ResultTable:
             StorageError: the table cannot be read.
         """
         history = "history" if any(column.name == "history" for column in self.columns) else "NULL"
-        with storage_errors(f"The result table {self.path} could not be read"):
-            connection = connect(_MEMORY_LIMIT_BYTES, Path(gettempdir()))
-            try:
-                found = connection.execute(
-                    f"""SELECT key, coalesce(attempt, 1), status, error_code, error_message, finish_reason, {history}
-                        FROM {rows_of(self.path)} WHERE key IN (SELECT unnest(?)) ORDER BY row""",
-                    [_stored(keys)],
-                ).fetchall()
-            finally:
-                connection.close()
+        with self._reading() as connection:
+            found = connection.execute(
+                f"""SELECT key, coalesce(attempt, 1), status, error_code, error_message, finish_reason, {history}
+                    FROM {rows_of(self.path)} WHERE key IN (SELECT unnest(?)) ORDER BY row""",
+                [_stored(keys)],
+            ).fetchall()
         return {
             key: tuple(_attempt(**entry) for entry in entries) if entries else (_attempt(*own),)
             for key, *own, entries in found
@@ -173,15 +164,11 @@ class ResultTable:
         Raises:
             StorageError: the table cannot be read.
         """
-        with storage_errors(f"The result table {self.path} could not be read"):
-            connection = connect(_MEMORY_LIMIT_BYTES, Path(gettempdir()))
-            try:
-                found = connection.execute(
-                    f"""SELECT unnest(files) FROM (SELECT files FROM {rows_of(self.path)} WHERE files IS NOT NULL
-                                                   ORDER BY row LIMIT {limit}) LIMIT {limit}"""
-                ).fetchall()
-            finally:
-                connection.close()
+        with self._reading() as connection:
+            found = connection.execute(
+                f"""SELECT unnest(files) FROM (SELECT files FROM {rows_of(self.path)} WHERE files IS NOT NULL
+                                               ORDER BY row LIMIT {limit}) LIMIT {limit}"""
+            ).fetchall()
         return tuple(self.path.parent / name for (name,) in found)
 
     def export(self, destination: Path, format: Format) -> SavedFile:
@@ -196,6 +183,11 @@ class ResultTable:
     def export_jsonl(self, destination: Path) -> SavedFile:
         """Write all rows as JSON lines; see `export`."""
         return self.export(destination, "jsonl")
+
+    @contextmanager
+    def _reading(self) -> Iterator["DuckDBPyConnection"]:
+        with storage_errors(f"The result table {self.path} could not be read"), self._reader.reading() as connection:
+            yield connection
 
     def _numbers(
         self, connection: "DuckDBPyConnection", view: str, limit: int, keys: Sequence[str], position: Position
