@@ -49,6 +49,7 @@ async def collect_batch(app: App, batch_id: str) -> bool:
         await anyio.to_thread.run_sync(sweep, app.files(batch_id).directory, "answers-*.part*", ".again-*")
         try:
             await _collect(app, batch)
+            await anyio.to_thread.run_sync(_try_table, app, batch)
         except OSError as error:
             raise StorageError(
                 f"The answers of {batch_id} could not be stored ({error.strerror}).",
@@ -77,6 +78,11 @@ def opened_table(app: App, batch: BatchEntry) -> ResultTable | None:
         return ResultTable.open(app.files(batch.id).table)
     except StorageError:
         return None
+
+
+def _try_table(app: App, batch: BatchEntry) -> None:
+    """Read a row: a table that cannot be read is found here, and the first page will not wait for the engine."""
+    ResultTable.open(app.files(batch.id).table, app.tables).page(view="rows", limit=1)
 
 
 async def _collect(app: App, batch: BatchEntry) -> None:
