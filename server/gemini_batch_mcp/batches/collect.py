@@ -78,7 +78,7 @@ async def batch_results(app: App, reference: str, query: ResultQuery, *, wait_se
             warnings = (f"What was collected before is shown: {error}",)
         batch = await load(app, batch.id)
         status = describe(batch)
-    table = await anyio.to_thread.run_sync(ResultTable.open, app.files(batch.id).table)
+    table = await anyio.to_thread.run_sync(ResultTable.open, app.files(batch.id).table, app.tables)
     page = None
     if query.view != "summary" or query.keys or query.cursor:
         page = await anyio.to_thread.run_sync(_page, table, query)
@@ -88,9 +88,15 @@ async def batch_results(app: App, reference: str, query: ResultQuery, *, wait_se
         await anyio.to_thread.run_sync(tidy)
         there = partial(anyio.to_thread.run_sync, saved_files, app, batch, table, destination, query.format)
         if (saved := await there()) is None:
-            work = partial(anyio.to_thread.run_sync, save_files, app, batch, table, destination, query.format)
-            await _in_background(app, f"save {batch.id} {query.format} {destination}", work, deadline, "being written")
-            saved = await there()
+            written: list[SavedFile] = []
+
+            async def save() -> None:
+                work = partial(save_files, app, batch, table, destination, query.format)
+                written.append(await anyio.to_thread.run_sync(work))
+
+            await _in_background(app, f"save {batch.id} {query.format} {destination}", save, deadline, "being written")
+            # An earlier call may have been at the same file; then it has to be looked at.
+            saved = written[0] if written else await there()
         if saved is None:
             raise StorageError(f"{destination} was changed right after it was written.", "Give another path.")
     return Results(status, table.summary(), table, page, saved, warnings)

@@ -36,7 +36,7 @@ def saved_files(app: App, batch: BatchEntry, table: ResultTable, destination: Pa
     return replace(first, companions=tuple(companion for companion in companions if companion is not None))
 
 
-def save_files(app: App, batch: BatchEntry, table: ResultTable, destination: Path, format: Format) -> None:
+def save_files(app: App, batch: BatchEntry, table: ResultTable, destination: Path, format: Format) -> SavedFile:
     """Write a table, and what belongs beside it: vectors as a matrix, with their keys.
 
     A file that is there is replaced only if we wrote it for this batch and nobody has changed it since; otherwise the
@@ -46,9 +46,11 @@ def save_files(app: App, batch: BatchEntry, table: ResultTable, destination: Pat
         UsageError: the table has nothing for this format.
         StorageError: the raw answers are gone, or the file cannot be written.
     """
-    for path, kind in _files(table, destination, format):
-        if _saved(app, batch, table, path, kind) is None:
-            _save(app, batch, table, path, kind)
+    first, *companions = (
+        _saved(app, batch, table, path, kind) or _save(app, batch, table, path, kind)
+        for path, kind in _files(table, destination, format)
+    )
+    return replace(first, companions=tuple(companions))
 
 
 def _files(table: ResultTable, destination: Path, format: Format) -> Iterator[tuple[Path, Format]]:
@@ -69,11 +71,11 @@ def _saved(app: App, batch: BatchEntry, table: ResultTable, destination: Path, f
     return None
 
 
-def _save(app: App, batch: BatchEntry, table: ResultTable, destination: Path, format: Format) -> None:
+def _save(app: App, batch: BatchEntry, table: ResultTable, destination: Path, format: Format) -> SavedFile:
     draft = destination.with_name(f"{DRAFT_PREFIX}{secrets.token_hex(6)}{destination.suffix}")
     try:
-        table.export(draft, format)
-        publish_saved(app, batch.id, draft, destination)
+        written = table.export(draft, format)
+        return replace(written, path=publish_saved(app, batch.id, draft, destination))
     except OSError as error:
         raise StorageError(
             f"{destination} could not be written ({error.strerror}).", "Free some space or give another path."
