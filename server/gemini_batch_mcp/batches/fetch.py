@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -58,7 +58,6 @@ async def _record(app: App, job: JobEntry, sha256: str) -> None:
 
 
 async def _download_and_stage(app: App, job: JobEntry, name: str, destination: Path, build: TableBuild) -> None:
-    await anyio.to_thread.run_sync(build.start_next)
     staging = _Staging(build, build.slice_writer())
     failure: BatchError | None = None
     async with anyio.create_task_group() as tasks:
@@ -68,6 +67,7 @@ async def _download_and_stage(app: App, job: JobEntry, name: str, destination: P
             await _record(app, job, downloaded.sha256)
         except BatchError as error:
             failure = error
+            staging.begin_again()
         finally:
             staging.end()
     if failure is not None:
@@ -118,15 +118,20 @@ class _Staging:
         self._send.close()
 
     async def run(self) -> None:
-        """Stage slices until there are no more."""
+        """Stage slices until there are no more. The build is opened meanwhile, too: that takes half a second."""
         slices: MemoryObjectReceiveStream[Slice] = self._slices
         async with slices:
+            await self._step(self._build.start_next)
             async for piece in slices:
-                if self.is_whole and self.failure is None:
-                    try:
-                        await anyio.to_thread.run_sync(self._build.stage, piece)
-                    except BatchError as error:
-                        self.failure = error
+                if self.is_whole:
+                    await self._step(partial(self._build.stage, piece))
+
+    async def _step(self, step: Callable[[], None]) -> None:
+        if self.failure is None:
+            try:
+                await anyio.to_thread.run_sync(step)
+            except BatchError as error:
+                self.failure = error
 
 
 def _write_inlined(responses: Sequence[JsonObject], destination: Path) -> str:

@@ -1,0 +1,138 @@
+"""Collecting when the machine itself is in the way: what was fetched stays, and nothing half is left behind."""
+
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+
+from collecting_kit import ROWS, answers_of, desk_of, downloads, ended
+from conversation import line, newest, request_file, write_lines
+from gemini_batch_mcp.batches.app import open_app
+from gemini_batch_mcp.batches.collect import collect_batch
+from gemini_batch_mcp.batches.desk import Desk
+from gemini_batch_mcp.batches.work import Work
+from gemini_batch_mcp.domain import Order
+from gemini_batch_mcp.errors import StorageError, Unavailable
+from gemini_batch_mcp.paths import DRAFT_PREFIX
+from gemini_batch_mcp.sandbox.app import Sandbox
+from gemini_batch_mcp.settings import Settings
+
+pytestmark = pytest.mark.anyio
+
+
+@asynccontextmanager
+async def hooked_desk(settings: Settings, sandbox: Sandbox, hook: Callable[[str], None]) -> AsyncIterator[Desk]:
+    """A desk that announces each of its effects to `hook`."""
+    settings.home.mkdir(exist_ok=True)
+    async with anyio.create_task_group() as tasks:
+        app = open_app(settings, Work(tasks), sandbox.transport(), hook=hook)
+        try:
+            yield Desk(app)
+        finally:
+            await app.aclose()
+
+
+def losing_slices(settings: Settings) -> Callable[[str], None]:
+    """Return a hook that once removes the slices of a build while its answers are on their way."""
+    lost: list[Path] = []
+
+    def hook(step: str) -> None:
+        if step == "download:before" and not lost:
+            lost.extend(settings.home.glob(f"batches/*/{DRAFT_PREFIX}*/tmp*"))
+            for directory in lost:
+                shutil.rmtree(directory)
+
+    return hook
+
+
+async def test_answers_that_could_not_be_staged_have_been_kept(
+    settings: Settings, sandbox: Sandbox, data: Path
+) -> None:
+    async with hooked_desk(settings, sandbox, losing_slices(settings)) as desk:
+        batch = await ended(desk, sandbox, request_file(data))
+        with pytest.raises(StorageError, match="could not be made into"):
+            await desk.results(batch, ROWS)
+        (path,) = answers_of(settings, batch)
+        assert len(path.read_bytes().splitlines()) == 3
+
+        assert (await desk.results(batch, ROWS)).summary.integrity_ok
+        assert [entry.name for entry in path.parent.iterdir() if entry.name.startswith(".")] == []
+    assert downloads(sandbox) == 1
+
+
+async def test_slices_that_cannot_be_written_are_taken_from_the_whole_file(
+    settings: Settings, sandbox: Sandbox, data: Path
+) -> None:
+    rows = [line(f"k{number}", f"[[sandbox:chars:1000000]] {number}") for number in range(80)]
+    async with hooked_desk(settings, sandbox, losing_slices(settings)) as desk:
+        batch = await ended(desk, sandbox, write_lines(data / "long.jsonl", rows))
+
+        assert (await desk.results(batch, ROWS)).summary.integrity_ok
+    assert downloads(sandbox) == 1
+
+
+async def test_a_download_that_fails_for_good_leaves_nothing(settings: Settings, sandbox: Sandbox, data: Path) -> None:
+    async with desk_of(settings, sandbox) as desk:
+        batch = await ended(desk, sandbox, request_file(data, 100))
+        sandbox.cut_next("files.download", at_byte=3000, times=100)
+        with pytest.raises(Unavailable):
+            await desk.results(batch, ROWS)
+
+    left = {entry.name for entry in (settings.home / "batches" / batch).iterdir()}
+    assert left <= {"keys.jsonl", "collect.lock", "submit.lock", "requests.jsonl"}
+
+
+async def test_inlined_answers_that_cannot_be_written_are_a_sentence(
+    settings: Settings, sandbox: Sandbox, data: Path
+) -> None:
+    async with desk_of(settings, sandbox) as desk:
+        order = Order(requests=({"key": "a", "prompt": "hello"},), delivery="inline")
+        batch = (await desk.place_order(order)).status.batch
+        sandbox.finish(newest(sandbox))
+        in_the_way = desk.app.files(batch.id).answers(batch.jobs[0].id)
+        in_the_way.mkdir()
+        with pytest.raises(StorageError, match="could not be written"):
+            await desk.results(batch.id, ROWS)
+        in_the_way.rmdir()
+
+        assert (await desk.results(batch.id, ROWS)).summary.succeeded == 1
+
+
+async def test_inlined_answers_that_were_removed_are_fetched_again(
+    settings: Settings, sandbox: Sandbox, data: Path
+) -> None:
+    async with desk_of(settings, sandbox) as desk:
+        order = Order(requests=({"key": "a", "prompt": "hello"},), delivery="inline")
+        batch = (await desk.place_order(order)).status.batch.id
+        sandbox.finish(newest(sandbox))
+        await desk.results(batch, ROWS)
+        (path,) = answers_of(settings, batch)
+        path.unlink()
+
+        assert (await desk.results(batch, ROWS)).summary.succeeded == 1
+        assert path.is_file()
+
+
+async def test_a_batch_that_runs_has_nothing_to_collect(settings: Settings, sandbox: Sandbox, data: Path) -> None:
+    async with desk_of(settings, sandbox) as desk:
+        batch = (await desk.place_order(Order(source=request_file(data)))).status.batch.id
+
+        assert await collect_batch(desk.app, batch) is False
+
+
+async def test_a_batch_whose_jobs_all_failed_has_a_table_of_missing_rows(
+    settings: Settings, sandbox: Sandbox, data: Path
+) -> None:
+    """get_results has nothing to show then; a retry looks here for what to send again."""
+    async with desk_of(settings, sandbox) as desk:
+        batch = (await desk.place_order(Order(source=request_file(data)))).status.batch.id
+        sandbox.finish(newest(sandbox), state="FAILED", error={"code": 13, "message": "broken"})
+        await desk.status(batch)
+
+        assert await collect_batch(desk.app, batch) is True
+        assert await collect_batch(desk.app, batch) is False
+        assert desk.app.files(batch).table.is_file()
+    assert downloads(sandbox) == 0
