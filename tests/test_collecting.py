@@ -225,12 +225,12 @@ async def test_a_first_fetch_that_fails_is_an_error(settings: Settings, sandbox:
 async def test_answers_of_many_slices_are_staged_while_they_arrive(
     settings: Settings, sandbox: Sandbox, data: Path
 ) -> None:
-    rows = [line(f"k{number}", f"[[sandbox:chars:1000000]] {number}") for number in range(50)]
+    rows = [line(f"k{number}", f"[[sandbox:chars:1000000]] {number}") for number in range(70)]
     async with desk_of(settings, sandbox) as desk:
         batch = await ended(desk, sandbox, write_lines(data / "long.jsonl", rows))
         results = await desk.results(batch, replace(ROWS, keys=("k49",)))
 
-        assert (results.summary.succeeded, results.summary.integrity_ok) == (50, True)
+        assert (results.summary.succeeded, results.summary.integrity_ok) == (70, True)
         assert results.page is not None and results.page.rows[0].text.endswith("1,000,000 characters in all]")
 
 

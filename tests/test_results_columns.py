@@ -18,12 +18,26 @@ def names(columns: tuple[Column, ...]) -> list[str]:
     return [column.name for column in columns]
 
 
-def test_the_columns_are_told_without_opening_the_table(tmp_path: Path) -> None:
-    table = planned(tmp_path, answer("a"), keys=["a"])
+def test_a_plain_table_has_our_columns_only(tmp_path: Path) -> None:
+    assert names(planned(tmp_path, answer("a"), keys=["a"]).columns) == OURS
 
-    assert names(table.columns) == OURS
-    described = {name: kind for name, kind, *_ in cells(table, "DESCRIBE results")}
-    assert described == {column.name: column.type for column in table.columns}
+
+@pytest.mark.parametrize("keys", [["a"], ["b", "a"]])
+def test_the_columns_that_are_told_are_those_of_the_file(tmp_path: Path, keys: list[str]) -> None:
+    """Told without opening the file; in a table that is written in one pass and in one that takes more."""
+    members = {"s": {"type": "string"}, "i": {"type": "integer"}, "n": {"type": "number"}, "b": {"type": "boolean"}}
+    schema = {"type": "object", "properties": members | {"o": {"type": "object"}, "l": {"type": "array"}}}
+    source = source_file(tmp_path, {"id": ["1"]})
+    first = AnswerFile(answer_file(tmp_path, answer("a", "{}")), keys_file(tmp_path, keys))
+    again = AnswerFile(None, keys_file(tmp_path, keys, name="2-keys.jsonl"), 2)
+    answers = (first,) if len(keys) == 1 else (first, again)
+    plan = TablePlan(answers, task="embed", response_schema=schema, source_columns=source)
+    table = rebuilt(tmp_path, plan)
+
+    described = [(name, kind) for name, kind, *_ in cells(table, "DESCRIBE results")]
+    assert described == [(column.name, column.type) for column in table.columns]
+    assert {"id", "s", "o", "embedding"} < set(names(table.columns))
+    assert ("history" in names(table.columns)) == (len(keys) == 2)
 
 
 @pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1], [1, 2]])

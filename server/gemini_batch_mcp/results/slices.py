@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-#: Measured at 1 GB: half of it costs a tenth more time, twice as much keeps the last slice waiting longer.
-SLICE_BYTES: Final = 32 << 20
+#: Measured at 1 GB: half of it takes an eighth more time; with more, the last slice only has to wait longer.
+SLICE_BYTES: Final = 64 << 20
 _READ_BYTES: Final = 1 << 20
 _BOM: Final = b"\xef\xbb\xbf"
 
