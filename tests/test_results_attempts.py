@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from gemini_batch_mcp.domain import RowAttempt, RowStatus, Usage
+from gemini_batch_mcp.results.build import build_planned
 from gemini_batch_mcp.results.store import AnswerFile, ResultTable, TablePlan
 from gemini_batch_mcp.results.summary import RowRange, dated_ranges
 from results_kit import all_rows, answer, answer_file, cells, exported, failure, keys_file, rebuilt, source_file
@@ -61,6 +62,20 @@ def test_the_history_of_a_key_is_told_from_the_raw_answers(tmp_path: Path) -> No
         "e": (RowAttempt(1, RowStatus.MISSING),),
     }
     assert [row.text for row in all_rows(table)] == ["fine", "better", "", "", ""]
+
+
+def test_answers_that_need_more_memory_than_is_allowed_at_first_get_it(tmp_path: Path) -> None:
+    """Every row was sent twice, and nothing came back in order: lists of attempts are held in memory whole."""
+    keys = [f"key-{number:06d}" for number in range(60_000)]
+    first = answer_file(tmp_path, [failure(key) for key in reversed(keys)])
+    second = answer_file(tmp_path, [answer(key, key) for key in reversed(keys)], name="2.jsonl")
+    sent = keys_file(tmp_path, keys)
+    plan = TablePlan((AnswerFile(first, sent), AnswerFile(second, sent, 2)))
+    build_planned(plan, tmp_path / "results.parquet", memory_limit_bytes=40 << 20)
+    table = ResultTable.open(tmp_path / "results.parquet")
+
+    assert table.summary().succeeded == 60_000
+    assert cells(table, "SELECT count(*) FROM results WHERE text <> key OR len(history) <> 2") == [(0,)]
 
 
 def test_without_retries_the_history_is_the_row(tmp_path: Path) -> None:

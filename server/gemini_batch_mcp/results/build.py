@@ -11,11 +11,12 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 import msgspec
 
@@ -28,7 +29,7 @@ from gemini_batch_mcp.results.answer_schema import field_columns, plain_schema
 from gemini_batch_mcp.results.arrange import arrange
 from gemini_batch_mcp.results.columns import layout
 from gemini_batch_mcp.results.count import row_ranges, summarise, usage_by_attempt, vector_size
-from gemini_batch_mcp.results.database import connect, execute_widening, quoted, storage_errors
+from gemini_batch_mcp.results.database import connect, execute_widening, quoted, storage_errors, widening
 from gemini_batch_mcp.results.media import MEDIA_TABLE, clear_stale_media, load_media
 from gemini_batch_mcp.results.parquet import Concatenation, Mark
 from gemini_batch_mcp.results.plan import TABLE_VERSION, AnswerFile, TablePlan
@@ -53,6 +54,8 @@ MEMORY_LIMIT_BYTES: Final = 136 << 20
 _UNPACKED: Final = 10
 _STALE_SECONDS: Final = 24 * 3600
 _WORKSPACE_PREFIX: Final = DRAFT_PREFIX
+
+T = TypeVar("T")
 
 
 def build_table(
@@ -239,30 +242,28 @@ class TableBuild:
         return [Column(name, kind) for name, kind, *_ in described if name != "row"]
 
     def _finish(self) -> ResultSummary:
-        connection, plan = self._connection, self._plan
         table, leftovers = self._staged_path, merge.Leftovers()
         usages: tuple[Usage, ...] = ()
-        if not self._is_settled():
-            position = merge.positions(plan.answers, self._line_counts)
-            merge.load_lines(connection, table, position, plan)
-            if not plan.keys_paths:
-                merge.load_asked_from_lines(connection)
-            merge.load_placed(connection)
-            leftovers = merge.leftovers(connection)
-            if plan.attempts > 1:
-                merge.load_history(connection)
-                usages = usage_by_attempt(connection, table, position, plan.attempts)
+        if not self._within_memory(self._is_settled):
+            position = merge.positions(self._plan.answers, self._line_counts)
+            leftovers, usages = self._within_memory(partial(self._match, position))
             table = self._merged(position)
-        summary = summarise(
-            connection,
+        summarised = partial(
+            summarise,
+            self._connection,
             table,
             leftovers,
-            expected_rows=0 if plan.keys_paths else plan.expected_rows,
+            expected_rows=0 if self._plan.keys_paths else self._plan.expected_rows,
             pending=self._pending,
             attempt_usage=usages,
         )
+        summary = self._within_memory(summarised)
         self._commit(table, summary)
         return summary
+
+    def _within_memory(self, step: Callable[[], T]) -> T:
+        """Take a step whose need grows with the rows: answers that are paid for are not given up for want of memory."""
+        return widening(self._connection, self._memory_limit_bytes, step)
 
     def _is_settled(self) -> bool:
         """True when the staged rows are the table: every key answered once, in order, and nothing else is there."""
@@ -276,10 +277,24 @@ class TableBuild:
         carries_files = plan.media is not None and merge.count(connection, f"{staged} WHERE files IS NOT NULL")
         return settled and not carries_files
 
+    def _match(self, position: str) -> tuple[merge.Leftovers, tuple[Usage, ...]]:
+        """Lay the answers against the keys; what is without a partner, and the usage of each attempt if several."""
+        connection, plan = self._connection, self._plan
+        merge.load_lines(connection, self._staged_path, position, plan)
+        if not plan.keys_paths:
+            merge.load_asked_from_lines(connection)
+        merge.load_placed(connection)
+        leftovers = merge.leftovers(connection)
+        if plan.attempts < 2:
+            return leftovers, ()
+        merge.load_history(connection)
+        return leftovers, usage_by_attempt(connection, self._staged_path, position, plan.attempts)
+
     def _merged(self, position: str) -> Path:
         """Write the table in a second pass, and a third one where rows are missing or have columns of the source."""
         load_media(self._connection, self._plan, self._staged_path, position, self._workspace)
-        query = merge.merged(self._connection, self._staged_path, position, self._layout, media=MEDIA_TABLE)
+        querying = partial(merge.merged, self._connection, self._staged_path, position, self._layout, media=MEDIA_TABLE)
+        query = self._within_memory(querying)
         merged, table = self._workspace / "merged.parquet", self._workspace / "table.parquet"
         footer = (FOOTER_KEY, footer_value(self._id))
         pair = f"KV_METADATA {{{quoted(footer[0])}: {quoted(footer[1])}}}"

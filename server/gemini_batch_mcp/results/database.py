@@ -4,17 +4,18 @@ import errno
 import shutil
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import gettempdir
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from gemini_batch_mcp.errors import StorageError
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+T = TypeVar("T")
 #: A bound, not a need: a page of ordinary rows takes a few megabytes, one cell of 100 MB some hundred.
 READING_LIMIT_BYTES: Final = 1 << 30
 
@@ -75,21 +76,24 @@ class TableReader:
 
 
 def execute_widening(connection: "DuckDBPyConnection", statement: str, memory_limit_bytes: int) -> None:
-    """Execute `statement` within `memory_limit_bytes`, or within 1.5, 3 or 8 times as much when that is not enough.
+    """Execute `statement`; see `widening`."""
+    widening(connection, memory_limit_bytes, lambda: connection.execute(statement))
 
-    What an engine needs depends on the widest rows and on their order, which only running it shows.
+
+def widening(connection: "DuckDBPyConnection", memory_limit_bytes: int, step: Callable[[], T]) -> T:
+    """Take a step within `memory_limit_bytes`, or within 1.5, 3 or 8 times as much when that is not enough.
+
+    What an engine needs depends on the widest rows and on their order, which only running it shows. The step may be
+    taken several times. The limit stays as wide as it was needed.
     """
     import duckdb
 
     for half_factor in (2, 3, 6):
         connection.execute(f"SET memory_limit = '{half_factor * memory_limit_bytes // 2}B'")
-        try:
-            connection.execute(statement)
-        except duckdb.OutOfMemoryException:
-            continue
-        return
+        with suppress(duckdb.OutOfMemoryException):
+            return step()
     connection.execute(f"SET memory_limit = '{8 * memory_limit_bytes}B'")
-    connection.execute(statement)
+    return step()
 
 
 def quoted(text: str | Path) -> str:

@@ -118,7 +118,7 @@ def load_lines(connection: "DuckDBPyConnection", staged: Path, position: str, pl
     place = "'line ' || line" + ("" if len(plan.answers) < 2 else " || ' of file ' || (file + 1)")
     more = f", error_code, left(error_message, {_HISTORY_CHARS}) AS error_message, finish_reason"
     connection.execute(
-        f"""CREATE TEMP TABLE lines AS
+        f"""CREATE OR REPLACE TEMP TABLE lines AS
             SELECT {position} AS position, file, line, attempt, status, status IS NOT DISTINCT FROM 'ok' AS is_ok,
                    key IS NULL AND status IS NOT NULL AS is_keyless,
                    CASE WHEN key IS NULL THEN
@@ -133,7 +133,7 @@ def load_lines(connection: "DuckDBPyConnection", staged: Path, position: str, pl
 def load_asked_from_lines(connection: "DuckDBPyConnection") -> None:
     """Make `asked` from `lines`, when nobody knows which keys were sent."""
     connection.execute(
-        """CREATE TEMP TABLE asked AS
+        """CREATE OR REPLACE TEMP TABLE asked AS
            SELECT row_number() OVER (ORDER BY min((file, line))) AS row, key
            FROM lines WHERE key IS NOT NULL GROUP BY key"""
     )
@@ -142,7 +142,7 @@ def load_asked_from_lines(connection: "DuckDBPyConnection") -> None:
 def load_placed(connection: "DuckDBPyConnection") -> None:
     """Make `placed`: for each key the position of its answer."""
     connection.execute(
-        """CREATE TEMP TABLE placed AS
+        """CREATE OR REPLACE TEMP TABLE placed AS
            SELECT row, key, position FROM asked LEFT JOIN (
                SELECT key, coalesce(min(position) FILTER (is_ok), min(position)) AS position
                FROM lines WHERE key IS NOT NULL GROUP BY key
@@ -151,12 +151,13 @@ def load_placed(connection: "DuckDBPyConnection") -> None:
 
 
 def load_history(connection: "DuckDBPyConnection") -> None:
-    """Make `history`: for each key with more to tell than its row, how every attempt at it ended, in order."""
+    """Make `history`: for each key with more to tell than its row, how every attempt at it ended, in order.
+
+    Lists are held in memory whole, so only those that are wanted are made.
+    """
     connection.execute(
-        """CREATE TEMP TABLE history AS
-           SELECT row, list(struct_pack(attempt, status, error_code, error_message, finish_reason)
-                            ORDER BY attempt, file, line) AS attempts
-           FROM (
+        """CREATE OR REPLACE TEMP TABLE history AS
+           WITH ended AS (
                SELECT asked.row, lines.attempt, lines.status, error_code, error_message, finish_reason, file, line
                FROM lines JOIN asked USING (key)
                UNION ALL
@@ -164,7 +165,11 @@ def load_history(connection: "DuckDBPyConnection") -> None:
                FROM sent JOIN asked USING (key)
                ANTI JOIN lines ON lines.key = sent.key AND lines.attempt = sent.attempt
                WHERE sent.has_ended
-           ) GROUP BY row HAVING count(*) > 1"""
+           )
+           SELECT row, list(struct_pack(attempt, status, error_code, error_message, finish_reason)
+                            ORDER BY attempt, file, line) AS attempts
+           FROM ended WHERE row IN (SELECT row FROM ended GROUP BY row HAVING count(*) > 1)
+           GROUP BY row"""
     )
 
 
@@ -208,7 +213,7 @@ def merged(connection: "DuckDBPyConnection", staged: Path, position: str, layout
         """(SELECT position, lag(position) OVER (ORDER BY row) AS before FROM placed WHERE position IS NOT NULL)
            WHERE before > position""",
     )
-    connection.execute("DROP TABLE lines")
+    connection.execute("DROP TABLE IF EXISTS lines")
     spoiled = "media.fault IS NOT NULL AND answers.status = 'ok'"
     own = {
         "key": "placed.key",
