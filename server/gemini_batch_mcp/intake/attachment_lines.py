@@ -17,7 +17,7 @@ import msgspec
 from gemini_batch_mcp.domain import UploadedFile
 from gemini_batch_mcp.errors import StorageError, UsageError
 from gemini_batch_mcp.intake.attachments import Attachment, AttachmentPlan
-from gemini_batch_mcp.intake.passes import unreadable
+from gemini_batch_mcp.intake.opened import unreadable
 from gemini_batch_mcp.intake.source_sql import MARK
 
 _BLOCK_BYTES: Final = 1 << 18

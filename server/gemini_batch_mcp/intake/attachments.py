@@ -21,6 +21,7 @@ from gemini_batch_mcp.errors import Problem, RequestProblems, UsageError
 from gemini_batch_mcp.intake.advice import shown
 from gemini_batch_mcp.intake.attachment_files import Unusable, examine, locate
 from gemini_batch_mcp.intake.attachment_kinds import MAX_PDF_PAGES, Media
+from gemini_batch_mcp.intake.opened import buffered
 from gemini_batch_mcp.intake.source_files import PATH_COLUMN
 from gemini_batch_mcp.intake.sources import Folder, open_table, with_effort
 from gemini_batch_mcp.intake.template import column_named
@@ -253,7 +254,7 @@ def _values(source: Path, column: str, scratch: Path, limit_rows: int) -> Iterat
         with open_table(source, Path(name)) as table:
             column = column_named(column, table.columns, "attach")
             with_effort(lambda effort: table.write_values(column, path, limit_rows=limit_rows, effort=effort))
-        with path.open("rb") as file:
+        with buffered(path) as file:
             yield (_Value(*_VALUE.decode(line)) for line in file)
 
 

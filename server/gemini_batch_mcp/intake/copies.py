@@ -7,7 +7,8 @@ from pathlib import Path
 from gemini_batch_mcp.domain import RequestFile, Task
 from gemini_batch_mcp.errors import StorageError
 from gemini_batch_mcp.intake.keys import KeyLog
-from gemini_batch_mcp.intake.passes import NO_LIMIT_BYTES, Report, check_size, no_requests, run, too_large, unreadable
+from gemini_batch_mcp.intake.opened import SourceFile
+from gemini_batch_mcp.intake.passes import NO_LIMIT_BYTES, Report, check_size, no_requests, run, too_large
 
 
 def write_request_copy(
@@ -26,11 +27,7 @@ def write_request_copy(
     """
     check_size(path, NO_LIMIT_BYTES if limit_rows else max_file_bytes)
     report = Report()
-    try:
-        source = path.open("rb", buffering=0)
-    except OSError as error:
-        raise unreadable(path, error) from None
-    with source, KeyLog(keys_path) as keys, Draft(destination) as draft:
+    with SourceFile(path) as source, KeyLog(keys_path) as keys, Draft(destination) as draft:
         for piece in run(source, task, keys, report, limit_rows):
             draft.write(piece)
         if report.problem_count:
@@ -62,7 +59,8 @@ class Draft:
         with suppress(OSError):
             # What a full disk did not take is of no use any more.
             self._file.close()
-        self._draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._draft.unlink(missing_ok=True)
 
     def write(self, piece: bytes) -> None:
         """Append whole lines.

@@ -15,6 +15,7 @@ import msgspec
 
 from gemini_batch_mcp.errors import Problem, StorageError
 from gemini_batch_mcp.intake.advice import shown
+from gemini_batch_mcp.intake.opened import buffered
 
 _BUCKETS: Final = 1 << 12
 _BUCKET_MASK: Final = _BUCKETS - 1
@@ -113,7 +114,8 @@ class KeyLog:
         with suppress(OSError):
             # What a full disk did not take is of no use any more.
             self._file.close()
-        self._draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._draft.unlink(missing_ok=True)
 
     def _confirm(self, suspects: set[tuple[int, int]], limit: int, unit: str) -> Repeats:
         first: dict[str, int] = {}
@@ -137,7 +139,7 @@ class KeyLog:
             self._file.flush()
         except OSError as error:
             raise _not_written(error) from None
-        with self._draft.open("rb") as file:
+        with buffered(self._draft) as file:
             yield from map(msgspec.json.Decoder(str).decode, file)
 
     def _line(self, index: int) -> int:

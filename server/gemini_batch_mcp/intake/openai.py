@@ -18,7 +18,8 @@ from gemini_batch_mcp.intake.lines import BOM, LineChecker, LongLine, is_blank, 
 from gemini_batch_mcp.intake.mend import to_line
 from gemini_batch_mcp.intake.openai_body import Notes, embedding, generation
 from gemini_batch_mcp.intake.openai_messages import Unconvertible, refuse
-from gemini_batch_mcp.intake.passes import NO_LIMIT_BYTES, Report, check_size, no_requests, too_large, unreadable
+from gemini_batch_mcp.intake.opened import SourceFile
+from gemini_batch_mcp.intake.passes import NO_LIMIT_BYTES, Report, check_size, no_requests, too_large
 from gemini_batch_mcp.intake.validate import OPENAI_MEMBERS, CheckedLine, long_line
 from gemini_batch_mcp.settings import MAX_FILE_BYTES
 
@@ -50,11 +51,7 @@ def write_converted(
     # A converted line may be shorter or longer than its original; only the outcome is held to the limit.
     check_size(path, NO_LIMIT_BYTES)
     report, conversion = Report(), Conversion(task, model)
-    try:
-        source = path.open("rb", buffering=0)
-    except OSError as error:
-        raise unreadable(path, error) from None
-    with source, KeyLog(keys_path) as keys, Draft(destination) as draft:
+    with SourceFile(path) as source, KeyLog(keys_path) as keys, Draft(destination) as draft:
         converted = 0
         for number, line in enumerate(_lines(source), 1):
             if not isinstance(line, LongLine) and is_blank(line):

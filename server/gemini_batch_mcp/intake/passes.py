@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from gemini_batch_mcp.domain import Task
-from gemini_batch_mcp.errors import PathError, Problem, RequestProblems, UsageError
+from gemini_batch_mcp.errors import Problem, RequestProblems, UsageError
 from gemini_batch_mcp.intake.keys import KeyLog, Keys
 from gemini_batch_mcp.intake.lines import BOM, LineChecker, LongLine, is_blank, pieces, split_lines
 from gemini_batch_mcp.intake.mend import Slip
+from gemini_batch_mcp.intake.opened import SourceFile, unreadable
 from gemini_batch_mcp.intake.validate import CheckedLine, long_line
 
 #: Problems that a report describes; all are counted.
@@ -100,11 +101,6 @@ def too_large(name: str, size_bytes: int, max_file_bytes: int) -> UsageError:
     )
 
 
-def unreadable(path: Path, error: OSError) -> PathError:
-    """Return the error for a file that the system does not let us read."""
-    return PathError(f"{path.name} cannot be read: {error.strerror}.", "Check that the file is there and readable.")
-
-
 def no_requests(name: str) -> UsageError:
     """Return the error for a file of blank lines only."""
     return UsageError(f"{name} holds no request.", 'Write one {"key":"…","request":{…}} on each line.')
@@ -182,8 +178,5 @@ def file_sha256(path: Path) -> str:
     Raises:
         PathError: the file cannot be read.
     """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise unreadable(path, error) from None
+    with SourceFile(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -19,7 +19,8 @@ from gemini_batch_mcp.intake.copies import write_request_copy
 from gemini_batch_mcp.intake.inline import write_requests
 from gemini_batch_mcp.intake.keys import KeyLog, Keys
 from gemini_batch_mcp.intake.lines import BOM, LineChecker, LineSplitter, LongLine, split_lines
-from gemini_batch_mcp.intake.passes import Report, check_size, file_sha256, run, unreadable
+from gemini_batch_mcp.intake.opened import SourceFile
+from gemini_batch_mcp.intake.passes import Report, check_size, file_sha256, run
 
 __all__ = [
     "CheckedReader",
@@ -136,7 +137,7 @@ class CheckedReader(io.RawIOBase):
         """
         self.close()
         report = Report()
-        with KeyLog(self.keys_path) as keys, _open(self.path) as file:
+        with KeyLog(self.keys_path) as keys, SourceFile(self.path) as file:
             for _ in run(file, self.task, keys, report):
                 pass
         if not report.problem_count:
@@ -223,7 +224,7 @@ class CheckedReader(io.RawIOBase):
         failure: BaseException | None = None
         try:
             assert self._keys is not None
-            with _open(self.path) as file:
+            with SourceFile(self.path) as file:
                 self._check_blocks(file, self._keys)
         except BaseException as error:
             failure = error
@@ -274,14 +275,6 @@ class CheckedReader(io.RawIOBase):
         if examined.blank or examined.slips:
             raise CopyNeeded
         return examined.checked.key
-
-
-def _open(path: Path) -> BinaryIO:
-    try:
-        # Unbuffered: the blocks are large, and a buffer would only copy them once more.
-        return path.open("rb", buffering=0)
-    except OSError as error:
-        raise unreadable(path, error) from None
 
 
 def _changed_meanwhile(path: Path) -> UsageError:

@@ -13,7 +13,8 @@ from gemini_batch_mcp.errors import StorageError, UsageError
 from gemini_batch_mcp.intake.copies import Draft
 from gemini_batch_mcp.intake.keys import KeyLog, Keys
 from gemini_batch_mcp.intake.lines import LongLine, pieces, split_lines
-from gemini_batch_mcp.intake.passes import Report, unreadable
+from gemini_batch_mcp.intake.opened import SourceFile, buffered
+from gemini_batch_mcp.intake.passes import Report
 
 _KEYS_AT_ONCE: Final = 10_000
 _KEYS: Final = msgspec.json.Decoder(list[str])
@@ -51,8 +52,8 @@ def write_selected(
         raise UsageError("No rows were chosen.", "Choose rows that have a request.")
     digest = hashlib.sha256()
     with (
-        _opened(requests) as source,
-        _opened(keys) as names,
+        SourceFile(requests) as source,
+        buffered(keys) as names,
         KeyLog(keys_destination) as log,
         Draft(destination) as draft,
     ):
@@ -91,7 +92,7 @@ def _next_keys(names: BinaryIO, count: int, path: Path) -> list[str]:
 
 
 def _all_keys(path: Path) -> Iterator[str]:
-    with _opened(path) as names:
+    with buffered(path) as names:
         while keys := _next_keys(names, _KEYS_AT_ONCE, path):
             yield from keys
 
@@ -101,13 +102,6 @@ def _key_of(line: bytes) -> str | None:
         return _LINE.decode(line).key
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-
-
-def _opened(path: Path) -> BinaryIO:
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise unreadable(path, error) from None
 
 
 def _changed(path: Path) -> StorageError:

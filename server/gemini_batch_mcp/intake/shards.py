@@ -11,7 +11,8 @@ from typing import Final
 
 from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.intake.lines import BLOCK_BYTES, LineSplitter, LongLine
-from gemini_batch_mcp.intake.passes import too_large, unreadable
+from gemini_batch_mcp.intake.opened import unreadable
+from gemini_batch_mcp.intake.passes import too_large
 
 #: One chunk of google-genai's upload; as much is read ahead.
 _CHUNK_BYTES: Final = 8 * 1024**2

@@ -3,7 +3,6 @@
 The engine that reads the table gets all of this told; its own guessing drops rows that do not fit the guess.
 """
 
-import mmap
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,9 +11,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from gemini_batch_mcp.errors import Problem, RequestProblems, UsageError
+from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.intake.advice import shown
-from gemini_batch_mcp.intake.source_text import BLOCK_BYTES, as_utf8
+from gemini_batch_mcp.intake.opened import SourceFile
+from gemini_batch_mcp.intake.source_text import BLOCK_BYTES, as_utf8, not_written
+from gemini_batch_mcp.settings import MAX_LINE_BYTES
 
 #: Most columns of a table: what a spreadsheet can hold.
 MAX_COLUMNS: Final = 16_384
@@ -25,12 +26,12 @@ _DELIMITERS: Final = (",", ";", "\t", "|")
 #: Stands where a file has one column: no text holds it.
 _NO_DELIMITER: Final = "\x1f"
 _SEPARATOR_LINE: Final = re.compile(rb"(?:\xef\xbb\xbf)?sep=(.)\r?\n?", re.IGNORECASE)
+_LINE: Final = re.compile(rb"[^\r\n]*(?:\r\n|\n|\r)")
+#: Two bytes for each of the longest request: a cell of quotes.
+_MAX_CELL_BYTES: Final = 2 * MAX_LINE_BYTES
 _NO_LINE_ENDS: Final = bytes(set(range(256)) - set(b"\r\n"))
 _NO_MARKS: Final = bytes(set(range(256)) - set(b'"\r\n'))
 _NUMBER_OR_DATE: Final = re.compile(r"[-+]?[0-9][0-9.,:/ T%-]*Z?")
-_FIX_SHAPE: Final = (
-    "Give every row as many cells as the header has; put cells that hold the delimiter or line ends in double quotes."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ def open_csv(path: Path, workspace: Path) -> CsvTable:
     if _may_mix(source) and _line_ends(source).kinds > 1:
         source = _with_line_feeds(source, workspace)
         warnings.append("Line ends of different kinds were read as the same.")
-    with source.open("rb") as file:
+    with SourceFile(source) as file:
         sample = file.read(_SAMPLE_BYTES)
         whole = not file.read(1)
     skip_lines, start, named = _before_header(sample)
@@ -138,21 +139,47 @@ def count_records(table: CsvTable) -> int:
     delimiter, escape = re.escape(table.delimiter.encode()), table.escape
     cell = _cell(delimiter.decode(), escape).encode()
     pattern = re.compile(cell + b"(" + delimiter + rb"|\r\n|\n|\r|\Z)", re.DOTALL)
-    count = position = 0
+    count = 0
     blank = True
-    with table.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        for _ in range(table.skip_lines):
-            position = data.find(b"\n", position) + 1
-        while position < len(data) and (match := pattern.match(data, position)):
-            position = match.end()
-            at_end = match.lastindex is not None and match[match.lastindex] != table.delimiter.encode()
-            blank = blank and at_end and match.end() - match.start() == len(match[match.lastindex or 0])
-            if at_end:
-                count += not blank
-                blank = True
-            else:
-                blank = False
+    for match in _cells(table, pattern):
+        at_end = match.lastindex is not None and match[match.lastindex] != table.delimiter.encode()
+        blank = blank and at_end and match.end() - match.start() == len(match[match.lastindex or 0])
+        if at_end:
+            count += not blank
+            blank = True
+        else:
+            blank = False
     return count - 1
+
+
+def _cells(table: CsvTable, pattern: re.Pattern[bytes]) -> Iterator[re.Match[bytes]]:
+    """Yield every cell with what ends it. Not over a map of the file: one that is cut short then ends the process."""
+    is_open = re.compile(b'"' + _inside(table.escape).encode() + b'["\\\\]?', re.DOTALL)
+    data, position, skip_lines = b"", 0, table.skip_lines
+    with SourceFile(table.path) as file:
+        at_end = False
+        while not at_end:
+            block = file.read(BLOCK_BYTES)
+            at_end = not block
+            data, position = data[position:] + block, 0
+            while skip_lines and (line := _LINE.match(data, position)):
+                position, skip_lines = line.end(), skip_lines - 1
+            while position < len(data) and (match := pattern.match(data, position)):
+                # What reaches the end of a block may go on in the next one, and so may quotes that are still open.
+                if not at_end and (match.end() == len(data) or _goes_on(data, position, match, is_open)):
+                    break
+                position = match.end()
+                yield match
+
+
+def _goes_on(data: bytes, position: int, match: re.Match[bytes], is_open: re.Pattern[bytes]) -> bool:
+    """True for a cell that was taken for a plain one because its closing quote has not been read yet."""
+    return (
+        match[1] is None
+        and data.startswith(b'"', position)
+        and len(data) - position <= _MAX_CELL_BYTES
+        and is_open.fullmatch(data, position) is not None
+    )
 
 
 def quoted(cell: str) -> str:
@@ -174,25 +201,13 @@ def check_columns(columns: Sequence[str], name: str) -> None:
         raise UsageError(f"{name} has more than one column named {names}.", "Give each column a name of its own.")
 
 
-def ragged(name: str, rows: Sequence[tuple[int, str, str]], count: int) -> RequestProblems:
-    """Return the error for rows that do not fit; each has a line, what is wrong, and how to put it right."""
-    problems = [Problem(line, "", message, fix or _FIX_SHAPE) for line, message, fix in rows]
-    plural = "" if count == 1 else "s"
-    return RequestProblems(
-        problems,
-        count,
-        f"{name} has {count:,} row{plural} that cannot be read; nothing was submitted.",
-        "Correct them and give the order again.",
-    )
-
-
 def _line_ends(path: Path) -> _Ends:
     """Count line ends outside of quotes; quotes come in pairs, those that stand for themselves included."""
     ends = _Ends()
     inside = False
     before = b"\n"
     gap = ends_before = 0
-    with path.open("rb") as file:
+    with SourceFile(path) as file:
         while block := file.read(BLOCK_BYTES):
             while block.endswith(b"\r") and (more := file.read(1)):
                 block += more
@@ -236,7 +251,7 @@ def _may_mix(path: Path) -> bool:
     """True when line ends of more than one kind occur, be it inside of quotes."""
     line_feeds = returns = pairs = 0
     before = b""
-    with path.open("rb") as file:
+    with SourceFile(path) as file:
         while block := file.read(BLOCK_BYTES):
             pairs += before == b"\r" and block.startswith(b"\n")
             before = block[-1:]
@@ -252,14 +267,17 @@ def _with_line_feeds(path: Path, workspace: Path) -> Path:
     """Write a copy in which every line outside of quotes ends in LF."""
     copy = workspace / f"{path.stem[:40]}.lines{path.suffix}"
     inside = False
-    with path.open("rb") as file, copy.open("wb") as output:
-        while block := file.read(BLOCK_BYTES):
-            while block.endswith(b"\r") and (more := file.read(1)):
-                block += more
-            pieces = block.split(b'"')
-            pieces[inside::2] = [piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n") for piece in pieces[inside::2]]
-            inside ^= len(pieces) % 2 == 0
-            output.write(b'"'.join(pieces))
+    try:
+        with SourceFile(path) as file, copy.open("wb") as output:
+            while block := file.read(BLOCK_BYTES):
+                while block.endswith(b"\r") and (more := file.read(1)):
+                    block += more
+                pieces = block.split(b'"')
+                pieces[inside::2] = [part.replace(b"\r\n", b"\n").replace(b"\r", b"\n") for part in pieces[inside::2]]
+                inside ^= len(pieces) % 2 == 0
+                output.write(b'"'.join(pieces))
+    except OSError as error:
+        raise not_written(error) from None
     return copy
 
 
@@ -277,8 +295,12 @@ def _before_header(sample: bytes) -> tuple[int, int, str]:
 
 def _cell(delimiter: str, escape: str) -> str:
     """Return the pattern of one cell: in quotes, or up to the next delimiter or line end."""
-    inside = r'[^"]*(?:""[^"]*)*' if escape == '"' else r'[^"\\]*(?:\\.[^"\\]*)*'
-    return rf'(?:"({inside})"(?=[{delimiter}\r\n]|\Z)|([^{delimiter}\r\n]*))'
+    return rf'(?:"({_inside(escape)})"(?=[{delimiter}\r\n]|\Z)|([^{delimiter}\r\n]*))'
+
+
+def _inside(escape: str) -> str:
+    """Return the pattern of what may stand between quotes."""
+    return r'[^"]*(?:""[^"]*)*' if escape == '"' else r'[^"\\]*(?:\\.[^"\\]*)*'
 
 
 def _records(text: str, delimiter: str, escape: str, whole: bool) -> Iterator[list[str]]:

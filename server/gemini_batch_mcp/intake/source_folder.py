@@ -17,7 +17,7 @@ from typing import Final
 
 from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.intake.advice import shown
-from gemini_batch_mcp.intake.passes import unreadable
+from gemini_batch_mcp.intake.opened import unreadable
 from gemini_batch_mcp.paths import PathGuard
 
 #: Most files of one source (our choice: their names take about 100 MB).

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from gemini_batch_mcp.intake.passes import unreadable
+from gemini_batch_mcp.intake.opened import unreadable
 from gemini_batch_mcp.intake.source import REQUEST_FILE_SUFFIXES
 from gemini_batch_mcp.intake.validate import is_openai
 from gemini_batch_mcp.settings import MAX_LINE_BYTES

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,7 @@ from gemini_batch_mcp.errors import Problem, RequestProblems, StorageError, Usag
 from gemini_batch_mcp.intake.advice import kind, shown
 from gemini_batch_mcp.intake.json_text import JsonFault, RepeatingObject, parse
 from gemini_batch_mcp.intake.lines import LongLine, pieces, split_lines
+from gemini_batch_mcp.intake.opened import SourceFile, buffered
 from gemini_batch_mcp.intake.source_csv import MAX_COLUMNS, CsvTable, quoted
 from gemini_batch_mcp.intake.source_text import BLOCK_BYTES, as_utf8
 from gemini_batch_mcp.settings import MAX_LINE_BYTES
@@ -207,7 +209,7 @@ def _fault_of(text: bytes) -> JsonFault:
 def _lines(path: Path, faults: Faults) -> Iterator[tuple[int, bytes]]:
     """Yield lines without their ends, with their numbers."""
     number = 0
-    with path.open("rb") as file:
+    with SourceFile(path) as file:
         for piece in pieces(file):
             if isinstance(piece, LongLine):
                 number += 1
@@ -261,7 +263,7 @@ class _ListReader:
             UsageError: the file holds no list.
             RequestProblems: the JSON is wrong from some line on.
         """
-        with self._path.open("r", encoding="utf-8-sig", newline="") as file:
+        with TextIOWrapper(buffered(self._path), encoding="utf-8-sig", newline="") as file:
             self._file = file
             if (first := self._next_mark()) != "[":
                 what = "one object" if first == "{" else "no list"

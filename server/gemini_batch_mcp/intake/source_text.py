@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from gemini_batch_mcp.errors import Problem, RequestProblems, StorageError, UsageError
-from gemini_batch_mcp.intake.passes import unreadable
+from gemini_batch_mcp.intake.opened import SourceFile, unreadable
 
 BLOCK_BYTES: Final = 1 << 20
 _HEAD_BYTES: Final = 1 << 16
@@ -85,7 +85,7 @@ def as_utf8(path: Path, workspace: Path) -> TextFile:
 def line_at(path: Path, position: int) -> int:
     """Return the number of the line that holds the byte at `position`, both from 1 and 0."""
     line_feeds = returns = 0
-    with path.open("rb") as file:
+    with SourceFile(path) as file:
         while position > 0 and (block := file.read(min(BLOCK_BYTES, position))):
             position -= len(block)
             line_feeds += block.count(b"\n")
@@ -161,7 +161,7 @@ def _copy(path: Path, file: BinaryIO, encoding: str, skip: int, workspace: Path)
     try:
         output = copy.open("w", encoding="utf-8", newline="")
     except OSError as error:
-        raise _not_written(error) from None
+        raise not_written(error) from None
     with output:
         for block in chain(_blocks(file), (b"",)):
             try:
@@ -179,7 +179,7 @@ def _copy(path: Path, file: BinaryIO, encoding: str, skip: int, workspace: Path)
             except UnicodeEncodeError:
                 raise _refused(path, lines, "Half a surrogate pair stands there.", "Save it as UTF-8.") from None
             except OSError as error:
-                raise _not_written(error) from None
+                raise not_written(error) from None
     return TextFile(copy, (f"{path.name} is not UTF-8; it was read as {_NAMES[encoding]}.",))
 
 
@@ -206,7 +206,8 @@ def _refused(path: Path, line: int, message: str, fix: str) -> RequestProblems:
     )
 
 
-def _not_written(error: OSError) -> StorageError:
+def not_written(error: OSError) -> StorageError:
+    """Return the error for a copy that the disk does not take."""
     return StorageError(
         f"A copy of the source could not be written: {error.strerror}.", "Check the free space of the state directory."
     )

@@ -15,19 +15,19 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from gemini_batch_mcp.errors import BatchError, PathError, StorageError, UsageError
-from gemini_batch_mcp.intake.advice import shown
+from gemini_batch_mcp.intake.opened import SourceFile
 from gemini_batch_mcp.intake.source_csv import (
     CsvTable,
     Survey,
     check_columns,
     count_records,
     open_csv,
-    ragged,
     survey,
 )
 from gemini_batch_mcp.intake.source_files import spool_folder
 from gemini_batch_mcp.intake.source_folder import Folder, list_folder
 from gemini_batch_mcp.intake.source_kind import SourceKind, recognise
+from gemini_batch_mcp.intake.source_rejects import described, ragged
 from gemini_batch_mcp.intake.source_spool import spool_json_lines, spool_json_list, spool_text_lines
 from gemini_batch_mcp.intake.source_sql import (
     AS_IT_IS,
@@ -128,7 +128,8 @@ def open_table(source: Path | Folder, scratch: Path, *, with_text: bool = True) 
             case ".parquet":
                 yield _parquet_table(connection, source)
             case ".csv" | ".tsv":
-                yield _csv_table(connection, open_csv(source, workspace), source.name)
+                csv = open_csv(source, workspace)
+                yield _csv_table(connection, csv, source.name, source if csv.path == source else None)
             case ".json":
                 yield _csv_table(connection, spool_json_list(source, workspace), source.name)
             case ".jsonl" | ".ndjson":
@@ -151,6 +152,7 @@ class Table:
         *,
         relation: str,
         expressions: Sequence[str],
+        path: Path | None = None,
         csv: CsvTable | None = None,
     ) -> None:
         self.name = name
@@ -160,6 +162,8 @@ class Table:
         self._relation = relation
         self._cells = dict(zip(columns, expressions, strict=True))
         self._csv = csv
+        #: The user's file, when it is what the engine reads.
+        self._path = path
 
     def write_lines(
         self, form: LineForm, destination: Path, *, limit_rows: int = 0, effort: Effort = EFFORTS[0]
@@ -232,7 +236,13 @@ class Table:
                 f"{self.name} needs more memory than is allowed.", "Split it, or shorten its largest rows."
             ) from None
         except duckdb.Error as error:
-            is_ours = self._csv is not None or "write" in str(error).lower() or str(destination) in str(error)
+            # What follows the message is the statement, which names every file.
+            message = str(error).partition("\n")[0]
+            if isinstance(error, duckdb.IOException) and self._path is not None and str(self._path) in message:
+                _read_through(self._path)
+                if self._csv is not None:
+                    raise PathError(f"{self.name} could not be read for a moment.", "Give the order again.") from None
+            is_ours = self._csv is not None or "write" in message.lower() or str(destination) in message
             if isinstance(error, duckdb.IOException) and is_ours:
                 raise StorageError(
                     "The request lines could not be written.", "Check the free space of the state directory."
@@ -300,14 +310,15 @@ class Table:
         if not rows:
             return UsageError(f"{self.name} cannot be read as CSV.", "Save it as CSV in UTF-8, or as Parquet.")
         first_rows = list({position: (kind, message) for position, kind, message in reversed(rows)}.items())[::-1]
-        described = [
-            (line_at(self._csv.path, position), *_reject(kind, message))
+        most_bytes = EFFORTS[-1].record_bytes
+        told = [
+            (line_at(self._csv.path, position), *described(kind, message, most_bytes))
             for position, (kind, message) in first_rows[:_MAX_REPORTED]
         ]
-        return ragged(self.name, described, len(first_rows))
+        return ragged(self.name, told, len(first_rows))
 
 
-def _csv_table(connection: "DuckDBPyConnection", csv: CsvTable, name: str) -> Table:
+def _csv_table(connection: "DuckDBPyConnection", csv: CsvTable, name: str, path: Path | None = None) -> Table:
     """Open what `source_csv` or `source_spool` has found out."""
     aliases = [f"c{number}" for number in range(len(csv.columns))]
     types = "{" + ", ".join(f"'{alias}': 'VARCHAR'" for alias in aliases) + "}"
@@ -321,7 +332,7 @@ def _csv_table(connection: "DuckDBPyConnection", csv: CsvTable, name: str) -> Ta
     if len(aliases) == 1 and not csv.is_spool:
         # A blank line of a table with one column is no row.
         relation += " WHERE c0 IS NOT NULL"
-    return Table(connection, name, csv.columns, relation=relation, expressions=aliases, csv=csv)
+    return Table(connection, name, csv.columns, relation=relation, expressions=aliases, path=path, csv=csv)
 
 
 def _parquet_table(connection: "DuckDBPyConnection", path: Path) -> Table:
@@ -336,27 +347,23 @@ def _parquet_table(connection: "DuckDBPyConnection", path: Path) -> Table:
     try:
         described = connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
     except duckdb.Error:
+        _read_through(path)
         raise UsageError(f"{path.name} is damaged or no Parquet file.", "Write it again.") from None
     columns = tuple(str(name) for name, *_ in described)
     check_columns(columns, path.name)
     expressions = [as_text(name, str(kind)) for name, kind, *_ in described]
-    return Table(connection, path.name, columns, relation=relation, expressions=expressions)
+    return Table(connection, path.name, columns, relation=relation, expressions=expressions, path=path)
 
 
-def _reject(kind: str, message: str) -> tuple[str, str]:
-    """Return what is wrong with a row that the engine refused, and how to put it right when that is special."""
-    numbers = [word for word in message.split() if word.isdigit()]
-    match kind:
-        case "MISSING COLUMNS" | "TOO MANY COLUMNS" if len(numbers) == 2:
-            plural = "" if numbers[1] == "1" else "s"
-            return f"The row has {numbers[1]} cell{plural}; the header has {numbers[0]}.", ""
-        case "UNQUOTED VALUE":
-            return "A quote is not closed, or text follows the closing quote.", 'Write quotes inside a cell twice: "".'
-        case "LINE SIZE OVER MAXIMUM":
-            most = f"{EFFORTS[-1].record_bytes:,}"
-            return f"The row has more than {most} bytes.", "A quote may be open; or shorten the row."
-        case _:
-            return f"The row cannot be read ({shown(str(kind).lower())}).", ""
+def _read_through(path: Path) -> None:
+    """Read a file that the engine could not, to learn whether the system refuses it.
+
+    Raises:
+        PathError: it does.
+    """
+    with SourceFile(path) as file:
+        while file.read(BLOCK_BYTES):
+            pass
 
 
 @contextmanager

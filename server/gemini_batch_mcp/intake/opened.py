@@ -1,0 +1,48 @@
+"""A file that is being read: what the system refuses, on opening or at any byte, is told with the file's name."""
+
+import io
+from pathlib import Path
+from typing import Final
+
+from gemini_batch_mcp.errors import PathError
+
+_BUFFER_BYTES: Final = 1 << 18
+
+
+def unreadable(path: Path, error: OSError) -> PathError:
+    """Return the error for a file that the system does not let us read."""
+    return PathError(f"{path.name} cannot be read: {error.strerror}.", "Check that the file is there and readable.")
+
+
+class SourceFile(io.FileIO):
+    """A file opened for reading, unbuffered. A disk or a network share may fail long after it was opened.
+
+    Raises:
+        PathError: when it is opened, and from every read, if the system refuses.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            super().__init__(path, "rb")
+        except OSError as error:
+            raise unreadable(path, error) from None
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return up to `size` bytes, nothing at the end."""
+        try:
+            return super().read(size) or b""
+        except OSError as error:
+            raise unreadable(self._path, error) from None
+
+    def readinto(self, buffer: bytearray | memoryview, /) -> int:  # type: ignore[override]  # typeshed wants Buffer, which 3.11 has no name for
+        """Fill `buffer` as far as there are bytes; return how many."""
+        try:
+            return super().readinto(buffer) or 0
+        except OSError as error:
+            raise unreadable(self._path, error) from None
+
+
+def buffered(path: Path) -> io.BufferedReader:
+    """Open a file that is read line by line. Raises as `SourceFile`."""
+    return io.BufferedReader(SourceFile(path), _BUFFER_BYTES)
