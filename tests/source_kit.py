@@ -6,7 +6,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from gemini_batch_mcp.errors import BatchError, RequestProblems
-from gemini_batch_mcp.intake.sources import EFFORTS, Folder, MoreEffort, Table, open_table
+from gemini_batch_mcp.intake.effort import EFFORTS, MoreEffort
+from gemini_batch_mcp.intake.sources import Folder, Table, open_table
 from gemini_batch_mcp.intake.template import Column, Template
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import random
 import subprocess
 import sys
@@ -14,8 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gemini_batch_mcp.errors import PathError, RequestProblems, StorageError, UsageError
+from gemini_batch_mcp.intake.effort import EFFORTS, MoreEffort
 from gemini_batch_mcp.intake.source_csv import count_records, open_csv, survey
-from gemini_batch_mcp.intake.sources import EFFORTS, Folder, MoreEffort, list_folder, open_table
+from gemini_batch_mcp.intake.sources import Folder, list_folder, open_table
 from gemini_batch_mcp.intake.template import Column, Template
 from source_kit import outcome, read
 
@@ -258,6 +260,27 @@ def test_files_of_a_folder_that_cannot_be_read_are_named(tmp_path: Path) -> None
             "4: d.txt cannot be read: No such file or directory.",
         ]
     }
+
+
+def test_a_time_with_a_zone_is_written_the_same_on_every_machine(tmp_path: Path) -> None:
+    """Nested ones too. Each subprocess is a machine in another zone."""
+    source = tmp_path / "t.parquet"
+    moment = "TIMESTAMPTZ '2026-07-02 03:04:05.5+02'"
+    duckdb.execute(
+        f"COPY (SELECT {moment} AS a, [{moment}] AS b, {{'t': {moment}}} AS c) TO '{source}' (FORMAT parquet)"
+    )
+    script = (
+        "import sys; from pathlib import Path; from gemini_batch_mcp.domain import Order;"
+        "from gemini_batch_mcp.intake.compose import preview_rows as preview;"
+        "source = Path(sys.argv[1]); order = Order(prompt='{{a}}|{{b}}|{{c}}');"
+        "print(preview(source, source.parent, order=order)[0]['request']['contents'][0]['parts'][0]['text'])"
+    )
+    expected = '2026-07-02 01:04:05.5+00|["2026-07-02 01:04:05.5+00"]|{"t":"2026-07-02 01:04:05.5+00"}'
+    for zone in ("Asia/Kolkata", "America/St_Johns", "UTC"):
+        command = [sys.executable, "-c", script, str(source)]
+        said = subprocess.run(command, env={**os.environ, "TZ": zone}, check=True, capture_output=True, text=True)
+
+        assert said.stdout.strip() == expected, zone
 
 
 def test_a_server_that_reads_no_table_does_not_load_the_engine() -> None:

@@ -21,9 +21,10 @@ from gemini_batch_mcp.errors import Problem, RequestProblems, UsageError
 from gemini_batch_mcp.intake.advice import shown
 from gemini_batch_mcp.intake.attachment_files import Unusable, examine, locate
 from gemini_batch_mcp.intake.attachment_kinds import MAX_PDF_PAGES, Media
+from gemini_batch_mcp.intake.effort import with_effort
 from gemini_batch_mcp.intake.opened import buffered
 from gemini_batch_mcp.intake.source_files import PATH_COLUMN
-from gemini_batch_mcp.intake.sources import Folder, open_table, with_effort
+from gemini_batch_mcp.intake.sources import Folder, open_table
 from gemini_batch_mcp.intake.template import column_named
 from gemini_batch_mcp.paths import PathGuard
 

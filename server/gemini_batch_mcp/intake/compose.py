@@ -17,12 +17,13 @@ from gemini_batch_mcp.domain import Order, RequestFile, Task, UploadedFile
 from gemini_batch_mcp.errors import Problem, RequestProblems, StorageError, UsageError
 from gemini_batch_mcp.intake.attachment_lines import AttachedLines, Parts
 from gemini_batch_mcp.intake.attachments import AttachmentPlan, column_of
+from gemini_batch_mcp.intake.effort import Effort, with_effort
 from gemini_batch_mcp.intake.generation_config import request_members
 from gemini_batch_mcp.intake.inspection import GrowingFile, Inspection, RowKeys
 from gemini_batch_mcp.intake.passes import too_large
 from gemini_batch_mcp.intake.source_files import NAME_COLUMN, PATH_COLUMN
 from gemini_batch_mcp.intake.source_sql import LineForm, Marked, Piece, RowKey
-from gemini_batch_mcp.intake.sources import Effort, Folder, Table, open_table, with_effort
+from gemini_batch_mcp.intake.sources import Folder, Table, open_table
 from gemini_batch_mcp.intake.template import (
     Column,
     Template,

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Final
 
 from gemini_batch_mcp.errors import StorageError
-from gemini_batch_mcp.intake.sources import Folder, open_table, with_effort
+from gemini_batch_mcp.intake.effort import with_effort
+from gemini_batch_mcp.intake.sources import Folder, open_table
 
 #: The number of the row, from 1, in the order of the request lines.
 ROW_COLUMN: Final = "row"

@@ -6,15 +6,15 @@ which is several times as fast as a loop over rows. The engine keeps to one thre
 
 # ruff: noqa: S608 - statements consist of our own names, of numbers, and of literals made by `source_sql`
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from gemini_batch_mcp.errors import BatchError, PathError, StorageError, UsageError
+from gemini_batch_mcp.intake.effort import EFFORTS, Effort, MoreEffort
 from gemini_batch_mcp.intake.opened import SourceFile
 from gemini_batch_mcp.intake.source_csv import (
     CsvTable,
@@ -58,10 +58,8 @@ __all__ = [
     "list_folder",
     "open_table",
     "recognise",
-    "with_effort",
 ]
 
-T = TypeVar("T")
 #: File name endings of tables.
 TABLE_SUFFIXES: Final = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".txt")
 
@@ -69,41 +67,8 @@ _MAX_REPORTED: Final = 20
 _MAX_REJECTS: Final = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Effort:
-    """What reading may cost: the engine's memory, and the largest record, for which it keeps buffers.
-
-    Rows of a Parquet file are held in memory until their group is complete.
-    """
-
-    memory_megabytes: int
-    record_bytes: int
-    row_group_rows: int
-
-
-#: To be tried in turn: the first is enough for rows of ordinary size. A cell that consists of quotes needs two bytes
-#: for each one of the line that it becomes.
-EFFORTS: Final = (
-    Effort(96, 1 << 21, 1 << 14),
-    Effort(512, 2 * MAX_LINE_BYTES, 1 << 12),
-    Effort(1536, 2 * MAX_LINE_BYTES, 1 << 11),
-)
-
-
-class MoreEffort(Exception):
-    """The rows are too large for the effort that was allowed."""
-
-
 class _Refused(Exception):
     """The engine cannot read some row."""
-
-
-def with_effort(work: Callable[[Effort], T]) -> T:
-    """Do what reads a table, with as little effort as is enough."""
-    for effort in EFFORTS[:-1]:
-        with suppress(MoreEffort):
-            return work(effort)
-    return work(EFFORTS[-1])
 
 
 @contextmanager
@@ -344,6 +309,8 @@ def _parquet_table(connection: "DuckDBPyConnection", path: Path) -> Table:
     import duckdb
 
     relation = f"read_parquet({file_literal(path)})"
+    # A time with a zone is written in that of the session, which otherwise is the machine's.
+    connection.execute("SET TimeZone = 'UTC'")
     try:
         described = connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
     except duckdb.Error:
