@@ -120,7 +120,7 @@ def test_uploaded_files_are_named_and_in_a_preview_by_names_that_lead_nowhere_ye
     previewed = preview_rows(source, tmp_path, order=ORDER, count=4, attachments=plan)
     sha256 = hashlib.sha256(png(1)).hexdigest()
     assert parts(previewed[0])[0]["fileData"] == {
-        "fileUri": f"{START}files/not-uploaded-yet-{sha256[:12]}",
+        "fileUri": f"{START}files/not-uploaded-yet-{sha256[:12]}-{len(png(1))}-bytes",
         "mimeType": "image/png",
     }
     assert parts(previewed[3])[0]["fileData"] == {"fileUri": f"{START}files/before"}

@@ -51,9 +51,12 @@ async def plan_jobs(app: App, batch: BatchEntry, job: JobEntry, identified: Iden
     files = app.files(batch.id)
     if identified.attachments is not None and identified.attachments.uploads:
         request_file = await _write_with_files(app, batch, identified, identified.attachments)
+        # The lines that were staged told of each file what is known of it here; a URI tells nothing.
+        known = batch.estimate
     else:
+        known = None
         request_file = await anyio.to_thread.run_sync(take_staged, app, identified, files.requests(), files.keys())
-    priced = await estimate_file(app, order, request_file.path, rows=request_file.count, ask=False)
+    priced = known or await estimate_file(app, order, request_file.path, rows=request_file.count, ask=False)
     refuse_over_cap(app, priced)
     parts: tuple[NewJob, ...] = (whole(request_file, priced),)
     if batch.delivery == "file":

@@ -18,6 +18,7 @@ from gemini_batch_mcp.domain import UploadedFile
 from gemini_batch_mcp.errors import StorageError, UsageError
 from gemini_batch_mcp.intake.attachments import Attachment, AttachmentPlan
 from gemini_batch_mcp.intake.opened import unreadable
+from gemini_batch_mcp.intake.placeholder import Known, placeholder
 from gemini_batch_mcp.intake.source_sql import MARK
 
 _BLOCK_BYTES: Final = 1 << 18
@@ -79,7 +80,7 @@ class Parts:
 
     def _reference(self, content: Attachment) -> dict[str, str]:
         if self._uploaded is None:
-            name = content.sha256 if content.mode == "uploaded" else f"files/not-uploaded-yet-{content.sha256[:12]}"
+            name = content.sha256 if content.mode == "uploaded" else _not_yet(content)
             file = UploadedFile(name, content.size_bytes, mime_type=content.mime_type)
         else:
             file = self._uploaded[content.sha256]
@@ -182,6 +183,10 @@ def _inline(content: Attachment) -> bytes:
         raise _changed(path.name)
     start = f'{{"inlineData":{{"mimeType":{json.dumps(content.mime_type)},"data":"'.encode()
     return b"".join((start, b64encode(data), b'"}},'))
+
+
+def _not_yet(content: Attachment) -> str:
+    return placeholder(content.sha256, Known(content.size_bytes, content.pages))
 
 
 def _member(name: str, value: dict[str, str]) -> bytes:

@@ -12,6 +12,7 @@ from gemini_batch_mcp.domain import JsonObject, Task
 from gemini_batch_mcp.errors import BatchError, Rejected
 from gemini_batch_mcp.intake.prices import OUTPUT_TOKEN_LIMIT, Modality, Price, PriceTable
 from gemini_batch_mcp.intake.sample import Sample, SampledLine, Sampler, sample_file
+from gemini_batch_mcp.intake.tokens import Tokens
 from gemini_batch_mcp.text import dollars
 
 __all__ = ["CountTokens", "Estimate", "Sample", "Sampler", "estimate", "over_cap", "sample_file"]
@@ -108,20 +109,28 @@ class _Counting:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One sampled line with its tokens: Gemini's count, or the rule's brought to the level of the counts."""
+    """One sampled line with its tokens: Gemini's count, or the rule's brought to the level of the counts.
+
+    `most` is what they may be at most, the same where Gemini counted.
+    """
 
     line: SampledLine
     tokens: float
+    most: float
 
 
 @dataclass(frozen=True, slots=True)
 class _Scaled:
-    """Tokens of all lines, give or take `margin` of them; `factor` leads there from the sample."""
+    """Tokens of all lines, give or take `margin` of them; `factor` leads there from the sample.
+
+    `high_factor` is the larger one where lines may be scaled by their number or by their length.
+    """
 
     tokens: float
     factor: float
     margin: float
     by: str
+    high_factor: float
 
 
 async def _count(lines: Iterable[SampledLine], count_tokens: CountTokens | None) -> _Counting:
@@ -156,7 +165,15 @@ def _rows(sample: Sample, counting: _Counting) -> list[_Row]:
     counted = [line for line in sample.lines if line.number in counting.tokens]
     by_rule = sum(line.counts.total for line in counted)
     level = sum(counting.tokens[line.number] for line in counted) / by_rule if by_rule else 1.0
-    return [_Row(line, float(counting.tokens.get(line.number, line.counts.total * level))) for line in sample.lines]
+    rows = []
+    for line in sample.lines:
+        counted_tokens = counting.tokens.get(line.number)
+        if counted_tokens is None:
+            tokens = line.counts.total * level
+            rows.append(_Row(line, tokens, max(tokens, line.most.total * max(level, 1.0))))
+        else:
+            rows.append(_Row(line, float(counted_tokens), float(counted_tokens)))
+    return rows
 
 
 def _scaled(sample: Sample, rows: list[_Row], *, is_counted: bool) -> _Scaled:
@@ -164,15 +181,17 @@ def _scaled(sample: Sample, rows: list[_Row], *, is_counted: bool) -> _Scaled:
     rule_margin = 0.0 if is_counted else _RULE_MARGIN
     total = sum(row.tokens for row in rows)
     if not total:
-        return _Scaled(sample.size_bytes / 4, 0.0, _RULE_MARGIN, "its bytes, four a token")
+        return _Scaled(sample.size_bytes / 4, 0.0, _RULE_MARGIN, "its bytes, four a token", 0.0)
     if sample.is_exact and len(rows) == sample.rows:
-        return _Scaled(total, 1.0, rule_margin, "all lines")
+        return _Scaled(total, 1.0, rule_margin, "all lines", 1.0)
+    by_length = sample.size_bytes / sum(row.line.size_bytes for row in rows)
     if any(row.line.counts.media for row in rows):
         weights, whole, by = [1.0] * len(rows), float(sample.rows), "scaled by the number of lines"
     else:
         weights, whole, by = [float(row.line.size_bytes) for row in rows], float(sample.size_bytes), "scaled by length"
     factor = whole / sum(weights)
-    return _Scaled(total * factor, factor, min(rule_margin + _spread(rows, weights), 1.0), by)
+    margin = min(rule_margin + _spread(rows, weights), 1.0)
+    return _Scaled(total * factor, factor, margin, by, max(factor, by_length))
 
 
 def _spread(rows: list[_Row], weights: list[float]) -> float:
@@ -193,25 +212,30 @@ def _output_tokens(sample: Sample, limit: int) -> int:
 
 def _cost_usd(price: Price, rows: list[_Row], scaled: _Scaled, output_tokens: int) -> tuple[float, float]:
     """Return the low and the high cost. Low: each row at its own tier; high: all at the higher one if any row is."""
-    any_long = any(price.is_long(row.tokens) for row in rows)
+    any_long = any(price.is_long(row.most) for row in rows)
     if not scaled.factor:
         every = price.input_usd({"text": scaled.tokens})
         return every * (1 - scaled.margin), every * (1 + scaled.margin) + price.output_usd(output_tokens)
-    by_row = [_by_modality(row, scaled.factor) for row in rows]
+    by_row = [_by_modality(row.line.counts, row.tokens * scaled.factor) for row in rows]
     low = sum(
         price.input_usd(tokens, long_prompt=price.is_long(row.tokens)) for row, tokens in zip(rows, by_row, strict=True)
     )
-    high = sum(price.input_usd(tokens, long_prompt=any_long) for tokens in by_row)
+    most = [_by_modality(_bound(row), row.most * scaled.high_factor) for row in rows]
+    high = sum(price.input_usd(tokens, long_prompt=any_long) for tokens in most)
     answers = price.output_usd(output_tokens, long_prompt=any_long)
     return low * (1 - scaled.margin), high * (1 + scaled.margin) + answers
 
 
-def _by_modality(row: _Row, factor: float) -> dict[Modality, float]:
-    """Share the tokens of a row among its modalities as the offline rule sees them."""
-    counts = row.line.counts
+def _bound(row: _Row) -> Tokens:
+    """Return by what the most that a row can have is shared among modalities."""
+    return row.line.most if row.most > row.tokens else row.line.counts
+
+
+def _by_modality(counts: Tokens, tokens: float) -> dict[Modality, float]:
+    """Share tokens among modalities as the offline rule sees them."""
     if not counts.total:
-        return {"text": row.tokens * factor}
-    return {modality: getattr(counts, modality) / counts.total * row.tokens * factor for modality in _MODALITIES}
+        return {"text": tokens}
+    return {modality: getattr(counts, modality) / counts.total * tokens for modality in _MODALITIES}
 
 
 def _input_basis(sample: Sample, counting: _Counting, scaled: _Scaled) -> str:
@@ -253,7 +277,12 @@ def _warnings(sample: Sample, counting: _Counting, known: tuple[Price, ...]) -> 
         said.append(f"Some or all tokens are counted by an offline rule: {counting.failure}")
     unseen = [line for line in sample.lines if line.number not in counting.tokens and line.counts.unknown_references]
     if unseen:
-        said.append("Files and caches that lines only name are counted as 10 pages or 60 seconds each.")
+        said.append(
+            "Files and caches that lines only name are counted as 10 pages or 60 seconds each, and in the high figure "
+            "as long as one request can hold."
+        )
+    elif any(line.most.media > line.counts.media for line in sample.lines if line.number not in counting.tokens):
+        said.append("The length of sound, video or PDFs is not known: the high figure counts the longest they can be.")
     with_sound = any(line.counts.audio for line in sample.lines)
     if with_sound and any(price.rates.audio_input is None for price in known):
         said.append("Sound is priced as text here; Gemini bills it higher for some models.")

@@ -16,7 +16,7 @@ import msgspec
 
 from gemini_batch_mcp.domain import JsonObject
 from gemini_batch_mcp.errors import PathError
-from gemini_batch_mcp.intake.tokens import Tokens, offline_counts
+from gemini_batch_mcp.intake.tokens import Tokens, most_counts, offline_counts
 from gemini_batch_mcp.settings import MAX_LINE_BYTES
 
 #: Lines in a sample, which is also the largest number of countTokens calls of one estimate.
@@ -35,11 +35,15 @@ _CAP_NAMES: Final = (b"maxOutputTokens", b"max_output_tokens")
 
 @dataclass(frozen=True, slots=True)
 class SampledLine:
-    """One line of the sample; `number` counts from 1. `request` is None when the line was too long to be kept."""
+    """One line of the sample; `number` counts from 1. `request` is None when the line was too long to be kept.
+
+    `counts` is by the offline rule; `most` is what the line can have where that rule had to assume something.
+    """
 
     number: int
     size_bytes: int
     counts: Tokens
+    most: Tokens
     candidates: int
     request: JsonObject | None
 
@@ -124,6 +128,7 @@ class Sampler:
             number=number,
             size_bytes=len(line) + 1,
             counts=offline_counts(request, model=self._model),
+            most=most_counts(request, model=self._model),
             candidates=_candidates(request),
             request=request if len(line) <= KEPT_LINE_BYTES else None,
         )

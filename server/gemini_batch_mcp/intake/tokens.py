@@ -10,34 +10,32 @@ default resolution; 70 a second of video, and 32 of its sound. Gemini 2: 258 an 
 258 a tile of 768 pixels; 258 a PDF page; 263 a second of video. Sound: 32 a second.
 
 Assumed, since nothing in a request says it: sound of 16 kB a second, video of 250 kB a second, a PDF page of 50 kB
-where pages cannot be counted; a file that is only named has 10 pages or 60 seconds.
+where pages cannot be counted; a file that is only named has 10 pages or 60 seconds. `most_counts` takes instead what
+gives the most tokens (`_MOST`): the high figure of an estimate must not be below what such media cost.
 """
 
 import base64
 import binascii
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import msgspec
 
 from gemini_batch_mcp.domain import JsonObject
+from gemini_batch_mcp.intake.attachment_kinds import MAX_PDF_PAGES, PDF
+from gemini_batch_mcp.intake.attachment_pages import count_pages
+from gemini_batch_mcp.intake.placeholder import Known, known_of
 
 _AUDIO_TOKENS_PER_SECOND: Final = 32
-_AUDIO_BYTES_PER_SECOND: Final = 16_000
-_VIDEO_BYTES_PER_SECOND: Final = 250_000
-_PDF_PAGE_BYTES: Final = 50_000
-_NAMED_FILE_PAGES: Final = 10
-_NAMED_FILE_SECONDS: Final = 60
-_PDF_PAGE: Final = re.compile(rb"/Type\s*/Page(?![a-zA-Z])")
+#: Tokens that one request may have at all (model pages: 1,048,576): one that has more fails, and costs nothing.
+_INPUT_TOKEN_LIMIT: Final = 1_048_576
 
 #: Gemini 2: tokens per image, tile or page, and per second of video.
 _TILE_TOKENS: Final = 258
 _TILE_PIXELS: Final = 768
 _SMALL_IMAGE_PIXELS: Final = 384
-#: An image of Gemini 2 whose size cannot be read: two tiles by two.
-_UNKNOWN_IMAGE_TILES: Final = 4
 _OLD_VIDEO_TOKENS_PER_SECOND: Final = 263
 #: Gemini 3 and later: tokens per image or PDF page, and per second of video without its sound.
 _IMAGE_TOKENS: Final = {"LOW": 280, "MEDIUM": 560, "HIGH": 1120, "ULTRA_HIGH": 2240, "": 1120}
@@ -46,6 +44,46 @@ _FRAME_TOKENS: Final = {"LOW": 70, "MEDIUM": 70, "HIGH": 280, "ULTRA_HIGH": 280,
 
 #: JPEG markers that carry the size: start of frame, without DHT (C4), JPG (C8) and DAC (CC).
 _JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+
+@dataclass(frozen=True, slots=True)
+class _Assumed:
+    """What is taken for granted where a request does not say it. `unknown_tiles` is for images of Gemini 2."""
+
+    audio_bytes_per_second: int
+    #: Sound that is not compressed, or without loss.
+    plain_audio_bytes_per_second: int
+    video_bytes_per_second: int
+    pdf_page_bytes: int
+    named_pages: int
+    named_seconds: int
+    unknown_tiles: int
+    cached_tokens: int = 0
+
+
+_USUAL: Final = _Assumed(
+    audio_bytes_per_second=16_000,
+    plain_audio_bytes_per_second=16_000,
+    video_bytes_per_second=250_000,
+    pdf_page_bytes=50_000,
+    named_pages=10,
+    named_seconds=60,
+    unknown_tiles=4,
+)
+#: Sound: the lowest rates of Opus (6 kbit/s) and of PCM (8 kHz, 4 bits). Video: a still picture with such sound. A PDF
+#: has at most 1,000 pages (document guide), and the object of a page takes 100 bytes. Gemini 2 scales images down to
+#: 3,072 pixels a side. A file without a known length is taken to fill the request.
+_MOST: Final = _Assumed(
+    audio_bytes_per_second=750,
+    plain_audio_bytes_per_second=4_000,
+    video_bytes_per_second=2_000,
+    pdf_page_bytes=100,
+    named_pages=MAX_PDF_PAGES,
+    named_seconds=_INPUT_TOKEN_LIMIT // _AUDIO_TOKENS_PER_SECOND,
+    unknown_tiles=16,
+    cached_tokens=_INPUT_TOKEN_LIMIT,
+)
+_PLAIN_AUDIO: Final = ("wav", "x-wav", "aiff", "x-aiff", "flac", "x-flac")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +126,22 @@ def offline_tokens(request: JsonObject, *, model: str = "") -> int:
 
 def offline_counts(request: JsonObject, *, model: str = "") -> Tokens:
     """Return the same by modality. Members of a wrong type count as nothing; never raises."""
-    is_old = model.removeprefix("models/").startswith("gemini-2")
+    return _counts(request, _Rule(model, _USUAL))
+
+
+def most_counts(request: JsonObject, *, model: str = "") -> Tokens:
+    """Return the same by modality, where nothing says how much it is, as much as it can be."""
+    return _counts(request, _Rule(model, _MOST))
+
+
+def _counts(request: JsonObject, rule: "_Rule") -> Tokens:
     config = _object(_member(request, "generationConfig"))
     resolution = _resolution(_member(config, "mediaResolution"))
     counts = Tokens(text=sum(text_tokens(text) for text in _json_texts(request, config)))
     for part in _parts(request):
-        counts += _part_tokens(part, resolution, is_old)
+        counts += rule.part(part, resolution)
     if _member(request, "cachedContent"):
-        counts += Tokens(unknown_references=1)
+        counts += Tokens(text=rule.assumed.cached_tokens, unknown_references=1)
     return counts
 
 
@@ -134,73 +180,99 @@ def _json_texts(request: JsonObject, config: Mapping[str, Any]) -> Iterator[str]
             yield msgspec.json.encode(value).decode()
 
 
-def _part_tokens(part: Mapping[str, Any], resolution: str, is_old: bool) -> Tokens:
-    own = _object(_member(part, "mediaResolution"))
-    resolution = _resolution(_member(own, "level")) or resolution
-    if inline := _object(_member(part, "inlineData")):
-        data = _text(_member(inline, "data"))
-        return _inline_tokens(_text(_member(inline, "mimeType")), data, resolution, is_old)
-    if file := _object(_member(part, "fileData")):
-        named = _named_file_tokens(_text(_member(file, "mimeType")), resolution, is_old)
-        return named + Tokens(unknown_references=1)
-    if isinstance(text := part.get("text"), str):
-        return Tokens(text=text_tokens(text))
-    return Tokens(text=text_tokens(msgspec.json.encode(part).decode())) if part else Tokens()
+class _Rule:
+    """What the parts of a request count for one model, under assumptions."""
 
+    def __init__(self, model: str, assumed: _Assumed) -> None:
+        self.assumed = assumed
+        self._is_old = model.removeprefix("models/").startswith("gemini-2")
 
-def _inline_tokens(mime_type: str, data: str, resolution: str, is_old: bool) -> Tokens:
-    size_bytes = len(data) * 3 // 4
-    kind = mime_type.partition("/")[0].lower()
-    if mime_type.lower() == "application/pdf":
-        pages = len(_PDF_PAGE.findall(_decoded(data))) or -(-size_bytes // _PDF_PAGE_BYTES)
-        return Tokens(image=pages * _page_tokens(resolution, is_old))
-    match kind:
-        case "audio":
-            return _audio(size_bytes / _AUDIO_BYTES_PER_SECOND)
-        case "video":
-            return _video(size_bytes / _VIDEO_BYTES_PER_SECOND, resolution, is_old)
-        case "text":
-            return Tokens(text=text_tokens(_decoded(data).decode("utf-8", "replace")))
-        case _:
-            return Tokens(image=_image_tokens(data, resolution, is_old))
+    def part(self, part: Mapping[str, Any], resolution: str) -> Tokens:
+        own = _object(_member(part, "mediaResolution"))
+        resolution = _resolution(_member(own, "level")) or resolution
+        if inline := _object(_member(part, "inlineData")):
+            return self._inline(_text(_member(inline, "mimeType")), _text(_member(inline, "data")), resolution)
+        if file := _object(_member(part, "fileData")):
+            mime_type = _text(_member(file, "mimeType")).lower()
+            known = known_of(_text(_member(file, "fileUri")))
+            if known is not None:
+                return self._sized(mime_type, known, resolution)
+            return self._named(mime_type, resolution) + Tokens(unknown_references=1)
+        if isinstance(text := part.get("text"), str):
+            return Tokens(text=text_tokens(text))
+        return Tokens(text=text_tokens(msgspec.json.encode(part).decode())) if part else Tokens()
 
+    def _inline(self, mime_type: str, data: str, resolution: str) -> Tokens:
+        mime_type = mime_type.lower()
+        known = Known(len(data) * 3 // 4, 0)
+        if mime_type == PDF:
+            return self._sized(mime_type, replace(known, pages=count_pages(_decoded(data))), resolution)
+        match mime_type.partition("/")[0]:
+            case "audio" | "video":
+                return self._sized(mime_type, known, resolution)
+            case "text":
+                return Tokens(text=text_tokens(_decoded(data).decode("utf-8", "replace")))
+            case _:
+                return Tokens(image=self._image(data, resolution))
 
-def _named_file_tokens(mime_type: str, resolution: str, is_old: bool) -> Tokens:
-    match mime_type.partition("/")[0].lower():
-        case "image":
-            return Tokens(image=_image_tokens("", resolution, is_old))
-        case "audio":
-            return _audio(_NAMED_FILE_SECONDS)
-        case "video":
-            return _video(_NAMED_FILE_SECONDS, resolution, is_old)
-        case _:
-            return Tokens(image=_NAMED_FILE_PAGES * _page_tokens(resolution, is_old))
+    def _sized(self, mime_type: str, known: Known, resolution: str) -> Tokens:
+        """Count a file of which the size is known, and no more than the pages of a PDF."""
+        assumed, (kind, _, form) = self.assumed, mime_type.partition("/")
+        if mime_type == PDF:
+            pages = known.pages or min(-(-known.size_bytes // assumed.pdf_page_bytes), MAX_PDF_PAGES)
+            return Tokens(image=min(pages * self._page(resolution), _INPUT_TOKEN_LIMIT))
+        match kind:
+            case "audio":
+                plain = form in _PLAIN_AUDIO
+                rate = assumed.plain_audio_bytes_per_second if plain else assumed.audio_bytes_per_second
+                return _audio(known.size_bytes / rate)
+            case "video":
+                return self._video(known.size_bytes / assumed.video_bytes_per_second, resolution)
+            case "text":
+                return Tokens(text=-(-known.size_bytes // 4) if assumed is _USUAL else known.size_bytes)
+            case _:
+                return Tokens(image=self._image("", resolution))
+
+    def _named(self, mime_type: str, resolution: str) -> Tokens:
+        """Count a file of which nothing is known but its type, if that."""
+        match mime_type.partition("/")[0]:
+            case "image":
+                return Tokens(image=self._image("", resolution))
+            case "audio":
+                return _audio(self.assumed.named_seconds)
+            case "video":
+                return self._video(self.assumed.named_seconds, resolution)
+            case _ if mime_type != PDF and self.assumed is _MOST:
+                return self._video(self.assumed.named_seconds, resolution)
+            case _:
+                pages = self.assumed.named_pages * self._page(resolution)
+                return Tokens(image=min(pages, _INPUT_TOKEN_LIMIT))
+
+    def _video(self, seconds: float, resolution: str) -> Tokens:
+        per_second = _OLD_VIDEO_TOKENS_PER_SECOND if self._is_old else _FRAME_TOKENS[resolution]
+        picture = Tokens(video=round(seconds * per_second))
+        both = picture if self._is_old else picture + _audio(seconds)
+        # Longer than a request can be, it is refused.
+        share = min(1.0, _INPUT_TOKEN_LIMIT / max(1, both.total))
+        return Tokens(video=round(both.video * share), audio=round(both.audio * share))
+
+    def _page(self, resolution: str) -> int:
+        return _TILE_TOKENS if self._is_old else _PAGE_TOKENS[resolution]
+
+    def _image(self, data: str, resolution: str) -> int:
+        if not self._is_old:
+            return _IMAGE_TOKENS[resolution]
+        size = _image_size(_decoded(data))
+        if size is None:
+            return self.assumed.unknown_tiles * _TILE_TOKENS
+        if max(size) <= _SMALL_IMAGE_PIXELS:
+            return _TILE_TOKENS
+        width, height = size
+        return -(-width // _TILE_PIXELS) * -(-height // _TILE_PIXELS) * _TILE_TOKENS
 
 
 def _audio(seconds: float) -> Tokens:
-    return Tokens(audio=round(seconds * _AUDIO_TOKENS_PER_SECOND))
-
-
-def _video(seconds: float, resolution: str, is_old: bool) -> Tokens:
-    if is_old:
-        return Tokens(video=round(seconds * _OLD_VIDEO_TOKENS_PER_SECOND))
-    return Tokens(video=round(seconds * _FRAME_TOKENS[resolution])) + _audio(seconds)
-
-
-def _page_tokens(resolution: str, is_old: bool) -> int:
-    return _TILE_TOKENS if is_old else _PAGE_TOKENS[resolution]
-
-
-def _image_tokens(data: str, resolution: str, is_old: bool) -> int:
-    if not is_old:
-        return _IMAGE_TOKENS[resolution]
-    size = _image_size(_decoded(data))
-    if size is None:
-        return _UNKNOWN_IMAGE_TILES * _TILE_TOKENS
-    if max(size) <= _SMALL_IMAGE_PIXELS:
-        return _TILE_TOKENS
-    width, height = size
-    return -(-width // _TILE_PIXELS) * -(-height // _TILE_PIXELS) * _TILE_TOKENS
+    return Tokens(audio=min(round(seconds * _AUDIO_TOKENS_PER_SECOND), _INPUT_TOKEN_LIMIT))
 
 
 def _image_size(data: bytes) -> tuple[int, int] | None:
