@@ -1,6 +1,7 @@
 """Tables of every size and kind: wide, long, with huge cells, Parquet, folders; and which files hold what."""
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -17,6 +18,8 @@ from hypothesis import strategies as st
 from gemini_batch_mcp.errors import PathError, RequestProblems, StorageError, UsageError
 from gemini_batch_mcp.intake.effort import EFFORTS, MoreEffort
 from gemini_batch_mcp.intake.source_csv import count_records, open_csv, survey
+from gemini_batch_mcp.intake.source_sql import RowKey
+from gemini_batch_mcp.intake.source_text import BLOCK_BYTES
 from gemini_batch_mcp.intake.sources import Folder, list_folder, open_table
 from gemini_batch_mcp.intake.template import Column, Template
 from source_kit import outcome, read
@@ -141,6 +144,29 @@ def test_a_line_end_between_two_blocks_counts_once(tmp_path: Path, line_end: str
 
     assert [row[0] for row in rows] == ["1", "2", "3", "4"]
     assert rows[0][1] == "a\nb"
+
+
+def test_line_ends_that_change_right_between_two_blocks_are_seen(tmp_path: Path) -> None:
+    source = tmp_path / "t.csv"
+    rows = b"a,b\r\n" + b"1,2\r\n" * 1000
+    cell = b"x" * (BLOCK_BYTES - len(rows) - len(b"3,\r"))
+    source.write_bytes(rows + b"3," + cell + b"\r\n" + b"4,5\n" * 3)
+
+    table = open_csv(source, tmp_path)
+    assert table.warnings == ("Line ends of different kinds were read as the same.",)
+    assert [row[0] for row in read(source)[1]][-4:] == ["3", "4", "4", "4"]
+
+
+def test_rows_are_numbered_on_beyond_six_digits(tmp_path: Path) -> None:
+    source = tmp_path / "t.csv"
+    source.write_text("a\n" + "x\n" * 1_000_001, encoding="utf-8")
+    with open_table(source, tmp_path) as table:
+        table.write_lines([RowKey(("a",))], tmp_path / "lines")
+
+    keys = (tmp_path / "lines").read_bytes().splitlines()
+    digest = hashlib.md5(b"x").hexdigest()[:8]
+    for number in (1, 999_999, 1_000_000, 1_000_001):
+        assert keys[number - 1].decode() == f'"row-{number:06d}-{digest}"'
 
 
 def test_a_character_between_two_blocks_is_read_whole(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 # ruff: noqa: S608 - statements consist of our own names, of numbers, and of literals made by `quoted`
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -48,9 +48,8 @@ def line_query(form: LineForm, relation: str, cells: Mapping[str, str], limit_ro
     for piece in form:
         for column in _columns(piece):
             used.setdefault(column, f"v{len(used)}")
-    line = ", ".join(_expression(piece, used) for piece in form)
     rows = _numbered({alias: cells[name] for name, alias in used.items()}, relation, limit_rows)
-    return f"SELECT concat({line}) FROM ({rows})"
+    return f"SELECT {_line(form, used)} FROM ({rows})"
 
 
 def value_query(column: str, relation: str, cells: Mapping[str, str], limit_rows: int) -> str:
@@ -103,18 +102,45 @@ def _columns(piece: Piece) -> Sequence[str]:
             return piece.columns
 
 
-def _expression(piece: Piece, used: Mapping[str, str]) -> str:
+def _line(form: LineForm, used: Mapping[str, str]) -> str:
+    """Return the expression of a line: one `concat` of as few texts as there can be, since each costs a copy."""
+    arguments: list[str] = []
+    constant = ""
+    for part in (part for piece in form for part in _expressions(piece, used)):
+        if isinstance(part, _Constant):
+            constant += part.text
+            continue
+        if constant:
+            arguments.append(quoted(constant))
+            constant = ""
+        arguments.append(part)
+    return f"concat({', '.join([*arguments, quoted(constant)])})"
+
+
+@dataclass(frozen=True, slots=True)
+class _Constant:
+    """Text that is the same in every line."""
+
+    text: str
+
+
+def _expressions(piece: Piece, used: Mapping[str, str]) -> Iterator[str | _Constant]:
     match piece:
         case str():
-            return quoted(piece)
+            yield _Constant(piece)
         case Marked():
-            return f"{_MARK}, CAST(to_json({used[piece.column]}) AS VARCHAR), {_MARK}"
+            yield from (_MARK, f"CAST(to_json({used[piece.column]}) AS VARCHAR)", _MARK)
         case RowKey():
-            content = " || chr(31) || ".join(used[column] for column in piece.columns) or "''"
-            return f"'\"' || printf('row-%06d-', n) || left(md5({content}), 8) || '\"'"
+            content = ", chr(31), ".join(used[column] for column in piece.columns) or "''"
+            yield _Constant('"row-')
+            # Twice as fast as `printf`, and unlike `lpad` alone it cuts no number off.
+            yield "CASE WHEN n < 1000000 THEN lpad(CAST(n AS VARCHAR), 6, '0') ELSE CAST(n AS VARCHAR) END"
+            yield _Constant("-")
+            yield f"left(md5(concat({content})), 8)"
+            yield _Constant('"')
         case Template():
             texts = [used[part.name] if isinstance(part, Column) else quoted(part) for part in piece.pieces]
-            return f"CAST(to_json({' || '.join(texts) or quoted('')}) AS VARCHAR)"
+            yield f"CAST(to_json(concat({', '.join(texts) or quoted('')})) AS VARCHAR)"
 
 
 def _numbered(cells: Mapping[str, str], relation: str, limit_rows: int) -> str:
