@@ -5,8 +5,6 @@ order's fingerprint: a preview leaves them there, and the create that follows ta
 """
 
 import json
-import shutil
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -14,13 +12,13 @@ from pathlib import Path
 from typing import Final
 
 import anyio
-import filelock
 import msgspec
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.identity import IdentifiedOrder, SourceForm, identify
 from gemini_batch_mcp.batches.models import check_model
 from gemini_batch_mcp.batches.price import JobLimits, estimate_file, job_limits, read_prices
+from gemini_batch_mcp.batches.staging import clear, held, sweep_others
 from gemini_batch_mcp.domain import JsonObject, Order, RequestFile, UploadedFile
 from gemini_batch_mcp.errors import Problem, RequestProblems, StillPreparing, StorageError, UsageError
 from gemini_batch_mcp.intake.attachment_lines import without_files
@@ -29,19 +27,19 @@ from gemini_batch_mcp.intake.compose import write_rows
 from gemini_batch_mcp.intake.estimate import Estimate
 from gemini_batch_mcp.intake.generation_config import request_members
 from gemini_batch_mcp.intake.openai import write_converted
+from gemini_batch_mcp.intake.opened import buffered, unreadable
 from gemini_batch_mcp.intake.reader import CheckedReader, CopyNeeded, LinesRefused, write_request_copy, write_requests
 from gemini_batch_mcp.intake.source_folder import Folder
-from gemini_batch_mcp.paths import sweep
 
 _READ_BYTES: Final = 8 * 1024**2
 #: Rendered requests that a preview shows.
 _SHOWN_REQUESTS: Final = 2
 #: Of attached files, inside the requests of an inline create, which takes 20 MB in all.
 _INLINE_FILES_BYTES: Final = 10 * 1000**2
-#: How long staged lines wait for their create (our choice; a quote holds as long).
-_STAGED_SECONDS: Final = 24 * 3600.0
 #: A batch may be of any size: what is too large for one job becomes several.
 _NO_LIMIT_BYTES: Final = 1 << 62
+#: In an order's directory: what is staged there, written last.
+_FACTS: Final = "facts.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,16 +125,8 @@ def stage(app: App, identified: IdentifiedOrder) -> RequestFile:
         StorageError: the state directory cannot be written.
     """
     directory = _staged(app, identified)
-    _make(directory)
-    with filelock.FileLock(directory / "lock", thread_local=False):
-        if (known := _read_facts(directory)) is not None:
-            return known
-        _sweep(directory.parent)
-        sweep(directory, "table-*", "*.part")
-        request_file = write_lines(identified, directory / "requests.jsonl", directory / "keys.jsonl")
-        facts = {**asdict(request_file), "path": str(request_file.path), "keys_path": str(request_file.keys_path)}
-        (directory / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
-        return request_file
+    with held(directory):
+        return _stage(identified, directory)
 
 
 def take_staged(app: App, identified: IdentifiedOrder, requests: Path, keys: Path) -> RequestFile:
@@ -145,21 +135,20 @@ def take_staged(app: App, identified: IdentifiedOrder, requests: Path, keys: Pat
     Raises:
         as `stage`.
     """
-    request_file = stage(app, identified)
     directory = _staged(app, identified)
-    with filelock.FileLock(directory / "lock", thread_local=False):
-        # Facts first: what is half moved counts as not staged.
-        (directory / "facts.json").unlink(missing_ok=True)
+    with held(directory):
+        request_file = _stage(identified, directory)
         taken = replace(request_file, keys_path=keys)
         if request_file.path.parent == directory:
             taken = replace(taken, path=requests)
         try:
+            # Facts first: what is half moved counts as not staged.
+            (directory / _FACTS).unlink(missing_ok=True)
             if taken.path == requests:
                 request_file.path.replace(requests)
             request_file.keys_path.replace(keys)
-        except FileNotFoundError:
-            # Somebody with the same order has taken them between the two locks.
-            return take_staged(app, identified, requests, keys)
+        except OSError as error:
+            raise _not_written(error) from None
     # The directory and its lock stay until they are swept: somebody may be waiting for it.
     return taken
 
@@ -167,10 +156,27 @@ def take_staged(app: App, identified: IdentifiedOrder, requests: Path, keys: Pat
 def discard_staged(app: App, identified: IdentifiedOrder) -> None:
     """Remove an order's staged lines: a batch has its own, and no create will come for these."""
     directory = _staged(app, identified)
-    if not (directory / "facts.json").exists():
+    if not (directory / _FACTS).exists():
         return
-    with filelock.FileLock(directory / "lock", thread_local=False):
-        sweep(directory, "facts.json", "*.jsonl")
+    with held(directory):
+        clear(directory)
+
+
+def _stage(identified: IdentifiedOrder, directory: Path) -> RequestFile:
+    """Return what is staged in a directory that is held, or write it. Raises as `stage`."""
+    if (known := _read_facts(directory)) is not None:
+        return known
+    sweep_others(directory)
+    clear(directory)
+    request_file = write_lines(identified, directory / "requests.jsonl", directory / "keys.jsonl")
+    facts = {**asdict(request_file), "path": str(request_file.path), "keys_path": str(request_file.keys_path)}
+    draft = directory / f"{_FACTS}.part"
+    try:
+        draft.write_text(json.dumps(facts), encoding="utf-8")
+        draft.replace(directory / _FACTS)
+    except OSError as error:
+        raise _not_written(error) from None
+    return request_file
 
 
 def write_lines(
@@ -249,32 +255,25 @@ def fits_one_job(limits: JobLimits, identified: IdentifiedOrder, priced: Estimat
     """True for a file of ready requests that may go to Gemini as it is, as one job, checked while it travels."""
     if identified.form is not SourceForm.READY or identified.path is None or identified.order.limit_rows:
         return False
-    return limits.fit(identified.path.stat().st_size, priced.input_tokens)
+    try:
+        size_bytes = identified.path.stat().st_size
+    except OSError as error:
+        raise unreadable(identified.path, error) from None
+    return limits.fit(size_bytes, priced.input_tokens)
 
 
 def _staged(app: App, identified: IdentifiedOrder) -> Path:
     return app.settings.home / "staged" / identified.sha256
 
 
-def _make(directory: Path) -> None:
-    try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise StorageError(
-            f"{directory} cannot be created ({error.strerror}).",
-            "Check the directory that GEMINI_BATCH_HOME names.",
-        ) from None
-
-
 def _read_facts(directory: Path) -> RequestFile | None:
     """Return what is staged, None when nothing is, or not all of it."""
     try:
-        facts = msgspec.json.decode((directory / "facts.json").read_bytes(), type=RequestFile, dec_hook=_path)
+        facts = msgspec.json.decode((directory / _FACTS).read_bytes(), type=RequestFile, dec_hook=_path)
+        is_whole = facts.keys_path.is_file() and facts.path.stat().st_size == facts.size_bytes
     except (OSError, msgspec.MsgspecError):
         return None
-    if not facts.path.is_file() or not facts.keys_path.is_file() or facts.path.stat().st_size != facts.size_bytes:
-        return None
-    return facts
+    return facts if is_whole and facts.path.is_file() else None
 
 
 def _path(kind: type, value: object) -> Path:
@@ -284,15 +283,13 @@ def _path(kind: type, value: object) -> Path:
     return Path(str(value))
 
 
-def _sweep(area: Path) -> None:
-    """Remove what was staged so long ago that no create will come for it."""
-    oldest = time.time() - _STAGED_SECONDS
-    for directory in area.iterdir():
-        if directory.stat().st_mtime < oldest:
-            shutil.rmtree(directory, ignore_errors=True)
+def _not_written(error: OSError) -> StorageError:
+    return StorageError(
+        f"The requests could not be staged: {error.strerror}.", "Check the free space of the state directory."
+    )
 
 
 def _first_requests(path: Path) -> tuple[JsonObject, ...]:
-    with path.open("rb") as file:
+    with buffered(path) as file:
         lines = (file.readline() for _ in range(_SHOWN_REQUESTS))
         return tuple(without_files(msgspec.json.decode(line)) for line in lines if line)
