@@ -154,9 +154,9 @@ BYTES: Final[tuple[Source, ...]] = (
     refused("an old workbook under a false name", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(80),
          "t.csv is an old Excel workbook, no text."),
     refused("a picture under a false name", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR",
-         '`prompt` names the column "id", which the table does not have.'),
+         "t.csv is a PNG image, no text."),
     refused("a page of the web under a false name", b"<!DOCTYPE html>\n<html><body>Log in</body></html>\n",
-         '`prompt` names the column "id", which the table does not have.'),
+         "t.csv is a saved web page, no table."),
     refused("a directory with a table's name", Path.mkdir, "t.csv is not there, or is no file."),
     refused("a file that is not there", Path.exists, "t.csv is not there, or is no file."),
 )

@@ -123,6 +123,13 @@ def split_lines(piece: bytes) -> list[bytes]:
     return lines
 
 
+def without_marks(data: bytes) -> bytes:
+    """Return the beginning of a file without byte-order marks; two tools may each have written one."""
+    while data.startswith(BOM):
+        data = data.removeprefix(BOM)
+    return data
+
+
 def is_blank(line: bytes) -> bool:
     """True for a line without anything but the white space of JSON."""
     return not line.strip(_WHITESPACE)

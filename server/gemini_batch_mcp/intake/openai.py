@@ -14,7 +14,7 @@ from gemini_batch_mcp.intake.advice import kind, shown, shown_value
 from gemini_batch_mcp.intake.copies import Draft
 from gemini_batch_mcp.intake.json_text import JsonFault, RepeatingObject, parse
 from gemini_batch_mcp.intake.keys import KeyLog, Keys
-from gemini_batch_mcp.intake.lines import BOM, LineChecker, LongLine, is_blank, pieces, split_lines
+from gemini_batch_mcp.intake.lines import LineChecker, LongLine, is_blank, pieces, split_lines, without_marks
 from gemini_batch_mcp.intake.mend import to_line
 from gemini_batch_mcp.intake.openai_body import Notes, embedding, generation
 from gemini_batch_mcp.intake.openai_messages import Unconvertible, refuse
@@ -160,7 +160,7 @@ def _lines(source: BinaryIO) -> Iterator[bytes | LongLine]:
     is_first = True
     for piece in pieces(source):
         for line in [piece] if isinstance(piece, LongLine) else split_lines(piece):
-            yield line.removeprefix(BOM) if is_first and isinstance(line, bytes) else line
+            yield without_marks(line) if is_first and isinstance(line, bytes) else line
             is_first = False
 
 

@@ -10,7 +10,7 @@ from typing import BinaryIO, Final
 from gemini_batch_mcp.domain import Task
 from gemini_batch_mcp.errors import Problem, RequestProblems, UsageError
 from gemini_batch_mcp.intake.keys import KeyLog, Keys
-from gemini_batch_mcp.intake.lines import BOM, LineChecker, LongLine, is_blank, pieces, split_lines
+from gemini_batch_mcp.intake.lines import BOM, LineChecker, LongLine, is_blank, pieces, split_lines, without_marks
 from gemini_batch_mcp.intake.mend import Slip
 from gemini_batch_mcp.intake.opened import SourceFile, unreadable
 from gemini_batch_mcp.intake.validate import CheckedLine, long_line
@@ -121,7 +121,7 @@ def run(file: BinaryIO, task: Task, keys: KeyLog, report: Report, limit_rows: in
             report.add(long_line(piece.size_bytes, number))
             continue
         if number == 0 and piece.startswith(BOM):
-            piece, report.has_bom = piece.removeprefix(BOM), True
+            piece, report.has_bom = without_marks(piece), True
         if b"\r" in piece:
             # Outside of strings a carriage return is white space, and inside it is an error that stays one.
             piece, report.has_cr = piece.replace(b"\r\n", b"\n").removesuffix(b"\r"), True
@@ -145,7 +145,7 @@ def _first_rows(found: Iterator[bytes | LongLine], limit_rows: int) -> Iterator[
         else:
             lines = split_lines(piece)
             for count, line in enumerate(lines, 1):
-                left -= not is_blank(line.removeprefix(BOM))
+                left -= not is_blank(without_marks(line))
                 if not left:
                     piece = b"\n".join(lines[:count]) + b"\n"
                     break

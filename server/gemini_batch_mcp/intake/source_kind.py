@@ -10,13 +10,13 @@ from typing import Final
 
 import msgspec
 
+from gemini_batch_mcp.intake.lines import without_marks
 from gemini_batch_mcp.intake.opened import unreadable
 from gemini_batch_mcp.intake.source import REQUEST_FILE_SUFFIXES
 from gemini_batch_mcp.intake.validate import is_openai
 from gemini_batch_mcp.settings import MAX_LINE_BYTES
 
 _LINES_LOOKED_AT: Final = 5
-_BOM: Final = b"\xef\xbb\xbf"
 #: Enough of a file in UTF-16 to see its first lines.
 _UTF16_BYTES: Final = 1 << 20
 _OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -61,7 +61,7 @@ def _first_lines(file: BufferedReader) -> Iterator[bytes]:
         lines: Iterable[bytes] = (line.encode() for line in head.split("\n"))
     else:
         lines = iter(partial(file.readline, MAX_LINE_BYTES), b"")
-    filled = (stripped for line in lines if (stripped := line.removeprefix(_BOM).strip()))
+    filled = (stripped for line in lines if (stripped := without_marks(line).strip()))
     return map(_in_utf8, islice(filled, _LINES_LOOKED_AT))
 
 

@@ -1,6 +1,7 @@
 """Text files of any usual encoding, as UTF-8 that can be read line by line; what is no text is refused."""
 
 import codecs
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from gemini_batch_mcp.errors import Problem, RequestProblems, StorageError, UsageError
+from gemini_batch_mcp.intake.attachment_kinds import described_binary
 from gemini_batch_mcp.intake.opened import SourceFile, unreadable
 
 BLOCK_BYTES: Final = 1 << 20
@@ -30,12 +32,25 @@ _CONTAINERS: Final = (
     (b"PAR1", "a Parquet file", "Give it the ending .parquet."),
     (b"SQLite format 3\0", "a SQLite database", "Export the table as CSV."),
     (b"%PDF-", "a PDF document", "Give the folder that holds it, or a table."),
+    (b"BZh", "a bzip2 archive", "Unpack it first."),
+    (b"\xfd7zXZ\0", "an xz archive", "Unpack it first."),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard archive", "Unpack it first."),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", "Unpack it first."),
+    (b"Rar!\x1a\x07", "a RAR archive", "Unpack it first."),
+    (b"\x89PNG\r\n\x1a\n", "a PNG image", "Give the folder that holds it, or a table that names it."),
+    (b"\xff\xd8\xff", "a JPEG image", "Give the folder that holds it, or a table that names it."),
 )
+#: With the letters and a digit before it, too much for chance: the first block's mark.
+_BZIP2_BLOCK: Final = b"1AY&SY"
+_WEB_PAGE: Final = re.compile(rb"\s*<(?:!doctype\s+html|html)[\s>]", re.IGNORECASE)
+#: What holds a table or rows; any other text may be a page on purpose.
+_TABLES: Final = (".csv", ".tsv", ".json", ".jsonl", ".ndjson")
 #: UTF-8 with damage has many right sequences for each wrong one, Windows-1252 hardly ever a right one.
 _WRONG_PER_RIGHT: Final = 20
 #: No text holds a control character below the tabulator.
 _LOWEST_LETTER: Final = 9
 _REPLACEMENT: Final = "\ufffd"
+_MARK: Final = "\ufeff"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +87,13 @@ def as_utf8(path: Path, workspace: Path) -> TextFile:
                 raise UsageError(f"{path.name} is empty.", "Give a file with at least one row.")
             if not encoding:
                 _refuse_containers(path, head)
+            if encoding in ("", "utf-8"):
+                _refuse_page(path, head[skip:])
             if encoding not in ("", "utf-8"):
                 return _copy(path, file, encoding, skip, workspace)
             damage = _damage(path, file)
+            if damage is None and head.startswith(codecs.BOM_UTF8, skip):
+                return _copy(path, file, "utf-8", skip, workspace)
             if damage is None:
                 return TextFile(path)
             if encoding or damage.right * _WRONG_PER_RIGHT > damage.wrong:
@@ -117,8 +136,18 @@ def _announced(head: bytes) -> tuple[str, int]:
 
 def _refuse_containers(path: Path, head: bytes) -> None:
     for magic, what, fix in _CONTAINERS:
-        if head.startswith(magic):
+        if head.startswith(magic) and (magic != b"BZh" or head[4:10] == _BZIP2_BLOCK):
             raise UsageError(f"{path.name} is {what}, no text.", fix)
+    if what := described_binary(head):
+        raise UsageError(f"{path.name} is {what}, no text.", "Give a table, or the folder that holds such files.")
+
+
+def _refuse_page(path: Path, text: bytes) -> None:
+    if path.suffix.lower() in _TABLES and _WEB_PAGE.match(text):
+        raise UsageError(
+            f"{path.name} is a saved web page, no table.",
+            "Download the table itself: a page is what a link shows that needs a login, or a click on Download.",
+        )
 
 
 def _damage(path: Path, file: BinaryIO) -> _Damage | None:
@@ -160,7 +189,7 @@ def _copy(path: Path, file: BinaryIO, encoding: str, skip: int, workspace: Path)
     file.seek(skip)
     decoder = codecs.getincrementaldecoder(encoding)("strict")
     copy = workspace / f"{path.stem[:40]}.utf8{path.suffix}"
-    lines = 1
+    lines, is_start = 1, True
     try:
         output = copy.open("w", encoding="utf-8", newline="")
     except OSError as error:
@@ -177,16 +206,22 @@ def _copy(path: Path, file: BinaryIO, encoding: str, skip: int, workspace: Path)
                 before = error.object[: error.start].decode(encoding, "replace").count("\n")
                 raise _refused(path, lines + before, message, "Save the file as UTF-8.") from None
             lines += text.count("\n")
+            if is_start:
+                # Two tools have each written one.
+                text, is_start = text.lstrip(_MARK), False
             try:
                 output.write(text)
             except UnicodeEncodeError:
                 raise _refused(path, lines, "Half a surrogate pair stands there.", "Save it as UTF-8.") from None
             except OSError as error:
                 raise not_written(error) from None
+    if encoding == "utf-8":
+        return TextFile(copy, (f"{path.name} begins with more than one byte-order mark; all were left out.",))
     return TextFile(copy, (f"{path.name} is not UTF-8; it was read as {_NAMES[encoding]}.",))
 
 
 _NAMES: Final = {
+    "utf-8": "UTF-8",
     "cp1252": "Windows-1252 (Latin-1)",
     "utf-16-le": "UTF-16",
     "utf-16-be": "UTF-16",
