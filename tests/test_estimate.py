@@ -1,19 +1,15 @@
 """What a batch will take: few calls however long the file is, a range that holds, and the caps over it."""
 
-import base64
-import json
-import struct
-from collections.abc import Iterable
 from dataclasses import replace
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
+from estimate_kit import FLASH, ask, lines, sample_of, with_part
 from gemini_batch_mcp.domain import JsonObject, Task
-from gemini_batch_mcp.errors import AccessDenied, PathError, Rejected, Unavailable
+from gemini_batch_mcp.errors import AccessDenied, Rejected, Unavailable
 from gemini_batch_mcp.intake import estimate as module
 from gemini_batch_mcp.intake.estimate import (
     CountTokens,
@@ -22,38 +18,13 @@ from gemini_batch_mcp.intake.estimate import (
     Sampler,
     estimate,
     over_cap,
-    sample_file,
 )
 from gemini_batch_mcp.intake.prices import load_prices
-from gemini_batch_mcp.intake.tokens import offline_counts, offline_tokens, text_tokens
 
 pytestmark = pytest.mark.anyio
 
 TODAY = date(2026, 11, 22)
 PRICES = load_prices()
-FLASH = "gemini-3-flash-preview"
-
-
-def ask(text: str = "Hello, how are you?", **config: Any) -> dict[str, Any]:
-    request: dict[str, Any] = {"contents": [{"role": "user", "parts": [{"text": text}]}]}
-    return {**request, "generationConfig": config} if config else request
-
-
-def with_part(part: dict[str, Any], **members: Any) -> dict[str, Any]:
-    return {"contents": [{"parts": [part]}], **members}
-
-
-def lines(requests: Iterable[JsonObject]) -> bytes:
-    return b"".join(
-        json.dumps({"key": f"row-{number}", "request": request}).encode() + b"\n"
-        for number, request in enumerate(requests)
-    )
-
-
-def sample_of(*requests: JsonObject, model: str = "") -> Sample:
-    sampler = Sampler(model=model)
-    sampler.feed(lines(requests))
-    return sampler.sample()
 
 
 class Counter:
@@ -80,238 +51,6 @@ async def estimated(
     today: date = TODAY,
 ) -> Estimate:
     return await estimate(sample, model=model, task=task, prices=PRICES, count_tokens=count_tokens, today=today)
-
-
-# The sample
-
-
-def test_a_million_rows_are_sampled_as_twenty_lines_over_the_whole_file() -> None:
-    sampler = Sampler()
-    line = b'{"key":"%07d","request":{"contents":[{"parts":[{"text":"short"}]}]}}\n'
-    for start in range(0, 1_000_000, 4000):
-        sampler.feed(b"".join([line % number for number in range(start, start + 4000)]), rows=4000)
-    sample = sampler.sample()
-    numbers = [found.number for found in sample.lines]
-
-    assert sample.rows == 1_000_000
-    assert sample.size_bytes == 1_000_000 * len(line % 0)
-    assert len(set(numbers)) == 20
-    assert numbers == sorted(numbers)
-    assert numbers[0] < 300_000
-    assert numbers[-1] > 700_000
-
-
-def test_the_sample_does_not_depend_on_how_the_file_is_cut() -> None:
-    data = lines(ask(f"text {number}", maxOutputTokens=number) for number in range(5000)).rstrip(b"\n")
-    whole, cut = Sampler(), Sampler()
-    whole.feed(data)
-    for line in data.splitlines(keepends=True):
-        cut.feed(line)
-        cut.feed(b"")
-
-    assert whole.sample() == cut.sample()
-    assert whole.sample().rows == 5000
-    assert whole.sample().cap_tokens == sum(range(5000))
-
-
-def test_every_line_has_about_the_same_chance() -> None:
-    rows = 400
-    drawn: list[int] = []
-    for seed in range(200):
-        sampler = Sampler(seed=seed)
-        sampler.feed(lines([ask("x")] * rows))
-        drawn += [line.number for line in sampler.sample().lines]
-
-    halves = sum(number <= rows // 2 for number in drawn) / len(drawn)
-    assert len(drawn) == 4000
-    assert 0.45 < halves < 0.55
-
-
-def test_a_small_file_is_its_own_sample() -> None:
-    sample = sample_of(ask("one"), ask("two"))
-    assert [line.number for line in sample.lines] == [1, 2]
-    assert [line.request for line in sample.lines] == [ask("one"), ask("two")]
-    assert Sampler().sample() == Sample(0, 0, (), 0, 0)
-
-
-def test_lines_that_are_no_request_are_left_out_of_the_sample() -> None:
-    sampler = Sampler()
-    sampler.feed(b'{"key":"a"\n[1]\n{"key":"a","request":[]}\n\n' + b"[" * 100_000 + b"\n" + lines([ask()]))
-    assert [line.number for line in sampler.sample().lines] == [6]
-    assert sampler.sample().rows == 6
-
-
-def test_caps_are_summed_over_all_lines_and_not_taken_out_of_texts() -> None:
-    sampler = Sampler()
-    sampler.feed(
-        lines(
-            [
-                ask(maxOutputTokens=100),
-                {**ask(), "generation_config": {"max_output_tokens": 20}},
-                ask('"maxOutputTokens": 999 and "max_output_tokens":999'),
-                ask(temperature=0.5),
-            ]
-        )
-    )
-    sample = sampler.sample()
-    assert (sample.rows, sample.capped_rows, sample.cap_tokens) == (4, 2, 120)
-
-
-def test_a_line_that_is_too_long_to_keep_is_measured_and_let_go() -> None:
-    sample = sample_of(ask("x" * 2_000_000), ask("x" * 400))
-    long, short = sample.lines
-    assert long.request is None
-    assert long.counts.total == 500_000
-    assert short.request is not None
-
-
-def test_a_file_is_read_whole_up_to_64_mib(tmp_path: Path) -> None:
-    path = tmp_path / "requests.jsonl"
-    path.write_bytes(lines(ask(f"text {number}") for number in range(3000)))
-    sampler = Sampler()
-    sampler.feed(path.read_bytes())
-    assert sample_file(path) == sampler.sample()
-
-
-def test_of_a_larger_file_blocks_all_over_it_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gemini_batch_mcp.intake.sample._BLOCK_BYTES", 2000)
-    monkeypatch.setattr("gemini_batch_mcp.intake.sample._MOST_BLOCKS", 20)
-    path = tmp_path / "requests.jsonl"
-    path.write_bytes(lines(ask("x" * 50, maxOutputTokens=10) for _ in range(5000)))
-    sample, told = sample_file(path), sample_file(path, rows=5000)
-
-    assert not sample.is_exact
-    assert sample.size_bytes == path.stat().st_size
-    assert sample.rows == pytest.approx(5000, rel=0.02)
-    assert sample.cap_tokens == 10 * sample.capped_rows
-    assert len({line.number for line in sample.lines}) == 20
-    assert (told.rows, told.capped_rows, told.cap_tokens) == (5000, 5000, 50_000)
-    assert sample_file(path) == sample
-
-
-def test_lines_longer_than_a_block_are_read_to_their_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gemini_batch_mcp.intake.sample._BLOCK_BYTES", 100)
-    monkeypatch.setattr("gemini_batch_mcp.intake.sample._MOST_BLOCKS", 4)
-    path = tmp_path / "requests.jsonl"
-    path.write_bytes(lines(ask("x" * 700) for _ in range(10)))
-    sample = sample_file(path)
-    assert sample.rows == pytest.approx(10, abs=1)
-    assert sample.lines[0].counts.text == 175
-
-
-def test_a_file_that_is_not_there_is_a_path_error(tmp_path: Path) -> None:
-    with pytest.raises(PathError, match=r"absent\.jsonl cannot be read"):
-        sample_file(tmp_path / "absent.jsonl")
-
-
-# The offline rule
-
-
-@pytest.mark.parametrize(
-    ("text", "tokens"),
-    [
-        ("", 0),
-        ("abcd", 1),
-        ("abcde", 2),
-        ("Hello, how are you today?", 7),
-        ("Привет", 3),
-        ("日本語の文章", 6),
-        ("😀😀", 2),
-        ("é" * 4 + "a" * 4 + "語" * 4 + "😀" * 4, 11),
-        ("\ud800", 1),
-    ],
-)
-def test_text_is_counted_by_its_script(text: str, tokens: int) -> None:
-    assert text_tokens(text) == tokens
-
-
-def png(width: int, height: int) -> str:
-    return base64.b64encode(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">II", width, height) + b"\0" * 9).decode()
-
-
-def jpeg(width: int, height: int) -> str:
-    start = b"\xff\xd8\xff\xe0\0\x04ab" + b"\xff\xc4\0\x03c" + b"\xff\xc2\0\x0b\x08"
-    return base64.b64encode(start + struct.pack(">HH", height, width) + b"\0" * 6).decode()
-
-
-def inline(mime_type: str, data: str, **members: Any) -> dict[str, Any]:
-    return with_part({"inlineData": {"mimeType": mime_type, "data": data}}, **members)
-
-
-def low_resolution(name: str) -> dict[str, Any]:
-    return {"generationConfig": {"mediaResolution": f"MEDIA_RESOLUTION_{name}"}}
-
-
-@pytest.mark.parametrize(
-    ("request_", "model", "tokens"),
-    [
-        (inline("image/png", png(384, 384)), "gemini-2.5-flash", 258),
-        (inline("image/png", png(385, 100)), "gemini-2.5-flash", 258),
-        (inline("image/png", png(769, 769)), "models/gemini-2.5-pro", 4 * 258),
-        (inline("image/jpeg", jpeg(1537, 100)), "gemini-2.5-flash", 3 * 258),
-        (inline("image/jpeg", base64.b64encode(b"\xff\xd8\xff").decode()), "gemini-2.5-flash", 4 * 258),
-        (inline("image/webp", "not base64!"), "gemini-2.5-flash", 4 * 258),
-        (inline("image/webp", "a"), "gemini-2.5-flash", 4 * 258),
-        (inline("image/png", png(4000, 4000)), FLASH, 1120),
-        (inline("image/png", png(4000, 4000), **low_resolution("LOW")), FLASH, 280),
-        (inline("image/png", png(4000, 4000), **low_resolution("ODD")), FLASH, 1120),
-        (with_part({"inline_data": {"mime_type": "image/png", "data": ""}}), FLASH, 1120),
-        (
-            with_part(
-                {
-                    "inlineData": {"mimeType": "image/png", "data": ""},
-                    "mediaResolution": {"level": "MEDIA_RESOLUTION_ULTRA_HIGH"},
-                }
-            ),
-            FLASH,
-            2240,
-        ),
-        (
-            inline("application/pdf", base64.b64encode(b"/Type /Page\n/Type/Page/x /Type /Pages").decode()),
-            FLASH,
-            2 * 560,
-        ),
-        (inline("application/pdf", base64.b64encode(b"\0" * 60_000).decode()), "gemini-2.5-pro", 2 * 258),
-        (inline("audio/mpeg", base64.b64encode(b"\0" * 48_000).decode()), FLASH, 3 * 32),
-        (inline("video/mp4", base64.b64encode(b"\0" * 750_000).decode()), FLASH, 3 * (70 + 32)),
-        (inline("video/mp4", base64.b64encode(b"\0" * 750_000).decode()), "gemini-2.5-pro", 3 * 263),
-        (inline("text/plain", base64.b64encode(b"x" * 40).decode()), FLASH, 10),
-        (with_part({"fileData": {"fileUri": "files/x", "mimeType": "image/png"}}), FLASH, 1120),
-        (with_part({"fileData": {"fileUri": "files/x", "mimeType": "audio/mpeg"}}), FLASH, 60 * 32),
-        (with_part({"file_data": {"file_uri": "files/x", "mime_type": "video/mp4"}}), FLASH, 60 * 102),
-        (with_part({"fileData": {"fileUri": "files/x"}}), FLASH, 5600),
-    ],
-)
-def test_media_are_counted_by_their_units(request_: dict[str, Any], model: str, tokens: int) -> None:
-    assert offline_tokens(request_, model=model) == tokens
-
-
-def test_everything_that_gemini_reads_is_counted() -> None:
-    request = {
-        **ask("x" * 40, responseSchema={"type": "STRING"}),
-        "systemInstruction": {"parts": [{"text": "x" * 80}]},
-        "tools": [{"googleSearch": {}}],
-    }
-    assert offline_tokens(request) == 10 + 20 + 5 + 6
-    assert offline_tokens({"content": {"parts": [{"text": "x" * 40}]}}) == 10
-    assert offline_tokens(with_part({"functionCall": {"name": "look_up", "args": {}}})) == 12
-    assert offline_tokens({"contents": "x" * 40, "system_instruction": "x" * 8}) == 12
-    assert offline_counts({**ask("abcd"), "cachedContent": "cachedContents/x"}).unknown_references == 1
-
-
-@pytest.mark.parametrize(
-    "request_",
-    [
-        {},
-        {"contents": None},
-        {"contents": [None, 7, {"parts": 7}, {"parts": [None, {}, {"text": 7}]}]},
-        {"contents": [{"parts": [{"inlineData": {"mimeType": 7, "data": 7}}]}], "generationConfig": []},
-        {"contents": [{"parts": [{"fileData": []}, {"inlineData": "x"}]}], "tools": 7},
-    ],
-)
-def test_no_malformed_request_breaks_the_rule(request_: dict[str, Any]) -> None:
-    for model in (FLASH, "gemini-2.5-pro"):
-        assert offline_tokens(request_, model=model) >= 0
 
 
 # The estimate

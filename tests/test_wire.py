@@ -1,11 +1,7 @@
 """Raw JSON from Gemini becomes domain values, whatever its details look like."""
 
-import base64
-import hashlib
-import json
 from copy import deepcopy
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,23 +11,12 @@ from hypothesis import strategies as st
 from gemini_batch_mcp.domain import JobError, JobState, RowCounts
 from gemini_batch_mcp.gemini.wire import (
     file_from_wire,
-    file_name,
     job_from_wire,
     job_name,
     jobs_from_wire,
-    model_name,
     models_from_wire,
 )
-from gemini_batch_mcp.text import plain_text, safe_text
-
-SAMPLES = Path(__file__).parent / "wire-samples"
-JOB = "batches/q7m2k9x4c1v8b5n3z6l0p2w4t8r1y5u7d3e9"
-RESULT_FILE = "files/batch-q7m2k9x4c1v8b5n3z6l0p2w4t8r1y5u7d3e9"
-
-
-def sample(number: str) -> Any:
-    (path,) = SAMPLES.glob(f"{number}-*.json")
-    return json.loads(path.read_text(encoding="utf-8"))
+from wire_kit import JOB, RESULT_FILE, sample
 
 
 def operation(**metadata: Any) -> dict[str, Any]:
@@ -245,134 +230,6 @@ def test_one_odd_operation_does_not_hide_its_neighbours() -> None:
     assert len(jobs_from_wire(raw).jobs) == 2
 
 
-# Files and models
-
-
-def test_an_uploaded_file_is_read_with_and_without_its_wrapper() -> None:
-    wrapped = file_from_wire(sample("43"))
-    assert wrapped == file_from_wire(sample("43")["file"])
-    assert (wrapped.name, wrapped.size_bytes, wrapped.mime_type, wrapped.state) == (
-        "files/in8w2k5x",
-        20971520,
-        "jsonl",
-        "ACTIVE",
-    )
-    assert wrapped.expires_at == datetime(2026, 11, 24, 8, 58, 40, 470018, tzinfo=UTC)
-    assert wrapped.sha256 == ""
-
-
-DIGEST = hashlib.sha256(b"x").hexdigest()
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        base64.b64encode(DIGEST.encode()).decode(),
-        base64.b64encode(DIGEST.upper().encode()).decode(),
-        base64.b64encode(bytes.fromhex(DIGEST)).decode(),
-        DIGEST,
-        DIGEST.upper(),
-    ],
-)
-def test_a_hash_is_read_in_every_form_it_comes_in(value: str) -> None:
-    assert file_from_wire({"sha256Hash": value}).sha256 == DIGEST
-
-
-@pytest.mark.parametrize("value", ["", "%%%", "ZXhhbXBsZQ==", "é", 5, None, base64.b64encode(b"\xff" * 64).decode()])
-def test_a_hash_that_is_none_is_empty(value: object) -> None:
-    assert file_from_wire({"sha256Hash": value}).sha256 == ""
-
-
-def test_models_carry_the_batch_calls_they_support() -> None:
-    raw = {
-        "models": [
-            {
-                "name": "models/gemini-a",
-                "displayName": "A",
-                "supportedGenerationMethods": ["generateContent", "batchGenerateContent", 5],
-            },
-            {
-                "name": "models/embed-b",
-                "supported_generation_methods": ["asyncBatchEmbedContent", "batchEmbedContents"],
-            },
-            {"name": 5},
-            "junk",
-        ],
-        "nextPageToken": "t",
-    }
-    models, token = models_from_wire(raw)
-    assert [(model.name, model.batch_methods) for model in models] == [
-        ("models/gemini-a", ("batchGenerateContent",)),
-        ("models/embed-b", ("asyncBatchEmbedContent",)),
-    ]
-    assert token == "t"
-
-
-# Names
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        JOB,
-        f"  {JOB}\n",
-        JOB.removeprefix("batches/"),
-        RESULT_FILE,
-        f"{RESULT_FILE}:download?alt=media",
-        f"https://generativelanguage.googleapis.com/v1beta/{JOB}",
-        f"https://generativelanguage.googleapis.com/v1beta/{JOB}:cancel",
-        f"https://generativelanguage.googleapis.com/v1beta/{JOB}/?alt=json#top",
-        f"https://generativelanguage.googleapis.com/download/v1beta/{RESULT_FILE}:download?alt=media",
-    ],
-)
-def test_every_way_to_name_a_job_gives_its_name(text: str) -> None:
-    assert job_name(text) == JOB
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        " ",
-        "my reviews",
-        "batches/",
-        "batches/../x",
-        "batches/a/b",
-        "batches/a b",
-        "batches/a%2Fb",
-        "..",
-        "files/in8w2k5x",
-        "projects/1/locations/x/batchPredictionJobs/2",
-        "a\x00b",
-        "x" * 300,
-        "batches/é",
-    ],
-)
-def test_text_that_names_no_job_gives_none(text: str) -> None:
-    assert job_name(text) is None
-
-
-def test_file_and_model_names_are_read_or_refused() -> None:
-    assert file_name(" files/in8w2k5x ") == "files/in8w2k5x"
-    assert file_name("https://generativelanguage.googleapis.com/v1beta/files/in8-w2k5x") == "files/in8-w2k5x"
-    assert file_name("in8w2k5x") is None
-    assert file_name("files/../models") is None
-    assert model_name("gemini-3.8-flash") == "models/gemini-3.8-flash"
-    assert model_name("models/gemini-3.8-flash") == "models/gemini-3.8-flash"
-    assert model_name("tunedModels/mine-1") == "tunedModels/mine-1"
-    assert model_name("models/a/b") is None
-    assert model_name("a..b") is None
-    assert model_name("a?b") is None
-
-
-@given(st.text())
-def test_a_name_that_is_read_can_stand_in_a_path(text: str) -> None:
-    for name in (job_name(text), file_name(text), model_name(text)):
-        if name is not None:
-            assert name.count("/") == 1
-            assert not set(name) & set("?#%:&\\ ") and ".." not in name
-
-
 # Whatever comes
 
 
@@ -422,56 +279,3 @@ def test_no_reply_whatsoever_makes_the_readers_fail(raw: Any) -> None:
     assert all(page_job.name for page_job in jobs_from_wire(raw).jobs)
     assert file_from_wire(raw).size_bytes >= 0
     models_from_wire(raw)
-
-
-# Text from outside
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("plain words, 100 % kept: {'a': [1]}", "plain words, 100 % kept: {'a': [1]}"),
-        ("two\nlines\tand\u2028more", "two lines and more"),
-        ("\x1b[31mred\x1b[0m \x1b]8;;https://x\x07link", "red link"),
-        ("a\u202eb\u200bc\u2066d\ufeffe", "abcde"),
-        ("tag\U000e0041s and \ufe0f selectors \U000e0100", "tags and selectors"),
-        ("lone \ud800 surrogate", "lone surrogate"),
-        ("日本語 Grüße العربية", "日本語 Grüße العربية"),
-    ],
-)
-def test_text_from_outside_loses_what_cannot_be_seen(text: str, shown: str) -> None:
-    assert plain_text(text) == safe_text(text) == shown
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("see https://x.example/a?b=c now", "see [link] now"),
-        ("POST http://h/upload?upload_id=AB-cd_9&x=1 failed", "POST [link] failed"),
-        ("key AIzaSyD-1234567890abcdefghijk was refused", "key [key] was refused"),
-        ("key AQ.Ab8RN6KabcdefghijK was refused", "key [key] was refused"),
-        ("/v1beta/files?key=abc123&x=1", "/v1beta/files?[secret]&x=1"),
-        ("upload_id=ABPtcPq-1_2 expired", "[secret] expired"),
-        ("X-Goog-Api-Key: abc", "[secret]"),
-        ("Authorization: Bearer abc.def", "Authorization: [secret]"),
-        ("k\u200bey=AI\u200bzaSyD-1234567890", "[secret]"),
-        ("duplicate key: 'row-1'", "duplicate key: 'row-1'"),
-        ("monkey=3", "monkey=3"),
-    ],
-)
-def test_safe_text_loses_keys_links_and_upload_ids(text: str, shown: str) -> None:
-    assert safe_text(text) == shown
-
-
-def test_a_cut_is_marked_and_counted() -> None:
-    assert plain_text("a" * 300) == "a" * 300
-    assert plain_text("a" * 301) == "a" * 299 + "…"
-    assert safe_text("word " * 10**6, 20) == "word word word word…"
-
-
-@given(st.text(), st.integers(1, 400))
-def test_safe_text_keeps_its_limit_and_is_stable(text: str, limit: int) -> None:
-    once = safe_text(text, limit)
-    assert len(once) <= limit
-    assert plain_text(once, limit) == once
-    assert once.isprintable()
