@@ -56,6 +56,7 @@ def test_a_process_answers_query_after_query(table: Path) -> None:
 
 def test_a_process_knows_no_environment_and_no_directory_of_ours(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GEMINI_API_KEY", "test-key-do-not-show")
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/test-key-libraries")
     process = QueryProcess()
     try:
         proc = Path(f"/proc/{process.pid}")
