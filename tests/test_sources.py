@@ -309,6 +309,21 @@ def test_a_time_with_a_zone_is_written_the_same_on_every_machine(tmp_path: Path)
         assert said.stdout.strip() == expected, zone
 
 
+def test_the_engine_draws_no_progress_on_stdout(tmp_path: Path) -> None:
+    """Started without a file, as here, it takes the interpreter for one with a person before it, and would after 2 s."""
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n", encoding="utf-8")
+    script = (
+        "import sys; from pathlib import Path; from gemini_batch_mcp.intake.sources import open_table;"
+        "source = Path(sys.argv[1])\n"
+        "with open_table(source, source.parent) as table:\n"
+        "    asked = table._connection.execute(\"SELECT current_setting('enable_progress_bar')\")\n"
+        "    print(asked.fetchone()[0])\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "t.csv")]
+
+    assert subprocess.run(command, check=True, capture_output=True).stdout.strip() == b"False"
+
+
 def test_a_server_that_reads_no_table_does_not_load_the_engine() -> None:
     script = "import sys; import gemini_batch_mcp.intake.compose; sys.exit('duckdb' in sys.modules)"
 

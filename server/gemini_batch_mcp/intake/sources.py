@@ -363,5 +363,7 @@ def _connected(workspace: Path) -> Iterator["DuckDBPyConnection"]:
             "python_enable_replacements": "false",
         }
     )
+    # Where Python was started without a file, the engine draws one on stdout, which belongs to the protocol.
+    connection.execute("SET enable_progress_bar = false")
     with connection:
         yield connection
