@@ -310,7 +310,7 @@ def test_a_time_with_a_zone_is_written_the_same_on_every_machine(tmp_path: Path)
 
 
 def test_the_engine_draws_no_progress_on_stdout(tmp_path: Path) -> None:
-    """Started without a file, as here, it takes the interpreter for one with a person before it, and would after 2 s."""
+    """Started without a file, as here, it takes the interpreter for one with a person before it."""
     (tmp_path / "t.csv").write_text("a,b\n1,2\n", encoding="utf-8")
     script = (
         "import sys; from pathlib import Path; from gemini_batch_mcp.intake.sources import open_table;"
