@@ -10,7 +10,7 @@ import anyio
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.entries import BatchEntry, NewBatch
 from gemini_batch_mcp.domain import Job, Task
-from gemini_batch_mcp.errors import NotFound, Unavailable, UnknownBatch
+from gemini_batch_mcp.errors import NotFound, QuotaExhausted, Rejected, Unavailable, UnknownBatch
 from gemini_batch_mcp.gemini.wire import JobPage, job_name
 from gemini_batch_mcp.text import plain_text
 
@@ -93,6 +93,9 @@ async def find_by_tag(app: App, tag: str, *, for_seconds: float) -> Search:
 
     The list may lag behind a create, so that one empty look proves nothing. The newest jobs come first (assumed: the
     order of the list is not documented); an absence counts only when the list was read to its end.
+
+    Raises:
+        AccessDenied: the key was refused.
     """
     deadline = time.monotonic() + for_seconds
     pause_seconds = min(app.settings.poll_seconds, 1.0)
@@ -104,7 +107,7 @@ async def find_by_tag(app: App, tag: str, *, for_seconds: float) -> Search:
                 if found is not None:
                     return Search(found, is_conclusive=True)
                 saw_everything = not page.next_page_token
-        except Unavailable:
+        except (Unavailable, QuotaExhausted, Rejected, NotFound):
             saw_everything = False
         if time.monotonic() + pause_seconds > deadline:
             return Search(None, is_conclusive=saw_everything)

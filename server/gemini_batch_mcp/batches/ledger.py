@@ -151,9 +151,15 @@ class Ledger(LedgerFiles):
             connection.execute(batches.update().where(batches.c.id == batch_id).values(**values))
 
     def update_job(
-        self, job_id: int, *, counts: RowCounts | None = None, error: JobError | None = None, **values: Any
+        self,
+        job_id: int,
+        *,
+        expected: Stage | None = None,
+        counts: RowCounts | None = None,
+        error: JobError | None = None,
+        **values: Any,
     ) -> None:
-        """Set columns of one job.
+        """Set columns of one job; with `expected`, only while it is in that stage.
 
         Raises:
             StorageError: `name` is a Gemini job that another batch holds already.
@@ -167,8 +173,11 @@ class Ledger(LedgerFiles):
             )
         if error is not None:
             values.update(error_code=error.code, error_message=error.message)
+        statement = jobs.update().where(jobs.c.id == job_id)
+        if expected is not None:
+            statement = statement.where(jobs.c.stage == expected)
         with self._transaction("update_job") as connection:
-            connection.execute(jobs.update().where(jobs.c.id == job_id).values(**values))
+            connection.execute(statement.values(**values))
 
     def move_job(self, job_id: int, *, expected: Stage, stage: Stage, **values: Any) -> bool:
         """Move a job to another stage, unless somebody has moved it meanwhile; returns whether it was moved."""

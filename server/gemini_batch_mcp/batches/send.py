@@ -214,9 +214,11 @@ class Submission:
                     )
                 await record(app, job, created)
         except OutcomeUnknown:
-            search = await find_by_tag(app, job.tag, for_seconds=app.settings.reconcile_seconds)
-            if search.found is not None:
-                await record(app, job, search.found)
+            # Whatever keeps the list from being read, the job stays unknown, and that is what the user is told.
+            with contextlib.suppress(AccessDenied):
+                search = await find_by_tag(app, job.tag, for_seconds=app.settings.reconcile_seconds)
+                if search.found is not None:
+                    await record(app, job, search.found)
         except QuotaExhausted as error:
             # Refused before any effect: what was uploaded stays until there is room.
             job = await move(app, job, ready)
@@ -232,12 +234,14 @@ async def _record_failure(app: App, batch: BatchEntry, failed: Sequence[JobEntry
     # The reason first: whoever sees the failure must find it.
     await anyio.to_thread.run_sync(partial(app.ledger.update_batch, batch.id, failure=str(error)))
     for job in failed:
-        if job.stage not in UNSUBMITTED:
+        now = await _reread(app, job)
+        # A job that may exist at Gemini is never said to have failed: the same order would be created again.
+        if now.stage not in (Stage.RESERVED, Stage.UPLOADED):
             continue
-        uploaded = (await _reread(app, job)).uploaded_file
+        uploaded = now.uploaded_file
         reason = JobError(error.status_code if isinstance(error, GeminiError) else 0, str(error))
-        fail = partial(app.ledger.update_job, job.id, error=reason, stage=Stage.FAILED, state=JobState.FAILED)
-        await anyio.to_thread.run_sync(partial(fail, wait_reason=""))
+        fail = partial(app.ledger.update_job, job.id, expected=now.stage, error=reason, stage=Stage.FAILED)
+        await anyio.to_thread.run_sync(partial(fail, state=JobState.FAILED, wait_reason=""))
         if uploaded and uploaded != batch.source and not isinstance(error, NotFound):
             # A file that stays costs nothing and vanishes by itself after 48 hours.
             with contextlib.suppress(BatchError):

@@ -59,7 +59,7 @@ async def refresh(app: App, batch: BatchEntry) -> BatchEntry:
 
 
 async def record(app: App, job: JobEntry, seen: Job) -> None:
-    """Write what Gemini said about a job into the ledger."""
+    """Write what Gemini said about a job into the ledger, unless somebody has taken the job further meanwhile."""
     stage = Stage.SUBMITTED
     if seen.state is JobState.FAILED:
         stage = Stage.FAILED
@@ -73,6 +73,7 @@ async def record(app: App, job: JobEntry, seen: Job) -> None:
         partial(
             app.ledger.update_job,
             job.id,
+            expected=job.stage,
             stage=stage,
             name=seen.name,
             state=JobState.CANCELLING if is_cancelling else seen.state,
