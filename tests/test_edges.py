@@ -211,15 +211,6 @@ async def test_a_batch_whose_job_gemini_has_forgotten_can_still_be_deleted(
     assert deletion["deleted"]["local"] is True
 
 
-async def test_a_batch_of_unknown_outcome_is_not_deleted(talk: Conversation, sandbox: Sandbox, data: Path) -> None:
-    sandbox.cut_next("batches.create", when="before")
-    created = await talk.call("create_batch", source=request_file(data))
-    deletion = await talk.call("delete_batch", batch=created["batch_id"], confirm=True)
-
-    assert deletion["deleted"]["local"] is False
-    assert "unknown" in deletion["not_deleted"][0]["reason"]
-
-
 async def test_a_job_that_gemini_will_not_delete_stays_known(talk: Conversation, sandbox: Sandbox, data: Path) -> None:
     created = await talk.call("create_batch", source=request_file(data))
     sandbox.finish(created["jobs"][0]["name"])

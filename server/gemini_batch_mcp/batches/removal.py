@@ -11,14 +11,17 @@ import anyio
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.entries import BatchEntry, JobEntry, Stage
-from gemini_batch_mcp.batches.find import find_batch
+from gemini_batch_mcp.batches.find import find_batch, find_by_tag
 from gemini_batch_mcp.batches.status import batch_status
-from gemini_batch_mcp.batches.track import BatchStatus, describe, load, refresh
+from gemini_batch_mcp.batches.track import BatchStatus, describe, load, record, refresh
+from gemini_batch_mcp.batches.turn import turn
 from gemini_batch_mcp.domain import JobState
-from gemini_batch_mcp.errors import BatchError, NotFound, NotReady, Rejected, UsageError
+from gemini_batch_mcp.errors import BatchError, GeminiError, NotFound, NotReady, Rejected, UsageError
 
 #: How long delete_batch waits for a job that it has just cancelled.
-_CANCEL_WAIT_SECONDS = 20.0
+_CANCEL_WAIT_SECONDS = 15.0
+#: How long a cancel looks for jobs whose create got no reply: with the wait above, less than a call may take.
+_SEARCH_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,38 +46,73 @@ class Deletion:
 async def cancel_batch(app: App, reference: str) -> BatchStatus:
     """Stop a batch: what Gemini works on is cancelled there, what is still on its way never leaves.
 
+    Every job is tried, whatever becomes of the others.
+
     Raises:
-        NotReady: the batch has ended already, or its create is on its way this moment.
+        NotReady: the batch has ended already, or whether one of its jobs exists is not known.
         GeminiError: Gemini could not be asked or refused.
     """
     batch = await refresh(app, await find_batch(app, reference))
     if describe(batch).done:
         raise NotReady(f"{batch.id} has ended already: its state is {describe(batch).state}.", describe(batch).advice)
     await app.work.cancel(f"submit {batch.id}")
-    for job in (await load(app, batch.id)).jobs:
-        await _cancel_job(app, job)
+    failures: list[BatchError] = []
+    batch = await load(app, batch.id)
+    search_seconds = min(app.settings.reconcile_seconds, _SEARCH_SECONDS) / max(
+        1, sum(j.is_unknown for j in batch.jobs)
+    )
+    for job in batch.jobs:
+        try:
+            await _cancel_job(app, job, search_seconds)
+        except (NotReady, GeminiError) as error:
+            failures.append(error)
     # Gemini cancels in its own time; what it says now is the truth, and a failed look changes nothing of the cancel.
     try:
         batch = await refresh(app, await load(app, batch.id))
     except BatchError:
         batch = await load(app, batch.id)
+    # A job that has just ended refuses a cancel, which then is no failure any more.
+    if failures and not describe(batch).done:
+        raise failures[0]
     return describe(batch)
 
 
-async def _cancel_job(app: App, job: JobEntry) -> None:
+async def _cancel_job(app: App, job: JobEntry, search_seconds: float) -> None:
     if job.stage in (Stage.RESERVED, Stage.UPLOADED):
         stop = partial(app.ledger.move_job, job.id, expected=job.stage, stage=Stage.CANCELLED, state=JobState.CANCELLED)
         if await anyio.to_thread.run_sync(stop):
             return
-        job = next(now for now in (await load(app, job.batch_id)).jobs if now.id == job.id)
+        job = await _reread(app, job)
+    if job.is_unknown:
+        job = await _settled(app, job, search_seconds)
     if job.stage is Stage.SUBMITTED:
         await app.gateway.cancel_job(job.name)
-        await _set(app, job, state=JobState.CANCELLING)
+        await _set(app, job, expected=Stage.SUBMITTED, state=JobState.CANCELLING)
     elif job.stage in (Stage.RESERVED, Stage.UPLOADED, Stage.UNKNOWN):
         raise NotReady(
-            f"{job.batch_id} is not cancelled: its create has left, and whether the job exists is not known yet.",
+            f"A job of {job.batch_id} is not cancelled: its create has left, and whether it exists is not known yet.",
             "Call cancel_batch again in a minute.",
         )
+
+
+async def _settled(app: App, job: JobEntry, search_seconds: float) -> JobEntry:
+    """Look for a job whose create got no reply; one that Gemini's whole list was found not to have counts as cancelled.
+
+    That is the proof with which the create might be repeated, too. A job that is being submitted this moment, or whose
+    absence is not proved, is returned as it is.
+    """
+    with contextlib.suppress(NotReady):
+        async with turn(app, job.batch_id):
+            job = await _reread(app, job)
+            if not job.is_unknown:
+                return job
+            search = await find_by_tag(app, job.tag, for_seconds=search_seconds)
+            if search.found is not None:
+                await record(app, job, search.found)
+            elif search.is_conclusive:
+                gone = {"expected": Stage.UNKNOWN, "stage": Stage.CANCELLED, "state": JobState.CANCELLED}
+                await _set(app, job, **gone)
+    return await _reread(app, job)
 
 
 async def delete_batch(app: App, reference: str, *, confirm: bool) -> Deletion:
@@ -102,7 +140,8 @@ async def delete_batch(app: App, reference: str, *, confirm: bool) -> Deletion:
             kept.append(NotDeleted(job.name, f"It is still {job.state}; call delete_batch again when it has ended."))
             continue
         if job.stage is Stage.UNKNOWN:
-            kept.append(NotDeleted(batch.id, "Whether its job exists at Gemini is unknown; call check_status first."))
+            why = "Whether its job exists at Gemini is unknown, and Gemini's list cannot be read: try again later."
+            kept.append(NotDeleted(batch.id, why))
             continue
         if job.name and (reason := await _try(app.gateway.delete_job, job.name)) is not None:
             kept.append(NotDeleted(job.name, reason))
@@ -134,15 +173,28 @@ async def _end(app: App, batch: BatchEntry) -> BatchEntry:
     batch = await refresh(app, batch)
     if batch.forgotten:
         for job in batch.jobs:
-            if job.stage is Stage.SUBMITTED:
-                await _set(app, job, stage=Stage.CANCELLED, state=JobState.CANCELLED)
-    elif not describe(batch).done:
+            if job.stage is Stage.SUBMITTED and await _is_forgotten(app, job):
+                await _set(app, job, expected=Stage.SUBMITTED, stage=Stage.CANCELLED, state=JobState.CANCELLED)
+        batch = await load(app, batch.id)
+    if not describe(batch).done:
         # What cannot be cancelled now is named as not deleted.
         with contextlib.suppress(NotReady):
-            cancelled = await cancel_batch(app, batch.id)
-            if any(job.stage is Stage.SUBMITTED for job in cancelled.batch.jobs):
-                await batch_status(app, batch.id, wait_seconds=_CANCEL_WAIT_SECONDS)
+            await cancel_batch(app, batch.id)
+        if any(job.stage is Stage.SUBMITTED for job in (await load(app, batch.id)).jobs):
+            await batch_status(app, batch.id, wait_seconds=_CANCEL_WAIT_SECONDS)
     return await load(app, batch.id)
+
+
+async def _is_forgotten(app: App, job: JobEntry) -> bool:
+    try:
+        await app.gateway.get_job(job.name)
+    except NotFound:
+        return True
+    return False
+
+
+async def _reread(app: App, job: JobEntry) -> JobEntry:
+    return next(now for now in (await load(app, job.batch_id)).jobs if now.id == job.id)
 
 
 async def _try(delete: Callable[[str], Awaitable[None]], name: str) -> str | None:

@@ -1,14 +1,12 @@
 """Sending rows again that came to nothing: a new attempt of the same batch, from the requests as they were stored."""
 
 import hashlib
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
 import anyio
-import filelock
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.attachments import renew_attachments
@@ -23,6 +21,7 @@ from gemini_batch_mcp.batches.send import Submission
 from gemini_batch_mcp.batches.stored import request_path
 from gemini_batch_mcp.batches.submit import Placement
 from gemini_batch_mcp.batches.track import current, describe, has_rows, load, refresh
+from gemini_batch_mcp.batches.turn import turn
 from gemini_batch_mcp.domain import Order, RequestFile, RowStatus
 from gemini_batch_mcp.errors import BatchError, NotReady, StillPreparing, UsageError
 from gemini_batch_mcp.intake.attachment_lines import renew_references
@@ -35,9 +34,6 @@ RETRYABLE: Final = (RowStatus.FAILED, RowStatus.MISSING, RowStatus.BLOCKED, RowS
 #: google.rpc codes with which the same request fails again: invalid argument, not found, permission denied, failed
 #: precondition, out of range, unimplemented, unauthenticated. All others may pass by themselves.
 PERMANENT_CODES: Final = frozenset({3, 5, 7, 9, 11, 12, 16})
-
-#: How long to wait for a process that is at the same batch.
-_TURN_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +59,7 @@ async def quote_retry(
     ended = await _ended_batch(app, reference, wait_seconds)
     if ended is None:
         return ""
-    async with _turn(app, ended):
+    async with turn(app, ended.id):
         batch = await _still_ended(app, ended)
         if batch is None:
             return ""
@@ -95,7 +91,7 @@ async def retry_rows(
     ended = await _ended_batch(app, reference, wait_seconds)
     if ended is None:
         return await _go_on(app, await find_batch(app, reference), deadline)
-    async with _turn(app, ended):
+    async with turn(app, ended.id):
         batch = await _still_ended(app, ended)
         if batch is not None:
             chosen = await _choose(app, batch, include, model)
@@ -246,24 +242,6 @@ async def _refuse_unagreed(app: App, batch: BatchEntry, chosen: _Chosen, *, conf
         raise UsageError(
             chosen.question, "Nothing was submitted. Ask the user, then make the same call again with confirm=true."
         )
-
-
-@asynccontextmanager
-async def _turn(app: App, batch: BatchEntry) -> AsyncIterator[None]:
-    """Keep other processes from writing the files of the same attempt.
-
-    Raises:
-        NotReady: another process is at it.
-    """
-    lock = filelock.FileLock(app.files(batch.id).submit_lock, thread_local=False)
-    try:
-        await anyio.to_thread.run_sync(partial(lock.acquire, timeout=_TURN_SECONDS))
-    except filelock.Timeout:
-        raise NotReady(f"Another process is working on {batch.id}.", "Call check_status, then try again.") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _quote_source(batch: BatchEntry) -> str:

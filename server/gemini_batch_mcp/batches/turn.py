@@ -1,0 +1,33 @@
+"""A process's turn at a batch: while it lasts, no other process writes its requests or creates its jobs."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+import anyio
+import filelock
+
+from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.errors import NotReady
+
+#: How long to wait for a process that is at the same batch.
+_TURN_SECONDS = 5.0
+
+
+@asynccontextmanager
+async def turn(app: App, batch_id: str) -> AsyncIterator[None]:
+    """Keep other processes from submitting a batch, or from writing the files of its next attempt.
+
+    Raises:
+        NotReady: another process is at it.
+    """
+    await anyio.to_thread.run_sync(app.files(batch_id).make_directory)
+    lock = filelock.FileLock(app.files(batch_id).submit_lock, thread_local=False)
+    try:
+        await anyio.to_thread.run_sync(partial(lock.acquire, timeout=_TURN_SECONDS))
+    except filelock.Timeout:
+        raise NotReady(f"Another process is working on {batch_id}.", "Call check_status, then try again.") from None
+    try:
+        yield
+    finally:
+        lock.release()
