@@ -104,7 +104,7 @@ def test_what_is_written_is_read_back_by_the_next_process(tmp_path: Path) -> Non
 
 def test_one_gemini_job_cannot_belong_to_two_batches(ledger: Ledger) -> None:
     first, _ = ledger.reserve(ORDER)
-    second, _ = ledger.reserve(ORDER, always=True)
+    second, _ = ledger.reserve(replace(ORDER, order_sha256="another"))
     ledger.update_job(first.jobs[0].id, name="batches/abc")
 
     with pytest.raises(StorageError, match="contradicts"):

@@ -68,14 +68,14 @@ def previewed(preview: "Preview") -> PreviewView:
 
 
 def created(placement: "Placement") -> CreateView:
-    """Answer of create_batch."""
+    """Answer of create_batch and retry_failed."""
     status = placement.status
     return CreateView(
         batch_id=status.batch.id,
         state=status.state,
-        request_count=status.batch.request_count,
+        request_count=placement.request_count,
         jobs=_jobs(status.batch),
-        estimate=_estimate(status.batch.estimate),
+        estimate=_estimate(placement.estimate),
         reused=placement.reused,
         warnings=list(status.batch.warnings),
         advice=status.advice,

@@ -59,7 +59,7 @@ class Desk:
 
     async def cost(self, batch: BatchEntry, summary: ResultSummary) -> Cost:
         """Price the answers of a batch; see `price.actual_cost`."""
-        return actual_cost(await read_prices(self.app), batch, summary.usage)
+        return actual_cost(await read_prices(self.app), batch, summary)
 
     async def pages_about(self, batch_id: str) -> tuple[Path, ...]:
         """Return the reports that were written about a batch and are still there."""

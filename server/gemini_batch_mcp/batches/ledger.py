@@ -38,10 +38,12 @@ class Ledger(LedgerFiles):
     def reserve(self, new: NewBatch, *, always: bool = False) -> tuple[BatchEntry, bool]:
         """Write the reservation for an order: the batch and True, or the one that stands for it already and False.
 
-        `always` writes a new one in any case: a deliberate resubmission.
+        `always` writes a new one also beside one that stands: a deliberate resubmission. One that is still on its way
+        to Gemini is returned all the same: asked for twice, before anybody could have seen it, it is the same wish.
         """
         with self._transaction("reserve") as connection:
-            if not always and (standing := self._standing(connection, new.order_sha256)):
+            standing = self._standing(connection, new.order_sha256)
+            if standing is not None and not (always and standing.is_submitted):
                 return standing, False
             batch_id = self._insert_batch(connection, new)
             uploaded = {"stage": Stage.UPLOADED, "uploaded_file": new.uploaded_file} if new.uploaded_file else {}

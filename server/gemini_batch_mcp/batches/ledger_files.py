@@ -14,6 +14,7 @@ from gemini_batch_mcp.paths import is_free_name_of
 
 #: For how long a quote counts as what the user has just been told (our choice).
 QUOTE_LIFE = timedelta(hours=24)
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 class LedgerFiles(Database):
@@ -86,9 +87,8 @@ class LedgerFiles(Database):
             )
 
     def is_agreed(self, order_sha256: str, source: str) -> bool:
-        """True unless what was last quoted for `source` is another order than this one."""
+        """True when this order was quoted lately, or nothing ever was for `source`: not even another order."""
         with self._transaction() as connection:
-            recent = quotes.c.quoted_at >= datetime.now(UTC) - QUOTE_LIFE
-            query = sa.select(quotes.c.order_sha256).where(quotes.c.source == source, recent)
-            quoted = connection.execute(query).scalars().all()
-        return not quoted or order_sha256 in quoted
+            query = sa.select(quotes.c.order_sha256, quotes.c.quoted_at).where(quotes.c.source == source)
+            quoted = {row.order_sha256: row.quoted_at.replace(tzinfo=UTC) for row in connection.execute(query)}
+        return not quoted or abs(datetime.now(UTC) - quoted.get(order_sha256, _NEVER)) <= QUOTE_LIFE

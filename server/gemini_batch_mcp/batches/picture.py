@@ -89,7 +89,7 @@ async def _cost(app: App, batch: BatchEntry, summary: ResultSummary | None) -> R
     prices = await read_prices(app)
     estimated = batch.estimate
     return ReportCost(
-        actual_usd=actual_cost(prices, batch, summary.usage).usd if summary is not None else None,
+        actual_usd=actual_cost(prices, batch, summary).usd if summary is not None else None,
         low_usd=estimated.cost_usd_low if estimated is not None else None,
         high_usd=estimated.cost_usd_high if estimated is not None else None,
         priced_on=prices.priced_on.isoformat(),

@@ -10,7 +10,7 @@ import anyio
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.entries import BatchEntry
-from gemini_batch_mcp.domain import JsonObject, Order, RequestFile, Usage
+from gemini_batch_mcp.domain import JsonObject, Order, RequestFile, ResultSummary
 from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.intake.estimate import Estimate, estimate, over_cap, sample_file
 from gemini_batch_mcp.intake.prices import PriceTable, load_prices
@@ -38,6 +38,14 @@ class JobLimits:
         """Return how many jobs it takes, or one more where lines do not fill them evenly."""
         by_bytes = math.ceil(request_file.size_bytes / self.max_bytes)
         return max(1, min(request_file.count, max(by_bytes, math.ceil(priced.input_tokens / self.max_tokens))))
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What answers cost in USD, None when no price is known, and the date of the prices."""
+
+    usd: float | None
+    priced_on: str
 
 
 async def read_prices(app: App) -> PriceTable:
@@ -83,13 +91,27 @@ async def estimate_file(app: App, order: Order, path: Path, *, rows: int = 0, as
     )
 
 
-def refuse_over_cap(app: App, priced: Estimate) -> None:
+def refuse_over_cap(app: App, priced: Estimate, *, spent: Cost | None = None) -> None:
     """Refuse what may cost more than the hard cap. No argument of a tool lifts it.
+
+    `spent` is what the answers of the batch have cost already, when rows of it are sent again.
 
     Raises:
         UsageError: the upper estimate is above GEMINI_BATCH_MAX_COST_USD, or the cost is not known.
     """
-    if (refusal := over_cap(priced, app.settings.max_cost_usd)) is not None:
+    cap = app.settings.max_cost_usd
+    refusal = over_cap(priced, cap)
+    if refusal is None and cap is not None and spent is not None:
+        if spent.usd is None:
+            refusal = (
+                f"GEMINI_BATCH_MAX_COST_USD allows {dollars(cap)} a batch, and what this one has cost is not known."
+            )
+        elif (high := priced.cost_usd_high or 0.0) + spent.usd > cap:
+            refusal = (
+                f"GEMINI_BATCH_MAX_COST_USD allows {dollars(cap)} a batch; this one has cost {dollars(spent.usd)} "
+                f"so far, and these rows may cost up to {dollars(high)} more."
+            )
+    if refusal is not None:
         raise UsageError(refusal, "Set maxOutputTokens, order fewer rows, or ask the user to raise the cap.")
 
 
@@ -110,24 +132,20 @@ def question(app: App, priced: Estimate, requests: str) -> str:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What answers cost in USD, None when no price is known, and the date of the prices."""
+def actual_cost(prices: PriceTable, batch: BatchEntry, summary: ResultSummary) -> Cost:
+    """Return what the tokens of a batch's answers cost at list prices, each attempt by the model that it asked.
 
-    usd: float | None
-    priced_on: str
-
-
-def actual_cost(prices: PriceTable, batch: BatchEntry, usage: Usage) -> Cost:
-    """Return what the tokens of a batch's answers cost at list prices.
-
-    All input counts as text, and every output token at the dearest kind of output that the model has; answers that a
-    retry has replaced are not in `usage`.
+    All input counts as text, and every output token at the dearest kind of output that the model has.
     """
-    price = prices.price(batch.model, batch.created_at.date())
-    priced_on = prices.priced_on.isoformat()
-    if price is None:
-        return Cost(None, priced_on)
-    output = usage.output_tokens + usage.thoughts_tokens
-    usd = price.input_usd({"text": float(usage.input_tokens)}) + price.output_usd(output)
-    return Cost(round(usd, 6), priced_on)
+    usd: float | None = 0.0
+    for attempt, usage in enumerate(summary.attempt_usage, 1):
+        job = next((job for job in batch.jobs if job.attempt == attempt), None)
+        model = job.model if job is not None and job.model else batch.model
+        day = (job.created_at if job is not None and job.created_at else batch.created_at).date()
+        price = prices.price(model, day)
+        if price is None or usd is None:
+            usd = None
+            continue
+        output = usage.output_tokens + usage.thoughts_tokens
+        usd += price.input_usd({"text": float(usage.input_tokens)}) + price.output_usd(output)
+    return Cost(round(usd, 6) if usd is not None else None, prices.priced_on.isoformat())

@@ -16,18 +16,27 @@ from gemini_batch_mcp.batches.find import find_batch
 from gemini_batch_mcp.batches.models import check_model
 from gemini_batch_mcp.batches.plan import cut_jobs
 from gemini_batch_mcp.batches.prepare import identify_for
-from gemini_batch_mcp.batches.price import estimate_file, job_limits, question, read_prices, refuse_over_cap
+from gemini_batch_mcp.batches.price import (
+    actual_cost,
+    estimate_file,
+    job_limits,
+    question,
+    read_prices,
+    refuse_over_cap,
+)
 from gemini_batch_mcp.batches.send import Submission
 from gemini_batch_mcp.batches.stored import request_path
 from gemini_batch_mcp.batches.submit import Placement
 from gemini_batch_mcp.batches.track import current, describe, has_rows, load, refresh
 from gemini_batch_mcp.batches.turn import turn
-from gemini_batch_mcp.domain import Order, RequestFile, RowStatus
+from gemini_batch_mcp.domain import Order, RequestFile, ResultSummary, RowStatus
 from gemini_batch_mcp.errors import BatchError, NotReady, StillPreparing, UsageError
 from gemini_batch_mcp.intake.attachment_lines import renew_references
+from gemini_batch_mcp.intake.estimate import Estimate
 from gemini_batch_mcp.intake.reader import file_sha256
 from gemini_batch_mcp.intake.selection import write_selected
 from gemini_batch_mcp.results.chosen import keys_that_ended
+from gemini_batch_mcp.results.store import ResultTable
 
 #: Rows that may be asked for; `ok` ones are never sent again.
 RETRYABLE: Final = (RowStatus.FAILED, RowStatus.MISSING, RowStatus.BLOCKED, RowStatus.TRUNCATED, RowStatus.EMPTY)
@@ -43,7 +52,7 @@ class _Chosen:
     attempt: int
     model: str
     request_file: RequestFile
-    input_tokens: int
+    estimate: Estimate
     question: str
     fingerprint: str
 
@@ -83,14 +92,14 @@ async def retry_rows(
     same call answers with it. Waits at most `wait_seconds` for the submission (None: to its end).
 
     Raises:
-        NotReady: the batch has not ended.
+        NotReady: the batch has not ended, or a retry with another model is under way.
         UsageError: there is nothing to send again, its requests are not here, or it is not agreed to.
         BatchError: the requests changed, or Gemini refused them.
     """
     deadline = anyio.current_time() + wait_seconds if wait_seconds is not None else None
     ended = await _ended_batch(app, reference, wait_seconds)
     if ended is None:
-        return await _go_on(app, await find_batch(app, reference), deadline)
+        return await _go_on(app, await find_batch(app, reference), model, deadline)
     async with turn(app, ended.id):
         batch = await _still_ended(app, ended)
         if batch is not None:
@@ -98,27 +107,44 @@ async def retry_rows(
             await _refuse_unagreed(app, batch, chosen, confirm=confirm)
             added = await _add_attempt(app, batch, chosen)
     if batch is None:
-        return await _go_on(app, ended, deadline)
+        return await _go_on(app, ended, model, deadline)
     if added:
         try:
             await _submit(app, batch, deadline)
         except BatchError:
             await anyio.to_thread.run_sync(_drop_if_never_sent, app, batch.id, chosen.attempt)
             raise
-    return Placement(describe(await current(app, batch.id)), reused=not added)
+    return await _placement(app, batch, chosen.estimate if added else None)
 
 
-async def _go_on(app: App, batch: BatchEntry, deadline: float | None) -> Placement:
-    """Answer with the retry that is under way, and take its submission further."""
+async def _go_on(app: App, batch: BatchEntry, model: str, deadline: float | None) -> Placement:
+    """Answer with the retry that is under way, and take its submission further.
+
+    Raises:
+        NotReady: another model was asked for than it asks.
+    """
     batch = await refresh(app, batch)
+    asked = batch.jobs[-1].model or batch.model
+    if model.removeprefix("models/") not in ("", asked):
+        raise NotReady(
+            f"A retry of {batch.id} with {asked} is under way, and was not changed.",
+            "Call check_status; when it has ended, or after cancel_batch, another model may be asked.",
+        )
     await _submit(app, batch, deadline)
-    return Placement(describe(await current(app, batch.id)), reused=True)
+    return await _placement(app, batch, None)
+
+
+async def _placement(app: App, batch: BatchEntry, estimate: Estimate | None) -> Placement:
+    """Return what became of the newest retry; with an estimate it is this call's, without one somebody else's."""
+    batch = await current(app, batch.id)
+    rows = sum(job.request_count for job in batch.jobs if job.attempt == batch.attempts)
+    return Placement(describe(batch), reused=estimate is None, rows_again=rows, estimate_again=estimate)
 
 
 async def _add_attempt(app: App, batch: BatchEntry, chosen: _Chosen) -> bool:
     request_file = await _with_files(app, batch, chosen.request_file)
     limits = job_limits(app, await read_prices(app), chosen.model)
-    parts = await anyio.to_thread.run_sync(cut_jobs, request_file, chosen.input_tokens, limits)
+    parts = await anyio.to_thread.run_sync(cut_jobs, request_file, chosen.estimate.input_tokens, limits)
     return await anyio.to_thread.run_sync(app.ledger.add_attempt, batch.id, chosen.attempt, chosen.model, parts)
 
 
@@ -168,10 +194,15 @@ async def _choose(app: App, batch: BatchEntry, include: Sequence[str], model: st
     request_file = await anyio.to_thread.run_sync(_write, app, batch, _statuses(include), not include, attempt)
     order = Order(model=model, task=batch.task)
     priced = await estimate_file(app, order, request_file.path, rows=request_file.count, ask=False)
-    refuse_over_cap(app, priced)
+    summary = await anyio.to_thread.run_sync(_summary, app, batch)
+    refuse_over_cap(app, priced, spent=actual_cost(await read_prices(app), batch, summary))
     fingerprint = hashlib.sha256(f"retry {batch.id} {model} {request_file.sha256}".encode()).hexdigest()
     rows = f"{request_file.count:,} rows of {batch.id}, sent again to {model} (order {fingerprint[:8]}),"
-    return _Chosen(attempt, model, request_file, priced.input_tokens, question(app, priced, rows), fingerprint)
+    return _Chosen(attempt, model, request_file, priced, question(app, priced, rows), fingerprint)
+
+
+def _summary(app: App, batch: BatchEntry) -> ResultSummary:
+    return ResultTable.open(app.files(batch.id).table).summary()
 
 
 async def _with_files(app: App, batch: BatchEntry, request_file: RequestFile) -> RequestFile:

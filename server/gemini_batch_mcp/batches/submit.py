@@ -23,10 +23,25 @@ from gemini_batch_mcp.text import plain_text
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """What became of an order. `reused`: the same order already stood and nothing new was started."""
+    """What became of an order. `reused`: the same order already stood and nothing new was started.
+
+    `rows_again` is how many rows of a batch are sent again, with their own estimate; 0 for an order as a whole.
+    """
 
     status: BatchStatus
     reused: bool
+    rows_again: int = 0
+    estimate_again: Estimate | None = None
+
+    @property
+    def request_count(self) -> int:
+        """How many requests were asked for."""
+        return self.rows_again or self.status.batch.request_count
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """What these requests may cost, None where that is not known."""
+        return self.estimate_again if self.rows_again else self.status.batch.estimate
 
 
 @dataclass(frozen=True, slots=True)
