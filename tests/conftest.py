@@ -1,11 +1,13 @@
 """Fixtures that every test may use. Tests enter by the front door: a real MCP client, the real SDK, the sandbox."""
 
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from conversation import Conversation, converse
+from conversation import Conversation, Run, converse, process_env
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.sandbox.config import OnCommand, SandboxConfig
 from gemini_batch_mcp.settings import Secret, Settings
@@ -56,3 +58,25 @@ async def talk(settings: Settings, sandbox: Sandbox, era: str) -> AsyncIterator[
     """An open conversation with a server on the sandbox."""
     async with converse(settings, sandbox, era) as conversation:
         yield conversation
+
+
+@pytest.fixture
+def run(tmp_path: Path, data: Path) -> Run:
+    """Runs a command in the data directory, as a person does, by default in the sandbox."""
+
+    def command(
+        *arguments: str, env: dict[str, str] | None = None, sandbox: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        flags = ["--sandbox"] if sandbox else []
+        settings = process_env(GEMINI_BATCH_HOME=str(tmp_path / "home"), GEMINI_BATCH_POLL_SECONDS="0.2")
+        return subprocess.run(
+            [sys.executable, "-m", "gemini_batch_mcp", *flags, *arguments],
+            capture_output=True,
+            text=True,
+            cwd=data,
+            env=settings | (env or {}),
+            timeout=90,
+            stdin=subprocess.DEVNULL,
+        )
+
+    return command

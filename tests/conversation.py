@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from mcp_types import CallToolResult
 from gemini_batch_mcp.assistant.server import build_server
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.settings import Settings
+
+#: A command line, run to its end.
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @dataclass(frozen=True)

@@ -1,37 +1,10 @@
 """The command line as a person uses it: real processes, real exit codes, results on stdout and the rest on stderr."""
 
 import json
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
-from conversation import line, process_env, request_file, write_lines
+from conversation import Run, line, request_file, write_lines
 from gemini_batch_mcp import __version__
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def run(tmp_path: Path, data: Path) -> Run:
-    def command(
-        *arguments: str, env: dict[str, str] | None = None, sandbox: bool = True
-    ) -> subprocess.CompletedProcess[str]:
-        flags = ["--sandbox"] if sandbox else []
-        settings = process_env(GEMINI_BATCH_HOME=str(tmp_path / "home"), GEMINI_BATCH_POLL_SECONDS="0.2")
-        return subprocess.run(
-            [sys.executable, "-m", "gemini_batch_mcp", *flags, *arguments],
-            capture_output=True,
-            text=True,
-            cwd=data,
-            env=settings | (env or {}),
-            timeout=90,
-            stdin=subprocess.DEVNULL,
-        )
-
-    return command
 
 
 def test_the_three_scripts_of_the_seed_work_with_their_flags(run: Run, data: Path) -> None:

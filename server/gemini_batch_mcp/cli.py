@@ -8,6 +8,7 @@ stdio must answer before a person's client loses patience, and needs few of them
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -43,6 +44,16 @@ def main() -> None:
     except* SystemExit as group:
         # rich ends a command like this when whoever reads its output has seen enough.
         sys.exit(_first(group).code)
+    except* Exception as group:
+        # Its text and its traceback may hold anything, a key included; its place in our code cannot.
+        unforeseen = _first(group)
+        frames = traceback.extract_tb(unforeseen.__traceback__)
+        place = f" in {frames[-1].name}, line {frames[-1].lineno}" if frames else ""
+        _complain(
+            f"This met an error that was not foreseen ({type(unforeseen).__name__}{place}). It is a fault of "
+            "gemini-batch-mcp; check-status and list-jobs show what was submitted."
+        )
+        sys.exit(1)
 
 
 def _run_commands() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar
 import click
 
 from gemini_batch_mcp.domain import JobFilter, JobState, Order, ResultQuery
-from gemini_batch_mcp.errors import BatchError
+from gemini_batch_mcp.errors import BatchError, UsageError
 
 if TYPE_CHECKING:
     from gemini_batch_mcp.batches.desk import Desk
@@ -99,7 +99,8 @@ def create_batch(session: Session, /, confirm: bool, resubmit: bool, **order: An
     async def place(desk: "Desk") -> None:
         wanted = Order(**order)
         with console.working(f"Checking {wanted.source}"):
-            question = "" if confirm else await desk.quote(wanted, resubmit=resubmit)
+            # Whoever says --yes agrees to what it costs now.
+            question = await desk.quote(wanted, resubmit=resubmit)
         agreed = confirm or _agrees(question)
         with console.working(f"Sending {wanted.source}"):
             placement = await desk.place_order(wanted, confirm=agreed, resubmit=resubmit)
@@ -152,7 +153,7 @@ def get_results(
     async def read(desk: "Desk") -> None:
         with console.working("Fetching answers"):
             results = await desk.results(batch, query)
-        console.show_results(results)
+        console.show_results(results, await desk.cost(results.status.batch, results.summary))
 
     session.run(read)
 
@@ -195,7 +196,13 @@ def delete(session: Session, batch: str, confirm: bool) -> None:
     from gemini_batch_mcp import console
 
     async def remove(desk: "Desk") -> None:
-        console.show_deletion(await desk.delete(batch, confirm=confirm))
+        from gemini_batch_mcp.batches.removal import NotConfirmed
+
+        try:
+            deletion = await desk.delete(batch, confirm=confirm)
+        except NotConfirmed as error:
+            raise UsageError(error.message, "Add --yes to delete it.") from None
+        console.show_deletion(deletion)
 
     session.run(remove)
 
@@ -245,7 +252,7 @@ def retry_failed(session: Session, batch: str, include: tuple[str, ...], model: 
 
     async def retry(desk: "Desk") -> None:
         with console.working("Choosing rows"):
-            question = "" if confirm else await desk.quote_retry(batch, include, model=model)
+            question = await desk.quote_retry(batch, include, model=model)
         agreed = confirm or _agrees(question)
         with console.working("Sending rows again"):
             console.show_placement(await desk.retry(batch, include, model=model, confirm=agreed))

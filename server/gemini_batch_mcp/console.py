@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gemini_batch_mcp.batches.desk import Desk
     from gemini_batch_mcp.batches.listing import JobList
     from gemini_batch_mcp.batches.prepare import Preview
+    from gemini_batch_mcp.batches.price import Cost
     from gemini_batch_mcp.batches.removal import Deletion
     from gemini_batch_mcp.batches.submit import Placement
     from gemini_batch_mcp.batches.tend import Tended
@@ -74,9 +75,17 @@ def show_placement(placement: "Placement") -> None:
     status = placement.status
     for warning in status.batch.warnings:
         notes().print(f"Warning: {escape(warning)}")
-    verb = "was ordered before; nothing new was submitted" if placement.reused else "ordered"
-    notes().print(escape(f"{status.batch.request_count} requests {verb}. {status.state}. {status.advice}"))
+    notes().print(escape(f"{_what_was_placed(placement)}. {status.state}. {status.advice}"))
     output().print(status.batch.id)
+
+
+def _what_was_placed(placement: "Placement") -> str:
+    count = placement.request_count
+    requests = f"{count:,} request{'' if count == 1 else 's'}"
+    if placement.reused:
+        doing = "being sent again already" if placement.rows_again else "ordered before"
+        return f"{requests} {doing}; nothing new was submitted"
+    return f"{requests} {'sent again' if placement.rows_again else 'ordered'}"
 
 
 def show_preview(preview: "Preview") -> None:
@@ -109,7 +118,8 @@ def show_status(status: "BatchStatus") -> None:
     table.add_row("state", status.state)
     table.add_row("rows", f"{counts.succeeded} ok, {counts.failed} failed, {counts.pending} pending of {counts.total}")
     for job in status.batch.jobs:
-        table.add_row("job", escape(f"{job.name or 'not at Gemini yet'} {job.state}"))
+        name = job.name or ("unknown: the reply to its create was lost" if job.is_unknown else "not at Gemini yet")
+        table.add_row("job", escape(f"{name} {job.shown_state}"))
         if job.error:
             table.add_row("error", escape(f"code {job.error.code}: {job.error.message}"))
     if status.expires_at:
@@ -118,10 +128,16 @@ def show_status(status: "BatchStatus") -> None:
     output().print(table)
 
 
-def show_results(results: "Results") -> None:
+def show_results(results: "Results", cost: "Cost") -> None:
     """Print the summary, the page if one was asked for, and where the file is."""
     console = output()
-    console.print(summary_table(results.summary))
+    table = summary_table(results.summary)
+    table.add_row(
+        "cost", f"{dollars(cost.usd)}, at the prices of {cost.priced_on}" if cost.usd is not None else "not known"
+    )
+    console.print(table)
+    for warning in results.warnings:
+        notes().print(f"Warning: {escape(warning)}")
     if results.page is not None:
         console.print(rows_table([(row.key, row.status, row.text or row.error) for row in results.page.rows]))
         if results.page.next_cursor:

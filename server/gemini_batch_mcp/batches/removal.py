@@ -24,6 +24,10 @@ _CANCEL_WAIT_SECONDS = 15.0
 _SEARCH_SECONDS = 20.0
 
 
+class NotConfirmed(UsageError):
+    """Nothing was deleted, because nobody has agreed to it."""
+
+
 @dataclass(frozen=True, slots=True)
 class NotDeleted:
     """Something that is still there, and why."""
@@ -122,14 +126,15 @@ async def delete_batch(app: App, reference: str, *, confirm: bool) -> Deletion:
     not documented to stop it; until it has ended, the batch stays known here.
 
     Raises:
-        UsageError: `confirm` is not set; says what would be deleted.
+        NotConfirmed: `confirm` is not set; says what would be deleted.
     """
     batch = await find_batch(app, reference)
     if not confirm:
-        raise UsageError(
-            f"delete_batch would remove {batch.id} ({describe(batch).state}): {len(batch.jobs)} job(s) and their "
-            "request file at Gemini, and the answers stored here. This cannot be undone.",
-            "Ask the user, then call it again with confirm=true.",
+        jobs_count = f"{len(batch.jobs)} job{'' if len(batch.jobs) == 1 else 's'}"
+        raise NotConfirmed(
+            f"This would delete {batch.id} ({describe(batch).state}): {jobs_count} with the request files at Gemini, "
+            "and the answers stored here. It cannot be undone.",
+            "Ask the user, then make the same call again with confirm=true.",
         )
     batch = await _end(app, batch)
     jobs: list[str] = []

@@ -16,24 +16,29 @@ from gemini_batch_mcp.batches.track import BatchStatus, current, describe, refre
 async def batch_status(app: App, reference: str, *, wait_seconds: float = 0.0) -> BatchStatus:
     """Ask Gemini how a batch is getting on; wait for its end, at most `wait_seconds`.
 
+    Jobs that waited here and may go are submitted: in the background, or before this returns in a process that ends
+    with its command and waits for the batch.
+
     Raises:
         UnknownBatch: nothing goes by that name.
         GeminiError: Gemini could not be asked.
     """
     deadline = time.monotonic() + wait_seconds
-    batch = await _look(app, await find_batch(app, reference))
+    may_submit = not app.settings.read_only and (app.lives_on or wait_seconds > 0)
+    batch = await _look(app, await find_batch(app, reference), may_submit=may_submit)
     pause_seconds = app.settings.poll_seconds
     while not (status := describe(batch)).done and (left := deadline - time.monotonic()) > 0:
         await anyio.sleep(min(left, jittered(pause_seconds)))
         pause_seconds = next_pause(pause_seconds)
-        batch = await _look(app, batch)
+        batch = await _look(app, batch, may_submit=may_submit)
     return status
 
 
-async def _look(app: App, batch: BatchEntry) -> BatchEntry:
+async def _look(app: App, batch: BatchEntry, *, may_submit: bool) -> BatchEntry:
     """Bring the ledger up to date, and let go on what can: a job that waited may have its turn now."""
     batch = await refresh(app, batch)
-    if app.lives_on and not app.settings.read_only and any(may_go(job) for job in batch.jobs):
-        await app.work.run(f"submit {batch.id}", Submission(app, batch.id).run, wait_seconds=0)
+    if may_submit and any(may_go(job) for job in batch.jobs):
+        wait_seconds = 0 if app.lives_on else None
+        await app.work.run(f"submit {batch.id}", Submission(app, batch.id).run, wait_seconds=wait_seconds)
         batch = await current(app, batch.id)
     return batch
