@@ -12,6 +12,7 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -85,12 +86,17 @@ class Ledger(LedgerFiles):
             same = (jobs.c.batch_id == batch_id, jobs.c.attempt == attempt)
             connection.execute(jobs.delete().where(*same, jobs.c.stage.in_((Stage.RESERVED, Stage.FAILED))))
 
-    def enqueued_tokens(self, model: str) -> int:
-        """Return the estimated input tokens of all jobs that hold a place at Gemini for a model, or may hold one."""
+    def enqueued_tokens(self, model: str, *, since: datetime) -> int:
+        """Return the estimated input tokens of all jobs that hold a place at Gemini for a model, or may hold one.
+
+        A job from before `since` holds none any more, even if its end has never been seen.
+        """
         with self._transaction() as connection:
             held = jobs.c.stage.in_((Stage.SUBMITTED, Stage.UNKNOWN))
-            query = sa.select(sa.func.coalesce(sa.func.sum(jobs.c.input_tokens), 0)).where(jobs.c.model == model, held)
-            return int(connection.execute(query).scalar_one())
+            is_young = sa.func.coalesce(jobs.c.created_at, batches.c.created_at) >= since
+            of_batch = jobs.join(batches, batches.c.id == jobs.c.batch_id)
+            tokens = sa.select(sa.func.coalesce(sa.func.sum(jobs.c.input_tokens), 0)).select_from(of_batch)
+            return int(connection.execute(tokens.where(jobs.c.model == model, held, is_young)).scalar_one())
 
     def unsettled_ids(self) -> tuple[str, ...]:
         """Return the batches ordered here of which something is left to be done, oldest first."""

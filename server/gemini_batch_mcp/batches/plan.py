@@ -12,6 +12,7 @@ from gemini_batch_mcp.batches.entries import BatchEntry, JobEntry, NewJob, Stage
 from gemini_batch_mcp.batches.identity import IdentifiedOrder
 from gemini_batch_mcp.batches.prepare import fits_one_job, take_staged, write_lines
 from gemini_batch_mcp.batches.price import JobLimits, estimate_file, job_limits, read_prices, refuse_over_cap
+from gemini_batch_mcp.batches.room import enqueued_tokens
 from gemini_batch_mcp.batches.stored import request_path, shard_of
 from gemini_batch_mcp.batches.track import move, overtaken
 from gemini_batch_mcp.batches.upload import upload_as_it_is
@@ -125,7 +126,7 @@ async def split_in_smaller(app: App, batch: BatchEntry, job: JobEntry) -> bool:
         or batch.delivery == "inline"
     ):
         return False
-    if await anyio.to_thread.run_sync(app.ledger.enqueued_tokens, model):
+    if await enqueued_tokens(app, model):
         return False
     parts = await anyio.to_thread.run_sync(_split, app, batch, job, smaller)
     if job.stage is Stage.UPLOADED:

@@ -17,7 +17,8 @@ from gemini_batch_mcp.errors import BatchError, NotFound
 
 _FORGOTTEN = (
     "Gemini does not know {name} with this key: it belongs to another project, or was deleted there. "
-    "What is shown is what was last seen."
+    "What is shown is what was last seen. If it was deleted, delete_batch removes the batch here, too, and the same "
+    "order can be given again."
 )
 
 
