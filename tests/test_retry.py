@@ -98,7 +98,7 @@ async def test_rows_of_one_kind_are_sent_again(
 
 async def test_with_nothing_to_send_again_nothing_is_sent(talk: Conversation, sandbox: Sandbox, data: Path) -> None:
     batch = await _ended(talk, sandbox, request_file(data))
-    assert "has no rows that are failed, missing" in await talk.refusal("retry_failed", batch=batch)
+    assert "has no rows that are failed or missing" in await talk.refusal("retry_failed", batch=batch)
     assert sandbox.creates == 1
 
 

@@ -49,6 +49,8 @@ _SHOWN_COLUMNS = 60
 _SHOWN_NAME_CHARS = 60
 #: Longest key that is shown among keys that do not add up.
 _SHOWN_KEY_CHARS = 80
+#: Keys without a row that are named.
+_SHOWN_KEYS = 10
 
 
 def previewed(preview: "Preview") -> PreviewView:
@@ -99,8 +101,10 @@ def status(seen: "BatchStatus") -> StatusView:
     )
 
 
-def results(read: "Results", cost: "Cost", history: Mapping[str, tuple[RowAttempt, ...]]) -> ResultsView:
-    """Answer of get_results. `history` has the attempts at the rows that were asked for by key."""
+def results(
+    read: "Results", cost: "Cost", history: Mapping[str, tuple[RowAttempt, ...]], keys: Sequence[str]
+) -> ResultsView:
+    """Answer of get_results. `history` has the attempts at the rows that were asked for by their `keys`."""
     summary = read.summary
     usage = summary.usage
     return ResultsView(
@@ -127,8 +131,14 @@ def results(read: "Results", cost: "Cost", history: Mapping[str, tuple[RowAttemp
         )
         if read.saved
         else None,
-        warnings=list(read.warnings),
+        warnings=[*read.warnings, *_absent(keys, history)],
     )
+
+
+def _absent(keys: Sequence[str], history: Mapping[str, tuple[RowAttempt, ...]]) -> list[str]:
+    """Say which keys no row has: an assistant that mistypes one must not take silence for an answer."""
+    absent = [repr(key[:_SHOWN_KEY_CHARS]) for key in keys if key not in history]
+    return [f"No row has the key {', '.join(absent[:_SHOWN_KEYS])}."] if absent else []
 
 
 def _row(row: ResultRow, attempts: Sequence[RowAttempt]) -> RowView:

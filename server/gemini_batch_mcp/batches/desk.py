@@ -13,7 +13,7 @@ from gemini_batch_mcp.batches.collect import Results, batch_results
 from gemini_batch_mcp.batches.entries import BatchEntry
 from gemini_batch_mcp.batches.listing import JobList, list_jobs
 from gemini_batch_mcp.batches.prepare import Preview, preview_order
-from gemini_batch_mcp.batches.price import Cost, actual_cost, read_prices
+from gemini_batch_mcp.batches.price import Cost, actual_cost, read_prices, spend_notes
 from gemini_batch_mcp.batches.removal import Deletion, cancel_batch, delete_batch
 from gemini_batch_mcp.batches.retry import quote_retry, retry_rows
 from gemini_batch_mcp.batches.status import batch_status
@@ -43,7 +43,9 @@ class Desk:
 
     async def preview(self, order: Order, *, wait_seconds: float | None = None) -> Preview:
         """Check, render and price an order without sending it; see `prepare.preview_order`."""
-        return await preview_order(self.app, self._complete(order), wait_seconds=wait_seconds)
+        seen = await preview_order(self.app, self._complete(order), wait_seconds=wait_seconds)
+        notes = spend_notes(self.app, seen.estimate) if seen.estimate is not None else ()
+        return replace(seen, warnings=(*seen.warnings, *notes))
 
     async def status(self, reference: str, *, wait_seconds: float = 0.0) -> BatchStatus:
         """Ask how a batch is getting on; see `status.batch_status`."""

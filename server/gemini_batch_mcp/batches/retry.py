@@ -246,7 +246,7 @@ def _write(
     wanted = keys_that_ended(files.table, statuses)
     chosen = keys_that_ended(files.table, statuses, without_codes=PERMANENT_CODES) if leave_permanent else wanted
     if not chosen:
-        kinds = ", ".join(statuses)
+        kinds = " or ".join(statuses)
         if wanted:
             raise UsageError(
                 f"All {len(wanted):,} failed rows of {batch.id} failed for reasons that the same request meets again.",
