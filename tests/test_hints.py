@@ -45,3 +45,13 @@ async def test_a_key_that_no_row_has_is_named(talk: Conversation, sandbox: Sandb
     read = await talk.call("get_results", batch=batch, keys=["k1", "k9"])
     assert [row["key"] for row in read["rows"]] == ["k1"]
     assert read["warnings"] == ["No row has the key 'k9'."]
+
+
+async def test_a_key_that_is_refused_in_the_middle_of_a_list_is_a_sentence(
+    talk: Conversation, sandbox: Sandbox, data: Path
+) -> None:
+    """Several batches are looked up at once, and what fails there comes wrapped."""
+    for mark in ("a", "b"):
+        await talk.call("create_batch", source=request_file(data, mark=mark))
+    sandbox.fail_next("batches.get", status=403, times=2)
+    assert "Check the key in GEMINI_API_KEY" in await talk.refusal("list_jobs")

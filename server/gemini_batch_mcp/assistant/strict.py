@@ -49,6 +49,9 @@ class StrictTool(Tool):
         )
 
     def _sentence(self, cause: BaseException | None) -> str:
+        while isinstance(cause, BaseExceptionGroup):
+            # Task groups wrap what happens inside them; the first failure is the one to tell.
+            cause = cause.exceptions[0]
         if isinstance(cause, BatchError):
             return str(cause)
         # Its text and its traceback may hold anything, a key included; its place in our code cannot.
