@@ -77,3 +77,15 @@ async def test_whoever_waits_for_a_batch_on_the_command_line_submits_what_waits_
                 status = await follow(await lazy.get(), placed.status.batch.id)
         assert status.done
         assert service.creates == count
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [("GEMINI_BATCH_HOME", "/proc/nowhere", "cannot be used"), ("GEMINI_BATCH_MAX_FILE_BYTES", "0.1", "3 (")],
+)
+def test_settings_that_make_no_sense_end_in_a_sentence(
+    run: Run, data: Path, variable: str, value: str, sentence: str
+) -> None:
+    done = run("preview", request_file(data), env={variable: value})
+    assert sentence in done.stdout + done.stderr
+    assert "foreseen" not in done.stderr

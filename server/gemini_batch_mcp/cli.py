@@ -18,7 +18,7 @@ import click
 from gemini_batch_mcp import __version__
 from gemini_batch_mcp.batches.opening import TransportFactory, lazy_desk
 from gemini_batch_mcp.cli_batches import BATCH_COMMANDS
-from gemini_batch_mcp.errors import BatchError, RequestProblems, UsageError
+from gemini_batch_mcp.errors import BatchError, RequestProblems, StorageError, UsageError
 from gemini_batch_mcp.settings import Settings
 
 if TYPE_CHECKING:
@@ -197,7 +197,13 @@ def _transport(settings: Settings) -> TransportFactory | None:
         from gemini_batch_mcp.sandbox.config import ByTime, SandboxConfig
 
         config = SandboxConfig(pace=ByTime(_SANDBOX_SECONDS_PER_JOB))
-        return Sandbox(settings.home / "service", config).transport()
+        try:
+            return Sandbox(settings.home / "service", config).transport()
+        except OSError as error:
+            raise StorageError(
+                f"The state directory {settings.home} cannot be used ({error.strerror}).",
+                "Set GEMINI_BATCH_HOME to a directory that can be written.",
+            ) from None
 
     return in_process
 

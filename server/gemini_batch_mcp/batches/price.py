@@ -64,10 +64,12 @@ def job_limits(app: App, prices: PriceTable, model: str) -> JobLimits:
     is taken: more is never accepted, and less shows in a refusal that costs nothing.
     """
     settings = app.settings
+    # However little is set: a job takes a line at least.
+    max_bytes = max(1, settings.max_file_bytes)
     if settings.max_enqueued_tokens is not None:
-        return JobLimits(settings.max_file_bytes, settings.max_enqueued_tokens, is_known=True)
-    low, middle, high = (prices.enqueued_tokens(model, tier) for tier in (1, 2, 3))
-    return JobLimits(settings.max_file_bytes, high, is_known=False, lower=(middle, low))
+        return JobLimits(max_bytes, settings.max_enqueued_tokens, is_known=True)
+    low, middle, high = (max(1, prices.enqueued_tokens(model, tier)) for tier in (1, 2, 3))
+    return JobLimits(max_bytes, high, is_known=False, lower=(middle, low))
 
 
 async def estimate_file(app: App, order: Order, path: Path, *, rows: int = 0, ask: bool) -> Estimate:
