@@ -5,9 +5,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from mcp.client import Client
+from mcp.client.context import ClientRequestContext
+from mcp_types import ElicitRequestParams, ElicitResult
 from time_machine import travel
 
 from conversation import Conversation, converse, line, newest, request_file, write_lines
+from gemini_batch_mcp.assistant.server import build_server
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.settings import Settings
 
@@ -100,3 +104,22 @@ async def test_a_resubmission_asked_for_twice_while_it_is_on_its_way_is_one(
 
     assert repeated["batch_id"] == again["batch_id"]
     assert sandbox.creates == 2
+
+
+async def test_an_order_that_changes_while_the_user_is_asked_is_not_submitted_on_that_answer(
+    settings: Settings, sandbox: Sandbox, data: Path, era: str
+) -> None:
+    questions: list[str] = []
+
+    async def person(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
+        questions.append(params.message)
+        if len(questions) == 1:
+            request_file(data, 3000, name="rows.jsonl")
+        return ElicitResult(action="accept", content={"submit": True})
+
+    server = build_server(replace(settings, confirm_above_usd=0.0), transport=sandbox.transport)
+    async with Client(server, mode=era, elicitation_callback=person) as client:
+        result = await Conversation(client, settings).raw("create_batch", source=_truncated(data))
+    # The older era is refused, the newer one is asked a second time.
+    assert result.is_error or len(set(questions)) == 2
+    assert sandbox.creates == len(questions) - 1
