@@ -4,9 +4,9 @@ Resolvers run before their tool, in both protocol eras: as a live question on th
 client answers by calling again on the newer one. The question therefore has to be the same words for the same order.
 """
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 from mcp.server.mcpserver import AcceptedElicitation, Context, Elicit, ElicitationResult
@@ -16,6 +16,9 @@ from pydantic import BaseModel, Field
 from gemini_batch_mcp.assistant import arguments
 from gemini_batch_mcp.batches.opening import LazyDesk
 from gemini_batch_mcp.errors import BatchError
+
+if TYPE_CHECKING:
+    from gemini_batch_mcp.batches.desk import Desk
 
 #: The first protocol version on which a question needs no open channel to the client.
 _ASKS_BY_RETURNING: Final = "2026-07-28"
@@ -35,31 +38,39 @@ class Agreement(BaseModel):
 
 async def before_create(ctx: Ctx, order: arguments.Ordered, confirm: bool, resubmit: bool) -> Elicit[Agreement] | None:
     """Decide whether the user has to be asked before create_batch."""
-    if confirm or not _can_ask(ctx):
-        return None
-    try:
-        with anyio.fail_after(_QUOTE_SECONDS + 3):
-            desk = await ctx.request_context.lifespan_context.get()
-            question = await desk.quote(order, resubmit=resubmit, wait_seconds=_QUOTE_SECONDS)
-    except BatchError as error:
-        raise ToolError(str(error)) from None
-    except TimeoutError:
-        raise ToolError("Pricing the order takes too long; Gemini may be slow to answer. Try again.") from None
-    return Elicit(question, Agreement) if question else None
+
+    async def quote(desk: "Desk") -> str:
+        return await desk.quote(order, resubmit=resubmit, wait_seconds=_QUOTE_SECONDS)
+
+    return await _question(ctx, confirm, "the order", quote)
 
 
 async def before_retry(ctx: Ctx, batch: str, include: list[str], model: str, confirm: bool) -> Elicit[Agreement] | None:
     """Decide whether the user has to be asked before retry_failed."""
+
+    async def quote(desk: "Desk") -> str:
+        return await desk.quote_retry(batch, include, model=model, wait_seconds=_QUOTE_SECONDS)
+
+    return await _question(ctx, confirm, "the rows", quote)
+
+
+async def _question(
+    ctx: Ctx, confirm: bool, what: str, quote: "Callable[[Desk], Awaitable[str]]"
+) -> Elicit[Agreement] | None:
+    """Return the question that `quote` finds necessary, None for none or where the assistant has to ask it.
+
+    Raises:
+        ToolError: what was asked for is wrong, or pricing it takes too long.
+    """
     if confirm or not _can_ask(ctx):
         return None
     try:
         with anyio.fail_after(_QUOTE_SECONDS + 3):
-            desk = await ctx.request_context.lifespan_context.get()
-            question = await desk.quote_retry(batch, include, model=model, wait_seconds=_QUOTE_SECONDS)
+            question = await quote(await ctx.request_context.lifespan_context.get())
     except BatchError as error:
         raise ToolError(str(error)) from None
     except TimeoutError:
-        raise ToolError("Pricing the rows takes too long; Gemini may be slow to answer. Try again.") from None
+        raise ToolError(f"Pricing {what} takes too long; Gemini may be slow to answer. Try again.") from None
     return Elicit(question, Agreement) if question else None
 
 

@@ -13,7 +13,7 @@ from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.entries import BatchEntry, JobEntry, Stage
 from gemini_batch_mcp.batches.find import find_batch, find_by_tag
 from gemini_batch_mcp.batches.status import batch_status
-from gemini_batch_mcp.batches.track import BatchStatus, describe, load, record, refresh
+from gemini_batch_mcp.batches.track import BatchStatus, describe, load, record, refresh, reread
 from gemini_batch_mcp.batches.turn import turn
 from gemini_batch_mcp.domain import JobState
 from gemini_batch_mcp.errors import BatchError, GeminiError, NotFound, NotReady, Rejected, UsageError
@@ -86,7 +86,7 @@ async def _cancel_job(app: App, job: JobEntry, search_seconds: float) -> None:
         stop = partial(app.ledger.move_job, job.id, expected=job.stage, stage=Stage.CANCELLED, state=JobState.CANCELLED)
         if await anyio.to_thread.run_sync(stop):
             return
-        job = await _reread(app, job)
+        job = await reread(app, job)
     if job.is_unknown:
         job = await _settled(app, job, search_seconds)
     if job.stage is Stage.SUBMITTED:
@@ -107,7 +107,7 @@ async def _settled(app: App, job: JobEntry, search_seconds: float) -> JobEntry:
     """
     with contextlib.suppress(NotReady):
         async with turn(app, job.batch_id):
-            job = await _reread(app, job)
+            job = await reread(app, job)
             if not job.is_unknown:
                 return job
             search = await find_by_tag(app, job.tag, for_seconds=search_seconds)
@@ -116,7 +116,7 @@ async def _settled(app: App, job: JobEntry, search_seconds: float) -> JobEntry:
             elif search.is_conclusive:
                 gone = {"expected": Stage.UNKNOWN, "stage": Stage.CANCELLED, "state": JobState.CANCELLED}
                 await _set(app, job, **gone)
-    return await _reread(app, job)
+    return await reread(app, job)
 
 
 async def delete_batch(app: App, reference: str, *, confirm: bool) -> Deletion:
@@ -196,10 +196,6 @@ async def _is_forgotten(app: App, job: JobEntry) -> bool:
     except NotFound:
         return True
     return False
-
-
-async def _reread(app: App, job: JobEntry) -> JobEntry:
-    return next(now for now in (await load(app, job.batch_id)).jobs if now.id == job.id)
 
 
 async def _try(delete: Callable[[str], Awaitable[None]], name: str) -> str | None:

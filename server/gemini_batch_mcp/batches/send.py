@@ -16,7 +16,7 @@ from gemini_batch_mcp.batches.identity import IdentifiedOrder
 from gemini_batch_mcp.batches.plan import plan_jobs, split_in_smaller
 from gemini_batch_mcp.batches.prepare import identify_for
 from gemini_batch_mcp.batches.room import hold_back, is_due, wait_for_quota
-from gemini_batch_mcp.batches.track import Overtaken, load, move, record
+from gemini_batch_mcp.batches.track import Overtaken, load, move, record, reread
 from gemini_batch_mcp.batches.upload import inline_lines, upload_lines
 from gemini_batch_mcp.domain import JobError, JobState, JsonObject
 from gemini_batch_mcp.errors import (
@@ -121,7 +121,7 @@ class Submission:
             try:
                 await self._submit_job(batch, job)
             except QuotaExhausted as error:
-                await wait_for_quota(self.app, await _reread(self.app, job), error)
+                await wait_for_quota(self.app, await reread(self.app, job), error)
             except Overtaken:
                 raise
             except BatchError as error:
@@ -142,7 +142,7 @@ class Submission:
             return False
         if not self.may_repeat_unknown or await _has_left(self.app, job):
             return True
-        return isinstance(error, Unavailable) and (await _reread(self.app, job)).stage is not Stage.RESERVED
+        return isinstance(error, Unavailable) and (await reread(self.app, job)).stage is not Stage.RESERVED
 
     async def _submit_job(self, batch: BatchEntry, job: JobEntry) -> None:
         app = self.app
@@ -234,7 +234,7 @@ async def _record_failure(app: App, batch: BatchEntry, failed: Sequence[JobEntry
     # The reason first: whoever sees the failure must find it.
     await anyio.to_thread.run_sync(partial(app.ledger.update_batch, batch.id, failure=str(error)))
     for job in failed:
-        now = await _reread(app, job)
+        now = await reread(app, job)
         # A job that may exist at Gemini is never said to have failed: the same order would be created again.
         if now.stage not in (Stage.RESERVED, Stage.UPLOADED):
             continue
@@ -246,11 +246,6 @@ async def _record_failure(app: App, batch: BatchEntry, failed: Sequence[JobEntry
             # A file that stays costs nothing and vanishes by itself after 48 hours.
             with contextlib.suppress(BatchError):
                 await app.gateway.delete_file(uploaded)
-
-
-async def _reread(app: App, job: JobEntry) -> JobEntry:
-    batch = await load(app, job.batch_id)
-    return next(entry for entry in batch.jobs if entry.id == job.id)
 
 
 async def _has_left(app: App, job: JobEntry) -> bool:

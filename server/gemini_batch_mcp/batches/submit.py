@@ -1,5 +1,6 @@
 """From an order to a batch: priced, agreed to, reserved, and sent. The same order given again is the same batch."""
 
+import shutil
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -202,10 +203,7 @@ def _forget_if_never_sent(app: App, batch_id: str) -> None:
     if batch is None or any(job.stage is not Stage.FAILED or job.uploaded_file for job in batch.jobs):
         return
     app.ledger.forget(batch_id)
-    directory = app.files(batch_id).directory
-    for path in directory.glob("*"):
-        path.unlink(missing_ok=True)
-    directory.rmdir()
+    shutil.rmtree(app.files(batch_id).directory, ignore_errors=True)
 
 
 def _deadline(wait_seconds: float | None) -> float | None:

@@ -120,6 +120,11 @@ async def load(app: App, batch_id: str) -> BatchEntry:
     return batch
 
 
+async def reread(app: App, job: JobEntry) -> JobEntry:
+    """Return a job as the ledger has it now."""
+    return next(now for now in (await load(app, job.batch_id)).jobs if now.id == job.id)
+
+
 async def current(app: App, batch_id: str) -> BatchEntry:
     """Return a batch as it is to be shown: while its create is being sent, nothing about it is lost yet."""
     batch = await load(app, batch_id)
