@@ -13,6 +13,7 @@ from gemini_batch_mcp.batches.attachments import renew_attachments
 from gemini_batch_mcp.batches.collect import collect_batch
 from gemini_batch_mcp.batches.entries import BatchEntry, Stage
 from gemini_batch_mcp.batches.find import find_batch
+from gemini_batch_mcp.batches.lost import note_lost_answers
 from gemini_batch_mcp.batches.models import check_model
 from gemini_batch_mcp.batches.plan import cut_jobs
 from gemini_batch_mcp.batches.prepare import identify_for
@@ -30,7 +31,7 @@ from gemini_batch_mcp.batches.submit import Placement
 from gemini_batch_mcp.batches.track import current, describe, has_rows, load, refresh
 from gemini_batch_mcp.batches.turn import turn
 from gemini_batch_mcp.domain import Order, RequestFile, ResultSummary, RowStatus
-from gemini_batch_mcp.errors import BatchError, NotReady, StillPreparing, UsageError
+from gemini_batch_mcp.errors import BatchError, NotFound, NotReady, StillPreparing, UsageError
 from gemini_batch_mcp.intake.attachment_lines import renew_references
 from gemini_batch_mcp.intake.estimate import Estimate
 from gemini_batch_mcp.intake.reader import file_sha256
@@ -175,10 +176,20 @@ async def _ended_batch(app: App, reference: str, wait_seconds: float | None) -> 
         )
     if not describe(batch).done:
         raise NotReady(f"{batch.id} has not ended.", describe(batch).advice)
-    collecting = partial(collect_batch, app, batch.id)
+    collecting = partial(_collect_what_is_left, app, batch)
     if not await app.work.run(f"collect {batch.id}", collecting, wait_seconds=wait_seconds):
         raise StillPreparing("The answers are being fetched first.", "Make the same call again in half a minute.")
     return await load(app, batch.id)
+
+
+async def _collect_what_is_left(app: App, batch: BatchEntry) -> None:
+    """Fetch the answers that are not here; rows whose answers are gone from Gemini count as missing."""
+    try:
+        await collect_batch(app, batch.id)
+    except NotFound:
+        if not await note_lost_answers(app, batch):
+            raise
+        await collect_batch(app, batch.id)
 
 
 async def _choose(app: App, batch: BatchEntry, include: Sequence[str], model: str) -> _Chosen:
