@@ -11,6 +11,7 @@ from gemini_batch_mcp.batches.pause import jittered, next_pause
 from gemini_batch_mcp.batches.room import may_go
 from gemini_batch_mcp.batches.send import Submission
 from gemini_batch_mcp.batches.track import BatchStatus, current, describe, refresh
+from gemini_batch_mcp.errors import BatchError
 
 
 async def batch_status(app: App, reference: str, *, wait_seconds: float = 0.0) -> BatchStatus:
@@ -39,6 +40,11 @@ async def _look(app: App, batch: BatchEntry, *, may_submit: bool) -> BatchEntry:
     batch = await refresh(app, batch)
     if may_submit and any(may_go(job) for job in batch.jobs):
         wait_seconds = 0 if app.lives_on else None
-        await app.work.run(f"submit {batch.id}", Submission(app, batch.id).run, wait_seconds=wait_seconds)
+        try:
+            await app.work.run(f"submit {batch.id}", Submission(app, batch.id).run, wait_seconds=wait_seconds)
+        except BatchError:
+            # A refusal has become the batch's state, which is what was asked for; anything else has to be told.
+            if not describe(await current(app, batch.id)).done:
+                raise
         batch = await current(app, batch.id)
     return batch
