@@ -16,7 +16,7 @@ from gemini_batch_mcp.batches.fetch import fetch_answers
 from gemini_batch_mcp.batches.track import has_rows, load
 from gemini_batch_mcp.errors import NotFound, StorageError
 from gemini_batch_mcp.intake.reader import file_sha256
-from gemini_batch_mcp.paths import sweep
+from gemini_batch_mcp.paths import DRAFT_PREFIX, sweep
 from gemini_batch_mcp.results.store import AnswerFile, ResultTable, TableBuild, TablePlan, build_planned
 
 #: How long a process waits for another one that is collecting the same batch, and how often it looks.
@@ -46,7 +46,8 @@ async def collect_batch(app: App, batch_id: str) -> bool:
         if not await anyio.to_thread.run_sync(must_collect, app, batch):
             return False
         # What a killed process has left: nobody else is at it now.
-        await anyio.to_thread.run_sync(sweep, app.files(batch_id).directory, "answers-*.part*", ".again-*")
+        directory = app.files(batch_id).directory
+        await anyio.to_thread.run_sync(sweep, directory, "answers-*.part*", ".again-*", f"{DRAFT_PREFIX}*")
         try:
             await _collect(app, batch)
             await anyio.to_thread.run_sync(_try_table, app, batch)
