@@ -1,13 +1,17 @@
 """A desk on the sandbox, and batches that end when the test says so: for tests of collecting and saving."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import anyio
+
 from conversation import line, write_lines
+from gemini_batch_mcp.batches.app import open_app
 from gemini_batch_mcp.batches.desk import Desk
 from gemini_batch_mcp.batches.opening import lazy_desk
+from gemini_batch_mcp.batches.work import Work
 from gemini_batch_mcp.domain import Order, ResultQuery
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.settings import Settings
@@ -19,6 +23,18 @@ ROWS = ResultQuery(view="rows", limit=200)
 async def desk_of(settings: Settings, sandbox: Sandbox) -> AsyncIterator[Desk]:
     async with lazy_desk(settings, sandbox.transport) as lazy:
         yield await lazy.get()
+
+
+@asynccontextmanager
+async def hooked_desk(settings: Settings, sandbox: Sandbox, hook: Callable[[str], None]) -> AsyncIterator[Desk]:
+    """A desk that announces each of its effects to `hook`."""
+    settings.home.mkdir(exist_ok=True)
+    async with anyio.create_task_group() as tasks:
+        app = open_app(settings, Work(tasks), sandbox.transport(), hook=hook)
+        try:
+            yield Desk(app)
+        finally:
+            await app.aclose()
 
 
 async def ended(desk: Desk, sandbox: Sandbox, source: str) -> str:

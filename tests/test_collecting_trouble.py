@@ -1,19 +1,14 @@
 """Collecting when the machine itself is in the way: what was fetched stays, and nothing half is left behind."""
 
 import shutil
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 
-import anyio
 import pytest
 
-from collecting_kit import ROWS, answers_of, desk_of, downloads, ended
+from collecting_kit import ROWS, answers_of, desk_of, downloads, ended, hooked_desk
 from conversation import line, newest, request_file, write_lines
-from gemini_batch_mcp.batches.app import open_app
 from gemini_batch_mcp.batches.collect import collect_batch
-from gemini_batch_mcp.batches.desk import Desk
-from gemini_batch_mcp.batches.work import Work
 from gemini_batch_mcp.domain import Order
 from gemini_batch_mcp.errors import StorageError, Unavailable
 from gemini_batch_mcp.paths import DRAFT_PREFIX
@@ -21,18 +16,6 @@ from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
-
-
-@asynccontextmanager
-async def hooked_desk(settings: Settings, sandbox: Sandbox, hook: Callable[[str], None]) -> AsyncIterator[Desk]:
-    """A desk that announces each of its effects to `hook`."""
-    settings.home.mkdir(exist_ok=True)
-    async with anyio.create_task_group() as tasks:
-        app = open_app(settings, Work(tasks), sandbox.transport(), hook=hook)
-        try:
-            yield Desk(app)
-        finally:
-            await app.aclose()
 
 
 def losing_slices(settings: Settings) -> Callable[[str], None]:

@@ -87,21 +87,30 @@ def _save(app: App, batch: BatchEntry, table: ResultTable, destination: Path, fo
 def publish_saved(app: App, batch_id: str, draft: Path, destination: Path) -> Path:
     """Give a finished file its name and write down that it is ours; return where it is.
 
-    It is written down before it has the name: killed in between, we know the file for ours, and replace it next time.
+    A new name is written down before the file has it, and a file with the same bytes is as good as ours. So neither a
+    process that was killed here nor one that saves the same at the same time makes this one take another name.
 
     Raises:
         OSError: the file system refuses.
     """
     sha256 = file_sha256(draft)
-    recorded = app.ledger.saved_sha256(batch_id, destination)
-    if recorded and destination.is_file() and file_sha256(destination) == recorded:
-        app.ledger.record_saved(batch_id, destination, sha256)
+    if _has_bytes(destination, app.ledger.saved_sha256(batch_id, destination), sha256):
         draft.replace(destination)
+        app.ledger.record_saved(batch_id, destination, sha256)
         return destination
-    app.ledger.record_saved(batch_id, free_name(destination), sha256)
-    published = publish(draft, destination)
+    wanted = free_name(destination)
+    app.ledger.record_saved(batch_id, wanted, sha256)
+    published = publish(draft, wanted)
+    if published != wanted and _has_bytes(wanted, sha256):
+        published.unlink()
+        published = wanted
+    # Once more: it may have got another name, or somebody who wanted the same one has written down theirs.
     app.ledger.record_saved(batch_id, published, sha256)
     return published
+
+
+def _has_bytes(path: Path, *sha256s: str) -> bool:
+    return path.is_file() and file_sha256(path) in sha256s
 
 
 def _format_of(path: Path, expected: Format) -> Format:
