@@ -168,7 +168,8 @@ async def _measure(directory: Path, megabytes: int, rows: int, repeats: int) -> 
     answers = directory / "answers.jsonl"
     write_answers(answers, megabytes=megabytes, rows=rows)
     plain: dict[str, list[float]] = {name: [] for name in ("download", "count", "csv")}
-    ours: dict[str, list[float]] = {name: [] for name in ("table", "page", "query", "csv", "collecting", "peak")}
+    names = ("table", "collecting", "page", "first query", "query", "csv", "peak")
+    ours: dict[str, list[float]] = {name: [] for name in names}
     with _service(answers, rows) as base_url:
         for repeat in range(repeats):
             copy = directory / "copy"
@@ -200,6 +201,7 @@ async def _measure(directory: Path, megabytes: int, rows: int, repeats: int) -> 
         Row("the same, peak memory", max(ours["collecting"]), 400, "MB", f"the seed's way: {seeds['peak_mb']:.0f} MB"),
         ratio("summary and first page, once collected", mine["page"], median["count"], 1 / 100),
         ratio("count(*) GROUP BY over all rows", mine["query"], median["count"], 1 / 50),
+        ratio("the same, the first question at all", mine["first query"], median["count"], 1 / 50),
         ratio("CSV export", mine["csv"], median["csv"], 1 / 5),
         Row("all of these, peak memory", max(ours["peak"]), 400, "MB", "one server"),
     ]
@@ -218,11 +220,10 @@ async def _ours(base_url: str, directory: Path, rows: int, repeat: int) -> dict[
         started = time.perf_counter()
         assert len((await _until_there(client, view="rows", limit=20))["rows"]) == 20
         seconds["page"] = time.perf_counter() - started
-        # The first question starts the process that answers it; the second one finds it there, as all later ones do.
-        for _ in range(2):
+        for name in ("first query", "query"):
             started = time.perf_counter()
             result = await client.call_tool("query_results", {"batch": JOB, "sql": _SQL})
-            seconds["query"] = time.perf_counter() - started
+            seconds[name] = time.perf_counter() - started
             assert not result.is_error, result.content
         started = time.perf_counter()
         await _until_there(client, save_to=str(directory / f"out-{repeat}.csv"), format="csv")

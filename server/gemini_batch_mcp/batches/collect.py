@@ -66,6 +66,9 @@ async def batch_results(app: App, reference: str, query: ResultQuery, *, wait_se
     destination = app.guard.writable_file(query.save_to, default_name=name) if query.save_to else None
     warnings: tuple[str, ...] = ()
     if await anyio.to_thread.run_sync(must_collect, app, batch):
+        if app.lives_on:  # The process that answers questions starts while the answers come.
+            prepare = partial(anyio.to_thread.run_sync, app.queries.prepare)
+            await app.work.run("prepare queries", prepare, wait_seconds=0)
         try:
             await _in_background(
                 app, f"collect {batch.id}", partial(collect_batch, app, batch.id), deadline, "being fetched"
