@@ -15,7 +15,8 @@ from gemini_batch_mcp.domain import Column
 from gemini_batch_mcp.results.answer_check import NO_JSON, AnswerCheck
 from gemini_batch_mcp.results.answer_schema import field_columns, plain_schema
 from gemini_batch_mcp.results.answer_types import NoType, answer_type
-from results_kit import all_rows, answer, cells, failure, planned
+from gemini_batch_mcp.results.store import AnswerFile, TablePlan
+from results_kit import all_rows, answer, answer_file, cells, failure, keys_file, planned, rebuilt
 
 LABELS: dict[str, Any] = {
     "type": "object",
@@ -291,6 +292,27 @@ def test_a_text_with_a_pattern_may_stand_beside_other_forms(other: dict[str, Any
         answer_type(schema)
     assert AnswerCheck(schema).fault('"abc"') == ""
     assert AnswerCheck(schema).fault('"xyz"') == "the answer does not match its pattern"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ([answer("a", '{"label": "pos"}'), failure("b")], [failure("b")]),
+        ([failure("a"), failure("b")], [answer("a", '{"label": "pos"}'), answer("b", "{}")]),
+        ([answer("a", "{}"), answer("b", '{"label": "pos"}')], [answer(None), failure("a")]),
+        ([answer("a", "no"), b"no line"], [answer("a", '{"label": "neg", "score": 2}')]),
+    ],
+)
+def test_answers_that_are_all_alike_fit_beside_those_that_are_not(
+    tmp_path: Path, first: list[bytes], second: list[bytes]
+) -> None:
+    """Where a column of one part holds no NULL, an engine may take it for one that never does."""
+    keys = keys_file(tmp_path, ["a", "b"])
+    answers = (answer_file(tmp_path, first), answer_file(tmp_path, second, name="2.jsonl"))
+    files = tuple(AnswerFile(path, keys, attempt) for attempt, path in enumerate(answers, start=1))
+    table = rebuilt(tmp_path, TablePlan(files, response_schema=LABELS))
+
+    assert [row.key for row in all_rows(table)] == ["a", "b"]
 
 
 schemas = st.recursive(scalars, containers, max_leaves=6)

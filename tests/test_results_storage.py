@@ -256,3 +256,14 @@ def test_a_table_of_another_version_is_built_again(tmp_path: Path) -> None:
 
     with pytest.raises(StorageError, match="was made by another version"):
         ResultTable.open(tmp_path / "results.parquet")
+
+
+def test_the_engine_draws_no_progress_on_stdout() -> None:
+    """Started without a file, as here, it takes the interpreter for one with a person before it."""
+    script = (
+        "from gemini_batch_mcp.results.database import TableReader\n"
+        "with TableReader().reading() as connection:\n"
+        "    print(connection.execute(\"SELECT current_setting('enable_progress_bar')\").fetchone()[0])\n"
+    )
+
+    assert subprocess.run([sys.executable, "-c", script], check=True, capture_output=True).stdout.strip() == b"False"

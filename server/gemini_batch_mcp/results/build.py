@@ -212,8 +212,9 @@ class TableBuild:
         """Open what a build needs; on first use, so that a download does not wait for it."""
         self._connection = connect(self._memory_limit_bytes, self._workspace)
         self._stack.callback(self._connection.close)
-        # Whether rows fit in memory depends on which side of a join is held there, so that is decided here.
-        self._connection.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
+        # Whether rows fit in memory depends on which side of a join is held there, so that is decided here. A column
+        # that the engine has found without NULL in one part would be declared so, and fit no other part.
+        self._connection.execute("SET disabled_optimizers = 'join_order,build_side_probe_side,statistics_propagation'")
         plan = self._plan
         self._source = plan.source_columns if plan.source_columns and plan.source_columns.is_file() else None
         self._layout = layout(

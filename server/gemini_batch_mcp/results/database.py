@@ -29,7 +29,7 @@ def connect(memory_limit_bytes: int, temp_directory: Path) -> "DuckDBPyConnectio
     # Imported here because loading the engine takes 0.2 s and 40 MB, which a server start should not pay for.
     import duckdb
 
-    return duckdb.connect(
+    connection = duckdb.connect(
         config={
             "threads": 1,
             "memory_limit": f"{memory_limit_bytes}B",
@@ -40,6 +40,9 @@ def connect(memory_limit_bytes: int, temp_directory: Path) -> "DuckDBPyConnectio
             "python_enable_replacements": "false",
         }
     )
+    # It would go to stdout, which belongs to the protocol.
+    connection.execute("SET enable_progress_bar = false")
+    return connection
 
 
 class TableReader:
