@@ -93,7 +93,7 @@ def test_a_line_that_is_too_long_to_keep_is_measured_and_let_go() -> None:
     assert short.request is not None
 
 
-def test_a_file_is_read_whole_up_to_64_mib(tmp_path: Path) -> None:
+def test_a_file_gives_the_sample_of_its_lines(tmp_path: Path) -> None:
     path = tmp_path / "requests.jsonl"
     path.write_bytes(lines(ask(f"text {number}") for number in range(3000)))
     sampler = Sampler()
@@ -101,30 +101,21 @@ def test_a_file_is_read_whole_up_to_64_mib(tmp_path: Path) -> None:
     assert sample_file(path) == sampler.sample()
 
 
-def test_of_a_larger_file_blocks_all_over_it_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gemini_batch_mcp.intake.sample._BLOCK_BYTES", 2000)
-    monkeypatch.setattr("gemini_batch_mcp.intake.sample._MOST_BLOCKS", 20)
+def test_a_few_dear_lines_in_the_middle_of_a_large_file_are_not_overlooked(tmp_path: Path) -> None:
     path = tmp_path / "requests.jsonl"
-    path.write_bytes(lines(ask("x" * 50, maxOutputTokens=10) for _ in range(5000)))
-    sample, told = sample_file(path), sample_file(path, rows=5000)
-
-    assert not sample.is_exact
-    assert sample.size_bytes == path.stat().st_size
-    assert sample.rows == pytest.approx(5000, rel=0.02)
-    assert sample.cap_tokens == 10 * sample.capped_rows
-    assert len({line.number for line in sample.lines}) == 20
-    assert (told.rows, told.capped_rows, told.cap_tokens) == (5000, 5000, 50_000)
-    assert sample_file(path) == sample
-
-
-def test_lines_longer_than_a_block_are_read_to_their_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gemini_batch_mcp.intake.sample._BLOCK_BYTES", 100)
-    monkeypatch.setattr("gemini_batch_mcp.intake.sample._MOST_BLOCKS", 4)
-    path = tmp_path / "requests.jsonl"
-    path.write_bytes(lines(ask("x" * 700) for _ in range(10)))
+    cheap, dear = lines([ask("x" * 900, maxOutputTokens=10)] * 50_000), lines([ask("x" * 600)] * 3)
+    path.write_bytes(cheap + dear + cheap)
     sample = sample_file(path)
-    assert sample.rows == pytest.approx(10, abs=1)
-    assert sample.lines[0].counts.text == 175
+
+    assert path.stat().st_size > 64 << 20
+    assert (sample.rows, sample.capped_rows, sample.cap_tokens) == (100_003, 100_000, 1_000_000)
+    assert len(sample.lines) == 20
+
+
+def test_a_line_that_is_too_long_to_be_sent_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "requests.jsonl"
+    path.write_bytes(lines([ask("x" * (21 << 20)), ask("short")]))
+    assert sample_file(path).rows == 1
 
 
 def test_a_file_that_is_not_there_is_a_path_error(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ async def plan_jobs(app: App, batch: BatchEntry, job: JobEntry, identified: Iden
     else:
         known = None
         request_file = await anyio.to_thread.run_sync(take_staged, app, identified, files.requests(), files.keys())
-    priced = known or await estimate_file(app, order, request_file.path, rows=request_file.count, ask=False)
+    priced = known or await estimate_file(app, order, request_file.path, ask=False)
     refuse_over_cap(app, priced)
     parts: tuple[NewJob, ...] = (whole(request_file, priced),)
     if batch.delivery == "file":

@@ -75,7 +75,7 @@ async def preview_order(app: App, order: Order, *, wait_seconds: float | None = 
         return Preview(order.model, problems=report.problems, problem_count=report.problem_count)
     # Files that are not there yet cannot be counted by Gemini.
     ask = identified.attachments is None or not identified.attachments.uploads
-    priced = await estimate_file(app, order, request_file.path, rows=request_file.count, ask=ask)
+    priced = await estimate_file(app, order, request_file.path, ask=ask)
     limits = job_limits(app, prices, order.model)
     await anyio.to_thread.run_sync(app.ledger.record_quote, identified.sha256, identified.source_name)
     return Preview(

@@ -72,13 +72,13 @@ def job_limits(app: App, prices: PriceTable, model: str) -> JobLimits:
     return JobLimits(max_bytes, high, is_known=False, lower=(middle, low))
 
 
-async def estimate_file(app: App, order: Order, path: Path, *, rows: int = 0, ask: bool) -> Estimate:
-    """Return what the request lines in `path` are expected to take; `rows` where their number is known.
+async def estimate_file(app: App, order: Order, path: Path, *, ask: bool) -> Estimate:
+    """Return what the request lines in `path` are expected to take.
 
     `ask` lets Gemini count tokens of a few lines. A create does not ask: it takes no more calls than it must.
     """
     prices = await read_prices(app)
-    sample = await anyio.to_thread.run_sync(partial(sample_file, path, model=order.model, rows=rows))
+    sample = await anyio.to_thread.run_sync(partial(sample_file, path, model=order.model))
 
     async def count(request: JsonObject) -> int:
         return await app.gateway.count_tokens(model=order.model, requests=[request], task=order.task)

@@ -204,7 +204,7 @@ async def _choose(app: App, batch: BatchEntry, include: Sequence[str], model: st
     attempt = batch.attempts + 1
     request_file = await anyio.to_thread.run_sync(_write, app, batch, _statuses(include), not include, attempt)
     order = Order(model=model, task=batch.task)
-    priced = await estimate_file(app, order, request_file.path, rows=request_file.count, ask=False)
+    priced = await estimate_file(app, order, request_file.path, ask=False)
     summary = await anyio.to_thread.run_sync(_summary, app, batch)
     refuse_over_cap(app, priced, spent=actual_cost(await read_prices(app), batch, summary))
     fingerprint = hashlib.sha256(f"retry {batch.id} {model} {request_file.sha256}".encode()).hexdigest()

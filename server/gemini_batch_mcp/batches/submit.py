@@ -122,12 +122,12 @@ async def _appraise(app: App, order: Order, *, resubmit: bool, deadline: float |
             return _Appraised(identified, standing)
     if identified.form is SourceForm.UPLOADED:
         return _Appraised(identified, question=_uploaded_question(order.source))
-    path, rows, requests = identified.path, 0, f"The requests of {plain_text(identified.source_name, 200)}"
+    path, requests = identified.path, f"The requests of {plain_text(identified.source_name, 200)}"
     if path is None or identified.form is not SourceForm.READY or order.limit_rows:
         request_file = await staged(app, identified, _left(deadline))
-        path, rows = request_file.path, request_file.count
-        requests = f"{rows:,} requests of {plain_text(identified.source_name, 200)}"
-    priced = await estimate_file(app, order, path, rows=rows, ask=False)
+        path = request_file.path
+        requests = f"{request_file.count:,} requests of {plain_text(identified.source_name, 200)}"
+    priced = await estimate_file(app, order, path, ask=False)
     refuse_over_cap(app, priced)
     return _Appraised(
         identified,

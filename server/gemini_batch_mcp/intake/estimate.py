@@ -182,7 +182,7 @@ def _scaled(sample: Sample, rows: list[_Row], *, is_counted: bool) -> _Scaled:
     total = sum(row.tokens for row in rows)
     if not total:
         return _Scaled(sample.size_bytes / 4, 0.0, _RULE_MARGIN, "its bytes, four a token", 0.0)
-    if sample.is_exact and len(rows) == sample.rows:
+    if len(rows) == sample.rows:
         return _Scaled(total, 1.0, rule_margin, "all lines", 1.0)
     by_length = sample.size_bytes / sum(row.line.size_bytes for row in rows)
     if any(row.line.counts.media for row in rows):
@@ -245,9 +245,8 @@ def _input_basis(sample: Sample, counting: _Counting, scaled: _Scaled) -> str:
         for how, count in (("countTokens", len(counting.tokens)), ("the offline rule (4 characters a token)", by_rule))
         if count
     ]
-    about = "" if sample.is_exact else "about "
     return (
-        f"Input: {' and '.join(methods) or 'the size'} of {about}{sample.rows:,} lines, {scaled.by}, "
+        f"Input: {' and '.join(methods) or 'the size'} of {sample.rows:,} lines, {scaled.by}, "
         f"±{scaled.margin * 100:.0f} %."
     )
 
