@@ -14,6 +14,7 @@ from conversation import Conversation, converse, line, newest, request_file, wri
 from gemini_batch_mcp.assistant.server import build_server
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.settings import Settings
+from media_kit import pdf
 
 pytestmark = pytest.mark.anyio
 
@@ -46,6 +47,30 @@ async def test_the_cap_of_a_batch_holds_over_all_its_retries(
         refusal = await talk.refusal("retry_failed", batch=batch, include=["truncated"], confirm=True)
         assert "GEMINI_BATCH_MAX_COST_USD" in refusal
         assert "so far" in refusal
+
+
+async def test_a_retry_of_files_costs_no_more_than_all_of_them_did(
+    settings: Settings, sandbox: Sandbox, data: Path, era: str
+) -> None:
+    """The stored lines name files by URI, behind which there may be anything for all that they say."""
+    for number in range(3):
+        (data / f"bill{number}.pdf").write_bytes(pdf() + b"%" * 4000)
+    order = {
+        "source": "*.pdf",
+        "attach": "path",
+        "prompt": "[[sandbox:max_tokens]] Sum of {{name}}?",
+        "generation_config": {"maxOutputTokens": 100},
+    }
+    small = replace(settings, max_file_bytes=3000)
+    async with converse(small, sandbox, era) as talk:
+        priced = (await talk.call("preview_batch", **order))["estimate"]["cost_usd_high"]
+    async with converse(replace(small, max_cost_usd=priced * 2), sandbox, era) as talk:
+        batch = (await talk.call("create_batch", **order))["batch_id"]
+        sandbox.finish(newest(sandbox))
+        assert (await talk.call("get_results", batch=batch))["summary"]["truncated"] == 3
+        again = await talk.call("retry_failed", batch=batch, include=["truncated"])
+    assert again["request_count"] == 3
+    assert again["estimate"]["cost_usd_high"] <= priced
 
 
 async def test_a_retry_is_priced_by_the_model_that_it_asked(settings: Settings, sandbox: Sandbox, data: Path) -> None:

@@ -48,7 +48,7 @@ async def fetch_answers(app: App, job: JobEntry, destination: Path, build: Table
     except NotFound:
         raise NotFound(
             f"The result file of {job.name} is gone from Gemini.",
-            "Results are kept for a limited time; order again to get them.",
+            "Results are kept for a limited time; retry_failed sends the rows again.",
             status_code=404,
         ) from None
 

@@ -204,12 +204,21 @@ async def _choose(app: App, batch: BatchEntry, include: Sequence[str], model: st
     attempt = batch.attempts + 1
     request_file = await anyio.to_thread.run_sync(_write, app, batch, _statuses(include), not include, attempt)
     order = Order(model=model, task=batch.task)
-    priced = await estimate_file(app, order, request_file.path, ask=False)
+    priced = _no_dearer(await estimate_file(app, order, request_file.path, ask=False), batch, model)
     summary = await anyio.to_thread.run_sync(_summary, app, batch)
     refuse_over_cap(app, priced, spent=actual_cost(await read_prices(app), batch, summary))
     fingerprint = hashlib.sha256(f"retry {batch.id} {model} {request_file.sha256}".encode()).hexdigest()
     rows = f"{request_file.count:,} rows of {batch.id}, sent again to {model} (order {fingerprint[:8]}),"
     return _Chosen(attempt, model, request_file, priced, question(app, priced, rows), fingerprint)
+
+
+def _no_dearer(priced: Estimate, batch: BatchEntry, model: str) -> Estimate:
+    """Bound the cost of rows with files by that of all rows: the files were seen then, their URIs tell nothing."""
+    whole = batch.estimate if batch.order is not None and batch.order.attach else None
+    if whole is None or model != batch.model or whole.cost_usd_high is None or priced.cost_usd_high is None:
+        return priced
+    high = min(priced.cost_usd_high, whole.cost_usd_high)
+    return replace(priced, cost_usd_high=high, cost_usd_low=min(priced.cost_usd_low or 0.0, high))
 
 
 def _summary(app: App, batch: BatchEntry) -> ResultSummary:
