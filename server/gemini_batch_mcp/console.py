@@ -116,7 +116,9 @@ def show_status(status: "BatchStatus") -> None:
     table = Table(show_header=False, box=None)
     table.add_row("batch", escape(status.batch.id))
     table.add_row("state", status.state)
-    table.add_row("rows", f"{counts.succeeded} ok, {counts.failed} failed, {counts.pending} pending of {counts.total}")
+    table.add_row(
+        "rows", f"{counts.succeeded:,} ok, {counts.failed:,} failed, {counts.pending:,} pending of {counts.total:,}"
+    )
     for job in status.batch.jobs:
         name = job.name or ("unknown: the reply to its create was lost" if job.is_unknown else "not at Gemini yet")
         table.add_row("job", escape(f"{name} {job.shown_state}"))
@@ -148,7 +150,7 @@ def show_results(results: "Results", cost: "Cost") -> None:
 
 def show_saved(saved: SavedFile) -> None:
     """Print where a file was written."""
-    output().print(escape(f"{saved.rows} rows, {saved.size_bytes} bytes: {saved.path}"), soft_wrap=True)
+    output().print(escape(f"{saved.rows:,} rows, {saved.size_bytes:,} bytes: {saved.path}"), soft_wrap=True)
 
 
 def _table(*columns: str) -> Table:
@@ -160,12 +162,14 @@ def summary_table(summary: ResultSummary) -> Table:
     """Counts and tokens of a batch."""
     table = Table(show_header=False, box=None)
     names = ("expected", "returned", "succeeded", "failed", "blocked", "truncated", "empty", "missing")
-    table.add_row("rows", ", ".join(f"{getattr(summary, name)} {name}" for name in names))
-    strays = f"{summary.duplicate} duplicate, {summary.unexpected} unexpected"
+    table.add_row("rows", ", ".join(f"{getattr(summary, name):,} {name}" for name in names))
+    strays = f"{summary.duplicate:,} duplicate, {summary.unexpected:,} unexpected"
     table.add_row("integrity", f"{'ok' if summary.integrity_ok else 'NOT ok'} ({strays})")
     usage = summary.usage
-    table.add_row("tokens", f"{usage.input_tokens} in, {usage.output_tokens} out, {usage.thoughts_tokens} thinking")
-    models = ", ".join(f"{escape(name)} ({count})" for name, count in summary.model_versions.items())
+    table.add_row(
+        "tokens", f"{usage.input_tokens:,} in, {usage.output_tokens:,} out, {usage.thoughts_tokens:,} thinking"
+    )
+    models = ", ".join(f"{escape(name)} ({count:,})" for name, count in summary.model_versions.items())
     table.add_row("models", models or "not stated")
     return table
 
