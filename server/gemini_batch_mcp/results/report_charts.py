@@ -146,7 +146,7 @@ def cost_range(title: str, low_usd: float, high_usd: float, actual_usd: float | 
             | {"words": f"It came to {usd(actual_usd)}"}
         )
     heights = {"type": "quantitative", "axis": None, "scale": {"domain": [0, 36], "range": [0, 36]}}
-    axis = {**_AXIS, "grid": True, "tickCount": 4, "format": "$~g"}
+    axis = {**_AXIS, "grid": True, "tickCount": 4, "format": "$,.3~r"}
     encoding = {
         "x": _across("start", 0, largest, axis=axis),
         "x2": {"field": "end"},
