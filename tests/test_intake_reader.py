@@ -349,7 +349,7 @@ def test_the_stream_can_be_measured_but_not_rewound(desk: Desk) -> None:
         reader.seek(10)
         buffer = bytearray(5)
         assert reader.readinto(buffer) == 5 and buffer == content[10:15]
-        assert reader.readall() == content[15:]
+        assert reader.read() == content[15:]
         assert reader.read(1) == b""
 
 

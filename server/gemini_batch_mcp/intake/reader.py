@@ -45,7 +45,7 @@ class CopyNeeded(Exception):
     """The file can be used, but not as its bytes are: stop, and send what `write_request_copy` writes."""
 
 
-class CheckedReader(io.RawIOBase):
+class CheckedReader(io.BufferedIOBase):
     """Reads `path` and hands out checked bytes only. For one reading thread; `close` may come from any.
 
     Args:
@@ -93,23 +93,17 @@ class CheckedReader(io.RawIOBase):
         """
         self._wait_for(min(CHUNK_BYTES, self.size_bytes))
 
-    def read(self, size: int = -1, /) -> bytes:
+    def read(self, size: int | None = -1, /) -> bytes:
         """Return exactly `size` bytes, fewer only at the end. Raises like `prime`."""
         if self._cursor != self._position:
             raise io.UnsupportedOperation("A checked file can only be read in order.")
         left = self.size_bytes - self._position
-        size = left if size < 0 else min(size, left)
+        size = left if size is None or size < 0 else min(size, left)
         self._wait_for(size)
         data = self._take(size)
         self._position += size
         self._cursor = self._position
         return data
-
-    def readinto(self, buffer: bytearray | memoryview, /) -> int:  # type: ignore[override]  # typeshed wants Buffer, which 3.11 has no name for
-        """Fill `buffer`, as `read` would."""
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
 
     def readable(self) -> bool:
         """Return True: this is an input stream."""

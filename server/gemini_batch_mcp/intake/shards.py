@@ -228,7 +228,7 @@ def _changed(path: Path) -> UsageError:
     )
 
 
-class ShardReader(io.RawIOBase):
+class ShardReader(io.BufferedIOBase):
     """Reads the bytes of one shard for an upload, and keeps the last ones back unless all of them are what they were.
 
     A thread reads and hashes one chunk ahead, so that the reading thread, an event loop, does not wait for the disk.
@@ -248,14 +248,14 @@ class ShardReader(io.RawIOBase):
         self._rest: bytes
         self._start()
 
-    def read(self, size: int = -1, /) -> bytes:
+    def read(self, size: int | None = -1, /) -> bytes:
         """Return exactly `size` bytes, fewer only at the end.
 
         Raises:
             UsageError: the bytes are not those that were checked.
             PathError: they cannot be read.
         """
-        missing = self._left_bytes if size < 0 else min(size, self._left_bytes)
+        missing = self._left_bytes if size is None or size < 0 else min(size, self._left_bytes)
         parts: list[bytes] = []
         while missing:
             if not self._rest:
@@ -268,12 +268,6 @@ class ShardReader(io.RawIOBase):
             missing -= len(part)
             parts.append(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def readinto(self, buffer: bytearray | memoryview, /) -> int:  # type: ignore[override]  # typeshed wants Buffer, which 3.11 has no name for
-        """Fill `buffer`, as `read` would."""
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
 
     def readable(self) -> bool:
         """Return True: this is an input stream."""
