@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import anyio
-import filelock
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.columns import keep_columns
@@ -17,6 +16,7 @@ from gemini_batch_mcp.batches.plan import plan_jobs, split_in_smaller
 from gemini_batch_mcp.batches.prepare import identify_for
 from gemini_batch_mcp.batches.room import hold_back, is_due, wait_for_quota
 from gemini_batch_mcp.batches.track import Overtaken, load, move, record, reread
+from gemini_batch_mcp.batches.turn import Taken, turn
 from gemini_batch_mcp.batches.upload import inline_lines, upload_lines
 from gemini_batch_mcp.domain import JobError, JobState, JsonObject
 from gemini_batch_mcp.errors import (
@@ -33,7 +33,8 @@ from gemini_batch_mcp.errors import (
 )
 from gemini_batch_mcp.paths import sweep
 
-#: How long this process waits for its turn at a batch; whoever submits holds the lock for much longer.
+#: How long this process waits for its turn at a batch; whoever submits holds the lock for much longer. Not at once:
+#: somebody may just be looking whether the lock is held.
 _TURN_SECONDS = 0.5
 
 
@@ -60,27 +61,22 @@ class Submission:
         Raises:
             BatchError: the order or its files cannot be used any more, or Gemini refused a job.
         """
-        files = self.app.files(self.batch_id)
-        await anyio.to_thread.run_sync(files.make_directory)
-        lock = filelock.FileLock(files.submit_lock, thread_local=False)
-        try:
-            # Not at once: somebody may just be looking whether the lock is held.
-            await anyio.to_thread.run_sync(partial(lock.acquire, timeout=_TURN_SECONDS, poll_interval=0.05))
-        except filelock.Timeout:
-            return
-        try:
-            # What a killed process has left: nobody else is at it now.
-            await anyio.to_thread.run_sync(sweep, files.directory, "table-*", "*.jsonl.part", "source.parquet.part")
-            # Read only now: another process may have finished the submission just before this one got the lock.
-            batch = await load(self.app, self.batch_id)
-            self.has_begun = not batch.is_submitted
-            first = batch.jobs[0]
-            if first.stage is Stage.RESERVED and not first.size_bytes:
-                batch = await self._plan(batch, first)
-            await self._submit(batch)
-            await keep_columns(self.app, batch, self.identified)
-        finally:
-            lock.release()
+        with contextlib.suppress(Taken):
+            async with turn(self.app, self.batch_id, wait_seconds=_TURN_SECONDS):
+                await self._go_on()
+
+    async def _go_on(self) -> None:
+        # What a killed process has left: nobody else is at it now.
+        directory = self.app.files(self.batch_id).directory
+        await anyio.to_thread.run_sync(sweep, directory, "table-*", "*.jsonl.part", "source.parquet.part")
+        # Read only now: another process may have finished the submission just before this one got the lock.
+        batch = await load(self.app, self.batch_id)
+        self.has_begun = not batch.is_submitted
+        first = batch.jobs[0]
+        if first.stage is Stage.RESERVED and not first.size_bytes:
+            batch = await self._plan(batch, first)
+        await self._submit(batch)
+        await keep_columns(self.app, batch, self.identified)
 
     async def _plan(self, batch: BatchEntry, job: JobEntry) -> BatchEntry:
         try:

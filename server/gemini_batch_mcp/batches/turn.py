@@ -14,19 +14,23 @@ from gemini_batch_mcp.errors import NotReady
 _TURN_SECONDS = 5.0
 
 
+class Taken(NotReady):
+    """Another process is at the batch."""
+
+
 @asynccontextmanager
-async def turn(app: App, batch_id: str) -> AsyncIterator[None]:
+async def turn(app: App, batch_id: str, *, wait_seconds: float = _TURN_SECONDS) -> AsyncIterator[None]:
     """Keep other processes from submitting a batch, or from writing the files of its next attempt.
 
     Raises:
-        NotReady: another process is at it.
+        Taken: another process is at it, and still is after `wait_seconds`.
     """
     await anyio.to_thread.run_sync(app.files(batch_id).make_directory)
     lock = filelock.FileLock(app.files(batch_id).submit_lock, thread_local=False)
     try:
-        await anyio.to_thread.run_sync(partial(lock.acquire, timeout=_TURN_SECONDS))
+        await anyio.to_thread.run_sync(partial(lock.acquire, timeout=wait_seconds))
     except filelock.Timeout:
-        raise NotReady(f"Another process is working on {batch_id}.", "Call check_status, then try again.") from None
+        raise Taken(f"Another process is working on {batch_id}.", "Call check_status, then try again.") from None
     try:
         yield
     finally:
