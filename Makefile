@@ -39,7 +39,7 @@ manifests: $(STAMP)  ## write server.json, manifest.json and the README's tables
 
 constraints: $(STAMP)  ## pin every dependency by name, version and hash
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra test --universal --python-version 3.11 --upgrade \
-	  --generate-hashes --no-header --no-emit-index-url --no-annotate --quiet -o constraints.txt
+	  --no-strip-extras --generate-hashes --no-header --no-emit-index-url --no-annotate --quiet -o constraints.txt
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) tests/js/node_modules gemini-batch-demo
