@@ -13,6 +13,8 @@ from gemini_batch_mcp.results.visible import shown_error, visible_cell
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+#: Rows with these have no error that could be grouped.
+_WITHOUT_ERROR: Final = ("ok", "missing")
 _SHOWN_VERSIONS: Final = 20
 _SHOWN_GROUPS: Final = 5
 _SHOWN_CHARS: Final = 200
@@ -69,7 +71,7 @@ def summarise(
         duplicate_keys=leftovers.duplicate_keys,
         unexpected_keys=leftovers.unexpected_keys,
         pending=pending,
-        error_groups=_error_groups(connection, table),
+        error_groups=_error_groups(connection, table) if rows.keys() - _WITHOUT_ERROR else (),
         media_files=media_files,
     )
 
@@ -117,7 +119,7 @@ def _error_groups(connection: "DuckDBPyConnection", table: Path) -> tuple[ErrorG
         f"""SELECT found.status, found.rows, left(key, {_SHOWN_CHARS + 1}), length(key), table_rows.error_code,
                    left(error_message, {8 * _MESSAGE_CHARS}), finish_reason
             FROM (SELECT status, error_code, {_PATTERN} AS pattern, count(*) AS rows, min(row) AS first
-                  FROM {rows_of(table)} WHERE status NOT IN ('ok', 'missing') GROUP BY ALL
+                  FROM {rows_of(table)} WHERE status NOT IN {_WITHOUT_ERROR} GROUP BY ALL
                   ORDER BY rows DESC, first LIMIT {_SHOWN_GROUPS}) found
             JOIN {rows_of(table)} table_rows ON table_rows.row = found.first
             ORDER BY found.rows DESC, found.first"""
