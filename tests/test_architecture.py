@@ -35,6 +35,7 @@ BELONGS = {
     "mcp_types": ("assistant.", "demo"),
     "sqlalchemy": ("batches.database", "batches.ledger", "batches.ledger_files", "batches.schema"),
     "duckdb": ("results.", "intake.sources"),
+    "fsspec": ("results.slice_files",),
     "vl_convert": ("results.report_renderer",),
     "rich": ("console", "demo"),
     "click": ("cli", "cli_batches"),

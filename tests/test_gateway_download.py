@@ -243,11 +243,11 @@ def test_a_full_disk_is_named_with_what_is_free(tmp_path: Path) -> None:
     with Path("/dev/full").open("wb", buffering=0) as file:
         incoming = Incoming(file, tmp_path, lambda done, total: None)
         with pytest.raises(StorageError, match=r"is full: [\d,]+ bytes are free\. Make room") as caught:
-            incoming.write(b"x")
+            incoming.write(b"x" * 2_000_000)
         assert incoming.refusal is caught.value
         incoming.follow(Exchange(1.0, total_bytes=100))
         with pytest.raises(StorageError, match=r"is full: [\d,]+ bytes are free, 100 are needed"):
-            incoming.write(b"x")
+            incoming.finish()
 
 
 async def test_a_fault_in_the_callers_own_progress_passes_unchanged(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """A download that somebody reads along with: the same bytes in order, and told when it starts anew."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
@@ -14,22 +16,32 @@ MIB = 1024 * 1024
 
 
 class Reader:
-    """Keeps what it was given since the last beginning."""
+    """Keeps what it was given since the last beginning, and finds it in the file."""
 
     def __init__(self, *, refuses: Exception | None = None) -> None:
         self.content = b""
         self.beginnings = 0
+        self.moves: list[tuple[bool, bool]] = []
         self._refuses = refuses
 
-    def write(self, chunk: bytes, /) -> object:
-        if self._refuses is not None:
-            raise self._refuses
-        self.content += chunk
-        return None
-
-    def begin_again(self) -> None:
+    def begin(self, path: Path, /) -> None:
         self.beginnings += 1
         self.content = b""
+        self._path = path
+
+    def write(self, piece: bytes | bytearray, /) -> object:
+        if self._refuses is not None:
+            raise self._refuses
+        self.content += piece
+        assert self._path.read_bytes() == self.content
+        return None
+
+    @contextmanager
+    def moving(self, destination: Path, /) -> Iterator[None]:
+        before = self._path.exists(), destination.exists()
+        yield
+        assert (self._path.exists(), destination.exists()) == (False, True)
+        self.moves.append(before)
 
 
 def body(*parts: bytes, length: int, failure: Exception | None = None) -> httpx2.Response:
@@ -44,7 +56,8 @@ async def test_a_follower_gets_every_byte_in_order(tmp_path: Path) -> None:
     await gateway.download("files/abc", tmp_path / "out", follower=reader)
 
     assert reader.content == (tmp_path / "out").read_bytes() == content
-    assert reader.beginnings == 0
+    assert reader.beginnings == 1
+    assert reader.moves == [(True, False)]
 
 
 async def test_a_follower_is_told_when_the_file_is_sent_from_its_start_again(tmp_path: Path) -> None:
@@ -61,7 +74,7 @@ async def test_a_follower_is_told_when_the_file_is_sent_from_its_start_again(tmp
     reader = Reader()
     await gateway.download("files/abc", tmp_path / "out", follower=reader)
 
-    assert reader.beginnings == 1
+    assert reader.beginnings == 2
     assert reader.content == whole
 
 
@@ -71,7 +84,8 @@ async def test_what_a_follower_raises_ends_the_download(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="no more"):
         await gateway.download("files/abc", tmp_path / "out", follower=reader)
 
-    assert not (tmp_path / "out").exists()
+    assert list(tmp_path.glob("out*")) == []
+    assert reader.moves == []
 
 
 async def test_a_follower_of_a_failed_download_gets_nothing(tmp_path: Path) -> None:

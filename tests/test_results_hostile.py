@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gemini_batch_mcp.results.lines import answer_lines, longest_line_bytes, mended, raw_response
+from gemini_batch_mcp.results.lines import answer_lines, mended, raw_response
 from gemini_batch_mcp.results.store import AnswerFile, ResultTable, build_table
 from results_kit import (
     all_rows,
@@ -205,12 +205,10 @@ def test_a_file_of_nothing_but_damage_is_counted(tmp_path: Path) -> None:
     assert (table.summary().malformed, table.summary().missing) == (10_000, 1)
 
 
-def test_the_longest_line_is_found(tmp_path: Path) -> None:
+def test_lines_are_found_with_where_they_start(tmp_path: Path) -> None:
     path = answer_file(tmp_path, b"a\n\nlonger\nb")
 
-    assert longest_line_bytes([path]) == len(b"longer\n")
-    assert longest_line_bytes([]) == 0
-    assert [content for _, content in answer_lines(path)] == [b"a\n", b"longer\n", b"b"]
+    assert list(answer_lines(path)) == [(0, b"a\n"), (3, b"longer\n"), (10, b"b")]
 
 
 @pytest.mark.parametrize("value", ["plain", "\u2028", "\ud83d\ude00", "back\\slash \\u0041", '{"a": "\\n"}'])

@@ -1,5 +1,6 @@
 """Answers that are staged while they arrive: slices, parts put together, and the same table as from the whole file."""
 
+import io
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,12 +9,13 @@ from typing import Any
 
 import duckdb
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gemini_batch_mcp.errors import StorageError
 from gemini_batch_mcp.results.parquet import Concatenation
-from gemini_batch_mcp.results.slices import Slice, SliceWriter, slices_of
+from gemini_batch_mcp.results.slice_files import SliceFiles
+from gemini_batch_mcp.results.slices import AnswerBytes, Slice, SliceCutter, slices_of
 from gemini_batch_mcp.results.store import AnswerFile, ResultTable, TableBuild, TablePlan
 from gemini_batch_mcp.results.thrift import BINARY, DOUBLE, FALSE, I32, I64, LIST, STRUCT, TRUE, Reader, Struct, Writer
 from results_kit import all_rows, answer, answer_file, cells, exported, failure, keys_file, source_file
@@ -39,20 +41,29 @@ def arriving(
     slice_bytes: int = 100,
 ) -> ResultTable:
     """Build a table from a file that arrives in pieces, in slices of about so many bytes."""
-    path = answer_file(directory, content)
+    path, arriving = directory / "answers-1.jsonl", directory / "part"
     keys_path = None if keys is None else keys_file(directory, keys)
     plan = plan or TablePlan((AnswerFile(path, keys_path),))
     sizes = random.Random(seed)
-    with TableBuild(plan, directory / "results.parquet") as build:
+    answers = AnswerBytes(arriving)
+    cutter = SliceCutter(answers)
+    with TableBuild(plan, directory / "results.parquet") as build, arriving.open("wb", buffering=0) as file:
         build.start_next()
-        writer = SliceWriter(directory, slice_bytes=slice_bytes)
         for piece in pieces(content, iter(lambda: sizes.randint(1, 60), 0)):
-            if (done := writer.write(piece)) is not None:
+            file.write(piece)
+            cutter.add(piece)
+            if (done := cutter.cut(slice_bytes, slice_bytes)) is not None:
                 build.stage(done)
-        build.stage(writer.finish())
+        with answers.moving(path):
+            arriving.replace(path)
+        build.stage(cutter.finish())
         build.finish()
-    assert not list(directory.glob("slice-*"))
     return ResultTable.open(directory / "results.parquet")
+
+
+def contents_of(piece: Slice) -> bytes:
+    with piece.open() as file:
+        return file.read()
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -64,29 +75,26 @@ def arriving(
     ),
     st.integers(0, 1000),
 )
+@example([b"", BOM, b"\xff"], 0)
 def test_slices_hold_the_lines_of_the_file_and_count_them_alike(lines: list[bytes], seed: int) -> None:
     content = b"\n".join(lines)
     with TemporaryDirectory() as name:
         directory = Path(name)
-        (directory / "w").mkdir()
         sizes = random.Random(seed)
-        writer = SliceWriter(directory / "w", slice_bytes=20)
-        written = [writer.write(piece) for piece in pieces(content, iter(lambda: sizes.randint(1, 15), 0))]
-        slices = [piece for piece in [*written, writer.finish()] if piece is not None]
+        cutter = SliceCutter(AnswerBytes(answer_file(directory, content)))
+        slices: list[Slice] = []
+        for piece in pieces(content, iter(lambda: sizes.randint(1, 15), 0)):
+            cutter.add(piece)
+            if (done := cutter.cut(20, 40)) is not None:
+                slices.append(done)
+        slices.append(cutter.finish())
 
-        contents = [piece.path.read_bytes() for piece in slices]
+        contents = [contents_of(piece) for piece in slices]
         assert b"".join(contents) == content
         assert all(part.endswith(b"\n") for part in contents[:-1])
         assert not any(part.startswith(BOM) for part in contents[1:])
         assert [piece.size_bytes for piece in slices] == [len(part) for part in contents]
-        assert all(
-            piece.max_lines >= len(part.splitlines(keepends=False))
-            or b"\r" in part
-            or b"\x0b" in part
-            or b"\x0c" in part
-            or any(c in part for c in (b"\x1c", b"\x1d", b"\x1e", b"\x85"))
-            for piece, part in zip(slices, contents, strict=True)
-        )
+        assert [piece.max_lines() for piece in slices] == [len(part.split(b"\n")) for part in contents]
         table = arriving(directory, content, seed=seed, slice_bytes=20)
         assert len(exported(table, directory)) == table.row_count
 
@@ -147,8 +155,7 @@ def test_a_file_that_is_sent_again_is_taken_from_the_disk(tmp_path: Path) -> Non
         build.add_next()
         build.start_next()
         torn = answer_file(tmp_path, [answer("x"), answer("a")[:20]], name="torn.jsonl")
-        build.stage(Slice(torn, 2, torn.stat().st_size))
-        assert not torn.exists()
+        build.stage(Slice(AnswerBytes(torn), 0, torn.stat().st_size))
         assert build.line_counts == (1, 2)
         build.begin_again()
         assert build.line_counts == (1, 3)
@@ -161,7 +168,6 @@ def test_a_build_that_is_left_leaves_nothing(tmp_path: Path) -> None:
     plan = TablePlan((AnswerFile(answer_file(tmp_path, answer("a"))),))
     with TableBuild(plan, tmp_path / "results.parquet") as build:
         build.add_next()
-        assert build.slice_writer().write(b"x") is None
 
     assert [path.name for path in tmp_path.iterdir()] == ["answers-1.jsonl"]
 
@@ -170,17 +176,60 @@ def test_a_slice_that_is_gone_is_a_storage_error(tmp_path: Path) -> None:
     with TableBuild(TablePlan((AnswerFile(None),)), tmp_path / "results.parquet") as build:
         build.start_next()
         with pytest.raises(StorageError, match="could not be made into"):
-            build.stage(Slice(tmp_path / "nowhere", 1, 1))
+            build.stage(Slice(AnswerBytes(tmp_path / "nowhere"), 0, 1))
 
 
-def test_a_large_file_is_cut_and_a_small_one_is_its_own_slice(tmp_path: Path) -> None:
-    path = answer_file(tmp_path, b"line\n" * 10)
-    (small,) = slices_of(path, tmp_path, slice_bytes=50)
-    large = list(slices_of(path, tmp_path / ".", slice_bytes=20))
+def test_a_slice_that_is_cut_short_meanwhile_is_what_is_left_of_it(tmp_path: Path) -> None:
+    path = answer_file(tmp_path, [answer("a"), answer("b")])
+    size_bytes = path.stat().st_size
+    path.write_bytes(answer("a"))
+    with TableBuild(TablePlan((AnswerFile(path),)), tmp_path / "results.parquet") as build:
+        build.start_next()
+        build.stage(Slice(AnswerBytes(path), 0, size_bytes))
+        build.finish()
 
-    assert small == Slice(path, 11, 50)
-    assert b"".join(piece.path.read_bytes() for piece in large) == path.read_bytes()
-    assert all(piece.path != path for piece in large)
+    assert [row.key for row in all_rows(ResultTable.open(tmp_path / "results.parquet"))] == ["a"]
+
+
+def test_a_file_on_the_disk_is_cut_into_slices(tmp_path: Path) -> None:
+    path = answer_file(tmp_path, (b"x" * 999_999 + b"\n") * 5 + b"y")
+    whole = list(slices_of(path, 10_000_000))
+    parts = list(slices_of(path, 2_000_000))
+
+    assert [(piece.first_byte, piece.size_bytes) for piece in whole] == [(0, 5_000_001)]
+    assert b"".join(map(contents_of, parts)) == path.read_bytes()
+    assert [piece.size_bytes for piece in parts] == [2_000_000, 2_000_000, 1_000_001]
+
+
+def test_a_slice_is_a_file_of_its_own(tmp_path: Path) -> None:
+    """Also for an engine that goes back in it, and past its end."""
+    piece = Slice(AnswerBytes(answer_file(tmp_path, b"0123456789")), 2, 5)
+    with piece.open_raw() as file:
+        assert (file.readable(), file.seekable(), file.writable()) == (True, True, False)
+        assert (file.read(3), file.tell(), file.read(100), file.read(1)) == (b"234", 3, b"56", b"")
+        assert (file.seek(1), file.read()) == (1, b"3456")
+        assert (file.seek(-2, io.SEEK_END), file.seek(1, io.SEEK_CUR), file.read(9)) == (3, 4, b"6")
+        assert (file.seek(50), file.read(1)) == (50, b"")
+        file.seek(0)
+        buffer = bytearray(b"......")
+        assert (file.readinto(buffer), bytes(buffer)) == (5, b"23456.")
+
+
+def test_the_engine_sees_the_slices_that_it_is_shown_and_nothing_else(tmp_path: Path) -> None:
+    path = answer_file(tmp_path, b'{"a": 1}\n{"a": 2}\n')
+    files = SliceFiles()
+    connection = duckdb.connect()
+    connection.register_filesystem(files)
+    try:
+        with files.showing(Slice(AnswerBytes(path), 9, 9)) as name:
+            assert connection.execute(f"SELECT a FROM read_json('{name}')").fetchall() == [(2,)]
+            with pytest.raises(duckdb.Error, match="reading only"):
+                connection.execute(f"COPY (SELECT 1) TO '{name}'")
+        for other in (name, f"answers://{path}", "answers://*"):
+            with pytest.raises(duckdb.Error):
+                connection.execute(f"SELECT * FROM read_json('{other}')")
+    finally:
+        connection.close()
 
 
 def part_of(directory: Path, name: str, query: str) -> Path:

@@ -3,9 +3,9 @@
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import BinaryIO, Protocol
 
 from anyio import to_thread
 
@@ -17,11 +17,14 @@ from gemini_batch_mcp.gemini.transfer import Download, Incoming, Progress, put_i
 class Follower(Protocol):
     """Somebody who reads a file while it arrives. What is raised in these methods ends the download."""
 
-    def write(self, chunk: bytes, /) -> object:
-        """Take the next bytes; they are on their way to the disk, too."""
+    def begin(self, path: Path, /) -> None:
+        """Expect a file at `path`, from its start. Said once more, what came before is void, there, too."""
 
-    def begin_again(self) -> None:
-        """Forget everything: the file is being sent again from its start."""
+    def write(self, piece: bytes | bytearray, /) -> object:
+        """Take the next bytes; they can be read from the file, too. The object is not to be kept."""
+
+    def moving(self, destination: Path, /) -> AbstractContextManager[None]:
+        """Keep off the file while it is moved to `destination`. May be entered in another thread."""
 
 
 async def download(
@@ -30,15 +33,18 @@ async def download(
     """Download and check; see `Gateway.download`. `name` has been checked."""
     part = destination.with_name(f"{destination.name}.part-{secrets.token_hex(4)}")
 
-    async def fetch(attempt: int) -> Download:
-        if follower is not None and attempt > 1:
-            follower.begin_again()
+    async def fetch(_: int) -> Download:
+        if follower is not None:
+            follower.begin(part)
         return await _fetch(session, name, part, report, follower)
+
+    def place() -> None:
+        with storage_errors(destination.parent), nullcontext() if follower is None else follower.moving(destination):
+            put_in_place(part, destination)
 
     try:
         done = await repeat(fetch, session.policy)
-        with storage_errors(destination.parent):
-            await to_thread.run_sync(put_in_place, part, destination)
+        await to_thread.run_sync(place)
     finally:
         part.unlink(missing_ok=True)
     return done
@@ -54,28 +60,25 @@ async def _fetch(session: Session, name: str, part: Path, report: Progress, foll
         ) as current:
             incoming.follow(current)
             await connection.sdk.aio.files.download(file=name, destination=incoming)
+            done = incoming.finish()
         with storage_errors(part.parent):
             file.flush()
             await to_thread.run_sync(os.fsync, file.fileno())
-    return incoming.result()
+    return done
 
 
 class _Followed(Incoming):
-    """Hands every chunk on once it has been written."""
+    """Hands every piece on once it can be read from the file."""
 
     def __init__(self, file: BinaryIO, part: Path, report: Progress, follower: Follower) -> None:
         super().__init__(file, part.parent, report)
         self._follower = follower
 
-    def write(self, chunk: Any, /) -> int:
-        """Append one chunk of bytes; see `Incoming.write`."""
-        written = super().write(chunk)
-        try:
-            self._follower.write(chunk)
-        except Exception as error:
-            self.refusal = error
-            raise
-        return written
+    def _take(self, piece: bytearray) -> None:
+        super()._take(piece)
+        with storage_errors(self._directory):
+            self._file.flush()
+        self._follower.write(piece)
 
 
 @contextmanager

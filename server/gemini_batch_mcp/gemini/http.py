@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import httpx2
 
-from gemini_batch_mcp.gemini.resume import Send, WholeBody, send_chunk
+from gemini_batch_mcp.gemini.resume import Send, Sink, WholeBody, send_chunk
 from gemini_batch_mcp.gemini.retry import RetryPolicy, Timeouts
 
 Hook = Callable[[str], None]
@@ -35,6 +35,9 @@ class Exchange:
     upload_url: str = ""
     #: The stated length of a download; None when it is not stated.
     total_bytes: int | None = None
+    #: Takes the body of a download past the SDK, which copies every byte three times to put pieces of its own size
+    #: together: a quarter of the time that a download takes (measured at 1 GB).
+    sink: Sink | None = None
 
 
 _EXCHANGE: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
@@ -129,7 +132,7 @@ class GeminiHttpClient(httpx2.AsyncClient):
         self._limit_time(request, self._timeouts.transfer_seconds)
         response = await send(request)
         if response.status_code == 200 and response.headers.get("content-encoding", "identity") == "identity":
-            body = WholeBody(request, response, send, self._policy)
+            body = WholeBody(request, response, send, self._policy, current.sink)
             current.total_bytes = body.total_bytes
             response.stream = body
         return response

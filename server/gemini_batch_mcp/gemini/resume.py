@@ -10,6 +10,7 @@ import httpx2
 from gemini_batch_mcp.gemini.retry import RetryPolicy, is_transient_status
 
 Send = Callable[[httpx2.Request], Awaitable[httpx2.Response]]
+Sink = Callable[[bytes], object]
 
 _COMMAND: Final = "x-goog-upload-command"
 _OFFSET: Final = "x-goog-upload-offset"
@@ -81,13 +82,23 @@ class WholeBody(httpx2.AsyncByteStream):
 
     Goes on with a Range request when the server honours it, and otherwise reads the file again from the start and
     skips what was handed out already. Gives up after `policy.attempts` failures in a row without progress.
+
+    With `sink`, the bytes are given to that, and the body looks empty to who reads it.
     """
 
-    def __init__(self, request: httpx2.Request, response: httpx2.Response, send: Send, policy: RetryPolicy) -> None:
+    def __init__(
+        self,
+        request: httpx2.Request,
+        response: httpx2.Response,
+        send: Send,
+        policy: RetryPolicy,
+        sink: Sink | None = None,
+    ) -> None:
         self._request = request
         self._stream = _stream(response)
         self._send = send
         self._policy = policy
+        self._sink = sink
         self._etag = response.headers.get("etag", "")
         self._position = 0
         self._skip = 0
@@ -106,7 +117,10 @@ class WholeBody(httpx2.AsyncByteStream):
                 if failures:
                     await self._reopen()
                 async for chunk in self._stream:
-                    if fresh := self._fresh(chunk):
+                    fresh = self._fresh(chunk)
+                    if fresh and self._sink is not None:
+                        self._sink(fresh)
+                    elif fresh:
                         yield fresh
                 if self.total_bytes in (None, self._position):
                     return

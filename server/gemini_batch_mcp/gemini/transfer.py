@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Final, Protocol
 
 from gemini_batch_mcp.errors import StorageError
 from gemini_batch_mcp.gemini.http import Exchange
 
 Progress = Callable[[int, int | None], None]
+_PIECE_BYTES: Final = 1 << 20
 
 
 class Readable(Protocol):
@@ -157,7 +158,10 @@ def put_in_place(part: Path, destination: Path) -> None:
 
 
 class Incoming(io.RawIOBase):
-    """What the SDK writes a download to: counts, hashes, reports, and names a full disk."""
+    """What a download is written to: counts, hashes, reports, and names a full disk. To be finished at the end.
+
+    Bytes are collected in one place and passed on a MiB at a time: they come in pieces of any size.
+    """
 
     def __init__(self, file: BinaryIO, directory: Path, report: Progress) -> None:
         super().__init__()
@@ -167,33 +171,56 @@ class Incoming(io.RawIOBase):
         self._hash = hashlib.sha256()
         self._size_bytes = 0
         self._exchange: Exchange | None = None
+        self._piece = bytearray(_PIECE_BYTES)
+        self._filled_bytes = 0
         #: The exception with which writing ended, None while it did not.
         self.refusal: Exception | None = None
 
     def follow(self, exchange: Exchange) -> None:
-        """Take the stated length from `exchange` once it is known."""
+        """Take the body of `exchange`, and its stated length once it is known."""
         self._exchange = exchange
+        exchange.sink = self.write
 
     def write(self, chunk: Any, /) -> int:
-        """Append one chunk of bytes.
+        """Append some bytes.
 
         Raises:
             StorageError: the disk is full or too small, or the file cannot be written.
         """
-        total_bytes = self._exchange.total_bytes if self._exchange else None
+        rest = memoryview(chunk)
+        while rest:
+            fitting = rest[: _PIECE_BYTES - self._filled_bytes]
+            self._piece[self._filled_bytes : self._filled_bytes + len(fitting)] = fitting
+            self._filled_bytes += len(fitting)
+            rest = rest[len(fitting) :]
+            if self._filled_bytes == _PIECE_BYTES:
+                self._pass_on(self._piece)
+        return len(chunk)
+
+    def finish(self) -> Download:
+        """Write what is left, and return what was written.
+
+        Raises:
+            StorageError: as in `write`.
+        """
+        if self._filled_bytes:
+            self._pass_on(self._piece[: self._filled_bytes])
+        return Download(self._size_bytes, self._hash.hexdigest())
+
+    def _pass_on(self, piece: bytearray) -> None:
         try:
-            if not self._size_bytes and total_bytes:
-                _require_room(self._directory, total_bytes)
-            with storage_errors(self._directory, total_bytes):
-                self._file.write(chunk)
-            self._hash.update(chunk)
-            self._size_bytes += len(chunk)
-            self._report(self._size_bytes, total_bytes)
+            self._take(piece)
         except Exception as error:
             self.refusal = error
             raise
-        return len(chunk)
+        self._filled_bytes = 0
 
-    def result(self) -> Download:
-        """Return what was written so far."""
-        return Download(self._size_bytes, self._hash.hexdigest())
+    def _take(self, piece: bytearray) -> None:
+        total_bytes = self._exchange.total_bytes if self._exchange else None
+        if not self._size_bytes and total_bytes:
+            _require_room(self._directory, total_bytes)
+        with storage_errors(self._directory, total_bytes):
+            self._file.write(piece)
+        self._hash.update(piece)
+        self._size_bytes += len(piece)
+        self._report(self._size_bytes, total_bytes)

@@ -33,7 +33,7 @@ from gemini_batch_mcp.results.database import connect, execute_widening, quoted,
 from gemini_batch_mcp.results.media import MEDIA_TABLE, clear_stale_media, load_media
 from gemini_batch_mcp.results.parquet import Concatenation, Mark
 from gemini_batch_mcp.results.plan import TABLE_VERSION, AnswerFile, TablePlan
-from gemini_batch_mcp.results.slices import Slice, SliceWriter, slices_of
+from gemini_batch_mcp.results.slices import AnswerBytes, Slice, slices_of
 from gemini_batch_mcp.results.stage import PART_FORMAT, Place, Stager
 from gemini_batch_mcp.results.summary import (
     FOOTER_KEY,
@@ -50,6 +50,9 @@ from gemini_batch_mcp.results.summary import (
 #: Measured at 1 GB: with 100 MB, memory that is given back and taken again costs half a second; 200 MB save a quarter
 #: of a second more, but take a server past 300 MB.
 MEMORY_LIMIT_BYTES: Final = 136 << 20
+#: Memory does not grow with a slice, unless its answers are laid beside the columns of a source, or checked.
+_PLAIN_SLICE_BYTES: Final = 256 << 20
+_SLICE_BYTES: Final = 64 << 20
 #: How much larger the columns of a source are than its file, at most of the time.
 _UNPACKED: Final = 10
 _STALE_SECONDS: Final = 24 * 3600
@@ -126,12 +129,11 @@ class TableBuild:
         """Let go of everything; a build that has not been finished leaves nothing."""
         self._stack.close()
 
-    def slice_writer(self) -> SliceWriter:
-        """Return what cuts an arriving answer file into slices, in a directory of its own."""
-        with storage_errors(self._failure, self._destination.parent):
-            writer = SliceWriter(Path(tempfile.mkdtemp(dir=self._workspace)))
-        self._stack.callback(writer.close)
-        return writer
+    @property
+    def slice_bytes(self) -> int:
+        """About how long slices should be at the most."""
+        is_plain = self._plan.source_columns is None and not self._plan.response_schema
+        return _PLAIN_SLICE_BYTES if is_plain else _SLICE_BYTES
 
     def start_next(self) -> None:
         """Turn to the next answer file of the plan."""
@@ -143,7 +145,7 @@ class TableBuild:
             self._agreeing.append(0)
 
     def stage(self, piece: Slice) -> None:
-        """Take the next slice of the answer file; its own file is removed if it is not the answer file itself."""
+        """Take the next slice of the answer file."""
         file = len(self._line_counts) - 1
         answer = self._plan.answers[file]
         lines_before = self._line_counts[file]
@@ -156,8 +158,6 @@ class TableBuild:
                 first, last = rows_before + 1, rows_before + lines
                 self._agreeing[file] += merge.agreeing_rows(self._connection, part, first, last)
             part.unlink()
-            if piece.path != answer.path:
-                piece.path.unlink(missing_ok=True)
 
     def add_next(self) -> None:
         """Take the next answer file of the plan whole, from the disk."""
@@ -185,7 +185,7 @@ class TableBuild:
             if self._staged.is_empty:
                 empty = self._workspace / "empty.jsonl"
                 empty.touch()
-                self._staged.append(self._stager.stage(Slice(empty, 0, 0), Place(0, 1, 0, 0)))
+                self._staged.append(self._stager.stage(Slice(AnswerBytes(empty), 0, 0), Place(0, 1, 0, 0)))
             self._staged.finish(FOOTER_KEY, footer_value(self._id))
             return self._finish()
 
@@ -198,9 +198,7 @@ class TableBuild:
         if path is None:
             return
         _require(path)
-        with storage_errors(self._failure, self._destination.parent):
-            directory = Path(tempfile.mkdtemp(dir=self._workspace))
-            slices = slices_of(path, directory)
+        slices = slices_of(path, self.slice_bytes)
         while True:
             with storage_errors(self._failure, self._destination.parent):
                 piece = next(slices, None)

@@ -8,10 +8,10 @@ same way (tested over random bytes), so that a line number found there leads to 
 import json
 import re
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from math import isfinite
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import msgspec
 
@@ -30,22 +30,22 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f]")
 
 def answer_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Yield the byte offset and the bytes of every line of `path` that is not blank, its line feed included."""
-    offset = 0
     with path.open("rb", buffering=_READ_AHEAD_BYTES) as file:
-        for line in file:
-            if not (line.isspace() or (offset == 0 and _is_blank(line.removeprefix(_BOM)))):
-                yield offset, line
-            offset += len(line)
+        yield from lines_of(file)
+
+
+def lines_of(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Yield what `answer_lines` yields of a file that has just been opened."""
+    offset = 0
+    for line in file:
+        if not (line.isspace() or (offset == 0 and _is_blank(line.removeprefix(_BOM)))):
+            yield offset, line
+        offset += len(line)
 
 
 def line_offsets(path: Path) -> "array[int]":
     """Return where each line of `path` that is not blank starts, in bytes; 8 bytes of memory a line."""
     return array("Q", (offset for offset, _ in answer_lines(path)))
-
-
-def longest_line_bytes(paths: Sequence[Path]) -> int:
-    """Return the length of the longest line in `paths`, in bytes."""
-    return max((len(line) for path in paths for _, line in answer_lines(path)), default=0)
 
 
 def mended(line: bytes) -> str:

@@ -18,8 +18,9 @@ from gemini_batch_mcp.results.answer_check import AnswerCheck
 from gemini_batch_mcp.results.classify import answer_source, classified
 from gemini_batch_mcp.results.columns import Layout, identifier
 from gemini_batch_mcp.results.database import execute_widening, listed, quoted
-from gemini_batch_mcp.results.lines import answer_lines, longest_line_bytes, mended
-from gemini_batch_mcp.results.slices import Slice
+from gemini_batch_mcp.results.lines import lines_of, mended
+from gemini_batch_mcp.results.slice_files import SliceFiles
+from gemini_batch_mcp.results.slices import AnswerBytes, Slice
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -83,6 +84,8 @@ class Stager:
         self._source = source
         self._check = check
         self._limits = _Limits(_MAX_LINE_BYTES, memory_limit_bytes)
+        self._files = SliceFiles()
+        connection.register_filesystem(self._files)
 
     def stage(self, piece: Slice, place: Place) -> Path:
         """Write the rows of a slice as a Parquet file, which the next call replaces. A NULL status makes no row."""
@@ -90,10 +93,10 @@ class Stager:
         unreadable = self._connection.execute(
             f"SELECT line - {place.lines_before} FROM read_parquet({quoted(part)}) WHERE status IS NULL ORDER BY line"
         ).fetchall()
-        corrected = self._corrected(piece, [line for (line,) in unreadable]) if unreadable else None
-        if corrected is not None:
-            part = self._staged(corrected, place)
-            corrected.path.unlink()
+        corrected = self._workspace / "corrected.jsonl"
+        if unreadable and self._correct(piece, {line for (line,) in unreadable}, corrected):
+            part = self._staged(Slice(AnswerBytes(corrected), 0, corrected.stat().st_size), place)
+            corrected.unlink()
         return part
 
     def _staged(self, piece: Slice, place: Place) -> Path:
@@ -102,22 +105,25 @@ class Stager:
         try:
             return self._written(piece, place, self._limits)
         except duckdb.Error:
-            limits = self._limits.widened(longest_line_bytes([piece.path]))
+            with piece.open() as file:
+                longest_line_bytes = max((len(line) for _, line in lines_of(file)), default=0)
+            limits = self._limits.widened(longest_line_bytes)
             try:
                 return self._written(piece, place, limits)
             finally:
                 self._connection.execute(f"SET memory_limit = '{self._limits.memory_bytes}B'")
 
     def _written(self, piece: Slice, place: Place, limits: _Limits) -> Path:
-        rows = classified(
-            answer_source(quoted(piece.path), limits.max_line_bytes), with_embedding=self._layout.has_embedding
-        )
         part = self._workspace / "part.parquet"
-        if self._check is None:
-            self._copy(self._laid_out(rows, piece, place), part, limits)
-            return part
-        unchecked = self._workspace / "unchecked.parquet"
-        self._copy(rows, unchecked, limits)
+        with self._files.showing(piece) as name:
+            rows = classified(
+                answer_source(quoted(name), limits.max_line_bytes), with_embedding=self._layout.has_embedding
+            )
+            if self._check is None:
+                self._copy(self._laid_out(rows, piece, place), part, limits)
+                return part
+            unchecked = self._workspace / "unchecked.parquet"
+            self._copy(rows, unchecked, limits)
         rows = self._judged(unchecked, self._faults(unchecked))
         self._copy(self._laid_out(rows, piece, place), part, limits)
         return part
@@ -149,7 +155,7 @@ class Stager:
 
         query = f"SELECT {self._layout.select(expression)} FROM ({rows}) rows"
         if source:
-            first, last = place.rows_before + 1, place.rows_before + piece.max_lines
+            first, last = place.rows_before + 1, place.rows_before + piece.max_lines()
             query += f"""
                 LEFT JOIN (FROM read_parquet({quoted(self._source or "")}, hive_partitioning = false)
                            WHERE row BETWEEN {first} AND {last}) source
@@ -210,26 +216,20 @@ class Stager:
                     file.write(encoder.encode({"line": line, "reason": fault}) + b"\n")
         return path
 
-    def _corrected(self, piece: Slice, unreadable: list[int]) -> Slice | None:
-        """Write the slice once more with lines mended that were no JSON; None when mending changes nothing.
+    def _correct(self, piece: Slice, unreadable: set[int], path: Path) -> bool:
+        """Write the slice to `path` with lines mended that were no JSON; returns whether mending changes anything.
 
-        It has the same lines in the same places, blank ones included.
+        It has the same lines in the same order. Of several blank ones in a row one stays, so that a line which begins
+        with a byte order mark does not come to stand first.
         """
-        content = piece.path.read_bytes()
-        path = self._workspace / "corrected.jsonl"
-        wanted = set(unreadable)
-        copied = 0
-        with path.open("wb") as file:
-            for number, (offset, line) in enumerate(answer_lines(piece.path), start=1):
-                text = mended(line).encode() if number in wanted else b""
-                if text and text != line.rstrip(b"\r\n"):
-                    file.write(content[copied:offset] + text + b"\n")
-                    copied = offset + len(line)
-            file.write(content[copied:])
-        if copied:
-            return Slice(path, piece.max_lines, path.stat().st_size)
-        path.unlink()
-        return None
+        is_changed, copied = False, 0
+        with piece.open() as file, path.open("wb") as corrected:
+            for number, (offset, line) in enumerate(lines_of(file), start=1):
+                text = mended(line).encode() if number in unreadable else b""
+                is_changed |= bool(text) and text != line.rstrip(b"\r\n")
+                corrected.write(b"\n" * (offset > copied) + (text + b"\n" if text else line))
+                copied = offset + len(line)
+        return is_changed
 
 
 def _fetched(result: "DuckDBPyConnection") -> Iterator[tuple[Any, ...]]:
