@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.entries import JobEntry
 from gemini_batch_mcp.domain import JsonObject
 from gemini_batch_mcp.errors import BatchError, NotFound, StorageError
-from gemini_batch_mcp.results.slices import LEAST_SLICE_BYTES, AnswerBytes, SliceCutter
+from gemini_batch_mcp.results.slices import AnswerBytes
 from gemini_batch_mcp.results.store import TableBuild
 
 
@@ -59,16 +59,18 @@ async def _record(app: App, job: JobEntry, sha256: str) -> None:
 async def _download_and_stage(app: App, job: JobEntry, name: str, destination: Path, build: TableBuild) -> None:
     staging = _Staging(build)
     failure: BatchError | None = None
+    is_there = False
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(staging.run)
         try:
             downloaded = await app.gateway.download(name, destination, follower=staging)
             await _record(app, job, downloaded.sha256)
+            is_there = True
         except BatchError as error:
             failure = error
-            staging.give_up()
         finally:
-            staging.end()
+            # Also when this is cancelled: the thread that stages waits for what arrives.
+            staging.end(is_there=is_there)
     if failure is not None:
         raise failure
     if staging.failure is not None:
@@ -78,74 +80,54 @@ async def _download_and_stage(app: App, job: JobEntry, name: str, destination: P
 
 
 class _Staging:
-    """Follows a download: whenever it is idle, it has what has arrived staged as one slice, in a thread.
+    """Follows a download: has what arrives staged in a thread.
 
     Nothing that goes wrong here harms the download. A file that is sent anew is staged from the disk, as a whole.
     """
 
     def __init__(self, build: TableBuild) -> None:
         self._build = build
-        self._answers: AnswerBytes | None = None
-        self._cutter: SliceCutter | None = None
-        self._has_ended = False
-        self._news = anyio.Event()
-        #: What was staged is what the file holds.
+        self._answers = AnswerBytes()
+        self._has_begun = False
+        #: What is staged is what the file holds.
         self.is_whole = True
         #: Why the answers could not be staged.
         self.failure: BatchError | None = None
 
     def begin(self, path: Path) -> None:
         """Expect a file at `path`; said once more, it is sent anew."""
-        self.is_whole = self._answers is None
-        self._answers = AnswerBytes(path)
-        self._cutter = SliceCutter(self._answers)
+        if self._has_begun:
+            self._void()
+            self._answers = AnswerBytes()  # nobody reads these
+        self._answers.begin(path)
+        self._has_begun = True
 
     def write(self, piece: bytes | bytearray) -> None:
         """Take the next bytes of the file."""
-        if self._cutter is not None and self._goes_on:
-            self._cutter.add(piece)
-            self._news.set()
+        self._answers.arrive(len(piece))
 
     def moving(self, destination: Path) -> AbstractContextManager[None]:
         """Give way while the file gets its name."""
-        assert self._answers is not None, "only a file that has arrived is moved"
         return self._answers.moving(destination)
 
-    def give_up(self) -> None:
-        """Stage nothing more: there will be no file."""
-        self.is_whole = False
-
-    def end(self) -> None:
-        """Stage the rest: nothing more arrives."""
-        self._has_ended = True
-        self._news.set()
+    def end(self, *, is_there: bool) -> None:
+        """Nothing more arrives; `is_there` tells whether all has arrived."""
+        if is_there:
+            self._answers.complete()
+        else:
+            self._void()
 
     async def run(self) -> None:
-        """Stage slices until there are no more. The build is opened meanwhile, too: that takes a tenth of a second."""
-        await self._step(self._build.start_next)
-        while self._goes_on:
-            piece = None if self._cutter is None else self._cutter.cut(LEAST_SLICE_BYTES, self._build.slice_bytes)
-            if piece is not None:
-                await self._step(partial(self._build.stage, piece))
-            elif self._has_ended:
-                break
-            else:
-                self._news = anyio.Event()
-                await self._news.wait()
-        if self._cutter is not None and self._goes_on:
-            await self._step(partial(self._build.stage, self._cutter.finish()))
-
-    @property
-    def _goes_on(self) -> bool:
-        return self.is_whole and self.failure is None
-
-    async def _step(self, step: Callable[[], None]) -> None:
+        """Stage the file, to its end."""
         try:
-            await anyio.to_thread.run_sync(step)
+            await anyio.to_thread.run_sync(self._build.add_next, self._answers)
         except BatchError as error:
-            # Of a file that is being sent anew, bytes may have changed while they were read.
             if self.is_whole:
                 self.failure = error
+
+    def _void(self) -> None:
+        self.is_whole = False
+        self._answers.void()
 
 
 def _write_inlined(responses: Sequence[JsonObject], destination: Path) -> str:

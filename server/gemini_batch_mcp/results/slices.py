@@ -1,132 +1,172 @@
-"""Answer files in slices: ranges of whole lines, small enough to be read while the rest of the file still arrives."""
+"""Answer files in slices: ranges of whole lines, which can be read while the rest of the file still arrives."""
 
+import errno
 import io
+import sys
 import threading
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
-#: The engine begins every slice with fresh memory: measured at 1 GB, slices of 64 MB cost 0.6 s more than of 256 MB.
-#: But the last one is read after the download has ended.
-LEAST_SLICE_BYTES: Final = 96 << 20
 _READ_BYTES: Final = 1 << 20
 _BOM: Final = b"\xef\xbb\xbf"
 
 
 class AnswerBytes:
-    """The bytes of an answer file, also of one that is still arriving and gets its name later.
+    """The bytes of an answer file that is still arriving, or is there. May be used from several threads.
 
-    The file is open only while bytes are read, and is not read while it moves: not every system lets go of a file that
-    somebody has open. May be used from several threads.
+    Who reads waits for what has not arrived. The file is open only while bytes are read, and is not read while it is
+    moved: not every system lets go of a file that somebody has open.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
+    def __init__(self) -> None:
+        self._path = Path()
+        self._arrived_bytes = 0
+        self._is_complete = False
+        self._is_void = False
+        self._news = threading.Condition()
+        self._place = threading.Lock()
 
-    def read(self, first_byte: int, size_bytes: int) -> bytes:
-        """Return up to `size_bytes` from `first_byte` on, nothing behind the end.
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """Return the bytes of a file that is there.
 
         Raises:
-            OSError: the file is not there, or cannot be read.
+            OSError: it is not.
         """
-        with self._lock, self._path.open("rb", buffering=0) as file:
-            file.seek(first_byte)
-            return file.read(size_bytes)
+        answers = cls()
+        answers.begin(path)
+        answers.arrive(path.stat().st_size)
+        answers.complete()
+        return answers
+
+    def begin(self, path: Path) -> None:
+        """Expect the bytes at `path`."""
+        self._path = path
+
+    def arrive(self, size_bytes: int) -> None:
+        """So many bytes more can be read."""
+        with self._news:
+            self._arrived_bytes += size_bytes
+            self._news.notify_all()
+
+    def complete(self) -> None:
+        """Nothing more arrives."""
+        with self._news:
+            self._is_complete = True
+            self._news.notify_all()
+
+    def void(self) -> None:
+        """Nothing of this is true any more: every further read fails."""
+        with self._news:
+            self._is_void = True
+            self._news.notify_all()
 
     @contextmanager
     def moving(self, destination: Path) -> Iterator[None]:
         """Give way while the file is moved to `destination`; it is read there if the block succeeds."""
-        with self._lock:
+        with self._place:
             yield
             self._path = destination
 
+    def has(self, place: int) -> bool:
+        """Return whether there is a byte at `place`, as soon as that is known."""
+        return self._readable_bytes(place) > 0
 
-@dataclass(frozen=True, slots=True)
+    def read(self, place: int, size_bytes: int) -> bytes:
+        """Return bytes from `place` on, at most `size_bytes`; none only where the file ends.
+
+        Raises:
+            OSError: the file cannot be read, is shorter than what has arrived, or is void.
+        """
+        wanted = min(size_bytes, self._readable_bytes(place))
+        if wanted <= 0:
+            return b""
+        with self._place, self._path.open("rb", buffering=0) as file:
+            file.seek(place)
+            if content := file.read(wanted):
+                return content
+        raise OSError(errno.EIO, "The file has become shorter")
+
+    def _readable_bytes(self, place: int) -> int:
+        with self._news:
+            self._news.wait_for(lambda: self._is_void or self._is_complete or self._arrived_bytes > place)
+            if self._is_void:
+                raise OSError(errno.ECANCELED, "The file is sent anew, or not at all")
+            return self._arrived_bytes - place
+
+
 class Slice:
-    """Some lines of an answer file, as a range of its bytes."""
+    """Some lines of an answer file: from a place to the end of a line behind about `size_bytes`, or of the file.
 
-    answers: AnswerBytes
-    first_byte: int
-    size_bytes: int
+    A slice ends where a line ends, and nowhere else. It also never ends before a byte order mark: at the start of a
+    file a reader skips one, and lines would be counted in another way than in the whole file. Where that is, is found
+    when it is read for the first time, from its start.
+    """
+
+    def __init__(self, answers: AnswerBytes, first_byte: int, size_bytes: int) -> None:
+        self._answers = answers
+        self._first_byte = first_byte
+        self._size_bytes = size_bytes
+        self._end: int | None = None
+
+    @classmethod
+    def whole(cls, path: Path) -> Self:
+        """Return all lines of a file that is there.
+
+        Raises:
+            OSError: it is not.
+        """
+        return cls(AnswerBytes.of(path), 0, sys.maxsize)
+
+    @property
+    def end(self) -> int:
+        """The place behind its last byte, once it has been read."""
+        assert self._end is not None, "it has been read to its end"
+        return self._end
 
     def open(self) -> io.BufferedReader:
         """Return these bytes as a file of their own."""
         return io.BufferedReader(self.open_raw(), _READ_BYTES)
+
+    def open_raw(self) -> io.RawIOBase:
+        """Return these bytes as a file that hands out a MiB at the most at a time."""
+        return _Range(self)
 
     def max_lines(self) -> int:
         """Return a number of lines that it does not have more of, blank ones included. Reads all of it."""
         with self.open_raw() as file:
             return sum(piece.count(b"\n") for piece in iter(lambda: file.read(_READ_BYTES), b"")) + 1
 
-    def open_raw(self) -> io.RawIOBase:
-        """Return these bytes as a file that hands out a MiB at the most at a time."""
-        return _Range(self)
+    def read(self, position: int, size_bytes: int) -> bytes:
+        """Return the next bytes, counted from its start, none at its end.
 
-
-class SliceCutter:
-    """Follows an answer file in pieces of any size, and cuts what has arrived into slices.
-
-    A slice ends where a line ends, and nowhere else. It also never ends before a byte order mark: at the start of a
-    file a reader skips one, and lines would be counted in another way than in the whole file.
-    """
-
-    def __init__(self, answers: AnswerBytes) -> None:
-        self._answers = answers
-        self._first_byte = 0
-        self._arrived_bytes = 0
-        #: Where a slice may end, in ascending order; one place for each piece that has one.
-        self._ends: deque[int] = deque()
-
-    def add(self, piece: bytes | bytearray) -> None:
-        """Take the next piece, which can be read from the file by now."""
-        if end := _end_of_line(piece):
-            self._ends.append(self._arrived_bytes + end)
-        self._arrived_bytes += len(piece)
-
-    def cut(self, least_bytes: int, most_bytes: int) -> Slice | None:
-        """Return the next slice, as long as it can be; None when that is less than `least_bytes`.
-
-        It has more than `most_bytes` only if it cannot end before.
+        Raises:
+            OSError: as in `AnswerBytes.read`.
         """
-        if not self._ends or self._ends[-1] - self._first_byte < least_bytes:
-            return None
-        end = self._ends.popleft()
-        while self._ends and self._ends[0] - self._first_byte <= most_bytes:
-            end = self._ends.popleft()
-        return self._until(end)
-
-    def finish(self) -> Slice:
-        """Return the last slice: all that is left. It may be empty, and its last line may have no end."""
-        return self._until(self._arrived_bytes)
-
-    def _until(self, end: int) -> Slice:
-        piece = Slice(self._answers, self._first_byte, end - self._first_byte)
-        self._first_byte = end
-        return piece
+        place = self._first_byte + position
+        if self._end is not None:
+            return self._answers.read(place, min(size_bytes, self._end - place))
+        content = self._answers.read(place, size_bytes)
+        if not content:
+            self._end = place
+        elif position + len(content) >= self._size_bytes and (cut := _end_of_line(content)):
+            self._end = place + cut
+            return content[:cut]
+        return content
 
 
-def slices_of(path: Path, most_bytes: int) -> Iterator[Slice]:
-    """Yield the slices of an answer file that is there as a whole; there is at least one.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    cutter = SliceCutter(AnswerBytes(path))
-    with path.open("rb", buffering=0) as file:
-        while piece := file.read(_READ_BYTES):
-            cutter.add(piece)
-            if (done := cutter.cut(most_bytes, most_bytes)) is not None:
-                yield done
-    while (done := cutter.cut(most_bytes, most_bytes)) is not None:
-        yield done
-    yield cutter.finish()
+def slices_of(answers: AnswerBytes, size_bytes: int) -> Iterator[Slice]:
+    """Yield a file slice by slice; each has to be read before the next one is asked for."""
+    place = 0
+    while answers.has(place):
+        piece = Slice(answers, place, size_bytes)
+        yield piece
+        place = piece.end
 
 
-def _end_of_line(piece: bytes | bytearray) -> int:
+def _end_of_line(piece: bytes) -> int:
     """Return where the last line of `piece` ends that is surely not followed by a byte order mark, 0 for nowhere."""
     end = piece.rfind(b"\n", 0, max(len(piece) - len(_BOM), 0)) + 1
     return 0 if piece.startswith(_BOM, end) else end
@@ -148,14 +188,15 @@ class _Range(io.RawIOBase):
         return True
 
     def seekable(self) -> bool:
-        """It can be read from anywhere."""
+        """The engine goes to the place that it reads next."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Move to a place, counted from the start of the slice; see `io.IOBase.seek`."""
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._piece.size_bytes}[whence]
-        self._position = max(start + offset, 0)
-        return self._position
+        """Move to a place, counted from the start of the slice: nobody knows the end yet."""
+        if whence != io.SEEK_SET:
+            raise io.UnsupportedOperation("only places from the start are known")
+        self._position = offset
+        return offset
 
     def tell(self) -> int:
         """Return the place that is read next."""
@@ -165,8 +206,7 @@ class _Range(io.RawIOBase):
         """Return the next bytes, none at the end; all that are left if `size` is negative."""
         if size < 0:
             return self.readall()
-        wanted = min(size, _READ_BYTES, max(self._piece.size_bytes - self._position, 0))
-        content = self._piece.answers.read(self._piece.first_byte + self._position, wanted) if wanted else b""
+        content = self._piece.read(self._position, min(size, _READ_BYTES))
         self._position += len(content)
         return content
 

@@ -20,7 +20,7 @@ from gemini_batch_mcp.results.columns import Layout, identifier
 from gemini_batch_mcp.results.database import execute_widening, listed, quoted
 from gemini_batch_mcp.results.lines import lines_of, mended
 from gemini_batch_mcp.results.slice_files import SliceFiles
-from gemini_batch_mcp.results.slices import AnswerBytes, Slice
+from gemini_batch_mcp.results.slices import Slice
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -95,7 +95,7 @@ class Stager:
         ).fetchall()
         corrected = self._workspace / "corrected.jsonl"
         if unreadable and self._correct(piece, {line for (line,) in unreadable}, corrected):
-            part = self._staged(Slice(AnswerBytes(corrected), 0, corrected.stat().st_size), place)
+            part = self._staged(Slice.whole(corrected), place)
             corrected.unlink()
         return part
 
