@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "gemini": {"gemini"},
     "sandbox": {"sandbox", "intake"},
 }
-HALL = {"", "__init__", "domain", "errors", "paths", "settings", "text"}
+HALL = {"", "__init__", "digests", "domain", "errors", "paths", "settings", "text"}
 #: Modules that put the parts together, and what they may import of ours.
 COMPOSING = {"cli", "cli_batches", "__main__", "console", "demo", "doctor"}
 
@@ -36,6 +36,7 @@ BELONGS = {
     "sqlalchemy": ("batches.database", "batches.ledger", "batches.ledger_files", "batches.schema"),
     "duckdb": ("results.", "intake.sources"),
     "fsspec": ("results.slice_files",),
+    "xxhash": ("digests",),
     "vl_convert": ("results.report_renderer",),
     "rich": ("console", "demo"),
     "click": ("cli", "cli_batches"),

@@ -125,7 +125,7 @@ def test_a_forgotten_batch_leaves_nothing(ledger: Ledger, tmp_path: Path) -> Non
 
     assert ledger.batch(batch.id) is None
     assert ledger.batches_named("My reviews") == ()
-    assert ledger.saved_sha256(batch.id, tmp_path / "out.jsonl") == ""
+    assert ledger.saved_digest(batch.id, tmp_path / "out.jsonl") == ""
     assert ledger.batch_ids() == ()
 
 

@@ -1,13 +1,16 @@
 """Results saved where a killed process, another process or another program has been before."""
 
+import hashlib
+import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import pytest
 
-from collecting_kit import ROWS, desk_of, ended, hooked_desk
+from collecting_kit import ROWS, answers_of, desk_of, downloads, ended, hooked_desk
 from conversation import request_file
 from gemini_batch_mcp.batches.desk import Desk
 from gemini_batch_mcp.batches.saving import publish_saved
@@ -106,3 +109,36 @@ async def test_a_name_that_is_taken_in_the_last_moment_stays_theirs_unless_it_ho
         assert publish_saved(desk.app, batch, data / "draft", wanted) == data / name
         assert wanted.read_text(encoding="utf-8") == content
     assert visible_names(data) == sorted({"a.jsonl", name, "reviews.jsonl"})
+
+
+def as_an_older_version_left_it(ledger: Path, answers: Path, saved: Path) -> None:
+    """Put a ledger back to before digests were tagged: SHA-256 as bare hex."""
+    with sqlite3.connect(ledger) as connection:
+        connection.execute("DELETE FROM migrations WHERE name = '_m005_tagged_digests'")
+        connection.execute("ALTER TABLE jobs RENAME COLUMN answers_digest TO answers_sha256")
+        connection.execute("ALTER TABLE saved_files RENAME COLUMN digest TO sha256")
+        for query, path in (
+            ("UPDATE jobs SET answers_sha256 = ?", answers),
+            ("UPDATE saved_files SET sha256 = ?", saved),
+        ):
+            connection.execute(query, [hashlib.sha256(path.read_bytes()).hexdigest()])
+    connection.close()
+
+
+async def test_what_an_older_version_fetched_and_wrote_is_still_known(
+    settings: Settings, sandbox: Sandbox, data: Path
+) -> None:
+    query = replace(ROWS, save_to="out.csv", format="csv")
+    async with desk_of(settings, sandbox) as desk:
+        batch = await ended(desk, sandbox, request_file(data))
+        await desk.results(batch, query)
+    (answers,) = answers_of(settings, batch)
+    as_an_older_version_left_it(settings.home / "ledger.sqlite3", answers, data / "out.csv")
+    for table in answers.parent.glob("results.*"):
+        table.unlink()
+    async with desk_of(settings, sandbox) as desk:
+        results = await desk.results(batch, query)
+
+    assert results.summary.integrity_ok
+    assert downloads(sandbox) == 1
+    assert visible_names(data) == ["out.csv", "reviews.jsonl"]

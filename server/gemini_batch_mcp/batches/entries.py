@@ -60,7 +60,7 @@ class JobEntry:
     error: JobError | None = None
     created_at: datetime | None = None
     ended_at: datetime | None = None
-    answers_sha256: str = ""
+    answers_digest: str = ""
     #: The model of this job; a retry may ask another one than the batch.
     model: str = ""
     first_row: int = 0

@@ -1,6 +1,5 @@
 """Fetching the answers of one job: kept as Gemini sent them, and read while they arrive."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -11,6 +10,7 @@ import anyio
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.entries import JobEntry
+from gemini_batch_mcp.digests import file_digest
 from gemini_batch_mcp.domain import JsonObject
 from gemini_batch_mcp.errors import BatchError, NotFound, StorageError
 from gemini_batch_mcp.results.slices import AnswerBytes
@@ -18,7 +18,7 @@ from gemini_batch_mcp.results.store import TableBuild
 
 
 async def fetch_answers(app: App, job: JobEntry, destination: Path, build: TableBuild | None = None) -> None:
-    """Bring one job's answers to `destination`, whole or not at all, and record what they hash to.
+    """Bring one job's answers to `destination`, whole or not at all, and record their digest.
 
     With `build`, they are the next answer file of its plan, and staged by the time this returns. A failure to stage
     them is raised after they have been brought: they stay.
@@ -34,14 +34,14 @@ async def fetch_answers(app: App, job: JobEntry, destination: Path, build: Table
         seen = await app.gateway.get_job(job.name)
         name, inlined = seen.responses_file, seen.inlined_responses
     if not name or inlined is not None:
-        sha256 = await anyio.to_thread.run_sync(_write_inlined, inlined or (), destination)
-        await _record(app, job, sha256)
+        digest = await anyio.to_thread.run_sync(_write_inlined, inlined or (), destination)
+        await _record(app, job, digest)
         if build is not None:
             await anyio.to_thread.run_sync(build.add_next)
         return
     try:
         if build is None:
-            await _record(app, job, (await app.gateway.download(name, destination)).sha256)
+            await _record(app, job, (await app.gateway.download(name, destination)).digest)
         else:
             await _download_and_stage(app, job, name, destination, build)
     except NotFound:
@@ -52,8 +52,8 @@ async def fetch_answers(app: App, job: JobEntry, destination: Path, build: Table
         ) from None
 
 
-async def _record(app: App, job: JobEntry, sha256: str) -> None:
-    await anyio.to_thread.run_sync(partial(app.ledger.update_job, job.id, answers_sha256=sha256))
+async def _record(app: App, job: JobEntry, digest: str) -> None:
+    await anyio.to_thread.run_sync(partial(app.ledger.update_job, job.id, answers_digest=digest))
 
 
 async def _download_and_stage(app: App, job: JobEntry, name: str, destination: Path, build: TableBuild) -> None:
@@ -64,7 +64,7 @@ async def _download_and_stage(app: App, job: JobEntry, name: str, destination: P
         tasks.start_soon(staging.run)
         try:
             downloaded = await app.gateway.download(name, destination, follower=staging)
-            await _record(app, job, downloaded.sha256)
+            await _record(app, job, downloaded.digest)
             is_there = True
         except BatchError as error:
             failure = error
@@ -151,4 +151,4 @@ def _write_inlined(responses: Sequence[JsonObject], destination: Path) -> str:
         ) from None
     finally:
         partial_path.unlink(missing_ok=True)
-    return hashlib.sha256(content).hexdigest()
+    return file_digest(destination)

@@ -14,8 +14,8 @@ from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.entries import BatchEntry, JobEntry, Stage
 from gemini_batch_mcp.batches.fetch import fetch_answers
 from gemini_batch_mcp.batches.track import has_rows, load
+from gemini_batch_mcp.digests import file_digest, has_digest
 from gemini_batch_mcp.errors import NotFound, StorageError
-from gemini_batch_mcp.intake.reader import file_sha256
 from gemini_batch_mcp.paths import DRAFT_PREFIX, sweep
 from gemini_batch_mcp.results.store import AnswerFile, ResultTable, TableBuild, TablePlan, build_planned
 
@@ -141,8 +141,8 @@ async def _fetch_again(app: App, directory: Path, jobs: Sequence[JobEntry]) -> b
                 second.replace(path)
                 is_longer = True
             else:
-                sha256 = await anyio.to_thread.run_sync(file_sha256, path)
-                await anyio.to_thread.run_sync(partial(app.ledger.update_job, job.id, answers_sha256=sha256))
+                digest = await anyio.to_thread.run_sync(file_digest, path)
+                await anyio.to_thread.run_sync(partial(app.ledger.update_job, job.id, answers_digest=digest))
         finally:
             second.unlink(missing_ok=True)
     return is_longer
@@ -152,7 +152,7 @@ def _is_intact(job: JobEntry, path: Path, is_trusted: bool) -> bool:
     """True when the answers are here as they were fetched."""
     if not path.is_file():
         return False
-    return is_trusted or not job.answers_sha256 or file_sha256(path) == job.answers_sha256
+    return is_trusted or not job.answers_digest or has_digest(path, job.answers_digest)
 
 
 def _ended_jobs(batch: BatchEntry) -> list[JobEntry]:

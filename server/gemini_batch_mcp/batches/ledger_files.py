@@ -20,16 +20,16 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 class LedgerFiles(Database):
     """The ledger's side tables. Every method is one transaction."""
 
-    def record_saved(self, batch_id: str, path: Path, sha256: str) -> None:
-        """Remember that `path` was written for this batch, with these bytes."""
+    def record_saved(self, batch_id: str, path: Path, digest: str) -> None:
+        """Remember that `path` was written for this batch, with these bytes; see `digests`."""
         with self._transaction("record_saved") as connection:
             connection.execute(saved_files.delete().where(saved_files.c.path == str(path)))
-            connection.execute(saved_files.insert().values(path=str(path), batch_id=batch_id, sha256=sha256))
+            connection.execute(saved_files.insert().values(path=str(path), batch_id=batch_id, digest=digest))
 
-    def saved_sha256(self, batch_id: str, path: Path) -> str:
-        """Return the hash of what was written to `path` for this batch, empty when it was not."""
+    def saved_digest(self, batch_id: str, path: Path) -> str:
+        """Return the digest of what was written to `path` for this batch, empty when it was not."""
         with self._transaction() as connection:
-            query = sa.select(saved_files.c.sha256).where(
+            query = sa.select(saved_files.c.digest).where(
                 saved_files.c.path == str(path), saved_files.c.batch_id == batch_id
             )
             return connection.execute(query).scalar() or ""

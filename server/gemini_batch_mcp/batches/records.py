@@ -75,7 +75,7 @@ def job_entry(row: Mapping[Any, Any]) -> JobEntry:
         error=JobError(row["error_code"], row["error_message"]) if row["error_message"] else None,
         created_at=utc(row["created_at"]),
         ended_at=utc(row["ended_at"]),
-        answers_sha256=row["answers_sha256"],
+        answers_digest=row["answers_digest"],
         model=row["model"],
         first_row=row["first_row"],
         first_byte=row["first_byte"],

@@ -8,9 +8,9 @@ from typing import Final
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.entries import BatchEntry
+from gemini_batch_mcp.digests import file_digest, has_digest
 from gemini_batch_mcp.domain import SavedFile
 from gemini_batch_mcp.errors import StorageError
-from gemini_batch_mcp.intake.reader import file_sha256
 from gemini_batch_mcp.paths import DRAFT_PREFIX, free_name, publish
 from gemini_batch_mcp.results.export import Format
 from gemini_batch_mcp.results.store import ResultTable
@@ -63,10 +63,10 @@ def _files(table: ResultTable, destination: Path, format: Format) -> Iterator[tu
 
 def _saved(app: App, batch: BatchEntry, table: ResultTable, destination: Path, format: Format) -> SavedFile | None:
     for candidate in (destination, *app.ledger.saved_beside(batch.id, destination)):
-        recorded = app.ledger.saved_sha256(batch.id, candidate)
+        recorded = app.ledger.saved_digest(batch.id, candidate)
         if not recorded or not candidate.is_file() or candidate.stat().st_mtime < table.path.stat().st_mtime:
             continue
-        if _format_of(candidate, format) == format and app.hashes.of(candidate) == recorded:
+        if _format_of(candidate, format) == format and app.hashes.has_digest(candidate, recorded):
             return SavedFile(candidate, format, table.row_count, candidate.stat().st_size)
     return None
 
@@ -93,24 +93,21 @@ def publish_saved(app: App, batch_id: str, draft: Path, destination: Path) -> Pa
     Raises:
         OSError: the file system refuses.
     """
-    sha256 = file_sha256(draft)
-    if _has_bytes(destination, app.ledger.saved_sha256(batch_id, destination), sha256):
+    digest = file_digest(draft)
+    recorded = app.ledger.saved_digest(batch_id, destination)
+    if destination.is_file() and any(has_digest(destination, ours) for ours in (recorded, digest) if ours):
         draft.replace(destination)
-        app.ledger.record_saved(batch_id, destination, sha256)
+        app.ledger.record_saved(batch_id, destination, digest)
         return destination
     wanted = free_name(destination)
-    app.ledger.record_saved(batch_id, wanted, sha256)
+    app.ledger.record_saved(batch_id, wanted, digest)
     published = publish(draft, wanted)
-    if published != wanted and _has_bytes(wanted, sha256):
+    if published != wanted and wanted.is_file() and has_digest(wanted, digest):
         published.unlink()
         published = wanted
     # Once more: it may have got another name, or somebody who wanted the same one has written down theirs.
-    app.ledger.record_saved(batch_id, published, sha256)
+    app.ledger.record_saved(batch_id, published, digest)
     return published
-
-
-def _has_bytes(path: Path, *sha256s: str) -> bool:
-    return path.is_file() and file_sha256(path) in sha256s
 
 
 def _format_of(path: Path, expected: Format) -> Format:

@@ -58,7 +58,7 @@ jobs = sa.Table(
     sa.Column("error_message", sa.Text),
     sa.Column("created_at", sa.DateTime),
     sa.Column("ended_at", sa.DateTime),
-    sa.Column("answers_sha256", sa.Text),
+    sa.Column("answers_digest", sa.Text),
     sa.Column("model", sa.Text),
     sa.Column("first_row", sa.Integer),
     sa.Column("first_byte", sa.Integer),
@@ -76,7 +76,7 @@ saved_files = sa.Table(
     metadata,
     sa.Column("path", sa.Text, primary_key=True),
     sa.Column("batch_id", sa.Text),
-    sa.Column("sha256", sa.Text),
+    sa.Column("digest", sa.Text),
 )
 
 attachments = sa.Table(
@@ -211,12 +211,19 @@ def _m004_attachments_and_quotes(connection: sa.Connection) -> None:
     )
 
 
+def _m005_tagged_digests(connection: sa.Connection) -> None:
+    for table, column, name in (("jobs", "answers_sha256", "answers_digest"), ("saved_files", "sha256", "digest")):
+        connection.exec_driver_sql(f"ALTER TABLE {table} RENAME COLUMN {column} TO {name}")
+        connection.exec_driver_sql(f"UPDATE {table} SET {name} = 'sha256:' || {name} WHERE {name} <> ''")  # noqa: S608 - our own names
+
+
 #: In order, for ever.
 MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     _m001_batches_and_jobs,
     _m002_saved_files,
     _m003_shards_and_waits,
     _m004_attachments_and_quotes,
+    _m005_tagged_digests,
 )
 
 

@@ -1,7 +1,6 @@
 """Local ends of a transfer: what an upload reads from, what a download writes to."""
 
 import errno
-import hashlib
 import io
 import os
 import shutil
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol
 
+from gemini_batch_mcp.digests import Digest
 from gemini_batch_mcp.errors import StorageError
 from gemini_batch_mcp.gemini.http import Exchange
 
@@ -27,10 +27,10 @@ class Readable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """A file that was downloaded whole. `sha256` is lowercase hex of its bytes."""
+    """A file that was downloaded whole; `digest` is as in `digests`."""
 
     size_bytes: int
-    sha256: str
+    digest: str
 
 
 class Outgoing(io.RawIOBase):
@@ -168,7 +168,7 @@ class Incoming(io.RawIOBase):
         self._file = file
         self._directory = directory
         self._report = report
-        self._hash = hashlib.sha256()
+        self._digest = Digest()
         self._size_bytes = 0
         self._exchange: Exchange | None = None
         self._piece = bytearray(_PIECE_BYTES)
@@ -205,7 +205,7 @@ class Incoming(io.RawIOBase):
         """
         if self._filled_bytes:
             self._pass_on(self._piece[: self._filled_bytes])
-        return Download(self._size_bytes, self._hash.hexdigest())
+        return Download(self._size_bytes, str(self._digest))
 
     def _pass_on(self, piece: bytearray) -> None:
         try:
@@ -221,6 +221,6 @@ class Incoming(io.RawIOBase):
             _require_room(self._directory, total_bytes)
         with storage_errors(self._directory, total_bytes):
             self._file.write(piece)
-        self._hash.update(piece)
+        self._digest.update(piece)
         self._size_bytes += len(piece)
         self._report(self._size_bytes, total_bytes)

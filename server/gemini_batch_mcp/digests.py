@@ -1,0 +1,56 @@
+"""What a file that we fetched or wrote is recognised by later: a digest, tagged with its algorithm.
+
+For files of our own it need not withstand anybody who makes two files alike on purpose, and a gigabyte should not take
+longer to recognise than to read: XXH3 passes 20 times as many bytes a second as SHA-256 (measured, with the processor's
+own instructions for SHA). What decides whether something is paid for is recognised by SHA-256, elsewhere.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import xxhash
+
+from gemini_batch_mcp.errors import StorageError
+
+_ALGORITHM: Final = "xxh3_128"
+#: With those in which ledgers of older versions hold digests.
+_ALGORITHMS: Final[Mapping[str, Callable[[], Any]]] = {_ALGORITHM: xxhash.xxh3_128, "sha256": hashlib.sha256}
+
+
+class Digest:
+    """The digest of bytes that come in pieces."""
+
+    def __init__(self) -> None:
+        self._hash = xxhash.xxh3_128()
+
+    def update(self, piece: bytes | bytearray) -> None:
+        """Take the next bytes."""
+        self._hash.update(piece)
+
+    def __str__(self) -> str:
+        """Return the digest of all that came."""
+        return f"{_ALGORITHM}:{self._hash.hexdigest()}"
+
+
+def file_digest(path: Path, algorithm: str = _ALGORITHM) -> str:
+    """Return the digest of a file. Other threads run on while it is computed.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return f"{algorithm}:{hashlib.file_digest(file, _ALGORITHMS[algorithm]).hexdigest()}"
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read ({error.strerror}).", "Check the file and its rights.") from None
+
+
+def has_digest(path: Path, digest: str) -> bool:
+    """Return whether a file has a digest that was taken earlier.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    return file_digest(path, digest.partition(":")[0]) == digest
