@@ -276,18 +276,24 @@ def test_parts_become_one_parquet_file_with_all_their_rows(tmp_path: Path) -> No
 
 
 def test_parts_may_be_taken_back(tmp_path: Path) -> None:
-    first, second = (part_of(tmp_path, name, f"SELECT '{name}' AS name") for name in ("first", "second"))
-    whole = Concatenation(tmp_path / "whole.parquet")
-    whole.append(first)
-    mark = whole.mark()
-    whole.append(second)
-    whole.append(second)
-    whole.go_back(mark)
-    whole.append(second)
-    whole.finish("k", "v")
+    def part(name: str) -> Path:
+        return part_of(tmp_path, name, f"SELECT '{name}' AS name")
 
-    found = duckdb.connect().execute(f"FROM '{tmp_path / 'whole.parquet'}'").fetchall()
-    assert found == [("first",), ("second",)]
+    for start in ("first", ""):
+        whole = Concatenation(tmp_path / f"whole-{start}.parquet")
+        if start:
+            whole.append(part(start))
+        mark = whole.mark()
+        whole.append(part("void"))
+        whole.append(part("void"))
+        whole.go_back(mark)
+        whole.append(part("second"))
+        whole.append(part("third"))
+        whole.finish("k", "v")
+
+        found = duckdb.connect().execute(f"FROM '{tmp_path / f'whole-{start}.parquet'}'").fetchall()
+        assert found == [(name,) for name in (start, "second", "third") if name]
+    assert {path.name for path in tmp_path.iterdir()} == {"whole-.parquet", "whole-first.parquet"}
 
 
 def test_parts_with_other_columns_are_refused(tmp_path: Path) -> None:

@@ -55,7 +55,10 @@ class LazyDesk:
             return self._desk
 
     async def warm_up(self) -> None:
-        """Open the desk and load the Gemini client before they are asked for. A failure is left to the first call."""
+        """Open the desk, load the Gemini client and the engine before they are asked for.
+
+        A failure is left to the first call.
+        """
         await anyio.sleep(_WARM_UP_AFTER_SECONDS)
         try:
             desk = await self.get()
@@ -63,6 +66,7 @@ class LazyDesk:
             logger.warning("%s", error)
         else:
             desk.app.gateway.warm_up()
+            desk.app.tables.warm_up()
 
     async def look_after(self) -> None:
         """Warm up, then go on with what an earlier process left unfinished, until cancelled."""

@@ -57,7 +57,6 @@ def arrange(
             statement = f"COPY ({query} ORDER BY answers.row) TO {quoted(part)} ({PART_FORMAT})"
             execute_widening(connection, statement, memory_limit_bytes)
             whole.append(part)
-            part.unlink()
         whole.finish(*footer)
     finally:
         whole.close()

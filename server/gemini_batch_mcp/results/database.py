@@ -1,6 +1,7 @@
 """DuckDB as this room uses it: imported on first use, one thread, bounded memory, no network, our own errors."""
 
 import errno
+import importlib
 import shutil
 import sys
 import threading
@@ -71,12 +72,22 @@ class TableReader:
         finally:
             connection.close()
 
+    def warm_up(self) -> None:
+        """Load the engine in a daemon thread; call it once, after the start."""
+        threading.Thread(target=_load_quietly, name="duckdb import", daemon=True).start()
+
     def close(self) -> None:
         """Close the database; it is opened again when somebody reads."""
         with self._lock:
             if self._database is not None:
                 self._database.close()
                 self._database = None
+
+
+def _load_quietly() -> None:
+    # A broken installation is reported by the first call, to somebody who reads it.
+    with suppress(ImportError):
+        importlib.import_module("duckdb")
 
 
 def execute_widening(connection: "DuckDBPyConnection", statement: str, memory_limit_bytes: int) -> None:

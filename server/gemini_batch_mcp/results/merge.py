@@ -95,12 +95,13 @@ def load_sent(connection: "DuckDBPyConnection", plan: TablePlan) -> int:
     return int(distinct) - count(connection, "asked")
 
 
-def agreeing_rows(connection: "DuckDBPyConnection", part: Path, first: int, last: int) -> int:
-    """Return how many rows of a part, with numbers in that range, stand where their key was asked for."""
+def agreeing_rows(connection: "DuckDBPyConnection", part: Path, rows_before: int) -> int:
+    """Return how many rows of a part, which follow so many others, stand where their key was asked for."""
+    last = rows_before + count(connection, rows_of(part))
     return count(
         connection,
         f"""{rows_of(part)} part
-            JOIN (FROM asked WHERE row BETWEEN {first} AND {last}) asked
+            JOIN (FROM asked WHERE row BETWEEN {rows_before + 1} AND {last}) asked
               ON part.row = asked.row AND part.key = asked.key""",
     )
 

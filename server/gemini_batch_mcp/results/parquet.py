@@ -51,6 +51,7 @@ class Concatenation:
     """One Parquet file that grows by whole parts. It can be read once it is finished."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._file: BinaryIO = path.open("xb")
         self._file.write(_MAGIC)
         self._footer: _Footer | None = None
@@ -63,23 +64,36 @@ class Concatenation:
         return self._footer is None
 
     def append(self, part: Path) -> int:
-        """Put a part behind what is there, and return how many rows it has.
+        """Put a part behind what is there, and return how many rows it has. Its own file is gone then.
 
         Raises:
             ValueError: it is no Parquet file, or its columns are others than those of the first part.
         """
         with part.open("rb") as file:
             footer = _read_footer(file)
-            if self._footer is None:
-                self._footer = footer
-            elif footer.rest != self._footer.rest:
-                raise ValueError(f"the columns of {part} differ")
-            shift = self._file.tell() - len(_MAGIC)
-            file.seek(len(_MAGIC))
-            _copy(file, self._file, footer.start - len(_MAGIC))
+            if self._footer is not None:
+                if footer.rest != self._footer.rest:
+                    raise ValueError(f"the columns of {part} differ")
+                shift = self._file.tell() - len(_MAGIC)
+                file.seek(len(_MAGIC))
+                _copy(file, self._file, footer.start - len(_MAGIC))
+        if self._footer is not None:
+            part.unlink()
+        else:
+            self._begin_with(part, footer)
+            shift = 0
         self._groups += [_moved_group(group, shift) for group in footer.row_groups]
         self._rows += footer.rows
         return footer.rows
+
+    def _begin_with(self, part: Path, footer: _Footer) -> None:
+        """Become the first part: most tables have no other one, and need not be copied."""
+        self._file.close()
+        part.replace(self._path)
+        self._file = self._path.open("r+b")
+        self._file.seek(footer.start)
+        self._file.truncate()
+        self._footer = footer
 
     def mark(self) -> Mark:
         """Return where the next part will stand."""
