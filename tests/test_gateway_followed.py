@@ -20,7 +20,7 @@ class Reader:
 
     def __init__(self, *, refuses: Exception | None = None) -> None:
         self.content = b""
-        self.beginnings = 0
+        self.beginnings = self.completions = 0
         self.moves: list[tuple[bool, bool]] = []
         self._refuses = refuses
 
@@ -35,6 +35,9 @@ class Reader:
         self.content += piece
         assert self._path.read_bytes() == self.content
         return None
+
+    def complete(self) -> None:
+        self.completions += 1
 
     @contextmanager
     def moving(self, destination: Path, /) -> Iterator[None]:
@@ -57,6 +60,7 @@ async def test_a_follower_gets_every_byte_in_order(tmp_path: Path) -> None:
 
     assert reader.content == (tmp_path / "out").read_bytes() == content
     assert reader.beginnings == 1
+    assert reader.completions == 1
     assert reader.moves == [(True, False)]
 
 
@@ -74,7 +78,7 @@ async def test_a_follower_is_told_when_the_file_is_sent_from_its_start_again(tmp
     reader = Reader()
     await gateway.download("files/abc", tmp_path / "out", follower=reader)
 
-    assert reader.beginnings == 2
+    assert (reader.beginnings, reader.completions) == (2, 1)
     assert reader.content == whole
 
 
@@ -85,7 +89,7 @@ async def test_what_a_follower_raises_ends_the_download(tmp_path: Path) -> None:
         await gateway.download("files/abc", tmp_path / "out", follower=reader)
 
     assert list(tmp_path.glob("out*")) == []
-    assert reader.moves == []
+    assert (reader.completions, reader.moves) == (0, [])
 
 
 async def test_a_follower_of_a_failed_download_gets_nothing(tmp_path: Path) -> None:

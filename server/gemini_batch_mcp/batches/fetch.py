@@ -69,8 +69,8 @@ async def _download_and_stage(app: App, job: JobEntry, name: str, destination: P
         except BatchError as error:
             failure = error
         finally:
-            # Also when this is cancelled: the thread that stages waits for what arrives.
-            staging.end(is_there=is_there)
+            if not is_there:  # Also when this is cancelled: the thread that stages waits for what arrives.
+                staging.void()
     if failure is not None:
         raise failure
     if staging.failure is not None:
@@ -97,7 +97,7 @@ class _Staging:
     def begin(self, path: Path) -> None:
         """Expect a file at `path`; said once more, it is sent anew."""
         if self._has_begun:
-            self._void()
+            self.void()
             self._answers = AnswerBytes()  # nobody reads these
         self._answers.begin(path)
         self._has_begun = True
@@ -106,16 +106,18 @@ class _Staging:
         """Take the next bytes of the file."""
         self._answers.arrive(len(piece))
 
+    def complete(self) -> None:
+        """Stage the rest: all has arrived."""
+        self._answers.complete()
+
     def moving(self, destination: Path) -> AbstractContextManager[None]:
         """Give way while the file gets its name."""
         return self._answers.moving(destination)
 
-    def end(self, *, is_there: bool) -> None:
-        """Nothing more arrives; `is_there` tells whether all has arrived."""
-        if is_there:
-            self._answers.complete()
-        else:
-            self._void()
+    def void(self) -> None:
+        """Give up what was staged: the file is sent anew, or will not be there."""
+        self.is_whole = False
+        self._answers.void()
 
     async def run(self) -> None:
         """Stage the file, to its end."""
@@ -124,10 +126,6 @@ class _Staging:
         except BatchError as error:
             if self.is_whole:
                 self.failure = error
-
-    def _void(self) -> None:
-        self.is_whole = False
-        self._answers.void()
 
 
 def _write_inlined(responses: Sequence[JsonObject], destination: Path) -> str:

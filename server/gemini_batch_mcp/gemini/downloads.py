@@ -23,6 +23,9 @@ class Follower(Protocol):
     def write(self, piece: bytes | bytearray, /) -> object:
         """Take the next bytes; they can be read from the file, too. The object is not to be kept."""
 
+    def complete(self) -> None:
+        """All bytes have come. What is left is to make them durable, and that may still fail."""
+
     def moving(self, destination: Path, /) -> AbstractContextManager[None]:
         """Keep off the file while it is moved to `destination`. May be entered in another thread."""
 
@@ -61,6 +64,8 @@ async def _fetch(session: Session, name: str, part: Path, report: Progress, foll
             incoming.follow(current)
             await connection.sdk.aio.files.download(file=name, destination=incoming)
             done = incoming.finish()
+        if follower is not None:
+            follower.complete()
         with storage_errors(part.parent):
             file.flush()
             await to_thread.run_sync(os.fsync, file.fileno())
