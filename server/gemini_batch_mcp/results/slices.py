@@ -210,7 +210,7 @@ class _Range(io.RawIOBase):
         self._position += len(content)
         return content
 
-    def readinto(self, buffer: bytearray | memoryview, /) -> int:  # type: ignore[override]  # as in intake.opened
+    def readinto(self, buffer: bytearray | memoryview, /) -> int:  # type: ignore[override]  # typeshed wants Buffer, unnamed in 3.11
         """Fill `buffer` from its start; returns how far."""
         content = self.read(len(buffer))
         buffer[: len(content)] = content
