@@ -23,7 +23,7 @@ check: $(STAMP) tests/js/node_modules  ## format, lint, types, manifests, tests 
 	$(BIN)/python -m pytest -q -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=95
 
 matrix: $(STAMP)  ## kill and disturb a process at every step; writes the tables of tests/README.md
-	MATRIX=full $(BIN)/python -m pytest -q tests/test_crash_matrix.py tests/test_fault_matrix.py
+	MATRIX=full $(BIN)/python -m pytest -q tests/crash
 
 bench: $(STAMP)  ## ratios against the plain way; BENCH_ARGS="--megabytes 1000 --rows 1000000", INTEGRITY_ARGS="--rows 1000000" for the full size
 	PYTHONPATH=tests $(BIN)/python -m bench.bench $(BENCH_ARGS)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from conversation import Conversation, Run, converse, process_env
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.sandbox.config import OnCommand, SandboxConfig
 from gemini_batch_mcp.settings import Secret, Settings
+from support.conversation import Conversation, Run, converse, process_env
 
 
 @pytest.fixture

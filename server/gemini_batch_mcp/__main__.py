@@ -1,5 +1,5 @@
 """`python -m gemini_batch_mcp` is the command `gemini-batch-mcp`."""
 
-from gemini_batch_mcp.cli import main
+from gemini_batch_mcp.cli.main import main
 
 main()

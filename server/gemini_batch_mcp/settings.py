@@ -1,7 +1,7 @@
 """Everything that can be configured: read once from a mapping, checked, frozen, and handed on.
 
 Names and defaults are the contract of the README's settings table. A command-line flag wins over the environment;
-`cli.py` does that by laying its flags over the mapping it passes in.
+`cli/main.py` does that by laying its flags over the mapping it passes in.
 """
 
 import os

@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 
 from gemini_batch_mcp.domain import Order
 from gemini_batch_mcp.intake.compose import write_rows
-from gemini_batch_mcp.intake.reader import CHUNK_BYTES, CheckedReader
+from gemini_batch_mcp.intake.requests.reader import CHUNK_BYTES, CheckedReader
 from gemini_batch_mcp.settings import MAX_FILE_BYTES
 
 PROMPT: Final = "Classify this review: {{text}}\nIt was rated {{rating}}. Answer with one word."

@@ -32,8 +32,8 @@ from gemini_batch_mcp.settings import Settings
 #: What is loaded only when it is needed: a fork would have to do it every time, and nobody may not even be able to.
 _LOADED_LATE: Final = (
     "duckdb",
-    "gemini_batch_mcp.gemini.client",
-    "gemini_batch_mcp.intake.sources",
+    "gemini_batch_mcp.gemini.developer._client",
+    "gemini_batch_mcp.intake.tables.reading",
     "google.genai.client",
     "google.genai.types",
     "sqlite3",

@@ -12,7 +12,7 @@ import msgspec
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.desk import Desk
-from gemini_batch_mcp.batches.submit import Placement
+from gemini_batch_mcp.batches.submitting.ordering import Placement
 from gemini_batch_mcp.domain import Delivery, Order, ResultQuery, ResultSummary
 from gemini_batch_mcp.errors import BatchError, UsageError
 

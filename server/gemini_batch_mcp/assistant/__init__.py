@@ -1,0 +1,1 @@
+"""What assistants see: the MCP server, its tools and their texts, resources, and the gate before money."""

@@ -30,16 +30,16 @@ from gemini_batch_mcp.domain import ResultRow, ResultSummary, RowAttempt, RowCou
 from gemini_batch_mcp.text import plain_text
 
 if TYPE_CHECKING:
-    from gemini_batch_mcp.batches.collect import Results
-    from gemini_batch_mcp.batches.entries import BatchEntry, JobEntry
-    from gemini_batch_mcp.batches.listing import JobList
-    from gemini_batch_mcp.batches.prepare import Preview
-    from gemini_batch_mcp.batches.price import Cost
-    from gemini_batch_mcp.batches.removal import Deletion
-    from gemini_batch_mcp.batches.submit import Placement
-    from gemini_batch_mcp.batches.track import BatchStatus
-    from gemini_batch_mcp.intake.estimate import Estimate
-    from gemini_batch_mcp.results.query import QueryAnswer
+    from gemini_batch_mcp.batches.answers.reading import Results
+    from gemini_batch_mcp.batches.ending import Deletion
+    from gemini_batch_mcp.batches.jobs.listing import JobList
+    from gemini_batch_mcp.batches.jobs.tracking import BatchStatus
+    from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry
+    from gemini_batch_mcp.batches.orders.preparing import Preview
+    from gemini_batch_mcp.batches.orders.pricing import Cost
+    from gemini_batch_mcp.batches.submitting.ordering import Placement
+    from gemini_batch_mcp.intake.prices.estimate import Estimate
+    from gemini_batch_mcp.results.query.queries import QueryAnswer
 
 #: Of a sample request: characters of each text, and members of each list.
 _SHOWN_TEXT_CHARS = 1_000

@@ -1,7 +1,8 @@
 """Tools that refuse what they do not know, publish no more schema than they need, and let only our own text out.
 
 This is the one error boundary of the server. It touches attributes of the SDK's Tool that are not documented as stable
-(`fn_metadata`), which is why `mcp` is bound to one minor version; `tests/test_strict_tools.py` fails when they move.
+(`fn_metadata`), which is why `mcp` is bound to one minor version; `tests/assistant/test_tools_contract.py` fails when
+they move.
 """
 
 import logging

@@ -1,0 +1,1 @@
+"""The life of a batch, from an order to its answers."""

@@ -7,12 +7,12 @@ import anyio
 import httpx2
 
 from gemini_batch_mcp.batches.hashes import FileHashes
-from gemini_batch_mcp.batches.ledger import Ledger
+from gemini_batch_mcp.batches.ledger.ledger import Ledger
 from gemini_batch_mcp.batches.work import Work
 from gemini_batch_mcp.errors import StorageError
-from gemini_batch_mcp.gemini.gateway import Gateway, Hook, RetryPolicy
+from gemini_batch_mcp.gemini.developer.gateway import Gateway, Hook, RetryPolicy
 from gemini_batch_mcp.paths import PathGuard
-from gemini_batch_mcp.results.query import QueryEngine
+from gemini_batch_mcp.results.query.queries import QueryEngine
 from gemini_batch_mcp.results.store import TableReader
 from gemini_batch_mcp.settings import Settings
 

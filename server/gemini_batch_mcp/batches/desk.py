@@ -7,21 +7,21 @@ from pathlib import Path
 
 import anyio
 
+from gemini_batch_mcp.batches.answers.asking import ask_results
+from gemini_batch_mcp.batches.answers.reading import Results, batch_results
 from gemini_batch_mcp.batches.app import App
-from gemini_batch_mcp.batches.ask import ask_results
-from gemini_batch_mcp.batches.collect import Results, batch_results
-from gemini_batch_mcp.batches.entries import BatchEntry
-from gemini_batch_mcp.batches.listing import JobList, list_jobs
-from gemini_batch_mcp.batches.prepare import Preview, preview_order
-from gemini_batch_mcp.batches.price import Cost, actual_cost, read_prices, spend_notes
-from gemini_batch_mcp.batches.removal import Deletion, cancel_batch, delete_batch
-from gemini_batch_mcp.batches.retry import quote_retry, retry_rows
-from gemini_batch_mcp.batches.status import batch_status
-from gemini_batch_mcp.batches.submit import Placement, place_order, quote_order
-from gemini_batch_mcp.batches.tend import Tended, tend_all, tend_forever
-from gemini_batch_mcp.batches.track import BatchStatus
+from gemini_batch_mcp.batches.ending import Deletion, cancel_batch, delete_batch
+from gemini_batch_mcp.batches.jobs.listing import JobList, list_jobs
+from gemini_batch_mcp.batches.jobs.tracking import BatchStatus
+from gemini_batch_mcp.batches.ledger.entries import BatchEntry
+from gemini_batch_mcp.batches.orders.preparing import Preview, preview_order
+from gemini_batch_mcp.batches.orders.pricing import Cost, actual_cost, read_prices, spend_notes
+from gemini_batch_mcp.batches.submitting.ordering import Placement, place_order, quote_order
+from gemini_batch_mcp.batches.submitting.retrying import quote_retry, retry_rows
+from gemini_batch_mcp.batches.tending import Tended, tend_all, tend_forever
+from gemini_batch_mcp.batches.waiting import batch_status
 from gemini_batch_mcp.domain import JobFilter, Order, ResultQuery, ResultSummary, SavedFile
-from gemini_batch_mcp.results.query import QueryAnswer
+from gemini_batch_mcp.results.query.queries import QueryAnswer
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Desk:
     async def report(self, reference: str, save_to: str) -> SavedFile:
         """Write a page about a batch; see `picture.write_batch_report`."""
         # Imported on first use: most servers never draw.
-        from gemini_batch_mcp.batches.picture import write_batch_report
+        from gemini_batch_mcp.batches.answers.reporting import write_batch_report
 
         return await write_batch_report(self.app, reference, save_to)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gemini_batch_mcp.digests import file_digest
-from gemini_batch_mcp.intake.reader import file_sha256
+from gemini_batch_mcp.intake.requests.reader import file_sha256
 
 #: Files remembered; an order has one source.
 _KEPT = 8

@@ -1,0 +1,1 @@
+"""Whatever the user has becomes checked request lines with a price."""

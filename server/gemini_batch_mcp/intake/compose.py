@@ -15,15 +15,15 @@ from typing import Any
 
 from gemini_batch_mcp.domain import Order, RequestFile, Task, UploadedFile
 from gemini_batch_mcp.errors import Problem, RequestProblems, StorageError, UsageError
-from gemini_batch_mcp.intake.attachment_lines import AttachedLines, Parts
-from gemini_batch_mcp.intake.attachments import AttachmentPlan, column_of
-from gemini_batch_mcp.intake.effort import Effort, with_effort
+from gemini_batch_mcp.intake.files.in_lines import AttachedLines, Parts
+from gemini_batch_mcp.intake.files.planning import AttachmentPlan, column_of
 from gemini_batch_mcp.intake.generation_config import request_members
-from gemini_batch_mcp.intake.inspection import GrowingFile, Inspection, RowKeys
-from gemini_batch_mcp.intake.passes import too_large
-from gemini_batch_mcp.intake.source_files import NAME_COLUMN, PATH_COLUMN
-from gemini_batch_mcp.intake.source_sql import LineForm, Marked, Piece, RowKey
-from gemini_batch_mcp.intake.sources import Folder, Table, open_table
+from gemini_batch_mcp.intake.requests.inspection import GrowingFile, Inspection, RowKeys
+from gemini_batch_mcp.intake.requests.passes import too_large
+from gemini_batch_mcp.intake.tables.file_rows import NAME_COLUMN, PATH_COLUMN
+from gemini_batch_mcp.intake.tables.memory import Effort, with_effort
+from gemini_batch_mcp.intake.tables.reading import Folder, Table, open_table
+from gemini_batch_mcp.intake.tables.sql import LineForm, Marked, Piece, RowKey
 from gemini_batch_mcp.intake.template import (
     Column,
     Template,
@@ -33,7 +33,7 @@ from gemini_batch_mcp.intake.template import (
     listed,
     places,
 )
-from gemini_batch_mcp.intake.validate import check_line
+from gemini_batch_mcp.intake.validator.validate import check_line
 from gemini_batch_mcp.settings import MAX_FILE_BYTES
 
 

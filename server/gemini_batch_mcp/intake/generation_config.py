@@ -5,10 +5,10 @@ from typing import Any, Final
 
 from gemini_batch_mcp.domain import JsonObject, Task
 from gemini_batch_mcp.errors import Problem, RequestProblems, UsageError
-from gemini_batch_mcp.intake.advice import nearest, shown
 from gemini_batch_mcp.intake.response_schema import to_response_schema
-from gemini_batch_mcp.intake.schema import Field, Message, message, request_message
-from gemini_batch_mcp.intake.walk import Findings, RequestWalk
+from gemini_batch_mcp.intake.validator.corrections import nearest, shown
+from gemini_batch_mcp.intake.validator.walk import Findings, RequestWalk
+from gemini_batch_mcp.intake.validator.wire_schema import Field, Message, message, request_message
 
 _ARGUMENT: Final = "generation_config"
 _JSON: Final = "application/json"

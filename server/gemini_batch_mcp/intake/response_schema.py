@@ -10,8 +10,8 @@ from typing import Any, Final, NoReturn
 
 from gemini_batch_mcp.domain import JsonObject
 from gemini_batch_mcp.errors import UsageError
-from gemini_batch_mcp.intake.advice import kind, nearest, shown
-from gemini_batch_mcp.intake.schema_enums import ENUMS
+from gemini_batch_mcp.intake.validator.corrections import kind, nearest, shown
+from gemini_batch_mcp.intake.validator.enums import ENUMS
 
 #: References multiply what they refer to, so the result is bounded.
 _MAX_NODES: Final = 5_000

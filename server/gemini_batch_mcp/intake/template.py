@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gemini_batch_mcp.errors import UsageError
-from gemini_batch_mcp.intake.advice import nearest, shown
+from gemini_batch_mcp.intake.validator.corrections import nearest, shown
 
 _PLACE: Final = re.compile(r"\\\{\{|\{\{(?:[ \t]*([^{}\r\n]*?)[ \t]*\}\})?")
 #: Column names that a message lists.

@@ -30,13 +30,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from gemini_batch_mcp.domain import Column, ResultPage, ResultRow, ResultSummary, RowAttempt, RowStatus, SavedFile
 from gemini_batch_mcp.errors import UsageError
-from gemini_batch_mcp.results.build import TableBuild, build_planned, build_table
 from gemini_batch_mcp.results.cursor import Position, cursor_at, position_of
-from gemini_batch_mcp.results.database import TableReader, storage_errors
-from gemini_batch_mcp.results.export import Format, export_table
-from gemini_batch_mcp.results.merge import rows_of
-from gemini_batch_mcp.results.plan import AnswerFile, TablePlan
-from gemini_batch_mcp.results.summary import RowRange, TableFacts, read_facts
+from gemini_batch_mcp.results.engine import TableReader, storage_errors
+from gemini_batch_mcp.results.export.formats import Format, export_table
+from gemini_batch_mcp.results.table.build import TableBuild, build_planned, build_table
+from gemini_batch_mcp.results.table.inputs import AnswerFile, TablePlan
+from gemini_batch_mcp.results.table.merge import rows_of
+from gemini_batch_mcp.results.table.summary import RowRange, TableFacts, read_facts
 from gemini_batch_mcp.results.visible import shown_error, visible_cell
 
 if TYPE_CHECKING:

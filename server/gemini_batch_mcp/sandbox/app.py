@@ -29,7 +29,7 @@ What is assumed, because Google's documents leave it open or contradict each oth
   `keeps_cancelled_rows`. Cancelling an ended job changes nothing. A deleted job is gone at once, its result file stays.
 - An update answers with the operation. Embedding operations look like the others, with EmbedContentBatch as type.
 
-On a port nothing but the key check stands between a caller and the files, and `/sandbox/…` (see `control.py`) asks
+On a port nothing but the key check stands between a caller and the files, and `/sandbox/…` (see `api/control.py`) asks
 for none: bind it to the local host.
 """
 
@@ -43,19 +43,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gemini_batch_mcp.sandbox.batches import Batches
-from gemini_batch_mcp.sandbox.catalog import Catalog
+from gemini_batch_mcp.sandbox.api.batches import Batches
+from gemini_batch_mcp.sandbox.api.catalog import Catalog
+from gemini_batch_mcp.sandbox.api.control import Control
+from gemini_batch_mcp.sandbox.api.faults import Fault, FaultQueue, When
+from gemini_batch_mcp.sandbox.api.files import Files, is_session_request, upload_route
+from gemini_batch_mcp.sandbox.api.guard import Guard, Handler, RecordedRequest, RequestLog
+from gemini_batch_mcp.sandbox.api.uploads import Uploads
 from gemini_batch_mcp.sandbox.config import SandboxConfig
-from gemini_batch_mcp.sandbox.control import Control
-from gemini_batch_mcp.sandbox.creates import Creates
-from gemini_batch_mcp.sandbox.faults import Fault, FaultQueue, When
-from gemini_batch_mcp.sandbox.files import Files, is_session_request, upload_route
-from gemini_batch_mcp.sandbox.guard import Guard, Handler, RecordedRequest, RequestLog
-from gemini_batch_mcp.sandbox.jobs import Jobs
-from gemini_batch_mcp.sandbox.references import References
+from gemini_batch_mcp.sandbox.lifecycle.creates import Creates
+from gemini_batch_mcp.sandbox.lifecycle.jobs import Jobs
+from gemini_batch_mcp.sandbox.lifecycle.references import References
 from gemini_batch_mcp.sandbox.state import CreateRecord, JobRecord, State
 from gemini_batch_mcp.sandbox.transport import InProcessTransport
-from gemini_batch_mcp.sandbox.uploads import Uploads
 from gemini_batch_mcp.sandbox.wire import not_found
 
 

@@ -1,0 +1,1 @@
+"""What came back: fetched once, collected into the table, read, asked, saved, reported."""

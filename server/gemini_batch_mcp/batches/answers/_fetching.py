@@ -1,0 +1,152 @@
+"""Fetching the answers of one job: kept as Gemini sent them, and read while they arrive."""
+
+import json
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+
+import anyio
+
+from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.ledger.entries import JobEntry
+from gemini_batch_mcp.digests import file_digest
+from gemini_batch_mcp.domain import JsonObject
+from gemini_batch_mcp.errors import BatchError, NotFound, StorageError
+from gemini_batch_mcp.results.store import TableBuild
+from gemini_batch_mcp.results.table.slices import AnswerBytes
+
+
+async def fetch_answers(app: App, job: JobEntry, destination: Path, build: TableBuild | None = None) -> None:
+    """Bring one job's answers to `destination`, whole or not at all, and record their digest.
+
+    With `build`, they are the next answer file of its plan, and staged by the time this returns. A failure to stage
+    them is raised after they have been brought: they stay.
+
+    Raises:
+        NotFound: Gemini does not have them any more.
+        GeminiError: they could not be fetched.
+        StorageError: they could not be stored, or not be staged.
+    """
+    name = job.responses_file
+    inlined: Sequence[JsonObject] | None = None
+    if not name:
+        seen = await app.gateway.get_job(job.name)
+        name, inlined = seen.responses_file, seen.inlined_responses
+    if not name or inlined is not None:
+        digest = await anyio.to_thread.run_sync(_write_inlined, inlined or (), destination)
+        await _record(app, job, digest)
+        if build is not None:
+            await anyio.to_thread.run_sync(build.add_next)
+        return
+    try:
+        if build is None:
+            await _record(app, job, (await app.gateway.download(name, destination)).digest)
+        else:
+            await _download_and_stage(app, job, name, destination, build)
+    except NotFound:
+        raise NotFound(
+            f"The result file of {job.name} is gone from Gemini.",
+            "Results are kept for a limited time; retry_failed sends the rows again.",
+            status_code=404,
+        ) from None
+
+
+async def _record(app: App, job: JobEntry, digest: str) -> None:
+    await anyio.to_thread.run_sync(partial(app.ledger.update_job, job.id, answers_digest=digest))
+
+
+async def _download_and_stage(app: App, job: JobEntry, name: str, destination: Path, build: TableBuild) -> None:
+    staging = _Staging(build)
+    failure: BatchError | None = None
+    is_there = False
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(staging.run)
+        try:
+            downloaded = await app.gateway.download(name, destination, follower=staging)
+            await _record(app, job, downloaded.digest)
+            is_there = True
+        except BatchError as error:
+            failure = error
+        finally:
+            if not is_there:  # Also when this is cancelled: the thread that stages waits for what arrives.
+                staging.void()
+    if failure is not None:
+        raise failure
+    if staging.failure is not None:
+        raise staging.failure
+    if not staging.is_whole:
+        await anyio.to_thread.run_sync(build.begin_again)
+
+
+class _Staging:
+    """Follows a download: has what arrives staged in a thread.
+
+    Nothing that goes wrong here harms the download. A file that is sent anew is staged from the disk, as a whole.
+    """
+
+    def __init__(self, build: TableBuild) -> None:
+        self._build = build
+        self._answers = AnswerBytes()
+        self._has_begun = False
+        #: What is staged is what the file holds.
+        self.is_whole = True
+        #: Why the answers could not be staged.
+        self.failure: BatchError | None = None
+
+    def begin(self, path: Path) -> None:
+        """Expect a file at `path`; said once more, it is sent anew."""
+        if self._has_begun:
+            self.void()
+            self._answers = AnswerBytes()  # nobody reads these
+        self._answers.begin(path)
+        self._has_begun = True
+
+    def write(self, piece: bytes | bytearray) -> None:
+        """Take the next bytes of the file."""
+        self._answers.arrive(len(piece))
+
+    def complete(self) -> None:
+        """Stage the rest: all has arrived."""
+        self._answers.complete()
+
+    def moving(self, destination: Path) -> AbstractContextManager[None]:
+        """Give way while the file gets its name."""
+        return self._answers.moving(destination)
+
+    def void(self) -> None:
+        """Give up what was staged: the file is sent anew, or will not be there."""
+        self.is_whole = False
+        self._answers.void()
+
+    async def run(self) -> None:
+        """Stage the file, to its end."""
+        try:
+            await anyio.to_thread.run_sync(self._build.add_next, self._answers)
+        except BatchError as error:
+            if self.is_whole:
+                self.failure = error
+
+
+def _write_inlined(responses: Sequence[JsonObject], destination: Path) -> str:
+    """Write inlined answers as lines of a result file; a key comes from an answer's own metadata, never its place."""
+    lines: list[bytes] = []
+    for response in responses:
+        line = {name: value for name, value in response.items() if name != "metadata"}
+        metadata = response.get("metadata")
+        if isinstance(metadata, dict) and "key" in metadata:
+            line["key"] = metadata["key"]
+        # As ASCII: text in an answer may hold half a surrogate pair.
+        lines.append(json.dumps(line).encode("ascii") + b"\n")
+    content = b"".join(lines)
+    partial_path = destination.with_suffix(".part")
+    try:
+        partial_path.write_bytes(content)
+        partial_path.replace(destination)
+    except OSError as error:
+        raise StorageError(
+            f"{destination} could not be written ({error.strerror}).", "Make room, then ask for the results again."
+        ) from None
+    finally:
+        partial_path.unlink(missing_ok=True)
+    return file_digest(destination)

@@ -1,0 +1,25 @@
+"""A question in SQL to all answers of a batch."""
+
+from functools import partial
+
+import anyio
+
+from gemini_batch_mcp.batches.answers.reading import batch_results
+from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.domain import ResultQuery
+from gemini_batch_mcp.results.query.queries import QueryAnswer
+
+
+async def ask_results(
+    app: App, reference: str, sql: str, *, limit: int, wait_seconds: float | None = None
+) -> QueryAnswer:
+    """Collect a batch if that has not been done, and answer one SELECT over its result table.
+
+    Raises:
+        NotReady: there is nothing to read yet, or ever.
+        StillCollecting: fetching the answers takes longer than `wait_seconds`; it goes on in the background.
+        UsageError: the statement is none that may be asked, or takes too long.
+    """
+    results = await batch_results(app, reference, ResultQuery(), wait_seconds=wait_seconds)
+    table = app.files(results.status.batch.id).table
+    return await anyio.to_thread.run_sync(partial(app.queries.query_table, table, sql, limit=limit))

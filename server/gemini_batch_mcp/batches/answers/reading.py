@@ -1,0 +1,129 @@
+"""Answers of ended jobs: fetched once, kept as Gemini sent them, and turned into the batch's result table."""
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Literal
+
+import anyio
+
+from gemini_batch_mcp.batches.answers._collecting import collect_batch, must_collect, opened_table
+from gemini_batch_mcp.batches.answers._saving import save_files, saved_files
+from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.jobs.finding import find_batch
+from gemini_batch_mcp.batches.jobs.tracking import BatchStatus, describe, load, refresh
+from gemini_batch_mcp.domain import Column, ResultPage, ResultQuery, ResultSummary, SavedFile
+from gemini_batch_mcp.errors import BatchError, NotReady, StillCollecting, StorageError
+from gemini_batch_mcp.paths import DRAFT_PREFIX, DRAFT_SECONDS, sweep
+from gemini_batch_mcp.results.store import ResultTable
+
+__all__ = ["Results", "batch_results", "collect_batch"]
+
+#: Rows of one page as JSON, in characters; with the summary around them an answer stays below 20,000.
+MAX_PAGE_CHARS = 17_000
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What get_results answers with. `page` is None for the summary alone, `saved` None when nothing was written.
+
+    `warnings` are sentences of ours about what is not as it should be, although there are results. While
+    `summary.pending` is not 0 more rows are to come. `table` is the open table, for what else it tells.
+    """
+
+    status: BatchStatus
+    summary: ResultSummary
+    table: ResultTable
+    page: ResultPage | None = None
+    saved: SavedFile | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns that a query may use."""
+        return self.table.columns
+
+
+async def batch_results(app: App, reference: str, query: ResultQuery, *, wait_seconds: float | None = None) -> Results:
+    """Collect what can be collected of a batch, and read from its result table.
+
+    A batch of several jobs may be read while some of them run; rows of those are pending. When something new cannot be
+    fetched, what was collected before is read, with a warning.
+
+    Raises:
+        NotReady: there is nothing to read yet, or ever.
+        UsageError: the query does not fit.
+        StillCollecting: fetching the answers takes longer than `wait_seconds`; it goes on in the background.
+        BatchError: the answers could not be fetched or stored.
+    """
+    deadline = anyio.current_time() + wait_seconds if wait_seconds is not None else None
+    batch = await refresh(app, await find_batch(app, reference))
+    status = describe(batch)
+    if not status.results_ready:
+        raise NotReady(f"{batch.id} has no results: its state is {status.state}.", status.advice)
+    name = f"{batch.id}.{query.format}"
+    destination = app.guard.writable_file(query.save_to, default_name=name) if query.save_to else None
+    warnings: tuple[str, ...] = ()
+    if await anyio.to_thread.run_sync(must_collect, app, batch):
+        if app.lives_on:  # The process that answers questions starts while the answers come.
+            prepare = partial(anyio.to_thread.run_sync, app.queries.prepare)
+            await app.work.run("prepare queries", prepare, wait_seconds=0)
+        try:
+            await _in_background(
+                app, f"collect {batch.id}", partial(collect_batch, app, batch.id), deadline, "being fetched"
+            )
+        except StillCollecting:
+            raise
+        except BatchError as error:
+            if await anyio.to_thread.run_sync(opened_table, app, batch) is None:
+                raise
+            warnings = (f"What was collected before is shown: {error}",)
+        batch = await load(app, batch.id)
+        status = describe(batch)
+    table = await anyio.to_thread.run_sync(ResultTable.open, app.files(batch.id).table, app.tables)
+    page = None
+    if query.view != "summary" or query.keys or query.cursor:
+        page = await anyio.to_thread.run_sync(_page, table, query)
+    saved = None
+    if destination is not None:
+        tidy = partial(sweep, destination.parent, f"{DRAFT_PREFIX}*", older_than_seconds=DRAFT_SECONDS)
+        await anyio.to_thread.run_sync(tidy)
+        there = partial(anyio.to_thread.run_sync, saved_files, app, batch, table, destination, query.format)
+        if (saved := await there()) is None:
+            written: list[SavedFile] = []
+
+            async def save() -> None:
+                work = partial(save_files, app, batch, table, destination, query.format)
+                written.append(await anyio.to_thread.run_sync(work))
+
+            await _in_background(app, f"save {batch.id} {query.format} {destination}", save, deadline, "being written")
+            # An earlier call may have been at the same file; then it has to be looked at.
+            saved = written[0] if written else await there()
+        if saved is None:
+            raise StorageError(f"{destination} was changed right after it was written.", "Give another path.")
+    return Results(status, table.summary(), table, page, saved, warnings)
+
+
+async def _in_background(
+    app: App, name: str, work: Callable[[], Awaitable[object]], deadline: float | None, doing: str
+) -> None:
+    """Do something that outlives the call when it takes longer than the call may."""
+    left = max(0.0, deadline - anyio.current_time()) if deadline is not None else None
+    if not await app.work.run(name, work, wait_seconds=left):
+        raise StillCollecting(
+            f"The answers are still {doing}; that goes on in the background.",
+            "Make the same call again in half a minute.",
+        )
+
+
+def _page(table: ResultTable, query: ResultQuery) -> ResultPage:
+    """Return the page asked for, with fewer rows when they would be too much to read at once."""
+    view: Literal["rows", "failures"] = "failures" if query.view == "failures" else "rows"
+    page = table.page(view=view, limit=query.limit, cursor=query.cursor, keys=query.keys)
+    characters = 0
+    for fitting, row in enumerate(page.rows):
+        characters += len(json.dumps(asdict(row), ensure_ascii=False))
+        if fitting and characters > MAX_PAGE_CHARS:
+            return table.page(view=view, limit=fitting, cursor=query.cursor, keys=query.keys)
+    return page

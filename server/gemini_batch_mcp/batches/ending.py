@@ -1,0 +1,213 @@
+"""Ending a batch early, and removing one: at Gemini as far as Gemini allows, then here."""
+
+import contextlib
+import shutil
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import anyio
+
+from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.jobs.finding import find_batch, find_by_tag
+from gemini_batch_mcp.batches.jobs.lock import turn
+from gemini_batch_mcp.batches.jobs.tracking import BatchStatus, describe, load, record, refresh, reread
+from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry, Stage
+from gemini_batch_mcp.batches.waiting import batch_status
+from gemini_batch_mcp.domain import JobState
+from gemini_batch_mcp.errors import BatchError, GeminiError, NotFound, NotReady, Rejected, UsageError
+
+#: How long delete_batch waits for a job that it has just cancelled.
+_CANCEL_WAIT_SECONDS = 15.0
+#: How long a cancel looks for jobs whose create got no reply: with the wait above, less than a call may take.
+_SEARCH_SECONDS = 20.0
+
+
+class NotConfirmed(UsageError):
+    """Nothing was deleted, because nobody has agreed to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotDeleted:
+    """Something that is still there, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """What became of a batch that was to be deleted. `local`: its ledger entry and stored answers are gone."""
+
+    batch_id: str
+    jobs: tuple[str, ...]
+    files: tuple[str, ...]
+    local: bool
+    not_deleted: tuple[NotDeleted, ...]
+
+
+async def cancel_batch(app: App, reference: str) -> BatchStatus:
+    """Stop a batch: what Gemini works on is cancelled there, what is still on its way never leaves.
+
+    Every job is tried, whatever becomes of the others.
+
+    Raises:
+        NotReady: the batch has ended already, or whether one of its jobs exists is not known.
+        GeminiError: Gemini could not be asked or refused.
+    """
+    batch = await refresh(app, await find_batch(app, reference))
+    if describe(batch).done:
+        raise NotReady(f"{batch.id} has ended already: its state is {describe(batch).state}.", describe(batch).advice)
+    await app.work.cancel(f"submit {batch.id}")
+    failures: list[BatchError] = []
+    batch = await load(app, batch.id)
+    search_seconds = min(app.settings.reconcile_seconds, _SEARCH_SECONDS) / max(
+        1, sum(j.is_unknown for j in batch.jobs)
+    )
+    for job in batch.jobs:
+        try:
+            await _cancel_job(app, job, search_seconds)
+        except (NotReady, GeminiError) as error:
+            failures.append(error)
+    # Gemini cancels in its own time; what it says now is the truth, and a failed look changes nothing of the cancel.
+    try:
+        batch = await refresh(app, await load(app, batch.id))
+    except BatchError:
+        batch = await load(app, batch.id)
+    # A job that has just ended refuses a cancel, which then is no failure any more.
+    if failures and not describe(batch).done:
+        raise failures[0]
+    return describe(batch)
+
+
+async def _cancel_job(app: App, job: JobEntry, search_seconds: float) -> None:
+    if job.stage in (Stage.RESERVED, Stage.UPLOADED):
+        stop = partial(app.ledger.move_job, job.id, expected=job.stage, stage=Stage.CANCELLED, state=JobState.CANCELLED)
+        if await anyio.to_thread.run_sync(stop):
+            return
+        job = await reread(app, job)
+    if job.is_unknown:
+        job = await _settled(app, job, search_seconds)
+    if job.stage is Stage.SUBMITTED:
+        await app.gateway.cancel_job(job.name)
+        await _set(app, job, expected=Stage.SUBMITTED, state=JobState.CANCELLING)
+    elif job.stage in (Stage.RESERVED, Stage.UPLOADED, Stage.UNKNOWN):
+        raise NotReady(
+            f"A job of {job.batch_id} is not cancelled: its create has left, and whether it exists is not known yet.",
+            "Call cancel_batch again in a minute.",
+        )
+
+
+async def _settled(app: App, job: JobEntry, search_seconds: float) -> JobEntry:
+    """Look for a job whose create got no reply; one that Gemini's whole list was found not to have counts as cancelled.
+
+    That is the proof with which the create might be repeated, too. A job that is being submitted this moment, or whose
+    absence is not proved, is returned as it is.
+    """
+    with contextlib.suppress(NotReady):
+        async with turn(app, job.batch_id):
+            job = await reread(app, job)
+            if not job.is_unknown:
+                return job
+            search = await find_by_tag(app, job.tag, for_seconds=search_seconds)
+            if search.found is not None:
+                await record(app, job, search.found)
+            elif search.is_conclusive:
+                gone = {"expected": Stage.UNKNOWN, "stage": Stage.CANCELLED, "state": JobState.CANCELLED}
+                await _set(app, job, **gone)
+    return await reread(app, job)
+
+
+async def delete_batch(app: App, reference: str, *, confirm: bool) -> Deletion:
+    """Delete a batch's jobs and uploaded files at Gemini, then its ledger entry and stored answers here.
+
+    Files that the user saved elsewhere stay. A job that is still running is cancelled first, since a delete alone is
+    not documented to stop it; until it has ended, the batch stays known here.
+
+    Raises:
+        NotConfirmed: `confirm` is not set; says what would be deleted.
+    """
+    batch = await find_batch(app, reference)
+    if not confirm:
+        jobs_count = f"{len(batch.jobs)} job{'' if len(batch.jobs) == 1 else 's'}"
+        raise NotConfirmed(
+            f"This would delete {batch.id} ({describe(batch).state}): {jobs_count} with the request files at Gemini, "
+            "and the answers stored here. It cannot be undone.",
+            "Ask the user, then make the same call again with confirm=true.",
+        )
+    batch = await _end(app, batch)
+    jobs: list[str] = []
+    files: list[str] = []
+    kept: list[NotDeleted] = []
+    for job in batch.jobs:
+        if job.name and not job.state.is_terminal:
+            kept.append(NotDeleted(job.name, f"It is still {job.state}; call delete_batch again when it has ended."))
+            continue
+        if job.stage is Stage.UNKNOWN:
+            why = "Whether its job exists at Gemini is unknown, and Gemini's list cannot be read: try again later."
+            kept.append(NotDeleted(batch.id, why))
+            continue
+        if job.name and (reason := await _try(app.gateway.delete_job, job.name)) is not None:
+            kept.append(NotDeleted(job.name, reason))
+            continue
+        jobs += [job.name] if job.name else []
+        if job.uploaded_file and job.uploaded_file == batch.source:
+            kept.append(NotDeleted(job.uploaded_file, "It was uploaded elsewhere and may be used elsewhere."))
+        elif job.uploaded_file:
+            reason = await _try(app.gateway.delete_file, job.uploaded_file)
+            files += [job.uploaded_file] if reason is None else []
+            kept += [NotDeleted(job.uploaded_file, reason)] if reason is not None else []
+        if job.responses_file:
+            reason = "Gemini does not delete result files; it removes them by itself in time."
+            kept.append(NotDeleted(job.responses_file, reason))
+    for attached in (await anyio.to_thread.run_sync(app.ledger.attachments, batch.id)).values():
+        reason = await _try(app.gateway.delete_file, attached.name)
+        files += [attached.name] if reason is None else []
+        kept += [NotDeleted(attached.name, reason)] if reason is not None else []
+    job_names = {job.name or batch.id for job in batch.jobs}
+    local = not any(entry.name in job_names for entry in kept)
+    if local:
+        await anyio.to_thread.run_sync(partial(shutil.rmtree, app.files(batch.id).directory, ignore_errors=True))
+        await anyio.to_thread.run_sync(app.ledger.forget, batch.id)
+    return Deletion(batch.id, tuple(jobs), tuple(files), local, tuple(kept))
+
+
+async def _end(app: App, batch: BatchEntry) -> BatchEntry:
+    """Cancel what still runs and wait a little for it to end; a job that Gemini has forgotten counts as ended."""
+    batch = await refresh(app, batch)
+    if batch.forgotten:
+        for job in batch.jobs:
+            if job.stage is Stage.SUBMITTED and await _is_forgotten(app, job):
+                await _set(app, job, expected=Stage.SUBMITTED, stage=Stage.CANCELLED, state=JobState.CANCELLED)
+        batch = await load(app, batch.id)
+    if not describe(batch).done:
+        # What cannot be cancelled now is named as not deleted.
+        with contextlib.suppress(NotReady):
+            await cancel_batch(app, batch.id)
+        if any(job.stage is Stage.SUBMITTED for job in (await load(app, batch.id)).jobs):
+            await batch_status(app, batch.id, wait_seconds=_CANCEL_WAIT_SECONDS)
+    return await load(app, batch.id)
+
+
+async def _is_forgotten(app: App, job: JobEntry) -> bool:
+    try:
+        await app.gateway.get_job(job.name)
+    except NotFound:
+        return True
+    return False
+
+
+async def _try(delete: Callable[[str], Awaitable[None]], name: str) -> str | None:
+    """Delete something at Gemini; what is gone already counts as deleted. Returns the reason when it stays."""
+    try:
+        await delete(name)
+    except NotFound:
+        return None
+    except Rejected as error:
+        return error.message
+    return None
+
+
+async def _set(app: App, job: JobEntry, **values: Any) -> None:
+    await anyio.to_thread.run_sync(partial(app.ledger.update_job, job.id, **values))

@@ -1,0 +1,129 @@
+"""Finding a batch: by any name a person may give it, or by the tag that its create carried."""
+
+import re
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import anyio
+
+from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.ledger.entries import BatchEntry, NewBatch
+from gemini_batch_mcp.domain import Job, Task
+from gemini_batch_mcp.errors import NotFound, QuotaExhausted, Rejected, Unavailable, UnknownBatch
+from gemini_batch_mcp.gemini.wire import JobPage, job_name
+from gemini_batch_mcp.text import plain_text
+
+#: Jobs asked for per page of the remote list. Pages carry inlined answers whole, so large pages can be tens of MB.
+_PAGE_SIZE = 50
+#: Pages read when looking for a display name: the newest 1,000 jobs.
+_MAX_NAME_PAGES = 20
+#: Pages read when looking for a lost job: 20,000 jobs. A longer list proves nothing.
+_MAX_TAG_PAGES = 400
+#: How much of a display name is kept (our choice; no limit is documented).
+MAX_DISPLAY_NAME_CHARS = 100
+#: Where our own tag starts inside a display name.
+_TAG = re.compile(r"\s*\[[^\[\]]+/\d+\.\d+\]$")
+
+
+async def find_batch(app: App, reference: str) -> BatchEntry:
+    """Return the batch that `reference` names: a batch id, a Gemini job name or bare id, or a unique display name.
+
+    A job made elsewhere enters the ledger here, as a batch with no known source.
+
+    Raises:
+        UnknownBatch: nothing, or more than one thing, goes by that name.
+        GeminiError: Gemini had to be asked and could not be.
+    """
+    reference = reference.strip()
+    if not reference:
+        raise UnknownBatch("The batch is not named.", "Call list_jobs to see which batches there are.")
+    if (batch := await anyio.to_thread.run_sync(app.ledger.batch, reference)) is not None:
+        return batch
+    named = await anyio.to_thread.run_sync(app.ledger.batches_named, reference)
+    if len(named) > 1:
+        ids = ", ".join(batch.id for batch in named[:5])
+        raise UnknownBatch(f"{len(named)} batches are named {reference[:80]!r}: {ids}.", "Give one of these ids.")
+    if named:
+        return named[0]
+    if (name := job_name(reference)) is not None:
+        if (batch := await anyio.to_thread.run_sync(app.ledger.batch_of_job, name)) is not None:
+            return batch
+        try:
+            return await adopt(app, await app.gateway.get_job(name))
+        except NotFound:
+            pass
+    pages = [page async for page in _remote_pages(app, _MAX_NAME_PAGES)]
+    found = [job for page in pages for job in page.jobs if plain_display_name(job) == reference]
+    if len(found) == 1:
+        return await adopt(app, found[0])
+    if found:
+        names = ", ".join(job.name for job in found[:5])
+        raise UnknownBatch(f"{len(found)} jobs are named {reference[:80]!r}: {names}.", "Give one of these names.")
+    raise UnknownBatch(
+        f"No batch or job {reference[:80]!r} is known here or to Gemini.", "Call list_jobs to see which there are."
+    )
+
+
+async def adopt(app: App, job: Job) -> BatchEntry:
+    """Return the ledger's batch for a job, entering one that was made elsewhere."""
+    task: Task = "embed" if "embed" in job.model else "generate"
+    new = NewBatch(
+        order_sha256="",
+        display_name=plain_display_name(job) or job.name,
+        model=job.model.removeprefix("models/"),
+        task=task,
+        delivery="file" if job.input_file else "inline",
+        source=job.input_file,
+        is_ours=False,
+    )
+    return await anyio.to_thread.run_sync(app.ledger.adopt, new, job.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What a search for a lost job came to. Only a search whose last look read the whole list proves an absence."""
+
+    found: Job | None
+    is_conclusive: bool
+
+
+async def find_by_tag(app: App, tag: str, *, for_seconds: float) -> Search:
+    """Look through the remote list for the job whose display name ends with `tag`, again and again for so long.
+
+    The list may lag behind a create, so that one empty look proves nothing. The newest jobs come first (assumed: the
+    order of the list is not documented); an absence counts only when the list was read to its end.
+
+    Raises:
+        AccessDenied: the key was refused.
+    """
+    deadline = time.monotonic() + for_seconds
+    pause_seconds = min(app.settings.poll_seconds, 1.0)
+    while True:
+        try:
+            saw_everything = False
+            async for page in _remote_pages(app, _MAX_TAG_PAGES):
+                found = next((job for job in page.jobs if job.display_name.endswith(tag)), None)
+                if found is not None:
+                    return Search(found, is_conclusive=True)
+                saw_everything = not page.next_page_token
+        except (Unavailable, QuotaExhausted, Rejected, NotFound):
+            saw_everything = False
+        if time.monotonic() + pause_seconds > deadline:
+            return Search(None, is_conclusive=saw_everything)
+        await anyio.sleep(pause_seconds)
+        pause_seconds *= 1.5
+
+
+def plain_display_name(job: Job) -> str:
+    """Return a job's display name without our tag, on one line and without hidden characters."""
+    return plain_text(_TAG.sub("", job.display_name), MAX_DISPLAY_NAME_CHARS)
+
+
+async def _remote_pages(app: App, max_pages: int) -> AsyncIterator[JobPage]:
+    token = ""
+    for _ in range(max_pages):
+        page = await app.gateway.list_jobs(page_size=_PAGE_SIZE, page_token=token)
+        yield page
+        if not (token := page.next_page_token):
+            return

@@ -1,0 +1,148 @@
+"""All jobs a person may want to see: the batches of this ledger, then the jobs made elsewhere with the same key."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Literal
+
+import anyio
+
+from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.jobs.finding import plain_display_name
+from gemini_batch_mcp.batches.jobs.tracking import describe, load, refresh
+from gemini_batch_mcp.batches.ledger.entries import BatchEntry
+from gemini_batch_mcp.domain import Job, JobFilter, JobState, RowCounts
+from gemini_batch_mcp.errors import NotFound, QuotaExhausted, Rejected, Unavailable, UsageError
+
+#: Ledger batches looked up at once (each may be one read at Gemini), and remote jobs asked for per page.
+_LOCAL_PAGE = 10
+_REMOTE_PAGE = 50
+#: Remote pages read for one answer at most: a filter that matches nothing must still come to an end.
+_MAX_REMOTE_PAGES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class ListedJob:
+    """One line of the list. `batch_id` is empty for a job made elsewhere, `name` for one not at Gemini yet."""
+
+    batch_id: str
+    name: str
+    display_name: str
+    state: JobState
+    model: str
+    created_at: datetime | None
+    counts: RowCounts
+
+
+@dataclass(frozen=True, slots=True)
+class JobList:
+    """Some jobs, newest first within each half; `note` says what could not be asked."""
+
+    jobs: tuple[ListedJob, ...]
+    next_cursor: str = ""
+    note: str = ""
+
+
+async def list_jobs(app: App, wanted: JobFilter, *, limit: int, cursor: str = "") -> JobList:
+    """Return up to `limit` jobs that match, and the cursor of the next ones.
+
+    Raises:
+        UsageError: the cursor is not one of ours.
+        GeminiError: the key was refused.
+    """
+    if wanted.state and wanted.state not in set(JobState):
+        raise UsageError(f"{wanted.state[:80]!r} is no state.", f"States are: {', '.join(JobState)}.")
+    half, position, token = _read_cursor(cursor)
+    found: list[ListedJob] = []
+    if half == "ledger":
+        async for batch in _ledger_batches(app, position):
+            if len(found) == limit:
+                return JobList(tuple(found), f"ledger:{position}")
+            position += 1
+            if _matches(wanted, listed := _listed(batch)):
+                found.append(listed)
+        position = 0
+    for _ in range(_MAX_REMOTE_PAGES):
+        try:
+            page = await app.gateway.list_jobs(page_size=_REMOTE_PAGE, page_token=token)
+        except (Unavailable, QuotaExhausted) as error:
+            return JobList(tuple(found), note=f"Jobs made elsewhere are not shown: {error.message}")
+        names = [job.name for job in page.jobs]
+        ours = await anyio.to_thread.run_sync(app.ledger.known_jobs, names)
+        for index, job in enumerate(page.jobs):
+            if index < position or job.name in ours:
+                continue
+            if len(found) == limit:
+                return JobList(tuple(found), f"gemini:{index}:{token}")
+            if _matches(wanted, listed := _listed_remote(job)):
+                found.append(listed)
+        token, position = page.next_page_token, 0
+        if not token:
+            return JobList(tuple(found))
+    return JobList(tuple(found), f"gemini:0:{token}")
+
+
+async def _ledger_batches(app: App, offset: int) -> AsyncIterator[BatchEntry]:
+    """Yield batches newest first, each as Gemini sees it now where Gemini can be asked."""
+    while ids := await anyio.to_thread.run_sync(partial(app.ledger.batch_ids, offset=offset, limit=_LOCAL_PAGE)):
+        current: dict[str, BatchEntry] = {}
+        async with anyio.create_task_group() as task_group:
+            for batch_id in ids:
+                task_group.start_soon(_refresh_into, app, batch_id, current)
+        for batch_id in ids:
+            yield current[batch_id]
+        offset += len(ids)
+
+
+async def _refresh_into(app: App, batch_id: str, current: dict[str, BatchEntry]) -> None:
+    current[batch_id] = batch = await load(app, batch_id)
+    # Where Gemini cannot be asked, the list is still worth having with the state as last seen.
+    with contextlib.suppress(Unavailable, NotFound, Rejected, QuotaExhausted):
+        current[batch_id] = await refresh(app, batch)
+
+
+def _matches(wanted: JobFilter, job: ListedJob) -> bool:
+    needle = wanted.search.lower()
+    return (
+        (not wanted.state or job.state == wanted.state)
+        and (not wanted.model or job.model == wanted.model.removeprefix("models/"))
+        and (not needle or any(needle in text.lower() for text in (job.batch_id, job.name, job.display_name)))
+    )
+
+
+def _listed(batch: BatchEntry) -> ListedJob:
+    status = describe(batch)
+    return ListedJob(
+        batch_id=batch.id,
+        name=", ".join(job.name for job in batch.jobs if job.name),
+        display_name=batch.display_name,
+        state=status.state,
+        model=batch.model,
+        created_at=batch.created_at,
+        counts=status.counts,
+    )
+
+
+def _listed_remote(job: Job) -> ListedJob:
+    return ListedJob(
+        batch_id="",
+        name=job.name,
+        display_name=plain_display_name(job),
+        state=job.state,
+        model=job.model.removeprefix("models/"),
+        created_at=job.created_at,
+        counts=job.counts,
+    )
+
+
+def _read_cursor(cursor: str) -> tuple[Literal["ledger", "gemini"], int, str]:
+    """Split a cursor into its half, the position in it, and Gemini's page token."""
+    if not cursor:
+        return "ledger", 0, ""
+    half, _, rest = cursor.partition(":")
+    position, _, token = rest.partition(":")
+    if half not in ("ledger", "gemini") or not position.isdecimal():
+        raise UsageError(f"{cursor[:80]!r} is not a cursor of list_jobs.", "Leave cursor out to start from the newest.")
+    return ("ledger" if half == "ledger" else "gemini"), int(position), token

@@ -1,0 +1,213 @@
+"""Where a batch stands: asked of Gemini, and written to the ledger."""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import anyio
+import filelock
+
+from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.jobs.advice import EXPIRES_AFTER, advice, interrupted
+from gemini_batch_mcp.batches.jobs.finding import find_by_tag
+from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry, Stage
+from gemini_batch_mcp.domain import Job, JobState, RowCounts
+from gemini_batch_mcp.errors import BatchError, NotFound
+
+_FORGOTTEN = (
+    "Gemini does not know {name} with this key: it belongs to another project, or was deleted there. "
+    "What is shown is what was last seen. If it was deleted, delete_batch removes the batch here, too, and the same "
+    "order can be given again."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchStatus:
+    """A batch as of now. `state` sums up its jobs; `results_ready`: get_results will answer with rows."""
+
+    batch: BatchEntry
+    state: JobState
+    counts: RowCounts
+    done: bool
+    results_ready: bool
+    age_seconds: int
+    expires_at: datetime | None
+    advice: str
+
+
+async def refresh(app: App, batch: BatchEntry) -> BatchEntry:
+    """Bring the ledger's view of a batch up to date: one read per job that Gemini may still change.
+
+    A job that Gemini does not know any more keeps the state in which it was last seen; `failure` says so.
+    """
+    # While a create is on its way its job is in nobody's list, and not lost either.
+    is_being_submitted = await anyio.to_thread.run_sync(_is_being_submitted, app, batch)
+    forgotten = ""
+    for job in batch.jobs:
+        if job.stage is Stage.UNKNOWN and not is_being_submitted:
+            if (found := (await find_by_tag(app, job.tag, for_seconds=0.0)).found) is not None:
+                await record(app, job, found)
+        elif job.stage is Stage.SUBMITTED:
+            try:
+                await record(app, job, await app.gateway.get_job(job.name))
+            except NotFound:
+                forgotten = _FORGOTTEN.format(name=job.name)
+    if is_being_submitted:
+        return replace(await current(app, batch.id), forgotten=forgotten)
+    batch = await load(app, batch.id)
+    return replace(batch, forgotten=forgotten, failure=interrupted(batch) or batch.failure)
+
+
+async def record(app: App, job: JobEntry, seen: Job) -> None:
+    """Write what Gemini said about a job into the ledger, unless somebody has taken the job further meanwhile."""
+    stage = Stage.SUBMITTED
+    if seen.state is JobState.FAILED:
+        stage = Stage.FAILED
+    elif seen.state.is_terminal:
+        has_answers = bool(seen.responses_file) or seen.inlined_responses is not None
+        stage = Stage.CANCELLED if seen.state is JobState.CANCELLED and not has_answers else Stage.FINISHED
+    has_moved = job.stage is not Stage.SUBMITTED or seen.state != job.state or seen.counts != job.counts
+    # Gemini goes on saying RUNNING for a while after it has taken a cancel.
+    is_cancelling = job.state is JobState.CANCELLING and not seen.state.is_terminal
+    await anyio.to_thread.run_sync(
+        partial(
+            app.ledger.update_job,
+            job.id,
+            expected=job.stage,
+            stage=stage,
+            name=seen.name,
+            state=JobState.CANCELLING if is_cancelling else seen.state,
+            wire_state=seen.wire_state,
+            counts=seen.counts,
+            error=seen.error,
+            responses_file=seen.responses_file,
+            created_at=seen.created_at,
+            ended_at=seen.ended_at,
+            moved_at=datetime.now(UTC) if has_moved else job.moved_at,
+        )
+    )
+
+
+class Overtaken(BatchError):
+    """Somebody else, a cancel in another process, has changed a job meanwhile; nothing further is sent."""
+
+
+async def move(app: App, job: JobEntry, stage: Stage, **values: Any) -> JobEntry:
+    """Move a job to another stage and return it as it is then.
+
+    Raises:
+        Overtaken: it is not in the stage any more in which it was read.
+    """
+    moved = await anyio.to_thread.run_sync(
+        partial(app.ledger.move_job, job.id, expected=job.stage, stage=stage, **values)
+    )
+    if not moved:
+        raise overtaken(job.batch_id)
+    return replace(job, stage=stage, **values)
+
+
+def overtaken(batch_id: str) -> Overtaken:
+    """Return the error for a batch that somebody else has changed."""
+    return Overtaken(f"{batch_id} was changed while it was being submitted.", "Call check_status to see how.")
+
+
+async def load(app: App, batch_id: str) -> BatchEntry:
+    """Return a batch that is known to be in the ledger."""
+    batch = await anyio.to_thread.run_sync(app.ledger.batch, batch_id)
+    if batch is None:
+        raise BatchError(f"The batch {batch_id} was deleted meanwhile.", "Call list_jobs to see which there are.")
+    return batch
+
+
+async def reread(app: App, job: JobEntry) -> JobEntry:
+    """Return a job as the ledger has it now."""
+    return next(now for now in (await load(app, job.batch_id)).jobs if now.id == job.id)
+
+
+async def current(app: App, batch_id: str) -> BatchEntry:
+    """Return a batch as it is to be shown: while its create is being sent, nothing about it is lost yet."""
+    batch = await load(app, batch_id)
+    if not await anyio.to_thread.run_sync(_is_being_submitted, app, batch):
+        return batch
+    jobs = (replace(job, stage=Stage.UPLOADED) if job.is_unknown else job for job in batch.jobs)
+    return replace(batch, jobs=tuple(jobs))
+
+
+def _is_being_submitted(app: App, batch: BatchEntry) -> bool:
+    """True while this process or another one is at it."""
+    lock_path = app.files(batch.id).submit_lock
+    if batch.is_submitted or not lock_path.exists():
+        return False
+    if app.work.is_running(f"submit {batch.id}"):
+        return True
+    try:
+        with filelock.FileLock(lock_path, blocking=False, thread_local=False):
+            return False
+    except filelock.Timeout:
+        return True
+
+
+def describe(batch: BatchEntry) -> BatchStatus:
+    """Sum up a batch from what the ledger holds."""
+    now = datetime.now(UTC)
+    state = batch_state(batch)
+    started = min((job.created_at for job in batch.jobs if job.created_at), default=batch.created_at)
+    ended = max((job.ended_at for job in batch.jobs if job.ended_at), default=None)
+    counts = _sum_counts(batch)
+    is_open = state not in (JobState.QUEUED, JobState.UNSPECIFIED) and not state.is_terminal
+    age = (ended if ended and state.is_terminal else now) - started
+    return BatchStatus(
+        batch=batch,
+        state=state,
+        counts=counts,
+        done=state.is_terminal,
+        results_ready=any(job.stage in (Stage.FINISHED, Stage.COLLECTED) and has_rows(job) for job in batch.jobs),
+        age_seconds=max(0, int(age.total_seconds())),
+        expires_at=started + EXPIRES_AFTER if is_open else None,
+        advice=advice(batch, state, counts, age),
+    )
+
+
+def batch_state(batch: BatchEntry) -> JobState:
+    """Return the one state that sums up a batch's jobs."""
+    states = {job.shown_state for job in _counting_jobs(batch)}
+    if len(states) == 1:
+        return states.pop()
+    if all(state.is_terminal for state in states):
+        useful = states & {JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED}
+        return JobState.PARTIALLY_SUCCEEDED if useful else JobState.FAILED
+    for state in (JobState.UNSPECIFIED, JobState.CANCELLING, JobState.RUNNING):
+        if state in states:
+            return state
+    return JobState.RUNNING if any(state.is_terminal for state in states) else JobState.PENDING
+
+
+def _counting_jobs(batch: BatchEntry) -> tuple[JobEntry, ...]:
+    """Return the jobs that say how a batch stands: one that came to nothing does not, once its rows were sent again."""
+    retried = any(job.attempt > 1 and job.state is not JobState.FAILED for job in batch.jobs)
+    if not retried:
+        return batch.jobs
+    came_to_something = tuple(
+        job for job in batch.jobs if job.attempt == batch.attempts or (has_rows(job) and job.stage is not Stage.FAILED)
+    )
+    return came_to_something or batch.jobs
+
+
+def has_rows(job: JobEntry) -> bool:
+    """True when a finished job is worth collecting: Gemini kept its answers."""
+    return job.state is not JobState.EXPIRED or bool(job.responses_file)
+
+
+def _sum_counts(batch: BatchEntry) -> RowCounts:
+    """Sum up rows as Gemini counts them; a row that was sent again counts once, with the better of its outcomes."""
+    first = [job for job in batch.jobs if job.attempt == 1]
+    total = sum(job.counts.total or job.request_count for job in first)
+    if batch.attempts == 1:
+        succeeded = sum(job.counts.succeeded for job in first)
+        failed = sum(job.counts.failed for job in first)
+        return RowCounts(total, succeeded, failed, max(0, total - succeeded - failed))
+    succeeded = min(total, sum(job.counts.succeeded for job in batch.jobs))
+    open_rows = sum(job.request_count for job in batch.jobs if not job.state.is_terminal)
+    pending = min(total - succeeded, open_rows)
+    return RowCounts(total, succeeded, total - succeeded - pending, pending)

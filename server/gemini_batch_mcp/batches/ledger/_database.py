@@ -1,0 +1,88 @@
+"""One state directory's database: how it is opened, and how a transaction is made."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from gemini_batch_mcp.batches.ledger._tables import migrate
+from gemini_batch_mcp.errors import StorageError
+
+#: Called around every transaction that writes, for fault tests: `ledger.<step>:before` and, once committed, `:after`.
+Hook = Callable[[str], None]
+
+
+class Database:
+    """An open database. Every transaction is immediate; safe between threads and processes."""
+
+    def __init__(self, engine: sa.Engine, hook: Hook | None = None) -> None:
+        self._engine = engine
+        self._hook = hook
+
+    @classmethod
+    def open(cls, path: Path, hook: Hook | None = None) -> Self:
+        """Open or create the SQLite database at `path` and bring it to the current schema.
+
+        Raises:
+            StorageError: the file cannot be created, read or understood.
+        """
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise StorageError(
+                f"The state directory {path.parent} cannot be created ({error.strerror}).",
+                "Set GEMINI_BATCH_HOME to a directory that can be written.",
+            ) from None
+        engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 30, "isolation_level": None})
+        sa.event.listen(engine, "connect", _configure_connection)
+        sa.event.listen(engine, "begin", _begin_immediate)
+        database = cls(engine)
+        with database._transaction() as connection:
+            migrate(connection)
+        database._hook = hook
+        return database
+
+    def close(self) -> None:
+        """Release every connection."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _transaction(self, step: str = "") -> Iterator[sa.Connection]:
+        """Yield a connection inside one transaction, `step` naming one that writes.
+
+        Raises:
+            StorageError: the database failed, or refused a contradiction.
+        """
+        if step and self._hook is not None:
+            self._hook(f"ledger.{step}:before")
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except IntegrityError:
+            raise StorageError(
+                "The ledger refused an entry that contradicts another one (a Gemini job that is already recorded).",
+                "Call list_jobs to see what is recorded.",
+            ) from None
+        except DBAPIError as error:
+            raise StorageError(
+                f"The ledger could not be read or written ({type(error.orig).__name__}: {error.orig}).",
+                "Check that the state directory exists, has space and can be written; GEMINI_BATCH_HOME names it.",
+            ) from None
+        if step and self._hook is not None:
+            self._hook(f"ledger.{step}:after")
+
+
+def _configure_connection(connection: Any, _record: object) -> None:
+    cursor = connection.cursor()
+    # WAL lets one process write while others read; FULL keeps a committed reservation through a power cut.
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_immediate(connection: sa.Connection) -> None:
+    # A transaction that reads first and writes later would fail with SQLITE_BUSY instead of waiting for its turn.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -1,0 +1,179 @@
+"""What the ledger holds, as values: stages, batches and their jobs."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from gemini_batch_mcp.domain import Delivery, JobError, JobState, Order, RowCounts, Task
+from gemini_batch_mcp.intake.prices.estimate import Estimate
+
+
+class Stage(StrEnum):
+    """How far a job got, as far as this ledger knows."""
+
+    #: Ordered; nothing has left this machine.
+    RESERVED = "reserved"
+    #: The request file is at the Files API.
+    UPLOADED = "uploaded"
+    #: A create has left and its outcome is not known.
+    UNKNOWN = "unknown"
+    #: Gemini has the job.
+    SUBMITTED = "submitted"
+    #: Gemini is done with it; its answers have not been fetched.
+    FINISHED = "finished"
+    #: Its answers are here.
+    COLLECTED = "collected"
+    #: It was refused or failed as a whole.
+    FAILED = "failed"
+    #: It was cancelled.
+    CANCELLED = "cancelled"
+
+
+#: A job in one of these stages stands for its order: the same order again is answered with it.
+STANDING = frozenset({Stage.RESERVED, Stage.UPLOADED, Stage.UNKNOWN, Stage.SUBMITTED, Stage.FINISHED, Stage.COLLECTED})
+#: Stages in which the submission has not come to an end.
+UNSUBMITTED = frozenset({Stage.RESERVED, Stage.UPLOADED, Stage.UNKNOWN})
+#: Stages in which something is left to be done, here or at Gemini.
+UNSETTLED = UNSUBMITTED | {Stage.SUBMITTED, Stage.FINISHED}
+
+
+@dataclass(frozen=True, slots=True)
+class JobEntry:
+    """One job of a batch: shard `shard` (from 1) in attempt `attempt` (from 1; later ones are retries).
+
+    `first_row` (from 0), `first_byte`, `size_bytes` and `sha256` say which lines of the attempt's request file it
+    takes; `size_bytes` is 0 until that is known. `input_tokens` is estimated.
+    """
+
+    id: int
+    batch_id: str
+    shard: int
+    attempt: int
+    stage: Stage
+    state: JobState
+    wire_state: str = ""
+    name: str = ""
+    uploaded_file: str = ""
+    responses_file: str = ""
+    request_count: int = 0
+    counts: RowCounts = field(default_factory=RowCounts)
+    error: JobError | None = None
+    created_at: datetime | None = None
+    ended_at: datetime | None = None
+    answers_digest: str = ""
+    #: The model of this job; a retry may ask another one than the batch.
+    model: str = ""
+    first_row: int = 0
+    first_byte: int = 0
+    size_bytes: int = 0
+    sha256: str = ""
+    input_tokens: int = 0
+    #: Why its create waits; empty when it does not.
+    wait_reason: str = ""
+    #: Not to be tried before; None when other jobs have to end first.
+    wait_until: datetime | None = None
+    #: How often it was told to wait.
+    waits: int = 0
+    #: When its state or its counts were last seen to change.
+    moved_at: datetime | None = None
+
+    @property
+    def is_waiting(self) -> bool:
+        """True while it is held back here until Gemini has room for it."""
+        return self.stage in UNSUBMITTED and bool(self.wait_reason)
+
+    @property
+    def is_unknown(self) -> bool:
+        """True while a create has left and nobody knows whether it arrived."""
+        return self.stage is Stage.UNKNOWN
+
+    @property
+    def shown_state(self) -> JobState:
+        """The state to show: what is not known is not given a better name."""
+        return JobState.UNSPECIFIED if self.is_unknown else self.state
+
+    @property
+    def tag(self) -> str:
+        """The mark inside the job's display name, by which it is found again after a lost reply."""
+        return f"[{self.batch_id}/{self.shard}.{self.attempt}]"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchEntry:
+    """One batch: what the user ordered, and its jobs in shard order."""
+
+    id: str
+    order_sha256: str
+    display_name: str
+    model: str
+    task: Task
+    delivery: Delivery
+    source: str
+    created_at: datetime
+    request_count: int = 0
+    size_bytes: int = 0
+    request_sha256: str = ""
+    #: Made by this ledger, as opposed to a job made elsewhere that was looked at here.
+    is_ours: bool = True
+    warnings: tuple[str, ...] = ()
+    #: Why the submission ended without a job, for people.
+    failure: str = ""
+    jobs: tuple[JobEntry, ...] = ()
+    #: What the user ordered; None for a job made elsewhere. Its `source` is absolute.
+    order: Order | None = None
+    #: Of the source's bytes when it was ordered.
+    content_sha256: str = ""
+    #: The user's own file, where its bytes are what was checked and sent; empty when a copy is kept here.
+    request_path: str = ""
+    estimate: Estimate | None = None
+    #: Why Gemini could not be asked about one of its jobs just now; never stored.
+    forgotten: str = ""
+
+    @property
+    def is_standing(self) -> bool:
+        """True when the same order, given again, should be answered with this batch."""
+        return any(job.stage in STANDING and job.state is not JobState.EXPIRED for job in self.jobs)
+
+    @property
+    def is_submitted(self) -> bool:
+        """True when no job is still on its way to Gemini."""
+        return not any(job.stage in UNSUBMITTED for job in self.jobs)
+
+    @property
+    def is_settled(self) -> bool:
+        """True when nothing is left to be done: every answer that Gemini has is here."""
+        return not any(job.stage in UNSETTLED for job in self.jobs)
+
+    @property
+    def attempts(self) -> int:
+        """How often rows of it were sent: 1 for the first submission, one more for each retry."""
+        return max((job.attempt for job in self.jobs), default=1)
+
+
+@dataclass(frozen=True, slots=True)
+class NewBatch:
+    """What is known of a batch when it is reserved."""
+
+    order_sha256: str
+    display_name: str
+    model: str
+    task: Task
+    delivery: Delivery
+    source: str
+    uploaded_file: str = ""
+    is_ours: bool = True
+    order: Order | None = None
+    content_sha256: str = ""
+    estimate: Estimate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """One job that an attempt is cut into; the members are those of `JobEntry`."""
+
+    first_row: int
+    request_count: int
+    first_byte: int
+    size_bytes: int
+    sha256: str
+    input_tokens: int

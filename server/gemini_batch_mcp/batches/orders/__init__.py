@@ -1,0 +1,1 @@
+"""What an order is before anything leaves: its identity, its prepared lines, its price."""

@@ -1,0 +1,52 @@
+"""Is this a model that takes batches? By the dated table first, then by Gemini's own list, before anything is sent."""
+
+import difflib
+import re
+from datetime import UTC, datetime
+
+from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.domain import Model, Task
+from gemini_batch_mcp.errors import Unavailable, UsageError
+from gemini_batch_mcp.intake.prices.price_list import PriceTable
+
+#: The batch call of each task, as `supportedGenerationMethods` names it (facts 6; public fixtures of the live reply).
+_BATCH_METHOD = {"generate": "batchGenerateContent", "embed": "asyncBatchEmbedContent"}
+_MODEL_NAME = re.compile(r"(?:models/|tunedModels/)?[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}")
+
+
+async def check_model(app: App, prices: PriceTable, model: str, task: Task, *, ask: bool) -> None:
+    """Refuse a model that has been shut down, that Gemini does not list, or that does not take this kind of batch.
+
+    A model that the table prices for the task is not asked about unless `ask`: a create takes no more calls than it
+    must, and Gemini has the last word in it. A list that cannot be had is no reason to refuse either.
+
+    Raises:
+        UsageError: the model's name is malformed, or names no model that fits; names the nearest right ones.
+    """
+    if not _MODEL_NAME.fullmatch(model):
+        raise UsageError(f"{model[:80]!r} is not a model name.", "Give a name such as gemini-3-flash-preview.")
+    today = datetime.now(UTC).date()
+    prices.check(model, today)
+    price = prices.price(model, today)
+    if model.startswith("tunedModels/") or (price is not None and price.task == task and not ask):
+        return
+    try:
+        listed = await app.gateway.list_models()
+    except Unavailable:
+        return
+    by_name = {entry.name.removeprefix("models/"): entry for entry in listed}
+    name = model.removeprefix("models/")
+    if not by_name:
+        return
+    usable = sorted(known for known, entry in by_name.items() if _takes_batches(entry, task))
+    if name not in by_name:
+        near = difflib.get_close_matches(name, usable, n=3, cutoff=0.5) or usable[:5]
+        raise UsageError(f"Gemini lists no model {name!r} for this key.", f"Models that fit: {', '.join(near)}.")
+    if not _takes_batches(by_name[name], task):
+        kind = "embedding batches (task='embed')" if task == "embed" else "batches of task='generate'"
+        raise UsageError(f"{name} does not take {kind}.", f"Models that do: {', '.join(usable[:5]) or 'none listed'}.")
+
+
+def _takes_batches(model: Model, task: Task) -> bool:
+    # A list without any methods says nothing; the create will tell.
+    return not model.batch_methods or _BATCH_METHOD[task] in model.batch_methods

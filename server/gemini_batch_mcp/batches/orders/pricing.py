@@ -1,0 +1,162 @@
+"""What an order may cost and how large a job may be, against the caps that the user has set."""
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import anyio
+
+from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.ledger.entries import BatchEntry
+from gemini_batch_mcp.domain import JsonObject, Order, RequestFile, ResultSummary
+from gemini_batch_mcp.errors import UsageError
+from gemini_batch_mcp.intake.prices.estimate import Estimate, estimate, over_cap, sample_file
+from gemini_batch_mcp.intake.prices.price_list import PriceTable, load_prices
+from gemini_batch_mcp.text import dollars
+
+
+@dataclass(frozen=True, slots=True)
+class JobLimits:
+    """What one job may take: bytes of its request file, and estimated input tokens.
+
+    `is_known` says that the tokens were set for this project; otherwise they are the most that any project gets, and
+    Gemini's refusal tells when this one gets less (`lower`, the next smaller limits to try).
+    """
+
+    max_bytes: int
+    max_tokens: int
+    is_known: bool
+    lower: tuple[int, ...] = ()
+
+    def fit(self, size_bytes: int, input_tokens: int) -> bool:
+        """True when so much may be one job."""
+        return size_bytes <= self.max_bytes and input_tokens <= self.max_tokens
+
+    def job_count(self, request_file: RequestFile, priced: Estimate) -> int:
+        """Return how many jobs it takes, or one more where lines do not fill them evenly."""
+        by_bytes = math.ceil(request_file.size_bytes / self.max_bytes)
+        return max(1, min(request_file.count, max(by_bytes, math.ceil(priced.input_tokens / self.max_tokens))))
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What answers cost in USD, None when no price is known, and the date of the prices."""
+
+    usd: float | None
+    priced_on: str
+
+
+async def read_prices(app: App) -> PriceTable:
+    """Read the dated table of models and prices, with the user's own laid over it.
+
+    Raises:
+        ConfigurationError: the user's table cannot be used.
+    """
+    return await anyio.to_thread.run_sync(load_prices, app.settings.prices_path)
+
+
+def job_limits(app: App, prices: PriceTable, model: str) -> JobLimits:
+    """Return how large a job of a model may be.
+
+    The enqueued-token limit depends on the project's tier, which no call tells. Without a setting the highest tier's
+    is taken: more is never accepted, and less shows in a refusal that costs nothing.
+    """
+    settings = app.settings
+    # However little is set: a job takes a line at least.
+    max_bytes = max(1, settings.max_file_bytes)
+    if settings.max_enqueued_tokens is not None:
+        return JobLimits(max_bytes, settings.max_enqueued_tokens, is_known=True)
+    low, middle, high = (max(1, prices.enqueued_tokens(model, tier)) for tier in (1, 2, 3))
+    return JobLimits(max_bytes, high, is_known=False, lower=(middle, low))
+
+
+async def estimate_file(app: App, order: Order, path: Path, *, ask: bool) -> Estimate:
+    """Return what the request lines in `path` are expected to take.
+
+    `ask` lets Gemini count tokens of a few lines. A create does not ask: it takes no more calls than it must.
+    """
+    prices = await read_prices(app)
+    sample = await anyio.to_thread.run_sync(partial(sample_file, path, model=order.model))
+
+    async def count(request: JsonObject) -> int:
+        return await app.gateway.count_tokens(model=order.model, requests=[request], task=order.task)
+
+    return await estimate(
+        sample,
+        model=order.model,
+        task=order.task,
+        prices=prices,
+        count_tokens=count if ask else None,
+        today=datetime.now(UTC).date(),
+    )
+
+
+def refuse_over_cap(app: App, priced: Estimate, *, spent: Cost | None = None) -> None:
+    """Refuse what may cost more than the hard cap. No argument of a tool lifts it.
+
+    `spent` is what the answers of the batch have cost already, when rows of it are sent again.
+
+    Raises:
+        UsageError: the upper estimate is above GEMINI_BATCH_MAX_COST_USD, or the cost is not known.
+    """
+    cap = app.settings.max_cost_usd
+    refusal = over_cap(priced, cap)
+    if refusal is None and cap is not None and spent is not None:
+        if spent.usd is None:
+            refusal = (
+                f"GEMINI_BATCH_MAX_COST_USD allows {dollars(cap)} a batch, and what this one has cost is not known."
+            )
+        elif (high := priced.cost_usd_high or 0.0) + spent.usd > cap:
+            refusal = (
+                f"GEMINI_BATCH_MAX_COST_USD allows {dollars(cap)} a batch; this one has cost {dollars(spent.usd)} "
+                f"so far, and these rows may cost up to {dollars(high)} more."
+            )
+    if refusal is not None:
+        raise UsageError(refusal, "Set maxOutputTokens, order fewer rows, or ask the user to raise the cap.")
+
+
+def spend_notes(app: App, priced: Estimate) -> tuple[str, ...]:
+    """Return what will stand between a previewed order and its submission: the cap, or a question to the user."""
+    if (refusal := over_cap(priced, app.settings.max_cost_usd)) is not None:
+        return (f"{refusal} create_batch will refuse it: set maxOutputTokens, or order fewer rows.",)
+    if question(app, priced, ""):
+        return ("create_batch submits this only after the user agreed to the cost.",)
+    return ()
+
+
+def question(app: App, priced: Estimate, requests: str) -> str:
+    """Return what the user has to be asked before this is ordered, empty when it costs too little to ask.
+
+    The same order gives the same words: a client may send them back with the answer.
+    """
+    threshold = app.settings.confirm_above_usd
+    high, low = priced.cost_usd_high, priced.cost_usd_low
+    if threshold is None or (high is not None and high <= threshold):
+        return ""
+    if high is None or low is None:
+        return f"{requests}: their cost is not known. Submit them?"
+    return (
+        f"{requests} may cost from {dollars(low)} (input alone) up to {dollars(high)} (every answer at its longest), "
+        f"by the prices of {priced.priced_on}; above {dollars(threshold)} you are asked. Submit them?"
+    )
+
+
+def actual_cost(prices: PriceTable, batch: BatchEntry, summary: ResultSummary) -> Cost:
+    """Return what the tokens of a batch's answers cost at list prices, each attempt by the model that it asked.
+
+    All input counts as text, and every output token at the dearest kind of output that the model has.
+    """
+    usd: float | None = 0.0
+    for attempt, usage in enumerate(summary.attempt_usage, 1):
+        job = next((job for job in batch.jobs if job.attempt == attempt), None)
+        model = job.model if job is not None and job.model else batch.model
+        day = (job.created_at if job is not None and job.created_at else batch.created_at).date()
+        price = prices.price(model, day)
+        if price is None or usd is None:
+            usd = None
+            continue
+        output = usage.output_tokens + usage.thoughts_tokens
+        usd += price.input_usd({"text": float(usage.input_tokens)}) + price.output_usd(output)
+    return Cost(round(usd, 6) if usd is not None else None, prices.priced_on.isoformat())

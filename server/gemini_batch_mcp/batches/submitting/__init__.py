@@ -1,0 +1,1 @@
+"""From an order to jobs at Gemini, once: agreed to, reserved, uploaded, created, retried."""

@@ -1,0 +1,185 @@
+"""From a reserved order to jobs that can be sent: its lines checked, counted, priced, and cut where one is too few."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+
+import anyio
+
+from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.jobs.tracking import move, overtaken
+from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry, NewJob, Stage
+from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
+from gemini_batch_mcp.batches.orders.preparing import fits_one_job, take_staged, write_lines
+from gemini_batch_mcp.batches.orders.pricing import JobLimits, estimate_file, job_limits, read_prices, refuse_over_cap
+from gemini_batch_mcp.batches.orders.stored_lines import request_path, shard_of
+from gemini_batch_mcp.batches.submitting._attached_files import expiry_warnings, upload_attachments
+from gemini_batch_mcp.batches.submitting._uploading import upload_as_it_is
+from gemini_batch_mcp.batches.submitting.quota import enqueued_tokens
+from gemini_batch_mcp.domain import RequestFile
+from gemini_batch_mcp.intake.files.planning import AttachmentPlan
+from gemini_batch_mcp.intake.prices.estimate import Estimate
+from gemini_batch_mcp.intake.requests.reader import CopyNeeded
+from gemini_batch_mcp.intake.requests.shards import Shard, cut, split
+
+#: Refusals of one job before it is taken for too large: the first ones may come from jobs that have just ended.
+_WAITS_BEFORE_CUT = 2
+
+
+async def plan_jobs(app: App, batch: BatchEntry, job: JobEntry, identified: IdentifiedOrder) -> str:
+    """Check the order's lines and write down which jobs they become; a file sent as it is, is uploaded on the way.
+
+    Returns the name of that file, empty when nothing was uploaded.
+
+    Raises:
+        RequestProblems: lines are wrong; nothing was finalized at Google.
+        UsageError: the order costs more than the cap.
+        GeminiError: the upload failed, after several tries where a repeat could help.
+    """
+    order = identified.order
+    limits = job_limits(app, await read_prices(app), batch.model)
+    if batch.delivery == "file" and identified.path is not None:
+        priced = batch.estimate or await estimate_file(app, order, identified.path, ask=False)
+        if await anyio.to_thread.run_sync(fits_one_job, limits, identified, priced):
+            refuse_over_cap(app, priced)
+            try:
+                request_file, uploaded = await upload_as_it_is(app, batch, identified)
+            except CopyNeeded:
+                pass
+            else:
+                await _record(app, batch, job, request_file, priced, (whole(request_file, priced),), uploaded)
+                return uploaded
+    files = app.files(batch.id)
+    if identified.attachments is not None and identified.attachments.uploads:
+        request_file = await _write_with_files(app, batch, identified, identified.attachments)
+        # The lines that were staged told of each file what is known of it here; a URI tells nothing.
+        known = batch.estimate
+    else:
+        known = None
+        request_file = await anyio.to_thread.run_sync(take_staged, app, identified, files.requests(), files.keys())
+    priced = known or await estimate_file(app, order, request_file.path, ask=False)
+    refuse_over_cap(app, priced)
+    parts: tuple[NewJob, ...] = (whole(request_file, priced),)
+    if batch.delivery == "file":
+        parts = await anyio.to_thread.run_sync(cut_jobs, request_file, priced.input_tokens, limits)
+    await _record(app, batch, job, request_file, priced, parts)
+    return ""
+
+
+async def _write_with_files(
+    app: App, batch: BatchEntry, identified: IdentifiedOrder, attachments: AttachmentPlan
+) -> RequestFile:
+    """Bring the attached files to Gemini, then write the lines that name them."""
+    if batch.estimate is not None:
+        refuse_over_cap(app, batch.estimate)
+    uploaded = await upload_attachments(app, batch.id, attachments)
+    files = app.files(batch.id)
+    write = partial(write_lines, identified, files.requests(), files.keys(), uploaded)
+    request_file = await anyio.to_thread.run_sync(write)
+    warnings = (*request_file.warnings, *expiry_warnings(uploaded, datetime.now(UTC)))
+    return replace(request_file, warnings=warnings)
+
+
+def cut_jobs(request_file: RequestFile, input_tokens: int, limits: JobLimits) -> tuple[NewJob, ...]:
+    """Cut checked lines into as few jobs as their limits allow.
+
+    Raises:
+        StorageError: the lines cannot be read any more.
+    """
+    shards = cut(
+        request_file.path,
+        size_bytes=request_file.size_bytes,
+        count=request_file.count,
+        sha256=request_file.sha256,
+        max_bytes=limits.max_bytes,
+        max_tokens=limits.max_tokens,
+        tokens_per_byte=input_tokens / max(1, request_file.size_bytes),
+    )
+    return tuple(_new_job(shard) for shard in shards)
+
+
+def whole(request_file: RequestFile, priced: Estimate) -> NewJob:
+    """Return the one job that takes all lines."""
+    return NewJob(
+        first_row=0,
+        request_count=request_file.count,
+        first_byte=0,
+        size_bytes=request_file.size_bytes,
+        sha256=request_file.sha256,
+        input_tokens=priced.input_tokens,
+    )
+
+
+async def split_in_smaller(app: App, batch: BatchEntry, job: JobEntry) -> bool:
+    """Cut a job that Gemini keeps refusing for its quota, when it is larger than some projects may enqueue at all.
+
+    Returns whether it was cut. A refusal with other jobs of ours under way, or one of the first, may pass by itself.
+    """
+    model = job.model or batch.model
+    limits = job_limits(app, await read_prices(app), model)
+    smaller = next((limit for limit in limits.lower if limit < job.input_tokens), None)
+    if (
+        limits.is_known
+        or smaller is None
+        or job.waits < _WAITS_BEFORE_CUT
+        or job.request_count < 2
+        or batch.delivery == "inline"
+    ):
+        return False
+    if await enqueued_tokens(app, model):
+        return False
+    parts = await anyio.to_thread.run_sync(_split, app, batch, job, smaller)
+    if job.stage is Stage.UPLOADED:
+        back = partial(app.ledger.move_job, job.id, expected=Stage.UPLOADED, stage=Stage.RESERVED, uploaded_file="")
+        if not await anyio.to_thread.run_sync(back):
+            return False
+    return await anyio.to_thread.run_sync(app.ledger.split_job, job, parts)
+
+
+def _split(app: App, batch: BatchEntry, job: JobEntry, max_tokens: int) -> tuple[NewJob, ...]:
+    shards = split(
+        request_path(app, batch, job),
+        shard_of(job),
+        max_tokens=max_tokens,
+        tokens_per_byte=job.input_tokens / max(1, job.size_bytes),
+    )
+    return tuple(_new_job(shard) for shard in shards)
+
+
+def _new_job(shard: Shard) -> NewJob:
+    return NewJob(
+        first_row=shard.first_row,
+        request_count=shard.count,
+        first_byte=shard.first_byte,
+        size_bytes=shard.size_bytes,
+        sha256=shard.sha256,
+        input_tokens=shard.input_tokens,
+    )
+
+
+async def _record(
+    app: App,
+    batch: BatchEntry,
+    job: JobEntry,
+    request_file: RequestFile,
+    priced: Estimate,
+    parts: tuple[NewJob, ...],
+    uploaded: str = "",
+) -> None:
+    is_kept = request_file.path == app.files(batch.id).requests()
+    await anyio.to_thread.run_sync(
+        partial(
+            app.ledger.update_batch,
+            batch.id,
+            request_count=request_file.count,
+            size_bytes=request_file.size_bytes,
+            request_sha256=request_file.sha256,
+            request_path="" if is_kept else str(request_file.path),
+            warnings=request_file.warnings,
+            estimate=priced,
+        )
+    )
+    if not await anyio.to_thread.run_sync(app.ledger.plan, batch.id, job.attempt, parts):
+        raise overtaken(batch.id)
+    if uploaded:
+        await move(app, job, Stage.UPLOADED, uploaded_file=uploaded)

@@ -1,0 +1,115 @@
+"""Request lines on their way to Gemini: checked while they travel, and never finalized when one of them is wrong."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+import anyio
+import msgspec
+
+from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry
+from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
+from gemini_batch_mcp.batches.orders.stored_lines import request_path, shard_of
+from gemini_batch_mcp.domain import JsonObject, RequestFile
+from gemini_batch_mcp.errors import Unavailable, UsageError
+from gemini_batch_mcp.intake.requests.reader import CheckedReader, LinesRefused
+from gemini_batch_mcp.intake.requests.shards import ShardReader
+from gemini_batch_mcp.settings import MAX_INLINE_BYTES
+
+T = TypeVar("T")
+
+#: Tries of one upload, each from the start: the SDK cannot resume one, and a repeated upload costs nothing.
+_UPLOAD_ATTEMPTS = 3
+#: Room that the wrapping of an inline create takes beside each request line (our estimate).
+_INLINE_WRAPPING_BYTES = 64
+
+
+async def upload_as_it_is(app: App, batch: BatchEntry, identified: IdentifiedOrder) -> tuple[RequestFile, str]:
+    """Upload the user's own file, each chunk checked before it leaves; return what was sent and the file's name.
+
+    Raises:
+        CopyNeeded: its bytes cannot be sent as they are; nothing was finalized.
+        RequestProblems: lines are wrong; nothing was finalized.
+        GeminiError: the upload failed, after several tries where a repeat could help.
+    """
+    return await _repeated(app, partial(_upload_checked, app, batch, identified))
+
+
+async def upload_lines(app: App, batch: BatchEntry, job: JobEntry) -> str:
+    """Upload the checked lines of one job; return the file's name.
+
+    Raises:
+        UsageError: the lines have changed since they were checked; nothing was finalized.
+        StorageError: the lines are gone.
+        GeminiError: the upload failed, after several tries where a repeat could help.
+    """
+    return await _repeated(app, partial(_upload_shard, app, batch, job))
+
+
+def inline_lines(app: App, batch: BatchEntry, job: JobEntry) -> Sequence[JsonObject]:
+    """Return the lines of a job that carries them in its create.
+
+    Raises:
+        UsageError: they are too large for that.
+        StorageError: they are gone.
+    """
+    size_bytes = job.size_bytes + job.request_count * _INLINE_WRAPPING_BYTES
+    if size_bytes >= MAX_INLINE_BYTES:
+        raise UsageError(
+            f"These requests take {size_bytes:,} bytes; one inline create takes less than {MAX_INLINE_BYTES:,}.",
+            "Use delivery='file', which takes up to 2 GB.",
+        )
+    lines = request_path(app, batch, job).read_bytes().split(b"\n")
+    return [msgspec.json.decode(line) for line in lines if line]
+
+
+async def _repeated(app: App, upload: Callable[[], Awaitable[T]]) -> T:
+    for attempt in range(1, _UPLOAD_ATTEMPTS):
+        try:
+            return await upload()
+        except Unavailable:
+            await anyio.sleep(min(app.settings.poll_seconds, 2.0**attempt))
+    return await upload()
+
+
+async def _upload_checked(app: App, batch: BatchEntry, identified: IdentifiedOrder) -> tuple[RequestFile, str]:
+    assert identified.path is not None
+    reader = await anyio.to_thread.run_sync(
+        partial(
+            CheckedReader,
+            identified.path,
+            task=batch.task,
+            keys_path=app.files(batch.id).keys(),
+            max_file_bytes=app.settings.max_file_bytes,
+            known_sha256=identified.content_sha256,
+        )
+    )
+    try:
+        await anyio.to_thread.run_sync(reader.prime)
+        uploaded = await app.gateway.upload(
+            reader,
+            size_bytes=reader.size_bytes,
+            display_name=f"{batch.id}.jsonl",
+            sha256=identified.content_sha256,
+        )
+        return await anyio.to_thread.run_sync(reader.finish), uploaded.name
+    except LinesRefused:
+        raise await anyio.to_thread.run_sync(reader.survey) from None
+    finally:
+        reader.close()
+
+
+async def _upload_shard(app: App, batch: BatchEntry, job: JobEntry) -> str:
+    path = await anyio.to_thread.run_sync(request_path, app, batch, job)
+    reader = await anyio.to_thread.run_sync(ShardReader, path, shard_of(job))
+    try:
+        uploaded = await app.gateway.upload(
+            reader,
+            size_bytes=job.size_bytes,
+            display_name=f"{batch.id}-{job.shard}.{job.attempt}.jsonl",
+            sha256=job.sha256,
+        )
+        return uploaded.name
+    finally:
+        reader.close()

@@ -1,0 +1,250 @@
+"""One process's turn at submitting a batch: cut into jobs, upload, create once, and find what a lost reply hid."""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import anyio
+
+from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.jobs.finding import find_by_tag
+from gemini_batch_mcp.batches.jobs.lock import Taken, turn
+from gemini_batch_mcp.batches.jobs.tracking import Overtaken, load, move, record, reread
+from gemini_batch_mcp.batches.ledger.entries import UNSUBMITTED, BatchEntry, JobEntry, Stage
+from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
+from gemini_batch_mcp.batches.orders.preparing import identify_for
+from gemini_batch_mcp.batches.orders.source_columns import keep_columns
+from gemini_batch_mcp.batches.submitting._cutting import plan_jobs, split_in_smaller
+from gemini_batch_mcp.batches.submitting._uploading import inline_lines, upload_lines
+from gemini_batch_mcp.batches.submitting.quota import hold_back, is_due, wait_for_quota
+from gemini_batch_mcp.domain import JobError, JobState, JsonObject
+from gemini_batch_mcp.errors import (
+    AccessDenied,
+    BatchError,
+    ConfigurationError,
+    GeminiError,
+    NotFound,
+    OutcomeUnknown,
+    QuotaExhausted,
+    Rejected,
+    StorageError,
+    Unavailable,
+)
+from gemini_batch_mcp.paths import sweep
+
+#: How long this process waits for its turn at a batch; whoever submits holds the lock for much longer. Not at once:
+#: somebody may just be looking whether the lock is held.
+_TURN_SECONDS = 0.5
+
+
+@dataclass(slots=True)
+class Submission:
+    """One process's turn at submitting a batch.
+
+    `identified` is None when nobody has just given the order: it is read from the ledger then. `may_repeat_unknown`
+    says that the user gave the order again: only then may a job be created that Gemini's list was found not to have.
+    """
+
+    app: App
+    batch_id: str
+    identified: IdentifiedOrder | None = None
+    may_repeat_unknown: bool = False
+    #: This turn got the lock: it submits, nobody else.
+    has_begun: bool = False
+    #: Files that this turn has uploaded: nobody need ask whether they are still there.
+    fresh: set[str] = field(default_factory=set[str])
+
+    async def run(self) -> None:
+        """Take the batch from wherever its submission stopped to its end, unless another process is at it.
+
+        Raises:
+            BatchError: the order or its files cannot be used any more, or Gemini refused a job.
+        """
+        with contextlib.suppress(Taken):
+            async with turn(self.app, self.batch_id, wait_seconds=_TURN_SECONDS):
+                await self._go_on()
+
+    async def _go_on(self) -> None:
+        # What a killed process has left: nobody else is at it now.
+        directory = self.app.files(self.batch_id).directory
+        await anyio.to_thread.run_sync(sweep, directory, "table-*", "*.jsonl.part", "source.parquet.part")
+        # Read only now: another process may have finished the submission just before this one got the lock.
+        batch = await load(self.app, self.batch_id)
+        self.has_begun = not batch.is_submitted
+        first = batch.jobs[0]
+        if first.stage is Stage.RESERVED and not first.size_bytes:
+            batch = await self._plan(batch, first)
+        await self._submit(batch)
+        await keep_columns(self.app, batch, self.identified)
+
+    async def _plan(self, batch: BatchEntry, job: JobEntry) -> BatchEntry:
+        try:
+            identified = await self._identify(batch)
+            self.fresh.add(await plan_jobs(self.app, batch, job, identified))
+        except Overtaken:
+            raise
+        except BatchError as error:
+            if await self._may_pass(batch, job, error):
+                raise
+            await _record_failure(self.app, batch, (job,), error)
+            raise
+        return await load(self.app, batch.id)
+
+    async def _identify(self, batch: BatchEntry) -> IdentifiedOrder:
+        """Return the order as it was given.
+
+        Raises:
+            StorageError: its source has changed since.
+        """
+        if self.identified is None:
+            if batch.order is None:
+                raise StorageError(f"The order of {batch.id} is not in the ledger.", "Give the same order again.")
+            self.identified = await anyio.to_thread.run_sync(identify_for, self.app, batch.order)
+        if batch.content_sha256 and self.identified.content_sha256 != batch.content_sha256:
+            raise StorageError(f"{batch.source} has changed since it was ordered.", "Order it anew.")
+        return self.identified
+
+    async def _submit(self, batch: BatchEntry) -> None:
+        """Submit every job that can be; one that is refused does not keep the others back once some are at Gemini.
+
+        Raises:
+            BatchError: Gemini refused the first job of an attempt, or could not be reached.
+        """
+        for job in batch.jobs:
+            if job.stage not in UNSUBMITTED or not is_due(job):
+                continue
+            try:
+                await self._submit_job(batch, job)
+            except QuotaExhausted as error:
+                await wait_for_quota(self.app, await reread(self.app, job), error)
+            except Overtaken:
+                raise
+            except BatchError as error:
+                if await self._may_pass(batch, job, error):
+                    raise
+                if not await _has_left(self.app, job):
+                    same_attempt = [other for other in batch.jobs if other.attempt == job.attempt]
+                    await _record_failure(self.app, batch, same_attempt, error)
+                    raise
+                await _record_failure(self.app, batch, (job,), error)
+
+    async def _may_pass(self, batch: BatchEntry, job: JobEntry, error: BatchError) -> bool:
+        """True for a failure after which everything stays as it is: the next try may fare better.
+
+        An order that has just been given and came to nothing is not kept: whoever gave it is told so.
+        """
+        if not isinstance(error, AccessDenied | Unavailable | StorageError):
+            return False
+        if not self.may_repeat_unknown or await _has_left(self.app, job):
+            return True
+        return isinstance(error, Unavailable) and (await reread(self.app, job)).stage is not Stage.RESERVED
+
+    async def _submit_job(self, batch: BatchEntry, job: JobEntry) -> None:
+        app = self.app
+        if job.stage is Stage.UNKNOWN:
+            found = await self._look_for(batch, job)
+            if found is None:
+                return
+            job = found
+        if job.stage is Stage.UPLOADED and not await self._is_still_there(batch, job):
+            job = await move(app, job, Stage.RESERVED, uploaded_file="")
+        if await hold_back(app, batch, job):
+            return
+        inline: Sequence[JsonObject] = ()
+        if job.stage is Stage.RESERVED and batch.delivery == "inline" and job.attempt == 1:
+            inline = await anyio.to_thread.run_sync(inline_lines, app, batch, job)
+        elif job.stage is Stage.RESERVED:
+            uploaded = await upload_lines(app, batch, job)
+            job = await move(app, job, Stage.UPLOADED, uploaded_file=uploaded)
+        if job.stage in (Stage.RESERVED, Stage.UPLOADED):
+            await self._create(batch, job, inline)
+
+    async def _is_still_there(self, batch: BatchEntry, job: JobEntry) -> bool:
+        """Uploads vanish after 48 hours: a submission that is continued later may have to send the file again."""
+        if job.uploaded_file in self.fresh or job.uploaded_file == batch.source:
+            return True
+        try:
+            await self.app.gateway.get_file(job.uploaded_file)
+        except (NotFound, Rejected):
+            return False
+        return True
+
+    async def _look_for(self, batch: BatchEntry, job: JobEntry) -> JobEntry | None:
+        """Find the job whose create got no reply; return it as to be created when that is proved and wanted.
+
+        Raises:
+            Unavailable: Gemini's list cannot be read, and the user wants to know.
+        """
+        app = self.app
+        seconds = app.settings.reconcile_seconds if self.may_repeat_unknown else 0.0
+        search = await find_by_tag(app, job.tag, for_seconds=seconds)
+        if search.found is not None:
+            await record(app, job, search.found)
+            return None
+        if not self.may_repeat_unknown:
+            return None
+        if not search.is_conclusive:
+            raise Unavailable(
+                f"Whether {batch.id} exists at Gemini is unknown, and Gemini's list cannot be read: it is not created.",
+                "Give the same order again later.",
+            )
+        # The list was read whole and does not have it, and the user gave the order again: it may be created now.
+        return await move(app, job, Stage.UPLOADED if job.uploaded_file else Stage.RESERVED)
+
+    async def _create(self, batch: BatchEntry, job: JobEntry, inline: Sequence[JsonObject]) -> None:
+        """Send a job's one create. Its stage is `unknown` from before it leaves until the reply is recorded."""
+        app, ready = self.app, job.stage
+        job = await move(app, job, Stage.UNKNOWN, wait_reason="", wait_until=None)
+        model, display_name = job.model or batch.model, f"{batch.display_name} {job.tag}"
+        try:
+            # A cancel waits for the reply: a create cannot be taken back, and one whose reply is dropped would be lost.
+            with anyio.CancelScope(shield=True):
+                if inline:
+                    created = await app.gateway.create_inline(
+                        model=model, requests=inline, display_name=display_name, task=batch.task
+                    )
+                else:
+                    created = await app.gateway.create_from_file(
+                        model=model, file_name=job.uploaded_file, display_name=display_name, task=batch.task
+                    )
+                await record(app, job, created)
+        except OutcomeUnknown:
+            # Whatever keeps the list from being read, the job stays unknown, and that is what the user is told.
+            with contextlib.suppress(AccessDenied):
+                search = await find_by_tag(app, job.tag, for_seconds=app.settings.reconcile_seconds)
+                if search.found is not None:
+                    await record(app, job, search.found)
+        except QuotaExhausted as error:
+            # Refused before any effect: what was uploaded stays until there is room.
+            job = await move(app, job, ready)
+            if not await split_in_smaller(app, batch, job):
+                await wait_for_quota(app, job, error)
+        except (GeminiError, ConfigurationError):
+            # Refused, or never sent: there is no job. A failure of the ledger is not among these.
+            await move(app, job, ready)
+            raise
+
+
+async def _record_failure(app: App, batch: BatchEntry, failed: Sequence[JobEntry], error: BatchError) -> None:
+    # The reason first: whoever sees the failure must find it.
+    await anyio.to_thread.run_sync(partial(app.ledger.update_batch, batch.id, failure=str(error)))
+    for job in failed:
+        now = await reread(app, job)
+        # A job that may exist at Gemini is never said to have failed: the same order would be created again.
+        if now.stage not in (Stage.RESERVED, Stage.UPLOADED):
+            continue
+        uploaded = now.uploaded_file
+        reason = JobError(error.status_code if isinstance(error, GeminiError) else 0, str(error))
+        fail = partial(app.ledger.update_job, job.id, expected=now.stage, error=reason, stage=Stage.FAILED)
+        await anyio.to_thread.run_sync(partial(fail, state=JobState.FAILED, wait_reason=""))
+        if uploaded and uploaded != batch.source and not isinstance(error, NotFound):
+            # A file that stays costs nothing and vanishes by itself after 48 hours.
+            with contextlib.suppress(BatchError):
+                await app.gateway.delete_file(uploaded)
+
+
+async def _has_left(app: App, job: JobEntry) -> bool:
+    """True when a job of the same attempt is at Gemini, or may be."""
+    batch = await load(app, job.batch_id)
+    return any(other.name or other.is_unknown for other in batch.jobs if other.attempt == job.attempt)

@@ -1,0 +1,214 @@
+"""From an order to a batch: priced, agreed to, reserved, and sent. The same order given again is the same batch."""
+
+import shutil
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import anyio
+
+from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.jobs.finding import MAX_DISPLAY_NAME_CHARS
+from gemini_batch_mcp.batches.jobs.tracking import BatchStatus, current, describe
+from gemini_batch_mcp.batches.ledger.entries import BatchEntry, NewBatch, Stage
+from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder, SourceForm
+from gemini_batch_mcp.batches.orders.models import check_model
+from gemini_batch_mcp.batches.orders.preparing import discard_staged, identify_for, staged
+from gemini_batch_mcp.batches.orders.pricing import estimate_file, question, read_prices, refuse_over_cap
+from gemini_batch_mcp.batches.submitting.creating import Submission
+from gemini_batch_mcp.domain import Order
+from gemini_batch_mcp.errors import BatchError, UsageError
+from gemini_batch_mcp.intake.prices.estimate import Estimate
+from gemini_batch_mcp.text import plain_text
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """What became of an order. `reused`: the same order already stood and nothing new was started.
+
+    `rows_again` is how many rows of a batch are sent again, with their own estimate; 0 for an order as a whole.
+    """
+
+    status: BatchStatus
+    reused: bool
+    rows_again: int = 0
+    estimate_again: Estimate | None = None
+
+    @property
+    def request_count(self) -> int:
+        """How many requests were asked for."""
+        return self.rows_again or self.status.batch.request_count
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """What these requests may cost, None where that is not known."""
+        return self.estimate_again if self.rows_again else self.status.batch.estimate
+
+
+@dataclass(frozen=True, slots=True)
+class _Appraised:
+    """An order with what it may cost, or the batch that stands for it already. An uploaded file has no estimate."""
+
+    identified: IdentifiedOrder
+    standing: BatchEntry | None = None
+    estimate: Estimate | None = None
+    question: str = ""
+
+
+async def quote_order(app: App, order: Order, *, resubmit: bool = False, wait_seconds: float | None = None) -> str:
+    """Return what the user has to be asked before this order is placed, empty for nothing.
+
+    Raises:
+        BatchError: the order is wrong, or above the cap.
+        StillPreparing: the requests are still being written after `wait_seconds`; that goes on.
+    """
+    appraised = await _appraise(app, order, resubmit=resubmit, deadline=_deadline(wait_seconds))
+    if appraised.question:
+        await _record_quote(app, appraised.identified)
+    return appraised.question
+
+
+async def place_order(
+    app: App, order: Order, *, confirm: bool = False, resubmit: bool = False, wait_seconds: float | None = None
+) -> Placement:
+    """Submit an order, or return the batch that already stands for it.
+
+    Waits at most `wait_seconds` (None: to the end) and then answers with the batch as it stands; the rest goes on in
+    the background. `confirm` says that the user has agreed to this order as it was last priced.
+
+    Raises:
+        BatchError: the order is wrong, not agreed to, or Gemini refused it; nothing was submitted.
+        StillPreparing: the requests are still being written after `wait_seconds`; that goes on.
+        OutcomeUnknown: is never raised; the batch is left in stage `unknown` and says so.
+    """
+    deadline = _deadline(wait_seconds)
+    appraised = await _appraise(app, order, resubmit=resubmit, deadline=deadline)
+    identified, is_new = appraised.identified, False
+    if appraised.standing is not None:
+        batch = appraised.standing
+    else:
+        await _refuse_unagreed(app, appraised, confirm=confirm)
+        new = _new_batch(identified, appraised.estimate)
+        batch, is_new = await anyio.to_thread.run_sync(partial(app.ledger.reserve, new, always=resubmit))
+    if batch.is_submitted:
+        return Placement(describe(batch), reused=True)
+    submission = Submission(app, batch.id, identified, may_repeat_unknown=True)
+    try:
+        has_ended = await app.work.run(f"submit {batch.id}", submission.run, wait_seconds=_left(deadline))
+    except BatchError:
+        await anyio.to_thread.run_sync(_forget_if_never_sent, app, batch.id)
+        raise
+    if has_ended and not submission.has_begun:
+        await anyio.to_thread.run_sync(discard_staged, app, identified)
+    # Of several processes that are given one order at once, the one that submits it has not reused it.
+    is_ours = submission.has_begun or (is_new and not has_ended)
+    return Placement(describe(await current(app, batch.id)), reused=not is_ours)
+
+
+async def _appraise(app: App, order: Order, *, resubmit: bool, deadline: float | None) -> _Appraised:
+    """Find out what an order is and what it may cost, or which batch stands for it.
+
+    Raises:
+        as `quote_order`.
+    """
+    identified = await anyio.to_thread.run_sync(identify_for, app, order)
+    if identified.form is SourceForm.UPLOADED:
+        await _check_uploaded(app, order.source)
+    prices = await read_prices(app)
+    await check_model(app, prices, order.model, order.task, ask=False)
+    if not resubmit:
+        standing = await anyio.to_thread.run_sync(app.ledger.standing, identified.sha256)
+        if standing is not None:
+            return _Appraised(identified, standing)
+    if identified.form is SourceForm.UPLOADED:
+        return _Appraised(identified, question=_uploaded_question(order.source))
+    path, requests = identified.path, f"The requests of {plain_text(identified.source_name, 200)}"
+    if path is None or identified.form is not SourceForm.READY or order.limit_rows:
+        request_file = await staged(app, identified, _left(deadline))
+        path = request_file.path
+        requests = f"{request_file.count:,} requests of {plain_text(identified.source_name, 200)}"
+    priced = await estimate_file(app, order, path, ask=False)
+    refuse_over_cap(app, priced)
+    return _Appraised(
+        identified,
+        estimate=priced,
+        question=question(app, priced, f"{requests} for {order.model} (order {identified.sha256[:8]})"),
+    )
+
+
+async def _refuse_unagreed(app: App, appraised: _Appraised, *, confirm: bool) -> None:
+    """Refuse what the user has to be asked about, unless they agreed to this very order.
+
+    Raises:
+        UsageError: says what to ask.
+    """
+    if not appraised.question:
+        return
+    identified = appraised.identified
+    agreed = confirm and await anyio.to_thread.run_sync(app.ledger.is_agreed, identified.sha256, identified.source_name)
+    await _record_quote(app, identified)
+    if agreed:
+        return
+    if confirm:
+        raise UsageError(
+            f"This is not the order that was last priced for the user; it has changed since. {appraised.question}",
+            "Tell the user, then make the same call again with confirm=true.",
+        )
+    raise UsageError(
+        appraised.question, "Nothing was submitted. Ask the user, then make the same call again with confirm=true."
+    )
+
+
+async def _record_quote(app: App, identified: IdentifiedOrder) -> None:
+    await anyio.to_thread.run_sync(app.ledger.record_quote, identified.sha256, identified.source_name)
+
+
+def _new_batch(identified: IdentifiedOrder, priced: Estimate | None) -> NewBatch:
+    order = identified.order
+    place = identified.place
+    stem = place.stem if isinstance(place, Path) else place.name if place is not None else "batch"
+    return NewBatch(
+        order_sha256=identified.sha256,
+        display_name=plain_text(order.display_name or stem, MAX_DISPLAY_NAME_CHARS) or "batch",
+        model=order.model,
+        task=order.task,
+        delivery=order.delivery,
+        source=identified.source_name,
+        uploaded_file=order.source if identified.form is SourceForm.UPLOADED else "",
+        order=order,
+        content_sha256=identified.content_sha256,
+        estimate=priced,
+    )
+
+
+async def _check_uploaded(app: App, uploaded_file: str) -> None:
+    if app.settings.max_cost_usd is not None:
+        raise UsageError(
+            f"GEMINI_BATCH_MAX_COST_USD is set, and {uploaded_file} cannot be priced: it cannot be read back.",
+            "Give the local file.",
+        )
+    await app.gateway.get_file(uploaded_file)
+
+
+def _uploaded_question(uploaded_file: str) -> str:
+    return (
+        f"{uploaded_file} is at the Files API already and cannot be read back: its lines can neither be checked nor "
+        "counted before Gemini charges for them. Submit it?"
+    )
+
+
+def _forget_if_never_sent(app: App, batch_id: str) -> None:
+    """Drop the traces of an order that was refused before anything could cost: the caller has just been told why."""
+    batch = app.ledger.batch(batch_id)
+    if batch is None or any(job.stage is not Stage.FAILED or job.uploaded_file for job in batch.jobs):
+        return
+    app.ledger.forget(batch_id)
+    shutil.rmtree(app.files(batch_id).directory, ignore_errors=True)
+
+
+def _deadline(wait_seconds: float | None) -> float | None:
+    return anyio.current_time() + wait_seconds if wait_seconds is not None else None
+
+
+def _left(deadline: float | None) -> float | None:
+    return max(0.0, deadline - anyio.current_time()) if deadline is not None else None

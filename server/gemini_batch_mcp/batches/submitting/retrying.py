@@ -1,0 +1,312 @@
+"""Sending rows again that came to nothing: a new attempt of the same batch, from the requests as they were stored."""
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final
+
+import anyio
+
+from gemini_batch_mcp.batches.answers.lost import note_lost_answers
+from gemini_batch_mcp.batches.answers.reading import collect_batch
+from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.jobs.finding import find_batch
+from gemini_batch_mcp.batches.jobs.lock import turn
+from gemini_batch_mcp.batches.jobs.tracking import current, describe, has_rows, load, refresh
+from gemini_batch_mcp.batches.ledger.entries import BatchEntry, Stage
+from gemini_batch_mcp.batches.orders.models import check_model
+from gemini_batch_mcp.batches.orders.preparing import identify_for
+from gemini_batch_mcp.batches.orders.pricing import (
+    actual_cost,
+    estimate_file,
+    job_limits,
+    question,
+    read_prices,
+    refuse_over_cap,
+)
+from gemini_batch_mcp.batches.orders.stored_lines import request_path
+from gemini_batch_mcp.batches.submitting._attached_files import renew_attachments
+from gemini_batch_mcp.batches.submitting._cutting import cut_jobs
+from gemini_batch_mcp.batches.submitting.creating import Submission
+from gemini_batch_mcp.batches.submitting.ordering import Placement
+from gemini_batch_mcp.domain import Order, RequestFile, ResultSummary, RowStatus
+from gemini_batch_mcp.errors import BatchError, NotFound, NotReady, StillPreparing, UsageError
+from gemini_batch_mcp.intake.files.in_lines import renew_references
+from gemini_batch_mcp.intake.prices.estimate import Estimate
+from gemini_batch_mcp.intake.requests.reader import file_sha256
+from gemini_batch_mcp.intake.requests.selection import write_selected
+from gemini_batch_mcp.results.chosen import keys_that_ended
+from gemini_batch_mcp.results.store import ResultTable
+
+#: Rows that may be asked for; `ok` ones are never sent again.
+RETRYABLE: Final = (RowStatus.FAILED, RowStatus.MISSING, RowStatus.BLOCKED, RowStatus.TRUNCATED, RowStatus.EMPTY)
+#: google.rpc codes with which the same request fails again: invalid argument, not found, permission denied, failed
+#: precondition, out of range, unimplemented, unauthenticated. All others may pass by themselves.
+PERMANENT_CODES: Final = frozenset({3, 5, 7, 9, 11, 12, 16})
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """The rows of a retry, written as a new attempt's request file, and what the user has to be asked about them."""
+
+    attempt: int
+    model: str
+    request_file: RequestFile
+    estimate: Estimate
+    question: str
+    fingerprint: str
+
+
+async def quote_retry(
+    app: App, reference: str, include: Sequence[str], *, model: str = "", wait_seconds: float | None = None
+) -> str:
+    """Return what the user has to be asked before these rows are sent again, empty for nothing.
+
+    Raises:
+        as `retry_rows`.
+    """
+    ended = await _ended_batch(app, reference, wait_seconds)
+    if ended is None:
+        return ""
+    async with turn(app, ended.id):
+        batch = await _still_ended(app, ended)
+        if batch is None:
+            return ""
+        chosen = await _choose(app, batch, include, model)
+        await anyio.to_thread.run_sync(app.ledger.record_quote, chosen.fingerprint, _quote_source(batch))
+        return chosen.question
+
+
+async def retry_rows(
+    app: App,
+    reference: str,
+    include: Sequence[str],
+    *,
+    model: str = "",
+    confirm: bool = False,
+    wait_seconds: float | None = None,
+) -> Placement:
+    """Send rows of an ended batch again, as a new attempt; without `include`, those that may fare better this time.
+
+    Those are the missing ones, and failed ones whose error code is not permanent. While a retry is under way, the
+    same call answers with it. Waits at most `wait_seconds` for the submission (None: to its end).
+
+    Raises:
+        NotReady: the batch has not ended, or a retry with another model is under way.
+        UsageError: there is nothing to send again, its requests are not here, or it is not agreed to.
+        BatchError: the requests changed, or Gemini refused them.
+    """
+    deadline = anyio.current_time() + wait_seconds if wait_seconds is not None else None
+    ended = await _ended_batch(app, reference, wait_seconds)
+    if ended is None:
+        return await _go_on(app, await find_batch(app, reference), model, deadline)
+    async with turn(app, ended.id):
+        batch = await _still_ended(app, ended)
+        if batch is not None:
+            chosen = await _choose(app, batch, include, model)
+            await _refuse_unagreed(app, batch, chosen, confirm=confirm)
+            added = await _add_attempt(app, batch, chosen)
+    if batch is None:
+        return await _go_on(app, ended, model, deadline)
+    if added:
+        try:
+            await _submit(app, batch, deadline)
+        except BatchError:
+            await anyio.to_thread.run_sync(_drop_if_never_sent, app, batch.id, chosen.attempt)
+            raise
+    return await _placement(app, batch, chosen.estimate if added else None)
+
+
+async def _go_on(app: App, batch: BatchEntry, model: str, deadline: float | None) -> Placement:
+    """Answer with the retry that is under way, and take its submission further.
+
+    Raises:
+        NotReady: another model was asked for than it asks.
+    """
+    batch = await refresh(app, batch)
+    asked = batch.jobs[-1].model or batch.model
+    if model.removeprefix("models/") not in ("", asked):
+        raise NotReady(
+            f"A retry of {batch.id} with {asked} is under way, and was not changed.",
+            "Call check_status; when it has ended, or after cancel_batch, another model may be asked.",
+        )
+    await _submit(app, batch, deadline)
+    return await _placement(app, batch, None)
+
+
+async def _placement(app: App, batch: BatchEntry, estimate: Estimate | None) -> Placement:
+    """Return what became of the newest retry; with an estimate it is this call's, without one somebody else's."""
+    batch = await current(app, batch.id)
+    rows = sum(job.request_count for job in batch.jobs if job.attempt == batch.attempts)
+    return Placement(describe(batch), reused=estimate is None, rows_again=rows, estimate_again=estimate)
+
+
+async def _add_attempt(app: App, batch: BatchEntry, chosen: _Chosen) -> bool:
+    request_file = await _with_files(app, batch, chosen.request_file)
+    limits = job_limits(app, await read_prices(app), chosen.model)
+    parts = await anyio.to_thread.run_sync(cut_jobs, request_file, chosen.estimate.input_tokens, limits)
+    return await anyio.to_thread.run_sync(app.ledger.add_attempt, batch.id, chosen.attempt, chosen.model, parts)
+
+
+async def _still_ended(app: App, ended: BatchEntry) -> BatchEntry | None:
+    """Return the batch as it is now that nobody else can add an attempt; None when somebody just has.
+
+    The table that rows are chosen from has the answers of every attempt, or else rows would be paid twice.
+    """
+    batch = await load(app, ended.id)
+    is_collected = not any(job.stage is Stage.FINISHED and has_rows(job) for job in batch.jobs)
+    return batch if describe(batch).done and is_collected else None
+
+
+async def _ended_batch(app: App, reference: str, wait_seconds: float | None) -> BatchEntry | None:
+    """Return a batch whose rows have all come to an end and are here; None while a retry of it is under way.
+
+    Raises:
+        NotReady: its first attempt has not ended.
+        UsageError: its requests are not here.
+    """
+    batch = await refresh(app, await find_batch(app, reference))
+    if batch.attempts > 1 and not describe(batch).done:
+        return None
+    if not batch.is_ours or batch.order_sha256 == "" or not app.files(batch.id).keys().is_file():
+        raise UsageError(
+            f"The requests of {batch.id} are not kept here: it was made elsewhere, or from an uploaded file.",
+            "Order the rows anew from their source.",
+        )
+    if not describe(batch).done:
+        raise NotReady(f"{batch.id} has not ended.", describe(batch).advice)
+    collecting = partial(_collect_what_is_left, app, batch)
+    if not await app.work.run(f"collect {batch.id}", collecting, wait_seconds=wait_seconds):
+        raise StillPreparing("The answers are being fetched first.", "Make the same call again in half a minute.")
+    return await load(app, batch.id)
+
+
+async def _collect_what_is_left(app: App, batch: BatchEntry) -> None:
+    """Fetch the answers that are not here; rows whose answers are gone from Gemini count as missing."""
+    try:
+        await collect_batch(app, batch.id)
+    except NotFound:
+        if not await note_lost_answers(app, batch):
+            raise
+        await collect_batch(app, batch.id)
+
+
+async def _choose(app: App, batch: BatchEntry, include: Sequence[str], model: str) -> _Chosen:
+    """Write the rows asked for into the files of the next attempt, and price them.
+
+    Raises:
+        UsageError: there are none, the model does not fit, or they cost more than the cap.
+        StorageError: the stored requests have changed or are gone.
+    """
+    model = (model or batch.jobs[-1].model or batch.model).removeprefix("models/")
+    await check_model(app, await read_prices(app), model, batch.task, ask=False)
+    attempt = batch.attempts + 1
+    request_file = await anyio.to_thread.run_sync(_write, app, batch, _statuses(include), not include, attempt)
+    order = Order(model=model, task=batch.task)
+    priced = _no_dearer(await estimate_file(app, order, request_file.path, ask=False), batch, model)
+    summary = await anyio.to_thread.run_sync(_summary, app, batch)
+    refuse_over_cap(app, priced, spent=actual_cost(await read_prices(app), batch, summary))
+    fingerprint = hashlib.sha256(f"retry {batch.id} {model} {request_file.sha256}".encode()).hexdigest()
+    rows = f"{request_file.count:,} rows of {batch.id}, sent again to {model} (order {fingerprint[:8]}),"
+    return _Chosen(attempt, model, request_file, priced, question(app, priced, rows), fingerprint)
+
+
+def _no_dearer(priced: Estimate, batch: BatchEntry, model: str) -> Estimate:
+    """Bound the cost of rows with files by that of all rows: the files were seen then, their URIs tell nothing."""
+    whole = batch.estimate if batch.order is not None and batch.order.attach else None
+    if whole is None or model != batch.model or whole.cost_usd_high is None or priced.cost_usd_high is None:
+        return priced
+    high = min(priced.cost_usd_high, whole.cost_usd_high)
+    return replace(priced, cost_usd_high=high, cost_usd_low=min(priced.cost_usd_low or 0.0, high))
+
+
+def _summary(app: App, batch: BatchEntry) -> ResultSummary:
+    return ResultTable.open(app.files(batch.id).table).summary()
+
+
+async def _with_files(app: App, batch: BatchEntry, request_file: RequestFile) -> RequestFile:
+    """Return the lines with references to attached files that are at Gemini now: uploads vanish after 48 hours.
+
+    Raises:
+        UsageError: a file is gone or has changed.
+        GeminiError: it could not be sent again.
+    """
+    if batch.order is None or not await anyio.to_thread.run_sync(app.ledger.attachments, batch.id):
+        return request_file
+    identified = await anyio.to_thread.run_sync(identify_for, app, batch.order)
+    if identified.attachments is None or identified.content_sha256 != batch.content_sha256:
+        raise UsageError(f"The source of {batch.id}, or a file it attaches, has changed.", "Order the rows anew.")
+    uris = await renew_attachments(app, batch.id, identified.attachments)
+    return await anyio.to_thread.run_sync(_renewed, request_file, uris) if uris else request_file
+
+
+def _renewed(request_file: RequestFile, uris: Mapping[str, str]) -> RequestFile:
+    draft = request_file.path.with_name(f"{request_file.path.name}.renewed")
+    try:
+        renew_references(request_file.path, draft, uris)
+        draft.replace(request_file.path)
+    finally:
+        draft.unlink(missing_ok=True)
+    path = request_file.path
+    return replace(request_file, size_bytes=path.stat().st_size, sha256=file_sha256(path))
+
+
+def _statuses(include: Sequence[str]) -> Collection[RowStatus]:
+    wrong = [name for name in include if name not in RETRYABLE]
+    if wrong:
+        raise UsageError(f"{wrong[0][:80]!r} is not a status that can be retried.", f"Give: {', '.join(RETRYABLE)}.")
+    return [RowStatus(name) for name in include] or (RowStatus.FAILED, RowStatus.MISSING)
+
+
+def _write(
+    app: App, batch: BatchEntry, statuses: Collection[RowStatus], leave_permanent: bool, attempt: int
+) -> RequestFile:
+    files = app.files(batch.id)
+    wanted = keys_that_ended(files.table, statuses)
+    chosen = keys_that_ended(files.table, statuses, without_codes=PERMANENT_CODES) if leave_permanent else wanted
+    if not chosen:
+        kinds = " or ".join(statuses)
+        if wanted:
+            raise UsageError(
+                f"All {len(wanted):,} failed rows of {batch.id} failed for reasons that the same request meets again.",
+                "Look at get_results with view='failures'; include=['failed'] sends them again all the same.",
+            )
+        raise UsageError(f"{batch.id} has no rows that are {kinds}.", "Call get_results to see how its rows ended.")
+    return write_selected(
+        request_path(app, batch, batch.jobs[0]),
+        files.keys(),
+        chosen,
+        files.requests(attempt),
+        files.keys(attempt),
+        sha256=batch.request_sha256,
+    )
+
+
+async def _refuse_unagreed(app: App, batch: BatchEntry, chosen: _Chosen, *, confirm: bool) -> None:
+    if not chosen.question:
+        return
+    source = _quote_source(batch)
+    agreed = confirm and await anyio.to_thread.run_sync(app.ledger.is_agreed, chosen.fingerprint, source)
+    await anyio.to_thread.run_sync(app.ledger.record_quote, chosen.fingerprint, source)
+    if not agreed:
+        raise UsageError(
+            chosen.question, "Nothing was submitted. Ask the user, then make the same call again with confirm=true."
+        )
+
+
+def _quote_source(batch: BatchEntry) -> str:
+    return f"retry {batch.id}"
+
+
+async def _submit(app: App, batch: BatchEntry, deadline: float | None) -> None:
+    wait_seconds = max(0.0, deadline - anyio.current_time()) if deadline is not None else None
+    # The user asks for the rows again: a create that Gemini's list does not have may be repeated.
+    submission = Submission(app, batch.id, may_repeat_unknown=True)
+    await app.work.run(f"submit {batch.id}", submission.run, wait_seconds=wait_seconds)
+
+
+def _drop_if_never_sent(app: App, batch_id: str, attempt: int) -> None:
+    batch = app.ledger.batch(batch_id)
+    if batch is not None and not any(job.name or job.is_unknown for job in batch.jobs if job.attempt == attempt):
+        app.ledger.drop_attempt(batch_id, attempt)

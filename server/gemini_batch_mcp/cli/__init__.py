@@ -1,0 +1,1 @@
+"""The command line: it reads the environment, puts the parts together, and prints what the desk answers."""

@@ -1,0 +1,246 @@
+"""What a person at a terminal sees: tables and progress on a terminal, plain lines in a pipe."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from gemini_batch_mcp.domain import ResultSummary, RowStatus, SavedFile
+from gemini_batch_mcp.text import dollars
+
+if TYPE_CHECKING:
+    from gemini_batch_mcp.batches.answers.reading import Results
+    from gemini_batch_mcp.batches.desk import Desk
+    from gemini_batch_mcp.batches.ending import Deletion
+    from gemini_batch_mcp.batches.jobs.listing import JobList
+    from gemini_batch_mcp.batches.jobs.tracking import BatchStatus
+    from gemini_batch_mcp.batches.orders.preparing import Preview
+    from gemini_batch_mcp.batches.orders.pricing import Cost
+    from gemini_batch_mcp.batches.submitting.ordering import Placement
+    from gemini_batch_mcp.batches.tending import Tended
+    from gemini_batch_mcp.cli.doctor import Report
+    from gemini_batch_mcp.results.query.queries import QueryAnswer
+
+#: A followed batch is looked at this often at the most; the bar moves then.
+_FOLLOW_SECONDS = 1.0
+#: Wide enough that nothing is cut in a pipe.
+_PIPE_COLUMNS = 240
+_STATUS_STYLE = {RowStatus.OK: "green", RowStatus.MISSING: "red", RowStatus.FAILED: "red"}
+
+
+def output() -> Console:
+    """The console for results."""
+    return Console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS, highlight=False, emoji=False)
+
+
+def notes() -> Console:
+    """The console for everything else."""
+    return Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Show that something takes a while; silent in a pipe."""
+    console = notes()
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(escape(what)):
+        yield
+
+
+async def follow(desk: "Desk", reference: str) -> "BatchStatus":
+    """Wait for the end of a batch behind a progress bar; silent in a pipe."""
+    console = notes()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("waiting", total=None)
+        while True:
+            status = await desk.status(reference, wait_seconds=max(_FOLLOW_SECONDS, desk.app.settings.poll_seconds))
+            done = status.counts.succeeded + status.counts.failed
+            progress.update(bar, description=status.state, total=status.counts.total or None, completed=done)
+            if status.done:
+                return status
+
+
+def show_placement(placement: "Placement") -> None:
+    """Print the batch id on stdout, and what became of the order on stderr."""
+    status = placement.status
+    for warning in status.batch.warnings:
+        notes().print(f"Warning: {escape(warning)}")
+    notes().print(escape(f"{_what_was_placed(placement)}. {status.state}. {status.advice}"))
+    output().print(status.batch.id)
+
+
+def _what_was_placed(placement: "Placement") -> str:
+    count = placement.request_count
+    requests = f"{count:,} request{'' if count == 1 else 's'}"
+    if placement.reused:
+        doing = "being sent again already" if placement.rows_again else "ordered before"
+        return f"{requests} {doing}; nothing new was submitted"
+    return f"{requests} {'sent again' if placement.rows_again else 'ordered'}"
+
+
+def show_preview(preview: "Preview") -> None:
+    """Print what an order would send and cost, or what is wrong with it."""
+    console = output()
+    for problem in preview.problems:
+        console.print(escape(str(problem)), soft_wrap=True)
+    if preview.problem_count:
+        return
+    for request in preview.sample:
+        console.print(escape(json.dumps(request, ensure_ascii=False)), soft_wrap=True)
+    table = Table(show_header=False, box=None)
+    table.add_row("requests", f"{preview.request_count:,} ({preview.size_bytes:,} bytes) for {escape(preview.model)}")
+    if (estimate := preview.estimate) is not None:
+        table.add_row("tokens", f"about {estimate.input_tokens:,} in, at most {estimate.output_tokens_max:,} out")
+        if estimate.cost_usd_low is not None and estimate.cost_usd_high is not None:
+            low, high = dollars(estimate.cost_usd_low), dollars(estimate.cost_usd_high)
+            table.add_row("cost", f"{low} to {high}, at the prices of {estimate.priced_on}")
+        table.add_row("basis", escape(estimate.basis))
+    console.print(table)
+    for warning in preview.warnings:
+        notes().print(f"Warning: {escape(warning)}", soft_wrap=True)
+
+
+def show_status(status: "BatchStatus") -> None:
+    """Print where a batch stands."""
+    counts = status.counts
+    table = Table(show_header=False, box=None)
+    table.add_row("batch", escape(status.batch.id))
+    table.add_row("state", status.state)
+    table.add_row(
+        "rows", f"{counts.succeeded:,} ok, {counts.failed:,} failed, {counts.pending:,} pending of {counts.total:,}"
+    )
+    for job in status.batch.jobs:
+        name = job.name or ("unknown: the reply to its create was lost" if job.is_unknown else "not at Gemini yet")
+        table.add_row("job", escape(f"{name} {job.shown_state}"))
+        if job.error:
+            table.add_row("error", escape(f"code {job.error.code}: {job.error.message}"))
+    if status.expires_at:
+        table.add_row("expires", f"{status.expires_at:%Y-%m-%d %H:%M} UTC")
+    table.add_row("next", escape(status.advice))
+    output().print(table)
+
+
+def show_results(results: "Results", cost: "Cost") -> None:
+    """Print the summary, the page if one was asked for, and where the file is."""
+    console = output()
+    table = summary_table(results.summary)
+    table.add_row(
+        "cost", f"{dollars(cost.usd)}, at the prices of {cost.priced_on}" if cost.usd is not None else "not known"
+    )
+    console.print(table)
+    for warning in results.warnings:
+        notes().print(f"Warning: {escape(warning)}")
+    if results.page is not None:
+        console.print(rows_table([(row.key, row.status, row.text or row.error) for row in results.page.rows]))
+        if results.page.next_cursor:
+            notes().print(f"More rows: --cursor {escape(results.page.next_cursor)}")
+    if results.saved is not None:
+        show_saved(results.saved)
+
+
+def show_saved(saved: SavedFile) -> None:
+    """Print where a file was written."""
+    output().print(escape(f"{saved.rows:,} rows, {saved.size_bytes:,} bytes: {saved.path}"), soft_wrap=True)
+
+
+def _table(*columns: str) -> Table:
+    """A table with a frame on a terminal, and plain columns in a pipe."""
+    return Table(*columns) if sys.stdout.isatty() else Table(*columns, box=None, pad_edge=False)
+
+
+def summary_table(summary: ResultSummary) -> Table:
+    """Counts and tokens of a batch."""
+    table = Table(show_header=False, box=None)
+    names = ("expected", "returned", "succeeded", "failed", "blocked", "truncated", "empty", "missing")
+    table.add_row("rows", ", ".join(f"{getattr(summary, name):,} {name}" for name in names))
+    strays = f"{summary.duplicate:,} duplicate, {summary.unexpected:,} unexpected"
+    table.add_row("integrity", f"{'ok' if summary.integrity_ok else 'NOT ok'} ({strays})")
+    usage = summary.usage
+    table.add_row(
+        "tokens", f"{usage.input_tokens:,} in, {usage.output_tokens:,} out, {usage.thoughts_tokens:,} thinking"
+    )
+    models = ", ".join(f"{escape(name)} ({count:,})" for name, count in summary.model_versions.items())
+    table.add_row("models", models or "not stated")
+    return table
+
+
+def rows_table(rows: list[tuple[str, str, str]]) -> Table:
+    """Rows of key, status and text."""
+    table = _table("key", "status", "text")
+    for key, status, text in rows:
+        style = _STATUS_STYLE.get(RowStatus(status), "yellow")
+        table.add_row(escape(key), f"[{style}]{status}[/]", escape(text))
+    return table
+
+
+def show_jobs(listed: "JobList") -> None:
+    """Print a list of jobs."""
+    table = _table("batch", "state", "done", "model", "created", "name")
+    for job in listed.jobs:
+        table.add_row(
+            escape(job.batch_id or job.name),
+            job.state,
+            f"{job.counts.succeeded + job.counts.failed}/{job.counts.total}",
+            escape(job.model),
+            f"{job.created_at:%Y-%m-%d %H:%M}" if job.created_at else "-",
+            escape(job.display_name),
+        )
+    output().print(table)
+    if listed.note:
+        notes().print(escape(listed.note))
+    if listed.next_cursor:
+        notes().print(f"More jobs: --cursor {escape(listed.next_cursor)}")
+
+
+def show_answer(answer: "QueryAnswer") -> None:
+    """Print what a question in SQL was answered with."""
+    table = _table(*(escape(name) for name in answer.columns))
+    for row in answer.rows:
+        table.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
+    output().print(table)
+    if answer.truncated:
+        notes().print("There are more rows: aggregate, or add LIMIT and OFFSET.")
+
+
+def show_tended(tended: "tuple[Tended, ...]") -> None:
+    """Print how every unfinished batch stands now."""
+    table = _table("batch", "state", "next")
+    for entry in tended:
+        state = entry.status.state if entry.status is not None else "-"
+        table.add_row(
+            escape(entry.batch_id), state, escape(entry.failure or (entry.status.advice if entry.status else ""))
+        )
+    if tended:
+        output().print(table)
+    else:
+        notes().print("Nothing is unfinished.")
+
+
+def show_deletion(deletion: "Deletion") -> None:
+    """Print what is gone and what is not."""
+    for name in (*deletion.jobs, *deletion.files):
+        output().print(escape(f"deleted {name}"))
+    for entry in deletion.not_deleted:
+        output().print(escape(f"kept {entry.name}: {entry.reason}"))
+    output().print("local answers deleted" if deletion.local else "local answers kept")
+
+
+def show_report(report: "Report", *, as_json: bool) -> None:
+    """Print what doctor found."""
+    if as_json:
+        output().print_json(json.dumps({"ok": report.ok, "checks": [asdict(check) for check in report.checks]}))
+        return
+    table = Table(show_header=False, box=None)
+    for check in report.checks:
+        table.add_row("[green]ok[/]" if check.ok else "[red]not ok[/]", check.name, escape(check.finding))
+    output().print(table)

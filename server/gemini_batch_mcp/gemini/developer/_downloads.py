@@ -1,0 +1,98 @@
+"""Fetching a result file: whole under its name, or not there at all."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from anyio import to_thread
+
+from gemini_batch_mcp.gemini.developer._session import Session
+from gemini_batch_mcp.gemini.retry import repeat
+from gemini_batch_mcp.gemini.transfers import Download, Incoming, Progress, put_in_place, storage_errors
+
+
+class Follower(Protocol):
+    """Somebody who reads a file while it arrives. What is raised in these methods ends the download."""
+
+    def begin(self, path: Path, /) -> None:
+        """Expect a file at `path`, from its start. Said once more, what came before is void, there, too."""
+
+    def write(self, piece: bytes | bytearray, /) -> object:
+        """Take the next bytes; they can be read from the file, too. The object is not to be kept."""
+
+    def complete(self) -> None:
+        """All bytes have come. What is left is to make them durable, and that may still fail."""
+
+    def moving(self, destination: Path, /) -> AbstractContextManager[None]:
+        """Keep off the file while it is moved to `destination`. May be entered in another thread."""
+
+
+async def download(
+    session: Session, name: str, destination: Path, report: Progress, follower: Follower | None = None
+) -> Download:
+    """Download and check; see `Gateway.download`. `name` has been checked."""
+    part = destination.with_name(f"{destination.name}.part-{secrets.token_hex(4)}")
+
+    async def fetch(_: int) -> Download:
+        if follower is not None:
+            follower.begin(part)
+        return await _fetch(session, name, part, report, follower)
+
+    def place() -> None:
+        with storage_errors(destination.parent), nullcontext() if follower is None else follower.moving(destination):
+            put_in_place(part, destination)
+
+    try:
+        done = await repeat(fetch, session.policy)
+        await to_thread.run_sync(place)
+    finally:
+        part.unlink(missing_ok=True)
+    return done
+
+
+async def _fetch(session: Session, name: str, part: Path, report: Progress, follower: Follower | None) -> Download:
+    """Write the body to `part` and to the disk, from the start."""
+    connection = await session.connection()
+    with _new_file(part) as file:
+        incoming = Incoming(file, part.parent, report) if follower is None else _Followed(file, part, report, follower)
+        async with session.effect(
+            "download", f"send {name}", is_ours=lambda error: error is incoming.refusal
+        ) as current:
+            incoming.follow(current)
+            await connection.sdk.aio.files.download(file=name, destination=incoming)
+            done = incoming.finish()
+        if follower is not None:
+            follower.complete()
+        with storage_errors(part.parent):
+            file.flush()
+            await to_thread.run_sync(os.fsync, file.fileno())
+    return done
+
+
+class _Followed(Incoming):
+    """Hands every piece on once it can be read from the file."""
+
+    def __init__(self, file: BinaryIO, part: Path, report: Progress, follower: Follower) -> None:
+        super().__init__(file, part.parent, report)
+        self._follower = follower
+
+    def _take(self, piece: bytearray) -> None:
+        super()._take(piece)
+        with storage_errors(self._directory):
+            self._file.flush()
+        self._follower.write(piece)
+
+
+@contextmanager
+def _new_file(part: Path) -> Iterator[BinaryIO]:
+    with storage_errors(part.parent):
+        file = part.open("wb")
+    try:
+        yield file
+    finally:
+        # Closing writes what is still buffered, so on a full disk it fails once more.
+        with storage_errors(part.parent):
+            file.close()

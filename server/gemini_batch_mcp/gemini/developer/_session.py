@@ -1,0 +1,162 @@
+"""Calls to Gemini in general: connecting late, announcing each effect, mapping each failure, repeating reads."""
+
+import json
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import TypeVar
+
+import anyio
+import httpx2
+from anyio import to_thread
+
+from gemini_batch_mcp.domain import JsonObject
+from gemini_batch_mcp.errors import BatchError
+from gemini_batch_mcp.gemini.developer._client import Connection, connect, key_and_origin, load_sdk
+from gemini_batch_mcp.gemini.failures import gemini_failure, not_understood
+from gemini_batch_mcp.gemini.http import Exchange, Hook, exchange
+from gemini_batch_mcp.gemini.retry import RetryPolicy, Timeouts, repeat
+from gemini_batch_mcp.settings import Settings
+
+T = TypeVar("T")
+
+
+class Session:
+    """One connection to Gemini, made at the first call and shared by all rooms' calls."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        transport: httpx2.AsyncBaseTransport | None,
+        hook: Hook,
+        policy: RetryPolicy,
+        timeouts: Timeouts,
+    ) -> None:
+        self._settings = settings
+        self._transport = transport
+        self._lock = anyio.Lock()
+        self._connection: Connection | None = None
+        self.hook = hook
+        self.policy = policy
+        self.timeouts = timeouts
+
+    async def connection(self) -> Connection:
+        """Return the connection, made at the first call.
+
+        Raises:
+            ConfigurationError: there is no key, or a setting cannot be used.
+        """
+        self._key_origin()
+        async with self._lock:
+            if self._connection is None:
+                # In a thread, because importing the SDK takes most of a second and others are being served.
+                self._connection = await to_thread.run_sync(self._connect)
+            return self._connection
+
+    async def aclose(self) -> None:
+        """Close the connection and the transport that was given."""
+        if self._connection is not None:
+            await self._connection.http.aclose()
+        elif self._transport is not None:
+            await self._transport.aclose()
+
+    def warm_up(self) -> None:
+        """Import the SDK in the background, so that the first call does not wait for it."""
+        threading.Thread(target=_load_quietly, name="google-genai import", daemon=True).start()
+
+    @asynccontextmanager
+    async def effect(
+        self,
+        step: str,
+        what: str,
+        *,
+        creates: bool = False,
+        is_ours: Callable[[Exception], bool] = lambda error: False,
+    ) -> AsyncIterator[Exchange]:
+        """Announce one effect as `<step>:before` and, when it succeeded, `<step>:after`; map what fails in between.
+
+        Our own errors, and exceptions that `is_ours` accepts, pass through unchanged. `what` completes
+        "Gemini was asked to …".
+        """
+        self.hook(f"{step}:before")
+        with exchange(self.timeouts.create_seconds if creates else self.timeouts.reply_seconds) as current:
+            try:
+                yield current
+            except Exception as error:
+                if isinstance(error, BatchError) or is_ours(error):
+                    raise
+                # Without the cause: its text, and a traceback that shows it, names addresses.
+                raise gemini_failure(error, what, key_origin=self._key_origin(), creates=creates) from None
+        self.hook(f"{step}:after")
+
+    async def read(self, step: str, path: str, what: str, understand: Callable[[JsonObject], T | None]) -> T:
+        """GET `path` and return what `understand` makes of its JSON object, repeated as the policy says.
+
+        `understand` answers None for an object that is no such reply; that too is repeated, as a fault on the way.
+        """
+        connection = await self.connection()
+
+        async def call(attempt: int) -> T:
+            raw = await connection.read(path)
+            value = understand(raw) if isinstance(raw, dict) else None
+            if value is None:
+                raise not_understood(what, "unexpected JSON")
+            return value
+
+        return await self.repeatable(step, what, call)
+
+    async def repeatable(self, step: str, what: str, call: Callable[[int], Awaitable[T]]) -> T:
+        """Run a call that may be repeated, within the policy's attempts and total time."""
+
+        async def once(attempt: int) -> T:
+            async with self.effect(step, what):
+                return await call(attempt)
+
+        try:
+            with anyio.fail_after(self.policy.total_seconds):
+                return await repeat(once, self.policy)
+        except TimeoutError as error:
+            raise gemini_failure(error, what, key_origin=self._key_origin()) from None
+
+    async def deletion(self, step: str, what: str, delete: Callable[[], Awaitable[object]]) -> None:
+        """Run a delete, repeated if need be. Not to find it at a later attempt means that an earlier one worked."""
+
+        async def call(attempt: int) -> None:
+            try:
+                await delete()
+            except Exception as error:
+                if attempt == 1 or getattr(error, "code", 0) != 404:
+                    raise
+
+        await self.repeatable(step, what, call)
+
+    def _key_origin(self) -> str:
+        return key_and_origin(self._settings, has_transport=self._transport is not None)[1]
+
+    def _connect(self) -> Connection:
+        return connect(
+            self._settings, transport=self._transport, policy=self.policy, timeouts=self.timeouts, hook=self.hook
+        )
+
+
+async def raw_reply(current: Exchange, call: Awaitable[object]) -> object:
+    """Await a call of the SDK and return the JSON that Gemini replied.
+
+    A reply that the SDK cannot read into its own types still says that the effect happened: the reply decides.
+
+    Raises:
+        ValueError: the reply is no JSON.
+    """
+    try:
+        await call
+    except Exception:
+        if current.reply is None:
+            raise
+    return json.loads(current.reply or b"")
+
+
+def _load_quietly() -> None:
+    # A broken installation is reported by the first call, to somebody who reads it.
+    with suppress(Exception):
+        load_sdk()

@@ -1,0 +1,296 @@
+"""The Gemini Developer API as the other rooms see it: our values in, our values and our errors out."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, Self
+from urllib.parse import urlencode
+
+import httpx2
+
+from gemini_batch_mcp.domain import Job, JsonObject, Model, Task, UploadedFile
+from gemini_batch_mcp.errors import UsageError
+from gemini_batch_mcp.gemini import wire
+from gemini_batch_mcp.gemini.developer import _downloads as downloads
+from gemini_batch_mcp.gemini.developer import _uploads as uploads
+from gemini_batch_mcp.gemini.developer._downloads import Follower
+from gemini_batch_mcp.gemini.developer._session import Session, raw_reply
+from gemini_batch_mcp.gemini.developer._uploads import Sha256
+from gemini_batch_mcp.gemini.failures import not_understood, outcome_unknown
+from gemini_batch_mcp.gemini.http import Hook, quiet_transport_logs
+from gemini_batch_mcp.gemini.retry import RetryPolicy, Timeouts
+from gemini_batch_mcp.gemini.transfers import Download, Progress, Readable
+from gemini_batch_mcp.gemini.wire import JobPage
+from gemini_batch_mcp.settings import Settings
+from gemini_batch_mcp.text import plain_text
+
+__all__ = ["Download", "Follower", "Gateway", "Hook", "JobPage", "RetryPolicy", "Timeouts"]
+
+#: The largest page Gemini serves; it cuts larger wishes down by itself.
+_LARGEST_PAGE: Final = 1000
+#: Far above the number of models there are; ends a listing whose tokens lead in a circle.
+_MOST_MODEL_PAGES: Final = 50
+
+
+class Gateway:
+    """The Developer API. Reads are repeated (`RetryPolicy`), a create never is.
+
+    Every method raises `ConfigurationError` when there is no key, and a `GeminiError` when Gemini refuses or fails;
+    each says more below. Names may be given in every form that `wire.job_name` and `wire.file_name` read; other
+    text is a `UsageError`.
+
+    `hook` is a seam for fault tests: it is called, in the task of the call, with `<step>:before` and, if the effect
+    succeeded, `<step>:after` around every effect on the network. The steps: `create`, `upload` and within it
+    `upload_start`, `upload_chunk`, `upload_finalize`, then `get`, `list`, `cancel`, `delete_job`, `get_file`,
+    `delete_file`, `download`, `models`, `count_tokens`. What it raises ends the call.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    @classmethod
+    def open(
+        cls,
+        settings: Settings,
+        *,
+        transport: httpx2.AsyncBaseTransport | None = None,
+        hook: Hook | None = None,
+        retry: RetryPolicy | None = None,
+        timeouts: Timeouts | None = None,
+    ) -> Self:
+        """Return a gateway at once; the SDK is loaded and the connection made by the first call.
+
+        `transport` carries the requests instead of the network (the sandbox in this process); no key is needed then.
+        Quiets the loggers of the HTTP client for the whole process, see `quiet_transport_logs`.
+        """
+        quiet_transport_logs()
+        session = Session(
+            settings,
+            transport=transport,
+            hook=hook or _no_hook,
+            policy=retry or RetryPolicy(),
+            timeouts=timeouts or Timeouts(),
+        )
+        return cls(session)
+
+    async def aclose(self) -> None:
+        """Close the connection, and the transport if one was given."""
+        await self._session.aclose()
+
+    def warm_up(self) -> None:
+        """Load the SDK in a daemon thread; call it once, after the start."""
+        self._session.warm_up()
+
+    async def upload(
+        self,
+        source: Path | Readable,
+        *,
+        size_bytes: int,
+        display_name: str,
+        mime_type: str = "jsonl",
+        sha256: Sha256 = "",
+        wait_until_ready: bool = True,
+    ) -> UploadedFile:
+        """Upload `size_bytes` bytes of `source` and return the file, whole and ready for use.
+
+        Without `wait_until_ready` it may still be in state PROCESSING, as Gemini has video and sound for a while.
+
+        A path is sent again from the start up to three times, another source once; within either, a cut connection
+        costs a part of one chunk. `source.read` is called on the event loop with up to 8 MiB at a time, and once more
+        at the end before the last bytes leave: what it raises passes through unchanged, and nothing is finalized.
+        `sha256` (lowercase hex, or a function that is asked after the last byte was read) is compared with Gemini's.
+        Should Gemini refuse the MIME type `jsonl`, `application/jsonl` is tried once.
+
+        Raises:
+            StorageError: the source cannot be read, or has not `size_bytes` bytes.
+            Unavailable: the network failed, or the file arrived damaged (it is deleted then).
+            Rejected: Gemini refused the file.
+        """
+        return await uploads.upload(
+            self._session,
+            source,
+            size_bytes=size_bytes,
+            display_name=display_name,
+            mime_type=mime_type,
+            sha256=sha256,
+            wait_until_ready=wait_until_ready,
+        )
+
+    async def create_from_file(self, *, model: str, file_name: str, display_name: str, task: Task) -> Job:
+        """Create a job from an uploaded file, in exactly one attempt.
+
+        Raises:
+            OutcomeUnknown: the reply was lost or was a server error; the job may or may not exist.
+            Unavailable: nothing was sent, because there was no connection.
+            QuotaExhausted, Rejected, AccessDenied, NotFound: Gemini refused; there is no job.
+        """
+        source = {"file_name": _checked_file(file_name)}
+        return await self._create(model, task, display_name, source, {})
+
+    async def create_inline(self, *, model: str, requests: Sequence[JsonObject], display_name: str, task: Task) -> Job:
+        """Create a job from `{"key", "request"}` lines within the call, in exactly one attempt.
+
+        Each request goes out as it is, with the model's name added where it has none; its key travels as
+        `metadata.key`. Under 20 MB in all. Raises as `create_from_file` does.
+        """
+        name = _checked_model(model)
+        items = [{"request": {"model": name, **line["request"]}, "metadata": {"key": line["key"]}} for line in requests]
+        # The SDK's typed requests drop members they do not know, and its embeddings carry no keys. So it is given
+        # a stand-in, and `extra_body`, which replaces lists whole, puts the real requests in its place.
+        stand_in = {"contents": ["stand-in"]}
+        source = {"inlined_requests": stand_in if task == "embed" else [stand_in]}
+        return await self._create(model, task, display_name, source, {"requests": {"requests": items}})
+
+    async def get_job(self, name: str) -> Job:
+        """Read a job with its counts, its error and where its answers are.
+
+        Raises:
+            NotFound: there is no such job (any more).
+        """
+        name = _checked_job(name)
+
+        def understand(raw: JsonObject) -> Job | None:
+            return wire.job_from_wire(raw, asked_name=name) if "metadata" in raw or "name" in raw else None
+
+        return await self._session.read("get", name, f"describe {name}", understand)
+
+    async def list_jobs(self, *, page_size: int, page_token: str = "") -> JobPage:
+        """Read one page of the jobs of the key's project; `page_size` is 1 to 1000."""
+        query = {"pageSize": str(min(max(page_size, 1), _LARGEST_PAGE))}
+        if page_token:
+            query["pageToken"] = page_token
+        return await self._session.read("list", f"batches?{urlencode(query)}", "list the jobs", wire.jobs_from_wire)
+
+    async def cancel_job(self, name: str) -> None:
+        """Ask Gemini to cancel a job, which takes effect some time later. Repeated if need be: it is idempotent."""
+        name = _checked_job(name)
+        connection = await self._session.connection()
+        await self._session.repeatable(
+            "cancel", f"cancel {name}", lambda attempt: connection.sdk.aio.batches.cancel(name=name)
+        )
+
+    async def delete_job(self, name: str) -> None:
+        """Delete a job. Repeated if need be; a job that the first attempt deleted counts as deleted.
+
+        Raises:
+            NotFound: there was no such job in the first place.
+        """
+        name = _checked_job(name)
+        connection = await self._session.connection()
+        await self._session.deletion(
+            "delete_job", f"delete {name}", lambda: connection.sdk.aio.batches.delete(name=name)
+        )
+
+    async def get_file(self, name: str) -> UploadedFile:
+        """Read a file's metadata. Gemini answers 400 (`Rejected`) for result files, whose names are too long."""
+        return await uploads.get_file(self._session, _checked_file(name))
+
+    async def delete_file(self, name: str) -> None:
+        """Delete an uploaded file. Result files cannot be deleted (400, `Rejected`). Raises as `delete_job` does."""
+        await uploads.delete_file(self._session, _checked_file(name))
+
+    async def download(
+        self,
+        file_name: str,
+        destination: Path,
+        *,
+        on_progress: Progress | None = None,
+        follower: Follower | None = None,
+    ) -> Download:
+        """Download a file to `destination`, which appears when it is whole, on disk and of the stated length.
+
+        A cut connection is continued where it broke off. What cannot be seen here is a body that is short and states
+        that short length: compare the rows. `on_progress(done_bytes, total_bytes)` is called about once a MiB; the
+        total is None when Gemini states none. `follower` is given the same bytes, in order, while they arrive. Until
+        the end there is only `<destination>.part-<random>` in the same directory, and after a failure nothing.
+
+        Raises:
+            StorageError: the disk is full, or the directory cannot be written.
+            NotFound: the file is gone.
+        """
+        return await downloads.download(
+            self._session, _checked_file(file_name), destination, on_progress or _no_progress, follower
+        )
+
+    async def list_models(self) -> tuple[Model, ...]:
+        """Read all models that the key can see."""
+        models: list[Model] = []
+        token = ""
+        for _ in range(_MOST_MODEL_PAGES):
+            query = urlencode({"pageSize": _LARGEST_PAGE, **({"pageToken": token} if token else {})})
+            page, token = await self._session.read(
+                "models", f"models?{query}", "list the models", wire.models_from_wire
+            )
+            models += page
+            if not token:
+                break
+        return tuple(models)
+
+    async def count_tokens(self, *, model: str, requests: Sequence[JsonObject], task: Task) -> int:
+        """Return the input tokens of all of `requests` together, as Gemini counts them: one call, free of charge.
+
+        Several requests are counted as the contents of one, see `wire.request_to_count`.
+
+        Raises:
+            Rejected: Gemini cannot count one of them.
+            NotFound: there is no such model.
+        """
+        name = _checked_model(model)
+        what = f"count tokens for {name}"
+        # The typed call takes contents only. Gemini ignores them beside a `generateContentRequest` (API reference);
+        # `extra_body` adds that, and replaces the stand-in by an empty list, which in proto JSON is an absent one.
+        body = {"contents": [], "generateContentRequest": wire.request_to_count(name, requests, task)}
+        config: Any = {"http_options": {"extra_body": body}}
+        connection = await self._session.connection()
+
+        async def call(attempt: int) -> int:
+            reply = await connection.sdk.aio.models.count_tokens(model=name, contents="stand-in", config=config)
+            if reply.total_tokens is None:
+                raise not_understood(what, "no total")
+            return reply.total_tokens
+
+        return await self._session.repeatable("count_tokens", what, call)
+
+    async def _create(
+        self, model: str, task: Task, display_name: str, source: dict[str, Any], input_config: dict[str, Any]
+    ) -> Job:
+        name = _checked_model(model)
+        what = f"create the job {plain_text(display_name, 200)!r}"
+        config: dict[str, Any] = {"display_name": display_name}
+        if input_config:
+            config["http_options"] = {"extra_body": {"batch": {"inputConfig": input_config}}}
+        connection = await self._session.connection()
+        batches = connection.sdk.aio.batches
+        create: Callable[..., Any] = batches.create_embeddings if task == "embed" else batches.create
+        async with self._session.effect("create", what, creates=True) as current:
+            job = wire.job_from_wire(await raw_reply(current, create(model=name, src=source, config=config)))
+            if not job.name:
+                raise outcome_unknown(what, "its reply names no job")
+        return job
+
+
+def _checked_job(text: str) -> str:
+    if name := wire.job_name(text):
+        return name
+    raise UsageError(f"{plain_text(text, 80)!r} is no Gemini job.", "Give the job's name: batches/ and its id.")
+
+
+def _checked_file(text: str) -> str:
+    if name := wire.file_name(text):
+        return name
+    raise UsageError(f"{plain_text(text, 80)!r} is no Gemini file.", "Give the file's name: files/ and its id.")
+
+
+def _checked_model(text: str) -> str:
+    if name := wire.model_name(text):
+        return name
+    raise UsageError(
+        f"{plain_text(text, 80)!r} is no Gemini model.", "Give a model's name, gemini-3-flash-preview say."
+    )
+
+
+def _no_hook(step: str) -> None:
+    """Do nothing: there are no fault tests."""
+
+
+def _no_progress(done_bytes: int, total_bytes: int | None) -> None:
+    """Do nothing: nobody asked."""

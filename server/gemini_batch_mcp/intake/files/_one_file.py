@@ -1,0 +1,130 @@
+"""One attached file: where it is, what it holds, and whether Gemini takes it."""
+
+import codecs
+import hashlib
+import os
+import re
+import stat
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+from typing import Final
+
+from gemini_batch_mcp.errors import PathError
+from gemini_batch_mcp.intake.file_kinds import (
+    HEAD_BYTES,
+    MAX_PDF_BYTES,
+    Media,
+    NotTaken,
+    kind_of,
+)
+from gemini_batch_mcp.intake.files.pages import count_pages
+from gemini_batch_mcp.intake.tables.folders import Folder
+from gemini_batch_mcp.intake.validator.corrections import shown
+from gemini_batch_mcp.paths import PathGuard
+from gemini_batch_mcp.settings import MAX_FILE_BYTES
+
+_BLOCK_BYTES: Final = 1 << 20
+_LINK: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+#: The name of a file at the Files API, as it is documented.
+_UPLOADED: Final = re.compile(r"files/[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
+
+
+class Unusable(Exception):
+    """A file that cannot be attached: what is wrong with it, and what to do."""
+
+    def __init__(self, message: str, fix: str) -> None:
+        super().__init__(message, fix)
+        self.message = message
+        self.fix = fix
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What a file holds. `sha256` is lowercase hex; `pages` is 0 for what is no PDF, or cannot be counted."""
+
+    sha256: str
+    size_bytes: int
+    mime_type: str
+    media: Media
+    pages: int = 0
+
+
+def locate(cell: str, source: Path | Folder, guard: PathGuard) -> Path | str:
+    """Return the resolved path of the file that a cell means, or `files/…` for one that was uploaded before.
+
+    A relative path is looked for beside the table first, and then as any other path; in a folder it is one of its
+    own. What is here goes before what has the same name at the Files API.
+
+    Raises:
+        Unusable: there is no such file, or it may not be read.
+    """
+    try:
+        if isinstance(source, Folder):
+            # Once more through the guard: links may have changed since the folder was listed.
+            return guard.readable_file(str(source.path(cell)))
+        text = cell.strip()
+        if _LINK.match(text):
+            raise Unusable("A link stands where the path of a file is wanted.", "Fetch the file and give its path.")
+        return guard.readable_file(text, beside=source.parent)
+    except PathError as error:
+        if not isinstance(source, Folder) and _UPLOADED.fullmatch(cell.strip()):
+            return cell.strip()
+        raise Unusable(error.message, error.next_step) from None
+
+
+def examine(path: Path) -> Examined:
+    """Read a file once, from beginning to end.
+
+    Raises:
+        Unusable: it is empty, too large, cannot be read, or is none that Gemini takes.
+    """
+    try:
+        # Without waiting: a pipe that was put in the file's place would have us wait for a writer for ever.
+        with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb", buffering=0) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise Unusable(f"{shown(path.name)} is no regular file.", "Give a regular file.")
+            return _examine(file, status.st_size, path.name)
+    except NotTaken as error:
+        raise Unusable(f"{shown(path.name)} {error.message}", error.fix) from None
+    except OSError as error:
+        raise Unusable(
+            f"{shown(path.name)} cannot be read: {error.strerror}.", "Check that it is there and readable."
+        ) from None
+
+
+def _examine(file: FileIO, size_bytes: int, name: str) -> Examined:
+    if not size_bytes:
+        raise Unusable(f"{shown(name)} is empty.", "Give a file with content, or leave the cell empty.")
+    block = file.read(HEAD_BYTES)
+    kind = kind_of(block, name)
+    limit = MAX_PDF_BYTES if kind.media == "pdf" else MAX_FILE_BYTES
+    if size_bytes > limit:
+        what = "Gemini takes PDFs" if kind.media == "pdf" else "the Files API takes files"
+        raise Unusable(
+            f"{shown(name)} has {size_bytes:,} bytes; {what} of at most {limit:,}.", "Split it, or make it smaller."
+        )
+    digest = hashlib.sha256()
+    decoder = codecs.getincrementaldecoder("utf-8")() if kind.media == "text" else None
+    whole = bytearray()
+    read_bytes = 0
+    while block:
+        digest.update(block)
+        read_bytes += len(block)
+        if decoder is not None:
+            _decode(decoder, block)
+        if kind.media == "pdf":
+            whole += block
+        # No larger a buffer than can be filled: most files are small, and a megabyte takes longer to get than to read.
+        block = file.read(min(_BLOCK_BYTES, max(size_bytes - read_bytes, 0) + 1))
+    if decoder is not None:
+        _decode(decoder, b"", final=True)
+    return Examined(digest.hexdigest(), read_bytes, kind.mime_type, kind.media, count_pages(whole))
+
+
+def _decode(decoder: codecs.IncrementalDecoder, block: bytes, *, final: bool = False) -> None:
+    try:
+        decoder.decode(block, final)
+    except UnicodeDecodeError:
+        raise NotTaken("is text in another encoding than UTF-8.", "Save it as UTF-8.") from None

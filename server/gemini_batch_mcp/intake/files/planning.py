@@ -1,0 +1,293 @@
+"""Files that go with the rows: found, looked at, and planned, each content once, before anything is sent.
+
+A column of the source names one file for each row; an empty cell names none. What a cell says is a path of this
+machine, relative to the table or as any other path of an order, or `files/…` of a file that was uploaded before.
+"""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import MappingProxyType
+from typing import Final, Literal
+
+import msgspec
+
+from gemini_batch_mcp.errors import Problem, RequestProblems, UsageError
+from gemini_batch_mcp.intake.file_kinds import MAX_PDF_PAGES, Media
+from gemini_batch_mcp.intake.files._one_file import Unusable, examine, locate
+from gemini_batch_mcp.intake.opened import buffered
+from gemini_batch_mcp.intake.tables.file_rows import PATH_COLUMN
+from gemini_batch_mcp.intake.tables.memory import with_effort
+from gemini_batch_mcp.intake.tables.reading import Folder, open_table
+from gemini_batch_mcp.intake.template import column_named
+from gemini_batch_mcp.intake.validator.corrections import shown
+from gemini_batch_mcp.paths import PathGuard
+
+#: What an upload costs beside its bytes, told in bytes (our choice: three calls of 0.2 s at 2 MB a second).
+_UPLOAD_WORTH_BYTES: Final = 1 << 20
+#: All that may stand inside the lines (our choice): half of one request file, which must hold the texts as well.
+MAX_INLINE_BYTES: Final = 1000**3
+#: All files of a project (docs/files): 20 GB.
+MAX_STORED_BYTES: Final = 20 * 1000**3
+
+_VALUE: Final = msgspec.json.Decoder(tuple[str, int, int])
+_PLACE: Final = re.compile(r"\{\{[ \t]*(.*?)[ \t]*\}\}")
+_MAX_REPORTED: Final = 20
+
+#: `inline`: inside the line, as base64. `upload`: sent to the Files API. `uploaded`: there already, `files/…`.
+Mode = Literal["inline", "upload", "uploaded"]
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """One content. `sha256` is lowercase hex; for a file uploaded before it is its name, `files/…`.
+
+    `path` is resolved, and one of several with this content; None, as size, type and media are not known, for a file
+    uploaded before.
+    """
+
+    sha256: str
+    mode: Mode
+    #: How many rows it goes with.
+    rows: int
+    path: Path | None = None
+    size_bytes: int = 0
+    mime_type: str = ""
+    media: Media | None = None
+    #: Pages of a PDF, as far as they can be counted; 0 for all else.
+    pages: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MediaCount:
+    """What goes with the rows of one kind of media. `pages` and `row_bytes` count a file for each row it goes with."""
+
+    media: Media
+    files: int = 0
+    rows: int = 0
+    row_bytes: int = 0
+    pages: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AttachmentPlan:
+    """The files of one order. `cells` leads from what stands in the column to the `sha256` of `contents`.
+
+    `content_sha256` covers what stands in the column and what the files hold: with the same digest, the same requests.
+    """
+
+    column: str
+    contents: tuple[Attachment, ...]
+    cells: Mapping[str, str]
+    content_sha256: str
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def uploads(self) -> tuple[Attachment, ...]:
+        """Contents that must be at the Files API before a request names them."""
+        return tuple(content for content in self.contents if content.mode != "inline")
+
+    @property
+    def upload_bytes(self) -> int:
+        """Bytes to be sent to the Files API."""
+        return sum(content.size_bytes for content in self.contents if content.mode == "upload")
+
+    @property
+    def inline_bytes(self) -> int:
+        """Bytes that base64 takes inside the lines."""
+        return sum(_inline_bytes(content) for content in self.contents if content.mode == "inline")
+
+    @property
+    def media(self) -> tuple[MediaCount, ...]:
+        """What the files are, for the estimate; files uploaded before are no part of it."""
+        counts: dict[Media, MediaCount] = {}
+        for content in self.contents:
+            if content.media is not None:
+                seen = counts.get(content.media, MediaCount(content.media))
+                counts[content.media] = MediaCount(
+                    content.media,
+                    seen.files + 1,
+                    seen.rows + content.rows,
+                    seen.row_bytes + content.rows * content.size_bytes,
+                    seen.pages + content.rows * content.pages,
+                )
+        return tuple(counts.values())
+
+
+@dataclass(frozen=True, slots=True)
+class _Value:
+    """What stands in the column: in how many rows, and in which first."""
+
+    cell: str
+    rows: int
+    first_row: int
+
+
+class _Findings:
+    """What the values turn out to mean. Each file is read once, however it is named."""
+
+    def __init__(self, source: Path | Folder, guard: PathGuard) -> None:
+        self.cells: dict[str, str] = {}
+        #: By sha256, in the order of the rows.
+        self._found: dict[str, Attachment] = {}
+        self._rows: Counter[str] = Counter()
+        self._source = source
+        self._guard = guard
+        self._examined: dict[Path, Attachment] = {}
+        self._problems: list[Problem] = []
+        self._problem_count = 0
+
+    def look(self, values: Iterable[_Value]) -> None:
+        """Look at the files that values mean.
+
+        Raises:
+            RequestProblems: some cannot be attached.
+        """
+        for value in values:
+            if not value.cell.strip():
+                continue
+            try:
+                self._add(value, self._find(value.cell))
+            except Unusable as error:
+                self._refuse(value, error)
+        if self._problem_count:
+            plural = "" if self._problem_count == 1 else "s"
+            raise RequestProblems(
+                self._problems,
+                self._problem_count,
+                f"{self._problem_count:,} row{plural} of {self._source.name} cannot have the file that "
+                f"{'it names' if not plural else 'they name'}; nothing was submitted.",
+                "Correct them and give the order again.",
+            )
+
+    def contents(self) -> tuple[Attachment, ...]:
+        """Return each content once, in the order of the rows."""
+        return tuple(replace(found, rows=self._rows[sha256]) for sha256, found in self._found.items())
+
+    def _find(self, cell: str) -> Attachment:
+        place = locate(cell, self._source, self._guard)
+        if isinstance(place, str):
+            return Attachment(place, "uploaded", 0)
+        found = self._examined.get(place)
+        if found is None:
+            seen = examine(place)
+            found = Attachment(seen.sha256, "upload", 0, place, seen.size_bytes, seen.mime_type, seen.media, seen.pages)
+            self._examined[place] = found
+        return found
+
+    def _add(self, value: _Value, found: Attachment) -> None:
+        self._found.setdefault(found.sha256, found)
+        self._rows[found.sha256] += value.rows
+        self.cells[value.cell] = found.sha256
+
+    def _refuse(self, value: _Value, error: Unusable) -> None:
+        self._problem_count += value.rows
+        if len(self._problems) < _MAX_REPORTED:
+            more = f" and {value.rows - 1:,} more" if value.rows > 1 else ""
+            what = f"Row {value.first_row:,}{more}: {error.message}"
+            self._problems.append(Problem(0, "", what, error.fix))
+
+
+def plan_attachments(
+    source: Path | Folder,
+    *,
+    column: str,
+    guard: PathGuard,
+    scratch: Path,
+    limit_rows: int = 0,
+    max_inline_bytes: int = MAX_INLINE_BYTES,
+) -> AttachmentPlan:
+    """Look at every file that the column names, in the first `limit_rows` rows (0: in all). Blocking: use a thread.
+
+    A content is inlined when that sends fewer bytes than an upload is worth, smallest first, until `max_inline_bytes`
+    (of base64) are used up; 0 uploads everything.
+
+    Raises:
+        UsageError: there is no such column, no row names a file, or all files together are too large.
+        RequestProblems: files are missing, unreadable, or none that Gemini takes; told with their rows.
+        PathError, StorageError: the source cannot be read.
+    """
+    column = column_of(column)
+    findings = _Findings(source, guard)
+    if isinstance(source, Folder):
+        if column != PATH_COLUMN:
+            raise UsageError(
+                f"`attach` names {shown(column)}, but the files of a folder are in its column {PATH_COLUMN}.",
+                f'Give attach="{PATH_COLUMN}".',
+            )
+        findings.look(_Value(name, 1, row) for row, name in enumerate(source.first(limit_rows).names, 1))
+    else:
+        with _values(source, column, scratch, limit_rows) as values:
+            findings.look(values)
+    if not findings.cells:
+        raise UsageError(f"No row of {source.name} names a file in {shown(column)}.", "Leave out `attach`.")
+    contents = tuple(_with_modes(findings.contents(), max_inline_bytes))
+    digest = hashlib.sha256()
+    for cell, sha256 in findings.cells.items():
+        digest.update(msgspec.json.encode((cell, sha256)))
+    plan = AttachmentPlan(
+        column, contents, MappingProxyType(findings.cells), digest.hexdigest(), tuple(_warnings(contents))
+    )
+    if plan.upload_bytes > MAX_STORED_BYTES:
+        raise UsageError(
+            f"The files have {plan.upload_bytes:,} bytes; the Files API keeps {MAX_STORED_BYTES:,} of a project.",
+            "Order them in parts.",
+        )
+    return plan
+
+
+def column_of(attach: str) -> str:
+    """Return the column that `Order.attach` names, be it written as `{{column}}`."""
+    place = _PLACE.fullmatch(attach.strip())
+    return place[1] if place else attach.strip()
+
+
+@contextmanager
+def _values(source: Path, column: str, scratch: Path, limit_rows: int) -> Iterator[Iterator[_Value]]:
+    """Yield the values of a table's column, in the order of their first rows; the engine makes them distinct."""
+    with TemporaryDirectory(prefix="attach-", dir=scratch, ignore_cleanup_errors=True) as name:
+        path = Path(name) / "values.jsonl"
+        with open_table(source, Path(name)) as table:
+            column = column_named(column, table.columns, "attach")
+            with_effort(lambda effort: table.write_values(column, path, limit_rows=limit_rows, effort=effort))
+        with buffered(path) as file:
+            yield (_Value(*_VALUE.decode(line)) for line in file)
+
+
+def _with_modes(contents: Sequence[Attachment], max_inline_bytes: int) -> Iterator[Attachment]:
+    """Yield the contents, each with how it is sent; the smallest are inlined first."""
+    worth = [content for content in contents if content.mode == "upload" and _is_worth_inlining(content)]
+    left = max_inline_bytes
+    inline: set[str] = set()
+    for content in sorted(worth, key=_inline_bytes):
+        left -= _inline_bytes(content)
+        if left < 0:
+            break
+        inline.add(content.sha256)
+    for content in contents:
+        yield replace(content, mode="inline") if content.sha256 in inline else content
+
+
+def _is_worth_inlining(content: Attachment) -> bool:
+    return _inline_bytes(content) <= content.size_bytes + _UPLOAD_WORTH_BYTES
+
+
+def _inline_bytes(content: Attachment) -> int:
+    """Return what base64 of a content takes in all lines together."""
+    return content.rows * 4 * -(-content.size_bytes // 3)
+
+
+def _warnings(contents: Iterable[Attachment]) -> Iterator[str]:
+    long = sum(content.pages > MAX_PDF_PAGES for content in contents)
+    if long:
+        what = "1 PDF seems" if long == 1 else f"{long:,} PDFs seem"
+        yield f"{what} to have more than {MAX_PDF_PAGES:,} pages, which Gemini does not take: their rows may fail."
+    uploaded = sum(content.rows for content in contents if content.mode == "uploaded")
+    if uploaded:
+        what = "1 row names a file that was" if uploaded == 1 else f"{uploaded:,} rows name files that were"
+        yield f"{what} uploaded before: they are looked at when the order is created, and are not part of the estimate."

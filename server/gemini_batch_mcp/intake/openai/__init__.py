@@ -1,0 +1,1 @@
+"""Another vendor's batch lines as Gemini's."""

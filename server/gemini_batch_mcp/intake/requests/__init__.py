@@ -1,0 +1,1 @@
+"""Request files: lines read, mended, keyed, copied, selected and cut into shards."""

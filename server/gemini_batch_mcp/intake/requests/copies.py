@@ -1,0 +1,104 @@
+"""A copy of the user's file that can be sent as it is: LF, no BOM, no blank lines, slips put right."""
+
+import hashlib
+from contextlib import suppress
+from pathlib import Path
+
+from gemini_batch_mcp.domain import RequestFile, Task
+from gemini_batch_mcp.errors import StorageError
+from gemini_batch_mcp.intake.opened import SourceFile
+from gemini_batch_mcp.intake.requests.keys import KeyLog
+from gemini_batch_mcp.intake.requests.passes import NO_LIMIT_BYTES, Report, check_size, no_requests, run, too_large
+
+
+def write_request_copy(
+    path: Path, destination: Path, *, task: Task, keys_path: Path, max_file_bytes: int, limit_rows: int = 0
+) -> RequestFile:
+    """Write what of `path` can be sent to `destination`, and say in `warnings` what differs.
+
+    With `limit_rows`, only the first so many requests are checked and written. Both files appear whole or not at all;
+    `path` is only read.
+
+    Raises:
+        RequestProblems: lines have problems; carries the whole report.
+        UsageError: the file is empty, holds blank lines only, or is too large.
+        PathError: the file cannot be read.
+        StorageError: the copy cannot be written.
+    """
+    check_size(path, NO_LIMIT_BYTES if limit_rows else max_file_bytes)
+    report = Report()
+    with SourceFile(path) as source, KeyLog(keys_path) as keys, Draft(destination) as draft:
+        for piece in run(source, task, keys, report, limit_rows):
+            draft.write(piece)
+        if report.problem_count:
+            raise report.as_error(path.name)
+        if not keys.count:
+            raise no_requests(path.name)
+        if draft.size_bytes > max_file_bytes:
+            raise too_large(path.name, draft.size_bytes, max_file_bytes)
+        return draft.keep(keys, report, mended=True)
+
+
+class Draft:
+    """A request file being written. Use as a context: it gets its name only with `keep`."""
+
+    def __init__(self, destination: Path) -> None:
+        self.destination = destination
+        self.size_bytes = 0
+        self._draft = destination.with_name(f"{destination.name}.part")
+        self._sha256 = hashlib.sha256()
+        try:
+            self._file = self._draft.open("wb")
+        except OSError as error:
+            raise _not_written(error) from None
+
+    def __enter__(self) -> "Draft":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            # What a full disk did not take is of no use any more.
+            self._file.close()
+        with suppress(OSError):
+            self._draft.unlink(missing_ok=True)
+
+    def write(self, piece: bytes) -> None:
+        """Append whole lines.
+
+        Raises:
+            StorageError: they cannot be written.
+        """
+        try:
+            self._file.write(piece)
+        except OSError as error:
+            raise _not_written(error) from None
+        self._sha256.update(piece)
+        self.size_bytes += len(piece)
+
+    def keep(self, keys: KeyLog, report: Report, *, mended: bool) -> RequestFile:
+        """Put this file and its keys in their places and describe them.
+
+        Raises:
+            StorageError: they cannot be written.
+        """
+        try:
+            self._file.close()
+            keys.keep()
+            self._draft.replace(self.destination)
+        except OSError as error:
+            raise _not_written(error) from None
+        return RequestFile(
+            path=self.destination,
+            count=keys.count,
+            size_bytes=self.size_bytes,
+            sha256=self._sha256.hexdigest(),
+            keys_path=keys.path,
+            warnings=report.warnings(),
+            mended=mended,
+        )
+
+
+def _not_written(error: OSError) -> StorageError:
+    return StorageError(
+        f"The request file could not be written: {error.strerror}.", "Check the free space of the state directory."
+    )

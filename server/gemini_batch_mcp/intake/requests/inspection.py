@@ -1,0 +1,240 @@
+"""One pass over rendered lines: their keys, their count, their digest, and a sample that is checked as a whole."""
+
+import hashlib
+import io
+from concurrent.futures import Future, wait
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import msgspec
+
+from gemini_batch_mcp.domain import Task
+from gemini_batch_mcp.errors import Problem, RequestProblems, StorageError
+from gemini_batch_mcp.intake.requests.keys import KeyLog, Keys
+from gemini_batch_mcp.intake.requests.lines import LongLine, pieces, split_lines
+from gemini_batch_mcp.intake.validator.corrections import shown
+from gemini_batch_mcp.intake.validator.decoders import MAX_KEY_CHARACTERS
+from gemini_batch_mcp.intake.validator.validate import check_line
+from gemini_batch_mcp.settings import MAX_LINE_BYTES
+
+_MAX_REPORTED: Final = 20
+#: What the engine puts around a line that it does not write as it is; JSON never holds it.
+_QUOTE: Final = b"\x02"
+#: Pause of a reader that has caught up with the writer.
+_WAIT_SECONDS: Final = 0.01
+_KEY_START: Final = len(b'{"key":')
+_KEY_END: Final = b',"request":{'
+_KEY_LIST: Final = msgspec.json.Decoder(list[str])
+
+
+class GrowingFile(io.RawIOBase):
+    """A file that is read while another thread writes it. Whatever that thread raises, reading raises too."""
+
+    def __init__(self, path: Path, writing: Future[int]) -> None:
+        super().__init__()
+        self._path = path
+        self._writing = writing
+        self._file: BinaryIO | None = None
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next bytes, up to `size`; wait for them when the writer is not done."""
+        while True:
+            done = self._writing.done()
+            if block := self._next(size):
+                return block
+            if done:
+                self._writing.result()
+                return b""
+            wait((self._writing,), timeout=_WAIT_SECONDS)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+        super().close()
+
+    def _next(self, size: int) -> bytes:
+        if self._file is None:
+            # Not there yet, or not to be shared while it is written, as some systems have it.
+            if not self._writing.done() and not self._path.exists():
+                return b""
+            try:
+                self._file = self._path.open("rb", buffering=0)
+            except OSError:
+                return b""
+        return self._file.read(size)
+
+
+class RowKeys:
+    """The keys of the lines, written down as they stand there. Use as a context: only `keep` leaves the file.
+
+    Keys out of a column may be empty, too long or repeated; those that this room makes are none of it.
+    """
+
+    def __init__(self, path: Path, column: str) -> None:
+        self.column = column
+        self._path = path
+        self._log = KeyLog(path) if column else None
+        self._draft = path.with_name(f"{path.name}.part")
+        self._file = None if column else self._draft.open("wb")
+
+    def __enter__(self) -> "RowKeys":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._log is not None:
+            self._log.discard()
+        if self._file is not None:
+            self._file.close()
+            self._draft.unlink(missing_ok=True)
+
+    def add(self, lines: list[bytes]) -> list[str]:
+        """Add the keys of whole lines; return those that cannot be used in place, empty when all can."""
+        if self._file is not None:
+            # Made keys have a digit more only after 999,999 rows, so those of a piece are nearly always of one length.
+            end = lines[0].index(_KEY_END)
+            made = [line[_KEY_START:end] for line in lines]
+            if lines[-1].index(_KEY_END) != end:
+                made = [line[_KEY_START : line.index(_KEY_END)] for line in lines]
+            self._file.write(b"\n".join(made) + b"\n")
+            return []
+        assert self._log is not None
+        written = [line[_KEY_START : line.index(_KEY_END)] for line in lines]
+        keys = _KEY_LIST.decode(b"[" + b",".join(written) + b"]")
+        if all(keys) and max(map(len, keys)) <= MAX_KEY_CHARACTERS:
+            self._log.extend(Keys(keys))
+            return []
+        for key in keys:
+            if is_usable(key):
+                self._log.extend(Keys([key]))
+            else:
+                self._log.skip_line()
+        return keys
+
+    def skip(self) -> None:
+        """Say that the next line is too long to be looked at."""
+        if self._log is not None:
+            self._log.skip_line()
+
+    def repeats(self) -> tuple[int, tuple[Problem, ...]]:
+        """Return how many rows repeat a key, and the first of them; `line` is the row."""
+        if self._log is None:
+            return 0, ()
+        repeats = self._log.repeats(_MAX_REPORTED, "row")
+        return repeats.count, repeats.problems
+
+    def keep(self) -> None:
+        """Put the keys file in its place.
+
+        Raises:
+            StorageError, OSError: it could not be written.
+        """
+        if self._log is not None:
+            self._log.keep()
+        if self._file is not None:
+            self._file.close()
+            self._draft.replace(self._path)
+
+
+def is_usable(key: str) -> bool:
+    """True for a key that a line may have."""
+    return 0 < len(key) <= MAX_KEY_CHARACTERS
+
+
+class Inspection:
+    """What a file of rendered lines turns out to be. `empty_text` is what only lines without a text hold."""
+
+    def __init__(self, task: Task, keys: RowKeys, empty_text: bytes) -> None:
+        self.sha256 = hashlib.sha256()
+        self.size_bytes = 0
+        self._task = task
+        self._keys = keys
+        self._empty_text = empty_text
+        self.count = 0
+        self._empty = 0
+        self._problems: list[Problem] = []
+        self._problem_count = 0
+
+    def run(self, file: BinaryIO | Any) -> None:
+        """Read all lines. Of each quarter of a megabyte, the first one goes through the whole validator."""
+        for piece in pieces(file):
+            if isinstance(piece, LongLine):
+                self._skip_long(piece.size_bytes)
+            elif len(piece) <= MAX_LINE_BYTES:
+                self._take(piece)
+            else:
+                for line in split_lines(piece):
+                    if len(line) > MAX_LINE_BYTES:
+                        self._skip_long(len(line))
+                    else:
+                        self._take(line + b"\n")
+
+    def _take(self, piece: bytes) -> None:
+        """Look at whole lines, none of which is too long."""
+        self.sha256.update(piece)
+        self.size_bytes += len(piece)
+        if _QUOTE in piece:
+            raise StorageError("The lines were not written as they are.", "Give the table as Parquet.")
+        if self._empty_text:
+            self._empty += piece.count(self._empty_text)
+        lines = split_lines(piece)
+        self._sample(lines[0])
+        for row, key in enumerate(self._keys.add(lines), self.count + 1):
+            self._check_key(key, row)
+        self.count += len(lines)
+
+    def refuse(self, name: str, written: int) -> None:
+        """Refuse the table when its keys, a sample or the count of lines are not right.
+
+        Raises:
+            RequestProblems: they are not.
+            StorageError: lines are missing.
+        """
+        if self.count != written:
+            raise StorageError(
+                f"{name} was rendered as {self.count:,} lines for {written:,} rows.", "Give the order again."
+            )
+        repeat_count, repeats = self._keys.repeats()
+        for problem in repeats:
+            self._add(problem.key, f"Row {problem.line:,}: {problem.message}", "Choose a column without repeats.")
+        self._problem_count += repeat_count - len(repeats)
+        if self._problem_count:
+            plural = "" if self._problem_count == 1 else "s"
+            message = f"{name} has {self._problem_count:,} problem{plural}; nothing was submitted."
+            step = "Correct the table and give the order again."
+            raise RequestProblems(self._problems, self._problem_count, message, step)
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return what is worth knowing about the rows."""
+        if not self._empty:
+            return ()
+        plural = " has" if self._empty == 1 else "s have"
+        return (f"{self._empty:,} row{plural} no text at all, which Gemini refuses.",)
+
+    def _skip_long(self, size_bytes: int) -> None:
+        self.count += 1
+        self._keys.skip()
+        size = f"{size_bytes:,} bytes, more than {MAX_LINE_BYTES:,}"
+        self._add("", f"Row {self.count:,} makes a request of {size}.", "Shorten the row.")
+
+    def _check_key(self, key: str, row: int) -> None:
+        if is_usable(key):
+            return
+        column = shown(self._keys.column)
+        if key:
+            most = f"Keys have at most {MAX_KEY_CHARACTERS:,} characters: choose another column."
+            self._add(key, f"Row {row:,} has {len(key):,} characters in the key column {column}.", most)
+        else:
+            self._add("", f"Row {row:,} has nothing in the key column {column}.", "Fill it in or choose another one.")
+
+    def _sample(self, line: bytes) -> None:
+        checked = check_line(line, 0, self._task)
+        # Keys that cannot be used are found in every line, with their rows.
+        if checked.key:
+            for problem in checked.problems:
+                self._add(checked.key, problem.message, problem.fix)
+
+    def _add(self, key: str, message: str, fix: str) -> None:
+        self._problem_count += 1
+        if len(self._problems) < _MAX_REPORTED:
+            self._problems.append(Problem(0, shown(key), message, fix))

@@ -1,0 +1,163 @@
+"""The keys of a request file: written down in order, and looked through for repeats, ten million of them if need be.
+
+Repeats are found by hashes, 4 bytes a key, and then confirmed on the written keys: what is reported is exact.
+"""
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from gemini_batch_mcp.errors import Problem, StorageError
+from gemini_batch_mcp.intake.opened import buffered
+from gemini_batch_mcp.intake.validator.corrections import shown
+
+_BUCKETS: Final = 1 << 12
+_BUCKET_MASK: Final = _BUCKETS - 1
+#: Repeated keys that are confirmed one by one; of more, only the first are, and the rest are counted by hash.
+_MAX_CONFIRMED: Final = 100_000
+_WRITE_BUFFER_BYTES: Final = 1 << 20
+_ENCODER: Final = msgspec.json.Encoder()
+
+
+class Keys:
+    """Keys of lines that follow each other, as text and as the JSON strings of the keys file."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self.keys = keys
+        self.written = _ENCODER.encode_lines(keys)
+
+    def starts(self, before: bytes) -> list[bytes]:
+        """Return each key as it would stand in a line after `before`."""
+        return [before + written for written in self.written.split(b"\n")]
+
+
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """Lines whose key came before: how many, and the first of them described."""
+
+    count: int = 0
+    problems: tuple[Problem, ...] = ()
+
+
+class KeyLog:
+    """Collects the keys of one file. Use as a context: the keys file appears only when `keep` was called."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.count = 0
+        self._draft = path.with_name(f"{path.name}.part")
+        self._buckets = [array("I") for _ in range(_BUCKETS)]
+        self._add = [bucket.append for bucket in self._buckets]
+        #: For each line without a key, how many keys stand before it.
+        self._skipped = array("Q")
+        try:
+            self._file = self._draft.open("wb", buffering=_WRITE_BUFFER_BYTES)
+        except OSError as error:
+            raise _not_written(error) from None
+
+    def __enter__(self) -> "KeyLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
+
+    def extend(self, keys: Keys) -> None:
+        """Add the keys of the next lines, in order."""
+        try:
+            self._file.write(keys.written)
+        except OSError as error:
+            raise _not_written(error) from None
+        self.count += len(keys.keys)
+        add, digests = self._add, memoryview(array("q", map(hash, keys.keys))).cast("B")
+        # Halves of the 64 bits, cut apart by slicing: half the time of shifting and masking each number.
+        for bucket, rest in zip(digests.cast("H")[::4].tolist(), digests.cast("I")[1::2].tolist(), strict=True):
+            add[bucket & _BUCKET_MASK](rest)
+
+    def skip_line(self) -> None:
+        """Say that the next line has no key: it is blank, or has a problem."""
+        self._skipped.append(self.count)
+
+    def repeats(self, limit: int, unit: str = "line") -> Repeats:
+        """Find the keys that came more than once, and describe up to `limit` of the lines that repeat them."""
+        by_hash = 0
+        suspects: set[tuple[int, int]] = set()
+        for number, bucket in enumerate(self._buckets):
+            distinct = set(bucket)
+            by_hash += len(bucket) - len(distinct)
+            if len(bucket) != len(distinct) and len(suspects) < _MAX_CONFIRMED:
+                suspects.update((number, rest) for rest in _repeated(bucket))
+        if not suspects:
+            return Repeats()
+        confirmed = self._confirm(suspects, limit, unit)
+        return confirmed if len(suspects) < _MAX_CONFIRMED else Repeats(by_hash, confirmed.problems)
+
+    def keep(self) -> None:
+        """Put the keys file in its place.
+
+        Raises:
+            StorageError: it could not be written.
+        """
+        try:
+            self._file.close()
+            self._draft.replace(self.path)
+        except OSError as error:
+            raise _not_written(error) from None
+
+    def discard(self) -> None:
+        """Close, and remove what was not kept."""
+        with suppress(OSError):
+            # What a full disk did not take is of no use any more.
+            self._file.close()
+        with suppress(OSError):
+            self._draft.unlink(missing_ok=True)
+
+    def _confirm(self, suspects: set[tuple[int, int]], limit: int, unit: str) -> Repeats:
+        first: dict[str, int] = {}
+        problems: list[Problem] = []
+        count = 0
+        for index, key in enumerate(self._written()):
+            digest = hash(key)
+            if (digest & _BUCKET_MASK, digest >> 32 & 0xFFFFFFFF) not in suspects:
+                continue
+            if key not in first:
+                first[key] = index
+                continue
+            count += 1
+            if len(problems) < limit:
+                message = f"`key` is the same as that of {unit} {self._line(first[key])}."
+                problems.append(Problem(self._line(index), shown(key), message, f"Give each {unit} a key of its own."))
+        return Repeats(count, tuple(problems))
+
+    def _written(self) -> Iterator[str]:
+        try:
+            self._file.flush()
+        except OSError as error:
+            raise _not_written(error) from None
+        with buffered(self._draft) as file:
+            yield from map(msgspec.json.Decoder(str).decode, file)
+
+    def _line(self, index: int) -> int:
+        """Return the number of the line that holds the key of that index."""
+        return index + 1 + bisect_right(self._skipped, index)
+
+
+def _repeated(bucket: "array[int]") -> set[int]:
+    seen: set[int] = set()
+    repeated = set()
+    for value in bucket:
+        if value in seen:
+            repeated.add(value)
+        seen.add(value)
+    return repeated
+
+
+def _not_written(error: OSError) -> StorageError:
+    return StorageError(
+        f"The list of keys could not be written: {error.strerror}.", "Check the free space of the state directory."
+    )

@@ -1,0 +1,190 @@
+"""One pass over a request file that looks at everything: for the full report, or to write a copy that can be sent."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from gemini_batch_mcp.domain import Task
+from gemini_batch_mcp.errors import Problem, RequestProblems, UsageError
+from gemini_batch_mcp.intake.opened import SourceFile, unreadable
+from gemini_batch_mcp.intake.requests.keys import KeyLog, Keys
+from gemini_batch_mcp.intake.requests.lines import (
+    BOM,
+    LineChecker,
+    LongLine,
+    is_blank,
+    pieces,
+    split_lines,
+    without_marks,
+)
+from gemini_batch_mcp.intake.requests.mending import Slip
+from gemini_batch_mcp.intake.validator.validate import CheckedLine, long_line
+
+#: Problems that a report describes; all are counted.
+MAX_REPORTED: Final = 20
+#: Where what comes out is held to a limit, and not what goes in.
+NO_LIMIT_BYTES: Final = 1 << 62
+
+
+@dataclass
+class Report:
+    """Problems and warnings, as they come up in one source. `unit` is what the source is made of."""
+
+    unit: str = "line"
+    problems: list[Problem] = field(default_factory=list)
+    problem_count: int = 0
+    blank_lines: int = 0
+    has_bom: bool = False
+    has_cr: bool = False
+    slips: Counter[Slip] = field(default_factory=Counter)
+    first_slips: dict[Slip, int] = field(default_factory=dict)
+
+    def add(self, checked: CheckedLine) -> None:
+        """Add the problems of one line."""
+        self.problems += checked.problems[: max(0, MAX_REPORTED - len(self.problems))]
+        self.problem_count += checked.problem_count
+
+    def add_slips(self, slips: frozenset[Slip], number: int) -> None:
+        """Note what was put right in the line of that number."""
+        for slip in slips:
+            self.slips[slip] += 1
+            self.first_slips.setdefault(slip, number)
+
+    def add_repeats(self, keys: KeyLog) -> None:
+        """Add the lines whose key came before."""
+        repeats = keys.repeats(MAX_REPORTED, self.unit)
+        self.problems = sorted([*self.problems, *repeats.problems], key=lambda problem: problem.line)[:MAX_REPORTED]
+        self.problem_count += repeats.count
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return a sentence for each kind of thing that differs in what is sent."""
+        sentences = []
+        if self.has_bom:
+            sentences.append("A byte-order mark was left out.")
+        if self.has_cr:
+            sentences.append("Carriage returns at line ends were left out.")
+        if self.blank_lines:
+            plural = "" if self.blank_lines == 1 else "s"
+            sentences.append(f"{self.blank_lines:,} blank line{plural} {'was' if not plural else 'were'} left out.")
+        sentences += [
+            slip.warning(self.slips[slip], self.first_slips[slip], self.unit) for slip in Slip if slip in self.slips
+        ]
+        return tuple(sentences)
+
+    def as_error(self, source: str) -> RequestProblems:
+        """Return the report on `source` as the error that refuses it."""
+        count = self.problem_count
+        message = f"{source} has {count:,} problem{'' if count == 1 else 's'}; nothing was submitted."
+        shown = len(self.problems)
+        step = "Correct them" if shown == count else f"The first {shown} are listed. Correct them"
+        return RequestProblems(self.problems, count, message, f"{step} and give the order again.")
+
+
+def check_size(path: Path, max_file_bytes: int) -> int:
+    """Return the size of a request file in bytes.
+
+    Raises:
+        UsageError: it is empty, or larger than what can be sent.
+        PathError: it cannot be read.
+    """
+    try:
+        size_bytes = path.stat().st_size
+    except OSError as error:
+        raise unreadable(path, error) from None
+    if size_bytes == 0:
+        raise UsageError(f"{path.name} is empty.", 'Write one {"key":"…","request":{…}} on each line.')
+    if size_bytes > max_file_bytes:
+        raise too_large(path.name, size_bytes, max_file_bytes)
+    return size_bytes
+
+
+def too_large(name: str, size_bytes: int, max_file_bytes: int) -> UsageError:
+    """Return the error for a request file over the limit."""
+    return UsageError(
+        f"{name} has {size_bytes:,} bytes, more than the {max_file_bytes:,} of one batch file.",
+        "Split it into several files.",
+    )
+
+
+def no_requests(name: str) -> UsageError:
+    """Return the error for a file of blank lines only."""
+    return UsageError(f"{name} holds no request.", 'Write one {"key":"…","request":{…}} on each line.')
+
+
+def run(file: BinaryIO, task: Task, keys: KeyLog, report: Report, limit_rows: int = 0) -> Iterator[bytes]:
+    """Check a file; yield what can be sent, in whole lines, while filling `keys` and `report`.
+
+    With `limit_rows`, only so many lines are looked at, blank ones not counted. What is yielded is worth nothing if
+    the report has problems at the end.
+    """
+    checker = LineChecker(task)
+    number = 0
+    for piece in _first_rows(pieces(file), limit_rows) if limit_rows else pieces(file):
+        if isinstance(piece, LongLine):
+            number += 1
+            keys.skip_line()
+            report.add(long_line(piece.size_bytes, number))
+            continue
+        if number == 0 and piece.startswith(BOM):
+            piece, report.has_bom = without_marks(piece), True
+        if b"\r" in piece:
+            # Outside of strings a carriage return is white space, and inside it is an error that stays one.
+            piece, report.has_cr = piece.replace(b"\r\n", b"\n").removesuffix(b"\r"), True
+        lines = split_lines(piece)
+        if (fast := checker.keys(lines)) is not None:
+            keys.extend(fast)
+            yield piece if piece.endswith(b"\n") else piece + b"\n"
+        else:
+            yield _examined(lines, number, checker, keys, report)
+        number += len(lines)
+    report.add_repeats(keys)
+
+
+def _first_rows(found: Iterator[bytes | LongLine], limit_rows: int) -> Iterator[bytes | LongLine]:
+    """Cut pieces off behind the line that has that number among those that are not blank."""
+    left = limit_rows
+    for piece in found:
+        if isinstance(piece, LongLine):
+            left -= 1
+            yield piece
+        else:
+            lines = split_lines(piece)
+            for count, line in enumerate(lines, 1):
+                left -= not is_blank(without_marks(line))
+                if not left:
+                    piece = b"\n".join(lines[:count]) + b"\n"
+                    break
+            yield piece
+        if not left:
+            return
+
+
+def _examined(lines: list[bytes], before: int, checker: LineChecker, keys: KeyLog, report: Report) -> bytes:
+    """Check lines one by one; return those that can be sent."""
+    sendable = []
+    for number, line in enumerate(lines, before + 1):
+        examined = checker.examine(line, number)
+        if examined.checked.key:
+            keys.extend(Keys([examined.checked.key]))
+        else:
+            keys.skip_line()
+        if examined.blank:
+            report.blank_lines += 1
+            continue
+        report.add(examined.checked)
+        report.add_slips(examined.slips, number)
+        sendable.append(examined.line)
+    return b"".join(line + b"\n" for line in sendable)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file as lowercase hex. Other threads run on while it is computed.
+
+    Raises:
+        PathError: the file cannot be read.
+    """
+    with SourceFile(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,117 @@
+"""Lines of a request file chosen by key, for rows that are sent again: byte for byte as they were sent."""
+
+import hashlib
+from collections.abc import Collection, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import msgspec
+
+from gemini_batch_mcp.domain import RequestFile
+from gemini_batch_mcp.errors import StorageError, UsageError
+from gemini_batch_mcp.intake.opened import SourceFile, buffered
+from gemini_batch_mcp.intake.requests.copies import Draft
+from gemini_batch_mcp.intake.requests.keys import KeyLog, Keys
+from gemini_batch_mcp.intake.requests.lines import LongLine, pieces, split_lines
+from gemini_batch_mcp.intake.requests.passes import Report
+
+_KEYS_AT_ONCE: Final = 10_000
+_KEYS: Final = msgspec.json.Decoder(list[str])
+
+
+class _Keyed(msgspec.Struct):
+    key: str
+
+
+_LINE: Final = msgspec.json.Decoder(_Keyed)
+
+
+def write_selected(
+    requests: Path,
+    keys: Path,
+    wanted: Collection[str] | Path,
+    destination: Path,
+    keys_destination: Path,
+    *,
+    sha256: str = "",
+) -> RequestFile:
+    """Copy the lines of `requests` whose keys are `wanted`, in their order, and write their keys down.
+
+    `keys` holds one JSON string a line, that of line n at place n; `wanted` is in memory, or a file of the same form.
+    Both files appear whole or not at all; of the sources, no more than a piece is in memory.
+
+    Raises:
+        UsageError: nothing is wanted.
+        StorageError: `requests` is not what `sha256` was computed of, `keys` are not its keys, a wanted key is not
+            among them, or the files cannot be written.
+        PathError: a file cannot be read.
+    """
+    chosen = frozenset(_all_keys(wanted) if isinstance(wanted, Path) else wanted)
+    if not chosen:
+        raise UsageError("No rows were chosen.", "Choose rows that have a request.")
+    digest = hashlib.sha256()
+    with (
+        SourceFile(requests) as source,
+        buffered(keys) as names,
+        KeyLog(keys_destination) as log,
+        Draft(destination) as draft,
+    ):
+        for piece in pieces(source):
+            if isinstance(piece, LongLine):
+                raise _changed(requests)
+            digest.update(piece)
+            lines = split_lines(piece)
+            found = _next_keys(names, len(lines), keys)
+            if len(found) < len(lines):
+                raise _not_its_keys(requests, keys)
+            for line, key in zip(lines, found, strict=True):
+                if key in chosen:
+                    if _key_of(line) != key:
+                        raise _not_its_keys(requests, keys)
+                    draft.write(line + b"\n")
+                    log.extend(Keys([key]))
+        if sha256 and digest.hexdigest() != sha256:
+            raise _changed(requests)
+        if names.read(1):
+            raise _not_its_keys(requests, keys)
+        if log.count != len(chosen):
+            raise StorageError(
+                f"{requests.name} holds {log.count:,} of the {len(chosen):,} requests that are to be sent again.",
+                "Order these rows anew from their source.",
+            )
+        return draft.keep(log, Report(), mended=True)
+
+
+def _next_keys(names: BinaryIO, count: int, path: Path) -> list[str]:
+    """Return the next `count` keys, fewer only at the end of the file."""
+    try:
+        return _KEYS.decode(b"[" + b",".join(islice(names, count)) + b"]")
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise StorageError(f"{path.name}, a list of keys, is damaged.", "Order these rows anew.") from None
+
+
+def _all_keys(path: Path) -> Iterator[str]:
+    with buffered(path) as names:
+        while keys := _next_keys(names, _KEYS_AT_ONCE, path):
+            yield from keys
+
+
+def _key_of(line: bytes) -> str | None:
+    try:
+        return _LINE.decode(line).key
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _changed(path: Path) -> StorageError:
+    return StorageError(
+        f"{path.name} has changed since its lines were sent.", "Order these rows anew from their source."
+    )
+
+
+def _not_its_keys(requests: Path, keys: Path) -> StorageError:
+    return StorageError(
+        f"{keys.name} does not list the keys of {requests.name} line by line: one of them was changed.",
+        "Order these rows anew from their source.",
+    )

@@ -1,0 +1,369 @@
+"""Tables of any kind as one: columns of text, rows in the order of the source, read in a stream by DuckDB.
+
+`open_table` finds out what a source is; `Table.write_lines` renders a JSON line for each row inside the engine,
+which is several times as fast as a loop over rows. The engine keeps to one thread, a memory limit and a directory.
+"""
+
+# ruff: noqa: S608 - statements consist of our own names, of numbers, and of literals made by `source_sql`
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Final
+
+from gemini_batch_mcp.errors import BatchError, PathError, StorageError, UsageError
+from gemini_batch_mcp.intake.opened import SourceFile
+from gemini_batch_mcp.intake.tables._csv import (
+    CsvTable,
+    Survey,
+    check_columns,
+    count_records,
+    open_csv,
+    survey,
+)
+from gemini_batch_mcp.intake.tables._jsonl_kinds import SourceKind, recognise
+from gemini_batch_mcp.intake.tables._rejects import described, ragged
+from gemini_batch_mcp.intake.tables._spool import spool_json_lines, spool_json_list, spool_text_lines
+from gemini_batch_mcp.intake.tables._text import BLOCK_BYTES, line_at
+from gemini_batch_mcp.intake.tables.file_rows import spool_folder
+from gemini_batch_mcp.intake.tables.folders import Folder, list_folder
+from gemini_batch_mcp.intake.tables.memory import EFFORTS, Effort, MoreEffort
+from gemini_batch_mcp.intake.tables.sql import (
+    AS_IT_IS,
+    BUFFERS,
+    LineForm,
+    RowKey,
+    as_text,
+    buffers,
+    column_query,
+    file_literal,
+    line_query,
+    quoted,
+    value_query,
+)
+from gemini_batch_mcp.settings import MAX_LINE_BYTES
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+__all__ = [
+    "TABLE_SUFFIXES",
+    "Folder",
+    "LineForm",
+    "RowKey",
+    "SourceKind",
+    "Table",
+    "list_folder",
+    "open_table",
+    "recognise",
+]
+
+#: File name endings of tables.
+TABLE_SUFFIXES: Final = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".txt")
+
+_MAX_REPORTED: Final = 20
+_MAX_REJECTS: Final = 1000
+
+
+class _Refused(Exception):
+    """The engine cannot read some row."""
+
+
+@contextmanager
+def open_table(source: Path | Folder, scratch: Path, *, with_text: bool = True) -> Iterator["Table"]:
+    """Yield the table that a source is. Copies that reading needs go to a directory in `scratch`, removed at the end.
+
+    Without `with_text` the files of a folder are not opened, and there is no column `text`.
+
+    Raises:
+        UsageError: the source is no table, has no rows, or has columns that cannot be told apart.
+        RequestProblems: rows cannot be read; names their lines where the source has lines.
+        PathError: a file cannot be read.
+        StorageError: scratch files cannot be written.
+    """
+    with _directory(scratch) as workspace, _connected(workspace) as connection:
+        if isinstance(source, Folder):
+            yield _csv_table(connection, spool_folder(source, workspace, with_text=with_text), "The folder")
+            return
+        if not source.is_file():
+            raise PathError(f"{source.name} is not there, or is no file.", "Correct the path of the source.")
+        match source.suffix.lower():
+            case ".parquet":
+                yield _parquet_table(connection, source)
+            case ".csv" | ".tsv":
+                csv = open_csv(source, workspace)
+                yield _csv_table(connection, csv, source.name, source if csv.path == source else None)
+            case ".json":
+                yield _csv_table(connection, spool_json_list(source, workspace), source.name)
+            case ".jsonl" | ".ndjson":
+                yield _csv_table(connection, spool_json_lines(source, workspace), source.name)
+            case ".txt":
+                yield _csv_table(connection, spool_text_lines(source, workspace), source.name)
+            case _:
+                kinds = ", ".join(TABLE_SUFFIXES)
+                raise UsageError(f"{source.name} is no table by its name.", f"Give a file that ends in {kinds}.")
+
+
+class Table:
+    """A source that is open for reading. `columns` are its own names, in order."""
+
+    def __init__(
+        self,
+        connection: "DuckDBPyConnection",
+        name: str,
+        columns: tuple[str, ...],
+        *,
+        relation: str,
+        expressions: Sequence[str],
+        path: Path | None = None,
+        csv: CsvTable | None = None,
+    ) -> None:
+        self.name = name
+        self.columns = columns
+        self.warnings = csv.warnings if csv else ()
+        self._connection = connection
+        self._relation = relation
+        self._cells = dict(zip(columns, expressions, strict=True))
+        self._csv = csv
+        #: The user's file, when it is what the engine reads.
+        self._path = path
+
+    def write_lines(
+        self, form: LineForm, destination: Path, *, limit_rows: int = 0, effort: Effort = EFFORTS[0]
+    ) -> int:
+        """Write a line for each row, in order; return how many. `limit_rows` 0 writes all of them.
+
+        Raises:
+            MoreEffort: the rows are too large for this effort; what was written is worth nothing.
+            UsageError: the table has no rows, or cannot be read.
+            RequestProblems: rows cannot be read; names their lines.
+            StorageError: the lines cannot be written.
+        """
+        query = line_query(form, self._relation, self._cells, limit_rows)
+        count = self._rows(query, destination, AS_IT_IS, limit_rows, effort)
+        if not count:
+            raise UsageError(f"{self.name} has no rows.", "Give a table with at least one row below its header.")
+        return count
+
+    def write_values(self, column: str, destination: Path, *, limit_rows: int = 0, effort: Effort = EFFORTS[0]) -> None:
+        """Write a line of JSON for each value of a column: `[value, rows that have it, first of them]`, in order.
+
+        Rows count from 1. Raises as `write_lines`, but for a table without rows.
+        """
+        query = value_query(column, self._relation, self._cells, limit_rows)
+        self._rows(query, destination, AS_IT_IS, limit_rows, effort, counts_rows=False)
+
+    def write_parquet(
+        self, names: Mapping[str, str], destination: Path, *, limit_rows: int = 0, effort: Effort = EFFORTS[0]
+    ) -> int:
+        """Write columns under other names to a Parquet file, all as text, after `row`, which counts from 1.
+
+        `names` leads from columns of the table to theirs in the file. Raises as `write_lines`, but for a table without
+        rows; returns how many there are.
+        """
+        query = column_query(names, self._relation, self._cells, limit_rows)
+        options = f"FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE {effort.row_group_rows}"
+        return self._rows(query, destination, options, limit_rows, effort)
+
+    def _rows(
+        self, query: str, destination: Path, options: str, limit_rows: int, effort: Effort, *, counts_rows: bool = True
+    ) -> int:
+        """Write a query's rows with an independent look at the source beside it; return how many there are."""
+        # The engine leaves one core and the interpreter free, so that look costs little time.
+        with ThreadPoolExecutor(1) as pool:
+            surveying = pool.submit(survey, self._csv) if self._csv else None
+            try:
+                count = self._copy(query, destination, options, effort)
+            except _Refused:
+                if surveying is not None:
+                    self._check_size(surveying.result(), effort)
+                raise self._unreadable() from None
+        if surveying is not None and self._csv is not None:
+            self._check_size(surveying.result(), effort)
+            if counts_rows and not limit_rows:
+                self._check_count(count, surveying.result().record_count, self._csv, effort)
+        return count
+
+    def _copy(self, query: str, destination: Path, options: str, effort: Effort) -> int:
+        """Write a query's rows and return their number."""
+        import duckdb
+
+        statement = f"COPY ({query}) TO {quoted(str(destination))} ({options})"
+        self._connection.execute(f"SET memory_limit = '{effort.memory_megabytes}MB'")
+        try:
+            row = self._connection.execute(statement.replace(BUFFERS, buffers(effort.record_bytes))).fetchone()
+        except duckdb.OutOfMemoryException as error:
+            if effort is not EFFORTS[-1]:
+                raise MoreEffort from error
+            raise StorageError(
+                f"{self.name} needs more memory than is allowed.", "Split it, or shorten its largest rows."
+            ) from None
+        except duckdb.Error as error:
+            # What follows the message is the statement, which names every file.
+            message = str(error).partition("\n")[0]
+            if isinstance(error, duckdb.IOException) and self._path is not None and str(self._path) in message:
+                _read_through(self._path)
+                if self._csv is not None:
+                    raise PathError(f"{self.name} could not be read for a moment.", "Give the order again.") from None
+            is_ours = self._csv is not None or "write" in message.lower() or str(destination) in message
+            if isinstance(error, duckdb.IOException) and is_ours:
+                raise StorageError(
+                    "The request lines could not be written.", "Check the free space of the state directory."
+                ) from error
+            # Damaged Parquet fails in many ways.
+            raise _Refused from error
+        assert row is not None
+        return int(row[0])
+
+    def _check_size(self, seen: Survey, effort: Effort) -> None:
+        """Compare the largest record with what the engine's buffers hold: one that is larger may be left out silently.
+
+        Raises:
+            MoreEffort: larger buffers are needed.
+            UsageError: there are none that are large enough.
+        """
+        if seen.most_record_bytes <= effort.record_bytes:
+            return
+        if effort is EFFORTS[0]:
+            raise MoreEffort
+        # It is known to within two blocks.
+        if seen.most_record_bytes - 2 * BLOCK_BYTES > effort.record_bytes:
+            raise UsageError(
+                f"{self.name} has a row of more than {effort.record_bytes:,} bytes, or a quote that is not closed.",
+                f"Shorten it: a request has at most {MAX_LINE_BYTES:,} bytes.",
+            )
+
+    def _check_count(self, count: int, expected: int, csv: CsvTable, effort: Effort) -> None:
+        """Compare the engine's number of rows with an independent one.
+
+        Raises:
+            MoreEffort: they differ, which may come from a large record.
+            UsageError: they differ.
+        """
+        if count == expected or (len(csv.columns) == 1 and not csv.is_spool):
+            return
+        # Quotes inside of cells without quotes mislead the quick count; walking every cell does not.
+        expected = expected if csv.is_spool else count_records(csv)
+        if count == expected:
+            return
+        if effort is EFFORTS[0]:
+            raise MoreEffort
+        raise UsageError(
+            f"{self.name} cannot be read with certainty: {count:,} rows were read, {expected:,} counted.",
+            "Put cells with quotes or line ends in double quotes, or convert the table to Parquet.",
+        )
+
+    def _unreadable(self) -> BatchError:
+        """Return the error that names the rows which the engine refused."""
+        import duckdb
+
+        if self._csv is None:
+            return UsageError(f"{self.name} cannot be read: it is damaged.", "Write the Parquet file again.")
+        rejects = "store_rejects=true, rejects_table='rejected', rejects_scan='scans'"
+        options = f"{buffers(EFFORTS[-1].record_bytes)}, {rejects}, rejects_limit={_MAX_REJECTS}"
+        relation = self._relation.replace(BUFFERS, options)
+        try:
+            self._connection.execute(f"SELECT count(*) FROM {relation}").fetchall()
+            rows = self._connection.execute(
+                "SELECT line_byte_position, first(error_type ORDER BY rowid), first(error_message ORDER BY rowid) "
+                "FROM rejected GROUP BY ALL ORDER BY 1"
+            ).fetchall()
+        except duckdb.Error:
+            rows = []
+        if not rows:
+            return UsageError(f"{self.name} cannot be read as CSV.", "Save it as CSV in UTF-8, or as Parquet.")
+        first_rows = list({position: (kind, message) for position, kind, message in reversed(rows)}.items())[::-1]
+        most_bytes = EFFORTS[-1].record_bytes
+        told = [
+            (line_at(self._csv.path, position), *described(kind, message, most_bytes))
+            for position, (kind, message) in first_rows[:_MAX_REPORTED]
+        ]
+        return ragged(self.name, told, len(first_rows))
+
+
+def _csv_table(connection: "DuckDBPyConnection", csv: CsvTable, name: str, path: Path | None = None) -> Table:
+    """Open what `source_csv` or `source_spool` has found out."""
+    aliases = [f"c{number}" for number in range(len(csv.columns))]
+    types = "{" + ", ".join(f"'{alias}': 'VARCHAR'" for alias in aliases) + "}"
+    # Left to guess, the engine takes a carriage return in the first row of a spool for a line end.
+    own = "header=false, new_line='\\n', null_padding=true, parallel=false"
+    spool = own if csv.is_spool else f"header=true, skip={csv.skip_lines}"
+    relation = (
+        f"read_csv({file_literal(csv.path)}, auto_detect=false, {BUFFERS}, columns={types}, "
+        f"delim={quoted(csv.delimiter)}, quote='\"', escape={quoted(csv.escape)}, {spool})"
+    )
+    if len(aliases) == 1 and not csv.is_spool:
+        # A blank line of a table with one column is no row.
+        relation += " WHERE c0 IS NOT NULL"
+    return Table(connection, name, csv.columns, relation=relation, expressions=aliases, path=path, csv=csv)
+
+
+def _parquet_table(connection: "DuckDBPyConnection", path: Path) -> Table:
+    """Open a Parquet file; nested values become JSON, all others the text that the engine writes for them.
+
+    Raises:
+        UsageError: it is damaged, or has no columns that can be told apart.
+    """
+    import duckdb
+
+    relation = f"read_parquet({file_literal(path)})"
+    # A time with a zone is written in that of the session, which otherwise is the machine's.
+    connection.execute("SET TimeZone = 'UTC'")
+    try:
+        described = connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
+    except duckdb.Error:
+        _read_through(path)
+        raise UsageError(f"{path.name} is damaged or no Parquet file.", "Write it again.") from None
+    columns = tuple(str(name) for name, *_ in described)
+    check_columns(columns, path.name)
+    expressions = [as_text(name, str(kind)) for name, kind, *_ in described]
+    return Table(connection, path.name, columns, relation=relation, expressions=expressions, path=path)
+
+
+def _read_through(path: Path) -> None:
+    """Read a file that the engine could not, to learn whether the system refuses it.
+
+    Raises:
+        PathError: it does.
+    """
+    with SourceFile(path) as file:
+        while file.read(BLOCK_BYTES):
+            pass
+
+
+@contextmanager
+def _directory(scratch: Path) -> Iterator[Path]:
+    try:
+        directory = TemporaryDirectory(prefix="table-", dir=scratch, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise StorageError(
+            f"The table cannot be read: {error.strerror}.",
+            "Check the rights and the free space of the state directory.",
+        ) from None
+    with directory as name:
+        yield Path(name)
+
+
+@contextmanager
+def _connected(workspace: Path) -> Iterator["DuckDBPyConnection"]:
+    # Imported on first use: loading the engine takes 0.2 s and 40 MB, which a server start should not pay for.
+    import duckdb
+
+    connection = duckdb.connect(
+        config={
+            # One thread keeps rows in order without holding them back, and needs the least memory (measured: as fast
+            # as two for a million rows, with 60 MB less).
+            "threads": 1,
+            "memory_limit": f"{EFFORTS[0].memory_megabytes}MB",
+            "temp_directory": str(workspace / "spill"),
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            "python_enable_replacements": "false",
+        }
+    )
+    # Where Python was started without a file, the engine draws one on stdout, which belongs to the protocol.
+    connection.execute("SET enable_progress_bar = false")
+    with connection:
+        yield connection

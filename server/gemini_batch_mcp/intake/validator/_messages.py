@@ -1,0 +1,301 @@
+"""The wire schema of batch request lines, as data: every message, member and enum value of the Developer API.
+
+Sources: google-genai 3.4.0 (`types.py`; a member counts when its Developer-API converter sends it), the protos of
+google-ai-generativelanguage 0.12.1 for integer widths, ranges and oneofs, and Google's API reference. Members that
+only Vertex AI has are listed apart, so that they can be refused with that reason.
+
+Notation of a member's type, read by `wire_schema.py`:
+
+    string bool bytes duration timestamp     scalars; bytes are base64
+    int32 int64 float double                 numbers, with an optional range: `float 0..2`, `int32 1..`
+    struct                                   a free JSON object
+    value                                    any JSON
+    Name                                     a message or an enum of this table
+    X[]  X[] 1..  X[] ..5                    a list, at least one, at most five
+    X{}                                      an object whose values are X
+    !                                        required
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+MESSAGES: Final[Mapping[str, Mapping[str, str]]] = {
+    "GenerateContentRequest": {
+        "model": "string",
+        "contents": "Content[] 1.. !",
+        "systemInstruction": "Instruction",
+        "tools": "Tool[]",
+        "toolConfig": "ToolConfig",
+        "safetySettings": "SafetySetting[]",
+        "generationConfig": "GenerationConfig",
+        "cachedContent": "string",
+        "serviceTier": "ServiceTier",
+        "store": "bool",
+        # The SDK sends these two on the Developer API as well; the API reference lists labels for Vertex AI only.
+        "labels": "string{}",
+        "continuationToken": "bytes",
+    },
+    "EmbedContentRequest": {
+        "model": "string",
+        "content": "Instruction !",
+        "taskType": "TaskType",
+        "title": "string",
+        "outputDimensionality": "int32 1..",
+    },
+    "Content": {"role": "Role", "parts": "Part[] 1.. !"},
+    # The same message where Gemini ignores the role: systemInstruction and embedding content.
+    "Instruction": {"role": "string", "parts": "Part[] 1.. !"},
+    "Part": {
+        "text": "string",
+        "inlineData": "Blob",
+        "fileData": "FileData",
+        "functionCall": "FunctionCall",
+        "functionResponse": "FunctionResponse",
+        "executableCode": "ExecutableCode",
+        "codeExecutionResult": "CodeExecutionResult",
+        "toolCall": "ToolCall",
+        "toolResponse": "ToolResponse",
+        "thought": "bool",
+        "thoughtSignature": "bytes",
+        "partMetadata": "struct",
+        "mediaResolution": "PartMediaResolution",
+        "mediaProcessing": "MediaProcessing",
+        "videoMetadata": "VideoMetadata",
+        "audioMetadata": "AudioMetadata",
+        "documentMetadata": "DocumentMetadata",
+        "spreadsheetMetadata": "SpreadsheetMetadata",
+        "speechMetadata": "SpeechMetadata",
+        "audioTranscription": "Transcription",
+    },
+    "Blob": {"mimeType": "string !", "data": "bytes !", "displayName": "string"},
+    "FileData": {"fileUri": "string !", "mimeType": "string", "displayName": "string"},
+    "FunctionCall": {"name": "string !", "args": "struct", "id": "string"},
+    "FunctionResponse": {
+        "name": "string !",
+        "response": "struct",
+        "id": "string",
+        "parts": "FunctionResponsePart[]",
+        "willContinue": "bool",
+        "scheduling": "Scheduling",
+    },
+    "FunctionResponsePart": {
+        "inlineData": "Blob",
+        "fileData": "FileData",
+        "mediaResolution": "PartMediaResolution",
+        "mediaProcessing": "MediaProcessing",
+        "videoMetadata": "VideoMetadata",
+        "audioMetadata": "AudioMetadata",
+        "documentMetadata": "DocumentMetadata",
+        "spreadsheetMetadata": "SpreadsheetMetadata",
+    },
+    "ExecutableCode": {"language": "Language", "code": "string", "id": "string"},
+    "CodeExecutionResult": {"outcome": "Outcome", "output": "string", "id": "string"},
+    "ToolCall": {"id": "string", "toolType": "ToolType", "args": "struct"},
+    "ToolResponse": {"id": "string", "toolType": "ToolType", "response": "struct"},
+    "PartMediaResolution": {"level": "PartMediaResolutionLevel", "numTokens": "int32 0.."},
+    "VideoMetadata": {
+        "startOffset": "duration",
+        "endOffset": "duration",
+        "fps": "double 0..24",
+        "contentLayers": "VideoContentLayer[]",
+    },
+    "AudioMetadata": {"startOffset": "duration", "endOffset": "duration"},
+    "DocumentMetadata": {"startPage": "int32", "endPage": "int32", "contentLayers": "DocumentContentLayer[]"},
+    "SpreadsheetMetadata": {
+        "visibleCells": "string",
+        "sheetIndex": "int32",
+        "contentLayers": "SpreadsheetContentLayer[]",
+    },
+    "SpeechMetadata": {"speaker": "string", "style": "string"},
+    "Transcription": {
+        "text": "string",
+        "finished": "bool",
+        "languageCode": "string",
+        "speakerLabel": "string",
+        "words": "WordInfo[]",
+        "startOffset": "duration",
+        "endOffset": "duration",
+    },
+    "WordInfo": {"word": "string", "startOffset": "duration", "endOffset": "duration"},
+    "GenerationConfig": {
+        "candidateCount": "int32 1..",
+        "stopSequences": "string[] ..5",
+        "maxOutputTokens": "int32 1..",
+        "temperature": "float 0..2",
+        "topP": "float 0..1",
+        "topK": "int32 0..",
+        "seed": "int32",
+        "presencePenalty": "float",
+        "frequencyPenalty": "float",
+        "responseLogprobs": "bool",
+        "logprobs": "int32 0..20",
+        "responseMimeType": "string",
+        "responseSchema": "Schema",
+        "responseJsonSchema": "value",
+        # Public sources disagree on whether this is one object or a list of them, so its inside is not checked.
+        "responseFormat": "value",
+        "responseModalities": "Modality[]",
+        "thinkingConfig": "ThinkingConfig",
+        "imageConfig": "ImageConfig",
+        "speechConfig": "SpeechConfig",
+        "mediaResolution": "MediaResolution",
+        "audioTranscriptionConfig": "AudioTranscriptionConfig",
+        "translationConfig": "TranslationConfig",
+        "enableEnhancedCivicAnswers": "bool",
+        "enableAffectiveDialog": "bool",
+    },
+    "ThinkingConfig": {"includeThoughts": "bool", "thinkingBudget": "int32 -1..", "thinkingLevel": "ThinkingLevel"},
+    "ImageConfig": {"aspectRatio": "string", "imageSize": "string"},
+    "SpeechConfig": {
+        "voiceConfig": "VoiceConfig",
+        "multiSpeakerVoiceConfig": "MultiSpeakerVoiceConfig",
+        "languageCode": "string",
+    },
+    "VoiceConfig": {
+        "prebuiltVoiceConfig": "PrebuiltVoiceConfig",
+        "replicatedVoiceConfig": "ReplicatedVoiceConfig",
+        "voice": "string",
+    },
+    "PrebuiltVoiceConfig": {"voiceName": "string"},
+    "ReplicatedVoiceConfig": {
+        "mimeType": "string",
+        "voiceSampleAudio": "bytes",
+        "consentAudio": "bytes",
+        "voiceConsentSignature": "VoiceConsentSignature",
+    },
+    "VoiceConsentSignature": {"signature": "string"},
+    "MultiSpeakerVoiceConfig": {"speakerVoiceConfigs": "SpeakerVoiceConfig[]"},
+    "SpeakerVoiceConfig": {"speaker": "string", "voiceConfig": "VoiceConfig"},
+    "AudioTranscriptionConfig": {
+        "languageCodes": "string[]",
+        "languageAuto": "Empty",
+        "languageHints": "LanguageHints",
+        "customVocabulary": "string[]",
+        "adaptationPhrases": "string[]",
+        "wordTimestamp": "bool",
+        "diarization": "bool",
+        "mode": "TranscriptionMode",
+        "sourceText": "string",
+    },
+    "LanguageHints": {"languageCodes": "string[]"},
+    "TranslationConfig": {"echoTargetLanguage": "bool", "targetLanguageCode": "string"},
+    "Schema": {
+        "type": "Type",
+        "format": "string",
+        "title": "string",
+        "description": "string",
+        "nullable": "bool",
+        "enum": "string[]",
+        "items": "Schema",
+        "minItems": "int64 0..",
+        "maxItems": "int64 0..",
+        "properties": "Schema{}",
+        "required": "string[]",
+        "minProperties": "int64 0..",
+        "maxProperties": "int64 0..",
+        "minimum": "double",
+        "maximum": "double",
+        "minLength": "int64 0..",
+        "maxLength": "int64 0..",
+        "pattern": "string",
+        "example": "value",
+        "anyOf": "Schema[]",
+        "propertyOrdering": "string[]",
+        "default": "value",
+    },
+    "Tool": {
+        "functionDeclarations": "FunctionDeclaration[]",
+        "googleSearch": "GoogleSearch",
+        "googleSearchRetrieval": "GoogleSearchRetrieval",
+        "codeExecution": "Empty",
+        "urlContext": "Empty",
+        "googleMaps": "GoogleMaps",
+        "fileSearch": "FileSearch",
+        "computerUse": "ComputerUse",
+        "mcpServers": "McpServer[]",
+    },
+    "FunctionDeclaration": {
+        "name": "string !",
+        "description": "string",
+        "parameters": "Schema",
+        "parametersJsonSchema": "value",
+        "response": "Schema",
+        "responseJsonSchema": "value",
+        "behavior": "Behavior",
+    },
+    "GoogleSearch": {"timeRangeFilter": "Interval", "searchTypes": "SearchTypes"},
+    "Interval": {"startTime": "timestamp", "endTime": "timestamp"},
+    "SearchTypes": {"webSearch": "Empty", "imageSearch": "Empty"},
+    "GoogleSearchRetrieval": {"dynamicRetrievalConfig": "DynamicRetrievalConfig"},
+    "DynamicRetrievalConfig": {"mode": "DynamicRetrievalMode", "dynamicThreshold": "float"},
+    "GoogleMaps": {"enableWidget": "bool", "authConfig": "AuthConfig"},
+    "AuthConfig": {"apiKey": "string"},
+    "FileSearch": {"fileSearchStoreNames": "string[]", "topK": "int32 0..", "metadataFilter": "string"},
+    "ComputerUse": {
+        "environment": "Environment",
+        "excludedPredefinedFunctions": "string[]",
+        "enablePromptInjectionDetection": "bool",
+        "disabledSafetyPolicies": "SafetyPolicy[]",
+    },
+    "McpServer": {"name": "string", "streamableHttpTransport": "StreamableHttpTransport"},
+    "StreamableHttpTransport": {
+        "url": "string",
+        "headers": "string{}",
+        "timeout": "duration",
+        "sseReadTimeout": "duration",
+        "terminateOnClose": "bool",
+    },
+    "ToolConfig": {
+        "functionCallingConfig": "FunctionCallingConfig",
+        "retrievalConfig": "RetrievalConfig",
+        "includeServerSideToolInvocations": "bool",
+    },
+    "FunctionCallingConfig": {"mode": "FunctionCallingMode", "allowedFunctionNames": "string[]"},
+    "RetrievalConfig": {"latLng": "LatLng", "languageCode": "string"},
+    "LatLng": {"latitude": "double -90..90", "longitude": "double -180..180"},
+    "SafetySetting": {"category": "HarmCategory !", "threshold": "HarmBlockThreshold !"},
+    "Empty": {},
+}
+
+#: Messages of which exactly one of the named members must be there.
+ONE_OF: Final[Mapping[str, tuple[str, ...]]] = {
+    "Part": (
+        "text",
+        "inlineData",
+        "fileData",
+        "functionCall",
+        "functionResponse",
+        "executableCode",
+        "codeExecutionResult",
+        "toolCall",
+        "toolResponse",
+    ),
+    "FunctionResponsePart": ("inlineData", "fileData"),
+}
+
+#: Members that the SDK's converters send to Vertex AI and refuse for the Developer API.
+VERTEX_ONLY: Final[Mapping[str, frozenset[str]]] = {
+    "GenerateContentRequest": frozenset({"modelArmorConfig"}),
+    "EmbedContentRequest": frozenset({"mimeType", "autoTruncate", "documentOcr", "audioTrackExtraction"}),
+    "GenerationConfig": frozenset({"routingConfig", "modelSelectionConfig", "audioTimestamp"}),
+    "ImageConfig": frozenset(
+        {"personGeneration", "prominentPeople", "outputMimeType", "outputCompressionQuality", "imageOutputOptions"}
+    ),
+    "SafetySetting": frozenset({"method"}),
+    "Tool": frozenset({"retrieval", "enterpriseWebSearch", "parallelAiSearch", "exaAiSearch"}),
+    "GoogleSearch": frozenset({"blockingConfidence", "excludeDomains"}),
+    "GoogleMaps": frozenset({"groundingTypes"}),
+    "AuthConfig": frozenset(
+        {
+            "apiKeyConfig",
+            "authType",
+            "googleServiceAccountConfig",
+            "httpBasicAuthConfig",
+            "oauthConfig",
+            "oidcConfig",
+        }
+    ),
+    "FunctionCall": frozenset({"partialArgs", "willContinue"}),
+    "FunctionCallingConfig": frozenset({"streamFunctionCallArguments"}),
+    "Schema": frozenset({"additionalProperties", "defs", "ref"}),
+}

@@ -1,0 +1,1 @@
+"""A result table as a file for other programs: JSON lines, CSV, Parquet, vectors."""

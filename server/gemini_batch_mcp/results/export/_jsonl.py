@@ -1,0 +1,109 @@
+"""A result table as JSON lines for a person's own tools: complete, and with nothing made visible or cut."""
+
+# ruff: noqa: S608 - queries consist of our own names, of numbers, and of literals made by `quoted`
+
+from array import array
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from gemini_batch_mcp.domain import Column
+from gemini_batch_mcp.errors import StorageError
+from gemini_batch_mcp.results.table.layout import identifier
+from gemini_batch_mcp.results.table.lines import line_offsets, raw_response
+from gemini_batch_mcp.results.table.merge import rows_of
+from gemini_batch_mcp.results.table.summary import RawFile, TableFacts
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+#: How much of the table is held at a time.
+_CHUNK_BYTES: Final = 8 << 20
+_MAX_CHUNK_ROWS: Final = 4096
+_NULL: Final = msgspec.Raw(b"null")
+#: Columns that a line has in another form: in `error`, or as the whole `response`.
+_TOLD_OTHERWISE: Final = frozenset({"error_code", "error_message", "embedding", "row", "file", "line"})
+
+
+class _RawAnswers:
+    """Random access to the raw answer lines of a table, by file and line."""
+
+    def __init__(self, table: Path, raw_files: tuple[RawFile, ...], stack: ExitStack) -> None:
+        self._files: list[IO[bytes] | None] = []
+        self._offsets: list[array[int]] = []
+        for raw_file in raw_files:
+            if not raw_file.path:
+                self._offsets.append(array("Q"))
+                self._files.append(None)
+                continue
+            path = table.parent / raw_file.path
+            if not path.is_file() or path.stat().st_size != raw_file.size_bytes:
+                raise StorageError(f"{path} is missing or was changed.", "Collect the batch again.")
+            offsets = line_offsets(path)
+            offsets.append(raw_file.size_bytes)
+            if len(offsets) != raw_file.line_count + 1:
+                raise StorageError(f"{path} was changed.", "Collect the batch again.")
+            self._offsets.append(offsets)
+            self._files.append(stack.enter_context(path.open("rb")))
+
+    def line(self, file: int, line: int) -> bytes:
+        """Return one line; blank lines may follow it."""
+        start, end = self._offsets[file][line - 1], self._offsets[file][line]
+        answers = self._files[file]
+        assert answers is not None, "the row came from it"
+        answers.seek(start)
+        return answers.read(end - start)
+
+
+def write_jsonl(
+    connection: "DuckDBPyConnection", table: Path, facts: TableFacts, columns: tuple[Column, ...], file: IO[bytes]
+) -> None:
+    """Write every row as one JSON object a line, in request order.
+
+    Its members are the user's own columns, then `key`, `status`, `text`, the other columns given, `error` (null or
+    `{"code", "message"}`), and `response`: the whole response as Gemini sent it, with images, embeddings and further
+    candidates, null where there was none.
+
+    Raises:
+        StorageError: the raw answers are gone or were changed.
+    """
+    columns = tuple(column for column in columns if column.name not in _TOLD_OTHERWISE)
+    with ExitStack() as stack:
+        raw_answers = _RawAnswers(table, facts.files, stack)
+        encoder = msgspec.json.Encoder()
+        for rows in _chunks(connection, table, facts, columns):
+            file.write(b"".join(encoder.encode(_line(row, columns, table, raw_answers)) + b"\n" for row in rows))
+
+
+def _chunks(
+    connection: "DuckDBPyConnection", table: Path, facts: TableFacts, columns: tuple[Column, ...]
+) -> Iterator[list[tuple[Any, ...]]]:
+    raw_bytes = sum(raw_file.size_bytes for raw_file in facts.files)
+    chunk_rows = max(1, min(_MAX_CHUNK_ROWS, _CHUNK_BYTES * facts.rows // max(raw_bytes, 1)))
+    names = ", ".join(identifier(column.name) for column in columns)
+    for part in facts.ranges:
+        for first in range(part.first, part.last + 1, chunk_rows):
+            yield connection.execute(
+                f"""SELECT file, line, error_code, error_message, {names} FROM {rows_of(table)}
+                    WHERE row BETWEEN {first} AND {min(first + chunk_rows - 1, part.last)} ORDER BY row"""
+            ).fetchall()
+
+
+def _line(row: tuple[Any, ...], columns: tuple[Column, ...], table: Path, raw_answers: _RawAnswers) -> dict[str, Any]:
+    file, line, error_code, error_message, *cells = row
+    members = {column.name: _value(column, cell, table) for column, cell in zip(columns, cells, strict=True)}
+    is_error = error_code is not None or error_message
+    members["error"] = {"code": error_code, "message": error_message} if is_error else None
+    members["response"] = _NULL if file is None else raw_response(raw_answers.line(file, line))
+    return members
+
+
+def _value(column: Column, cell: Any, table: Path) -> Any:
+    if column.type == "JSON":
+        return _NULL if cell is None else msgspec.Raw(cell.encode())
+    if column.name == "files" and cell is not None:
+        return [str(table.parent / name) for name in cell]
+    return cell

@@ -1,0 +1,1 @@
+"""Parquet parts put one behind the other without unpacking them."""

@@ -1,0 +1,68 @@
+"""The database in which a query runs: empty but for the view `results`, with everything else shut and locked."""
+
+# ruff: noqa: S608 - statements consist of our own names, of numbers, and of literals made by `quoted`
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gemini_batch_mcp.results.engine import quoted
+from gemini_batch_mcp.results.query._problems import storage_problem
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+
+@contextmanager
+def locked_database(table: Path, memory_limit_bytes: int) -> Iterator["DuckDBPyConnection"]:
+    """Open a database that can read `table`, as the view `results`, and nothing else.
+
+    The view reads the file while a query runs: only the columns and rows that the query needs are loaded.
+
+    Raises:
+        StorageError: the table is missing or damaged.
+    """
+    import duckdb
+
+    connection = duckdb.connect(
+        config={
+            # One thread keeps rows in the order of the table, and leaves the other cores to the rest.
+            "threads": 1,
+            "async_threads": 1,
+            "memory_limit": f"{memory_limit_bytes}B",
+            "temp_directory": "",
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            "allow_community_extensions": "false",
+            "allow_persistent_secrets": "false",
+            "python_enable_replacements": "false",
+            "errors_as_json": "true",
+        }
+    )
+    try:
+        try:
+            _shut(connection, quoted(table))
+        except duckdb.OutOfMemoryException:
+            raise
+        except duckdb.Error as error:
+            raise storage_problem() from error
+        yield connection
+    finally:
+        connection.close()
+
+
+def _shut(connection: "DuckDBPyConnection", table: str) -> None:
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute(f"SET allowed_paths = [{table}]")
+    connection.execute("SET enable_external_access = false")
+    connection.execute(
+        f"CREATE VIEW results AS SELECT * FROM read_parquet({table}, hive_partitioning = false, filename = false)"
+    )
+    connection.execute("SET lock_configuration = true")
+
+
+def engine_names(connection: "DuckDBPyConnection") -> frozenset[str]:
+    """Return the relations that every database has, in lower case."""
+    found = connection.execute("SELECT lower(view_name) FROM duckdb_views() WHERE internal").fetchall()
+    return frozenset(name for (name,) in found)

@@ -1,0 +1,131 @@
+"""SQL over a result table: one read-only statement, answered in a process of its own, within time and memory.
+
+Three walls stand behind each other: `query_statement` has a list of what may stand in a statement, `query_database`
+shuts and locks everything in the engine but the one file, and `query_process` keeps the engine in a process that has
+no environment, may write nothing, and is killed when it does not stop.
+"""
+
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from gemini_batch_mcp.errors import BatchError, NotReady, StorageError, UsageError
+from gemini_batch_mcp.results.query._pool import ProcessPool
+from gemini_batch_mcp.results.query._problems import crash_problem, memory_problem, time_problem
+from gemini_batch_mcp.results.query._process import Cause, ProcessEnded
+from gemini_batch_mcp.results.query._run import Query, QueryAnswer
+
+__all__ = ["QueryAnswer", "QueryEngine"]
+
+MAX_ROWS: Final = 1000
+#: Each may take a processor and its memory limit; a third query waits.
+MAX_PROCESSES: Final = 2
+#: How long a process that nobody uses, and that takes 60 MB, is kept for the next query.
+IDLE_SECONDS: Final = 300.0
+#: How long after its limit a query is killed that the engine does not interrupt.
+_GRACE_SECONDS: Final = 1.0
+
+
+class QueryEngine:
+    """Answers queries, in at most `max_processes` processes; may be used from several threads. Close it at the end."""
+
+    def __init__(self, *, max_processes: int = MAX_PROCESSES, idle_seconds: float = IDLE_SECONDS) -> None:
+        self._pool = ProcessPool(max_processes=max_processes, idle_seconds=idle_seconds)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all processes; queries that are running fail."""
+        self._pool.close()
+
+    def prepare(self) -> None:
+        """Start a process now, so that the first query need not wait for it; it takes 0.2 s.
+
+        Raises:
+            StorageError: it cannot be started, or the engine is closed.
+        """
+        self._pool.prepare()
+
+    def query_table(
+        self,
+        table: Path,
+        sql: str,
+        *,
+        limit: int = 100,
+        time_limit_seconds: float = 20.0,
+        memory_limit_bytes: int = 512 << 20,
+        max_cell_chars: int = 2000,
+        max_chars: int = 17_000,
+    ) -> QueryAnswer:
+        """Answer one SELECT over the relation `results`, which is the Parquet file at `table`.
+
+        At most `limit` rows come back, and as many as take at most `max_chars` characters as compact JSON, the names of
+        the columns included. Values are JSON: numbers, booleans, null, and text, in which hidden characters are written
+        out and cuts are marked. Dates and times are ISO text, in UTC; numbers that JSON readers would change are text;
+        lists and structs are JSON text; of more than 16 numbers in a list, and of more than 64 bytes, only the count is
+        told.
+
+        The call takes at most twice `time_limit_seconds` and some seconds, as it may have to wait for other queries.
+
+        Raises:
+            UsageError: the statement is refused, wrong, or needs more time or memory than it may have.
+            NotReady: other queries are running, or the table is being built.
+            StorageError: the table is missing or damaged, or no process can be started.
+        """
+        if not 1 <= limit <= MAX_ROWS:
+            raise UsageError(f"limit is {limit}.", f"Give a number from 1 to {MAX_ROWS}.")
+        query = Query("", sql, limit, time_limit_seconds, memory_limit_bytes, max_cell_chars, max_chars)
+        with self._pool.slot(time_limit_seconds):
+            return self._answer(table, query)
+
+    def _answer(self, table: Path, query: Query) -> QueryAnswer:
+        """Answer from one build of the table: if another took its place meanwhile, the answer may be of both."""
+        deadline = time.monotonic() + query.time_limit_seconds
+        seconds = query.time_limit_seconds
+        while seconds > 0:
+            before = _identity(table)
+            try:
+                reply = self._pool.ask(
+                    asdict(replace(query, table=str(before[0]), time_limit_seconds=seconds)), seconds + _GRACE_SECONDS
+                )
+            except ProcessEnded as ended:
+                raise _problem(ended, query) from ended
+            if _identity(table) == before:
+                return _read(reply)
+            seconds = deadline - time.monotonic()
+        raise NotReady("The results are being built again.", "Ask again in some seconds.")
+
+
+def _identity(table: Path) -> tuple[Path, int, int, int]:
+    """Return the path without symbolic links, and what changes when another file takes its place."""
+    try:
+        path = table.resolve(strict=True)
+        found = path.stat()
+    except (OSError, RuntimeError) as error:
+        raise StorageError("There is no result table yet.", "Collect the batch first.") from error
+    return path, found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _read(reply: dict[str, Any]) -> QueryAnswer:
+    if problem := reply.get("usage_error"):
+        raise UsageError(*problem)
+    if problem := reply.get("storage_error"):
+        raise StorageError(*problem)
+    rows = tuple(map(tuple, reply["rows"]))
+    return QueryAnswer(tuple(reply["columns"]), rows, len(rows), reply["truncated"])
+
+
+def _problem(ended: ProcessEnded, query: Query) -> BatchError:
+    if ended.cause is Cause.LATE:
+        return time_problem(query.time_limit_seconds)
+    if ended.cause is Cause.TOO_LARGE:
+        return memory_problem(query.memory_limit_bytes)
+    return crash_problem()

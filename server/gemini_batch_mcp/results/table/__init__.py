@@ -1,0 +1,1 @@
+"""From answer files to the result table: slices, staging, classification, merge, counts."""

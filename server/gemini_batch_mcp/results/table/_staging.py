@@ -1,0 +1,237 @@
+"""A slice of answer lines as a part of the table: read, mended where that helps, checked against the schema, laid out.
+
+A part is what the table will be if every answer stands where its request stood, which is the rule: the columns of the
+source are those of the row with the same number. `merge` finds out whether that is so.
+"""
+
+# ruff: noqa: S608 - queries consist of our own names, of numbers, and of literals made by `quoted`
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import msgspec
+
+from gemini_batch_mcp.domain import Column
+from gemini_batch_mcp.results.engine import execute_widening, listed, quoted
+from gemini_batch_mcp.results.structured.checking import AnswerCheck
+from gemini_batch_mcp.results.table._classify import answer_source, classified
+from gemini_batch_mcp.results.table._slice_files import SliceFiles
+from gemini_batch_mcp.results.table.layout import Layout, identifier
+from gemini_batch_mcp.results.table.lines import lines_of, mended
+from gemini_batch_mcp.results.table.slices import Slice
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+#: DuckDB's own default. Its buffers are twice this size, and never below 32 MB.
+_MAX_LINE_BYTES: Final = 16 << 20
+#: Row groups are what a page has to unpack, and each takes its place in a footer that every reader reads: measured at
+#: a million rows, a page takes twice as long with 2,000 rows or with 40,000. By bytes where rows are wide. Snappy: on
+#: 1 GB of prose a quarter less time than zstd, for half as much space again.
+PART_FORMAT: Final = "FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE 12288, ROW_GROUP_SIZE_BYTES 16777216"
+_FETCHED_ROWS: Final = 1024
+
+#: The JSON of a structured answer: its text, or what stands in the one code block that the text consists of.
+_BODY: Final = (
+    """CASE WHEN starts_with(ltrim("text"), '```') THEN """
+    r"""regexp_extract("text", '^\s*```(?:json|JSON)?[ \t]*\r?\n(.*?)\r?\n?[ \t]*```\s*$', 1, 's') ELSE "text" END"""
+)
+_TWICE: Final = "the answer names a member twice"
+_MISFIT: Final = "does not fit the response schema: "
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a slice belongs: in which file, of which attempt, behind how many of its lines and of the table's rows."""
+
+    file: int
+    attempt: int
+    lines_before: int
+    rows_before: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """What the widest line of a slice takes."""
+
+    max_line_bytes: int
+    memory_bytes: int
+
+    def widened(self, line_bytes: int) -> Self:
+        # Measured: two buffers of twice the longest line, its parsed form, and copies of its text.
+        extra = max(line_bytes + 1 - self.max_line_bytes, 0)
+        return replace(self, max_line_bytes=self.max_line_bytes + extra, memory_bytes=2 * (self.memory_bytes + extra))
+
+
+class Stager:
+    """Makes parts, one at a time, in `workspace`."""
+
+    def __init__(
+        self,
+        connection: "DuckDBPyConnection",
+        layout: Layout,
+        workspace: Path,
+        *,
+        source: Path | None,
+        check: AnswerCheck | None,
+        memory_limit_bytes: int,
+    ) -> None:
+        self._connection = connection
+        self._layout = layout
+        self._workspace = workspace
+        self._source = source
+        self._check = check
+        self._limits = _Limits(_MAX_LINE_BYTES, memory_limit_bytes)
+        self._files = SliceFiles()
+        connection.register_filesystem(self._files)
+
+    def stage(self, piece: Slice, place: Place) -> Path:
+        """Write the rows of a slice as a Parquet file, which the next call replaces. A NULL status makes no row."""
+        part = self._staged(piece, place)
+        unreadable = self._connection.execute(
+            f"SELECT line - {place.lines_before} FROM read_parquet({quoted(part)}) WHERE status IS NULL ORDER BY line"
+        ).fetchall()
+        corrected = self._workspace / "corrected.jsonl"
+        if unreadable and self._correct(piece, {line for (line,) in unreadable}, corrected):
+            part = self._staged(Slice.whole(corrected), place)
+            corrected.unlink()
+        return part
+
+    def _staged(self, piece: Slice, place: Place) -> Path:
+        import duckdb
+
+        try:
+            return self._written(piece, place, self._limits)
+        except duckdb.Error:
+            with piece.open() as file:
+                longest_line_bytes = max((len(line) for _, line in lines_of(file)), default=0)
+            limits = self._limits.widened(longest_line_bytes)
+            try:
+                return self._written(piece, place, limits)
+            finally:
+                self._connection.execute(f"SET memory_limit = '{self._limits.memory_bytes}B'")
+
+    def _written(self, piece: Slice, place: Place, limits: _Limits) -> Path:
+        part = self._workspace / "part.parquet"
+        with self._files.showing(piece) as name:
+            rows = classified(
+                answer_source(quoted(name), limits.max_line_bytes), with_embedding=self._layout.has_embedding
+            )
+            if self._check is None:
+                self._copy(self._laid_out(rows, piece, place), part, limits)
+                return part
+            unchecked = self._workspace / "unchecked.parquet"
+            self._copy(rows, unchecked, limits)
+        rows = self._judged(unchecked, self._faults(unchecked))
+        self._copy(self._laid_out(rows, piece, place), part, limits)
+        return part
+
+    def _copy(self, query: str, destination: Path, limits: _Limits) -> None:
+        statement = f"COPY ({query}) TO {quoted(destination)} ({PART_FORMAT})"
+        if limits == self._limits:
+            self._connection.execute(statement)
+        else:
+            execute_widening(self._connection, statement, limits.memory_bytes)
+
+    def _laid_out(self, rows: str, piece: Slice, place: Place) -> str:
+        """Return the query of a part: the columns of the table, of the rows of a slice."""
+        own = {
+            "row": f"{place.rows_before} + rows.line",
+            "line": f"{place.lines_before} + rows.line",
+            "file": f"{place.file}::INTEGER",
+            "attempt": f"{place.attempt}::INTEGER",
+            "history": "NULL",
+        }
+        if self._check is None:
+            own["json"] = "NULL::JSON"
+        source = {named.column.name: f"source.{identifier(named.origin)}" for named in self._layout.source}
+        fields = self._field_expressions()
+
+        def expression(column: Column) -> str:
+            given = source.get(column.name) or fields.get(column.name) or own.get(column.name)
+            return given or f"rows.{identifier(column.name)}"
+
+        query = f"SELECT {self._layout.select(expression)} FROM ({rows}) rows"
+        if source:
+            first, last = place.rows_before + 1, place.rows_before + piece.max_lines()
+            query += f"""
+                LEFT JOIN (FROM read_parquet({quoted(self._source or "")}, hive_partitioning = false)
+                           WHERE row BETWEEN {first} AND {last}) source
+                  ON source.row = {place.rows_before} + rows.line"""
+        return query
+
+    def _field_expressions(self) -> dict[str, str]:
+        """Return the SQL of each field. Plain ones stand in the list `scalars`, all others in `trees`."""
+        places = {True: 0, False: 0}
+        expressions: dict[str, str] = {}
+        for named in self._layout.fields:
+            column, is_tree = named.column, named.column.type == "JSON"
+            places[is_tree] += 1
+            expressions[column.name] = (
+                f"nullif(rows.trees[{places[True]}], 'null')"
+                if is_tree
+                else f"try_cast(rows.scalars[{places[False]}] AS {column.type})"
+            )
+        return expressions
+
+    def _judged(self, unchecked: Path, faults: Path) -> str:
+        """Return the rows of a slice with what was found out about their answers' JSON."""
+        pointers: dict[bool, list[str]] = {True: [], False: []}
+        for named in self._layout.fields:
+            pointer = "/" + named.origin.replace("~", "~0").replace("/", "~1")
+            pointers[named.column.type == "JSON"].append(quoted(pointer))
+        return f"""
+            SELECT unfit.* REPLACE (
+                       CASE WHEN fault IS NULL THEN status ELSE 'failed' END AS status,
+                       CASE WHEN fault IS NULL THEN error_message ELSE {quoted(_MISFIT)} || fault END AS error_message
+                   ),
+                   CASE WHEN fault IS NULL AND status = 'ok' THEN body::JSON END AS json,
+                   CASE WHEN fault IS NULL AND status = 'ok'
+                        THEN json_extract_string(body, {listed(pointers[False])}::VARCHAR[]) END AS scalars,
+                   CASE WHEN fault IS NULL AND status = 'ok'
+                        THEN json_extract(body, {listed(pointers[True])}::VARCHAR[]) END AS trees
+            FROM (
+                SELECT rows.*, {_BODY} AS body,
+                       CASE WHEN rows.status = 'ok' THEN coalesce(faults.reason,
+                           CASE WHEN TRY(len(json_keys(body)) > len(list_distinct(json_keys(body))))
+                                THEN {quoted(_TWICE)} END) END AS fault
+                FROM read_parquet({quoted(unchecked)}) rows
+                LEFT JOIN read_json({quoted(faults)}, format = 'newline_delimited', hive_partitioning = false,
+                                    columns = {{line: 'BIGINT', reason: 'VARCHAR'}}) faults ON faults.line = rows.line
+            ) unfit"""
+
+    def _faults(self, unchecked: Path) -> Path:
+        """Judge every whole answer, and write those that do not fit as `{"line", "reason"}`."""
+        assert self._check is not None
+        path = self._workspace / "faults.jsonl"
+        encoder = msgspec.json.Encoder()
+        answers = self._connection.execute(
+            f"SELECT line, {_BODY} FROM read_parquet({quoted(unchecked)}) WHERE status = 'ok'"
+        )
+        with path.open("wb") as file:
+            for line, body in _fetched(answers):
+                if fault := self._check.fault(body):
+                    file.write(encoder.encode({"line": line, "reason": fault}) + b"\n")
+        return path
+
+    def _correct(self, piece: Slice, unreadable: set[int], path: Path) -> bool:
+        """Write the slice to `path` with lines mended that were no JSON; returns whether mending changes anything.
+
+        It has the same lines in the same order. Of several blank ones in a row one stays, so that a line which begins
+        with a byte order mark does not come to stand first.
+        """
+        is_changed, copied = False, 0
+        with piece.open() as file, path.open("wb") as corrected:
+            for number, (offset, line) in enumerate(lines_of(file), start=1):
+                text = mended(line).encode() if number in unreadable else b""
+                is_changed |= bool(text) and text != line.rstrip(b"\r\n")
+                corrected.write(b"\n" * (offset > copied) + (text + b"\n" if text else line))
+                copied = offset + len(line)
+        return is_changed
+
+
+def _fetched(result: "DuckDBPyConnection") -> Iterator[tuple[Any, ...]]:
+    while chunk := result.fetchmany(_FETCHED_ROWS):
+        yield from chunk

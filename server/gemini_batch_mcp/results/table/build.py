@@ -1,0 +1,364 @@
+"""From downloaded answer files to the result table of a batch.
+
+Answers are staged slice by slice, while they arrive or from the disk, into one Parquet file. Its keys are then laid
+against the keys that were sent. When every key came back once and in order, which is the rule, the staged file is the
+table. Otherwise a second pass writes the table: one row for each key that was sent, the missing ones included.
+"""
+
+# ruff: noqa: S608 - queries consist of our own names, of numbers, and of literals made by `quoted`
+
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+import msgspec
+
+from gemini_batch_mcp.domain import Column, ResultSummary, Usage
+from gemini_batch_mcp.errors import StorageError
+from gemini_batch_mcp.paths import DRAFT_PREFIX
+from gemini_batch_mcp.results.engine import connect, execute_widening, quoted, storage_errors, widening
+from gemini_batch_mcp.results.parquet.files import Concatenation, Mark
+from gemini_batch_mcp.results.structured.checking import AnswerCheck
+from gemini_batch_mcp.results.structured.schema import field_columns, plain_schema
+from gemini_batch_mcp.results.table import merge
+from gemini_batch_mcp.results.table._arrange import arrange
+from gemini_batch_mcp.results.table._count import row_ranges, summarise, usage_by_attempt, vector_size
+from gemini_batch_mcp.results.table._media import MEDIA_TABLE, clear_stale_media, load_media
+from gemini_batch_mcp.results.table._staging import PART_FORMAT, Place, Stager
+from gemini_batch_mcp.results.table.inputs import TABLE_VERSION, AnswerFile, TablePlan
+from gemini_batch_mcp.results.table.layout import layout
+from gemini_batch_mcp.results.table.slices import AnswerBytes, Slice, slices_of
+from gemini_batch_mcp.results.table.summary import (
+    FOOTER_KEY,
+    RawFile,
+    RowRange,
+    TableFacts,
+    dated_ranges,
+    facts_path,
+    footer_value,
+    other_facts,
+    read_facts,
+)
+
+#: Measured at 1 GB: with 100 MB, memory that is given back and taken again costs half a second; 200 MB save a quarter
+#: of a second more, but take a server past 300 MB.
+MEMORY_LIMIT_BYTES: Final = 136 << 20
+#: The engine begins every slice with fresh memory: measured at 1 GB, slices of 64 MB cost 0.7 s more than one of all.
+#: Memory does not grow with a slice, unless its answers are laid beside the columns of a source, or checked.
+_PLAIN_SLICE_BYTES: Final = 1 << 30
+_SLICE_BYTES: Final = 64 << 20
+#: How much larger the columns of a source are than its file, at most of the time.
+_UNPACKED: Final = 10
+_STALE_SECONDS: Final = 24 * 3600
+_WORKSPACE_PREFIX: Final = DRAFT_PREFIX
+
+T = TypeVar("T")
+
+
+def build_table(
+    answers: Sequence[AnswerFile],
+    destination: Path,
+    *,
+    expected_rows: int = 0,
+    batch_id: str = "",
+    memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
+) -> ResultSummary:
+    """Write the result table of answers that are on the disk; see `TableBuild` and `TablePlan`."""
+    plan = TablePlan(tuple(answers), batch_id=batch_id, expected_rows=expected_rows)
+    return build_planned(plan, destination, memory_limit_bytes=memory_limit_bytes)
+
+
+def build_planned(plan: TablePlan, destination: Path, *, memory_limit_bytes: int = MEMORY_LIMIT_BYTES) -> ResultSummary:
+    """Write the result table that is planned from answers that are on the disk, and return its summary.
+
+    Raises:
+        StorageError: an answer file is missing, or files cannot be read or written.
+    """
+    with TableBuild(plan, destination, memory_limit_bytes=memory_limit_bytes) as build:
+        for _ in plan.answers:
+            build.add_next()
+        return build.finish()
+
+
+class TableBuild:
+    """One build of a batch's result table, in steps, so that it can go on while answers arrive. To be closed.
+
+    `add_next` takes the answers of the plan, one file after the other, in its order. Then `finish`. Every method
+    blocks, and all are for one thread at a time. The table, a Parquet file at `destination`, appears or replaces an
+    older one in one step at the end; the answer files have to be in place by then. `memory_limit_bytes` bounds the
+    engine's memory; rows of tens of kilobytes get more.
+
+    Raises, in every method:
+        StorageError: an answer file is missing, or files cannot be read or written.
+    """
+
+    def __init__(self, plan: TablePlan, destination: Path, *, memory_limit_bytes: int = MEMORY_LIMIT_BYTES) -> None:
+        self._plan = plan
+        self._destination = destination
+        self._memory_limit_bytes = memory_limit_bytes
+        self._stack = ExitStack()
+        self._id = uuid.uuid4().hex
+        self._line_counts: list[int] = []
+        self._agreeing: list[int] = []
+        self._start: Mark | None = None
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def open(self) -> None:
+        """Make room for the build; `close` has to follow, whatever comes between."""
+        with storage_errors(self._failure, self._destination.parent):
+            for path in self._plan.keys_paths:
+                _require(path)
+            self._workspace = self._stack.enter_context(_workspace(self._destination.parent))
+
+    def close(self) -> None:
+        """Let go of everything; a build that has not been finished leaves nothing."""
+        self._stack.close()
+
+    def add_next(self, arriving: AnswerBytes | None = None) -> None:
+        """Take the next answer file of the plan: from the disk, or while it arrives."""
+        with storage_errors(self._failure, self._destination.parent):
+            if self._start is None:
+                self._prepare()
+            self._start = self._staged.mark()
+        self._line_counts.append(0)
+        self._agreeing.append(0)
+        self._add(arriving)
+
+    def begin_again(self) -> None:
+        """Forget the present answer file as far as it came, and take it from the disk."""
+        assert self._start is not None, "there is an answer file"
+        with storage_errors(self._failure, self._destination.parent):
+            self._staged.go_back(self._start)
+        self._line_counts[-1] = self._agreeing[-1] = 0
+        self._add(None)
+
+    @property
+    def line_counts(self) -> tuple[int, ...]:
+        """How many lines that are not blank each answer file has, as far as they were taken."""
+        return tuple(self._line_counts)
+
+    def finish(self) -> ResultSummary:
+        """Put the table in place, and return its summary."""
+        with storage_errors(self._failure, self._destination.parent):
+            if self._start is None:
+                self._prepare()
+            if self._staged.is_empty:
+                empty = self._workspace / "empty.jsonl"
+                empty.touch()
+                self._staged.append(self._stager.stage(Slice.whole(empty), Place(0, 1, 0, 0)))
+            self._staged.finish(FOOTER_KEY, footer_value(self._id))
+            return self._finish()
+
+    @property
+    def _failure(self) -> str:
+        return f"The answers could not be made into {self._destination.name}"
+
+    def _add(self, arriving: AnswerBytes | None) -> None:
+        answer = self._plan.answers[len(self._line_counts) - 1]
+        if answer.path is None:
+            return
+        if arriving is None:
+            _require(answer.path)
+        is_plain = self._source is None and not self._plan.response_schema
+        with storage_errors(self._failure, self._destination.parent):
+            answers = arriving or AnswerBytes.of(answer.path)
+            for piece in slices_of(answers, _PLAIN_SLICE_BYTES if is_plain else _SLICE_BYTES):
+                self._stage(piece, answer)
+
+    def _stage(self, piece: Slice, answer: AnswerFile) -> None:
+        file = len(self._line_counts) - 1
+        lines_before = self._line_counts[file]
+        rows_before = lines_before + (answer.first_row if answer.row_count else sum(self._line_counts[:file]))
+        part = self._stager.stage(piece, Place(file, answer.attempt, lines_before, rows_before))
+        if self._plan.keys_paths:
+            self._agreeing[file] += merge.agreeing_rows(self._connection, part, rows_before)
+        self._line_counts[file] += self._staged.append(part)
+
+    def _prepare(self) -> None:
+        """Open what a build needs; on first use, so that a download does not wait for it."""
+        self._connection = connect(self._memory_limit_bytes, self._workspace)
+        self._stack.callback(self._connection.close)
+        # Whether rows fit in memory depends on which side of a join is held there, so that is decided here. A column
+        # that the engine has found without NULL in one part would be declared so, and fit no other part.
+        self._connection.execute("SET disabled_optimizers = 'join_order,build_side_probe_side,statistics_propagation'")
+        plan = self._plan
+        self._source = plan.source_columns if plan.source_columns and plan.source_columns.is_file() else None
+        self._layout = layout(
+            self._source_columns(),
+            field_columns(plain_schema(plan.response_schema)) if plan.response_schema else (),
+            has_embedding=plan.task == "embed",
+            has_history=plan.attempts > 1,
+        )
+        self._stager = Stager(
+            self._connection,
+            self._layout,
+            self._workspace,
+            source=self._source,
+            check=AnswerCheck(plan.response_schema) if plan.response_schema else None,
+            memory_limit_bytes=self._memory_limit_bytes,
+        )
+        self._staged_path = self._workspace / "staged.parquet"
+        self._staged = Concatenation(self._staged_path)
+        self._stack.callback(self._staged.close)
+        self._pending = merge.load_sent(self._connection, plan) if plan.keys_paths else 0
+
+    def _source_columns(self) -> list[Column]:
+        if self._source is None:
+            return []
+        described = self._connection.execute(f"DESCRIBE SELECT * FROM {merge.rows_of(self._source)}").fetchall()
+        return [Column(name, kind) for name, kind, *_ in described if name != "row"]
+
+    def _finish(self) -> ResultSummary:
+        table, leftovers = self._staged_path, merge.Leftovers()
+        usages: tuple[Usage, ...] = ()
+        if not self._within_memory(self._is_settled):
+            position = merge.positions(self._plan.answers, self._line_counts)
+            leftovers, usages = self._within_memory(partial(self._match, position))
+            table = self._merged(position)
+        summarised = partial(
+            summarise,
+            self._connection,
+            table,
+            leftovers,
+            expected_rows=0 if self._plan.keys_paths else self._plan.expected_rows,
+            pending=self._pending,
+            attempt_usage=usages,
+        )
+        summary = self._within_memory(summarised)
+        self._commit(table, summary)
+        return summary
+
+    def _within_memory(self, step: Callable[[], T]) -> T:
+        """Take a step whose need grows with the rows: answers that are paid for are not given up for want of memory."""
+        return widening(self._connection, self._memory_limit_bytes, step)
+
+    def _is_settled(self) -> bool:
+        """True when the staged rows are the table: every key answered once, in order, and nothing else is there."""
+        connection, plan, staged = self._connection, self._plan, merge.rows_of(self._staged_path)
+        if plan.attempts > 1:
+            return False
+        if not plan.keys_paths:
+            settled = merge.has_distinct_keys(connection, self._staged_path)
+        else:
+            settled = sum(self._agreeing) == sum(self._line_counts) == merge.count(connection, "asked")
+        carries_files = plan.media is not None and merge.count(connection, f"{staged} WHERE files IS NOT NULL")
+        return settled and not carries_files
+
+    def _match(self, position: str) -> tuple[merge.Leftovers, tuple[Usage, ...]]:
+        """Lay the answers against the keys; what is without a partner, and the usage of each attempt if several."""
+        connection, plan = self._connection, self._plan
+        merge.load_lines(connection, self._staged_path, position, plan)
+        if not plan.keys_paths:
+            merge.load_asked_from_lines(connection)
+        merge.load_placed(connection)
+        leftovers = merge.leftovers(connection)
+        if plan.attempts < 2:
+            return leftovers, ()
+        merge.load_history(connection)
+        return leftovers, usage_by_attempt(connection, self._staged_path, position, plan.attempts)
+
+    def _merged(self, position: str) -> Path:
+        """Write the table in a second pass, and a third one where rows are missing or have columns of the source."""
+        load_media(self._connection, self._plan, self._staged_path, position, self._workspace)
+        querying = partial(merge.merged, self._connection, self._staged_path, position, self._layout, media=MEDIA_TABLE)
+        query = self._within_memory(querying)
+        merged, table = self._workspace / "merged.parquet", self._workspace / "table.parquet"
+        footer = (FOOTER_KEY, footer_value(self._id))
+        pair = f"KV_METADATA {{{quoted(footer[0])}: {quoted(footer[1])}}}"
+        statement = f"COPY ({query}) TO {quoted(merged)} ({PART_FORMAT}, {pair})"
+        execute_widening(self._connection, statement, self._memory_limit_bytes)
+        if self._source is None and not merge.count(self._connection, "placed WHERE position IS NULL"):
+            return merged
+        texts = sum(answer.path.stat().st_size for answer in self._plan.answers if answer.path is not None)
+        arrange(
+            self._connection,
+            merged,
+            table,
+            self._layout,
+            source=self._source,
+            wide_bytes=texts + (_UNPACKED * self._source.stat().st_size if self._source is not None else 0),
+            memory_limit_bytes=self._memory_limit_bytes,
+            footer=footer,
+        )
+        return table
+
+    def _commit(self, table: Path, summary: ResultSummary) -> None:
+        """Put the table in place. Its facts go first, under a name of their own; the rename makes both valid."""
+        destination, plan = self._destination, self._plan
+        row_count = merge.count(self._connection, merge.rows_of(table))
+        ranges = row_ranges(self._connection, table) if summary.pending else [(1, row_count)] if row_count else []
+        identity = plan.batch_id or str(destination)
+        facts = TableFacts(
+            build=self._id,
+            identity=identity,
+            plan=plan.digest(),
+            rows=row_count,
+            ranges=dated_ranges(ranges, _ranges_before(destination, identity)),
+            columns=self._layout.columns,
+            vector_size=vector_size(self._connection, table) if self._layout.has_embedding else 0,
+            has_schema=bool(plan.response_schema),
+            summary=summary,
+            files=tuple(
+                _raw_file(answer, lines, destination.parent)
+                for answer, lines in zip(plan.answers, self._line_counts, strict=True)
+            ),
+            version=TABLE_VERSION,
+        )
+        facts_path(destination, self._id).write_bytes(msgspec.json.encode(facts))
+        table.replace(destination)
+        for older in other_facts(destination, self._id):
+            older.unlink(missing_ok=True)
+        if plan.media is not None:
+            clear_stale_media(self._connection, destination, plan.media)
+
+
+def _require(path: Path) -> None:
+    if not path.is_file():
+        raise StorageError(f"{path} is missing.", "Collect the batch again.")
+
+
+def _ranges_before(destination: Path, identity: str) -> Sequence[RowRange]:
+    """Return since when rows are in the table that is there now, nothing when there is none."""
+    try:
+        facts = read_facts(destination)
+    except StorageError:
+        return ()
+    return facts.ranges if facts.identity == identity else ()
+
+
+def _raw_file(answer: AnswerFile, lines: int, directory: Path) -> RawFile:
+    if answer.path is None:
+        return RawFile("", 0, 0, 0, answer.attempt)
+    path, seen = answer.path, answer.path.stat()
+    stored = str(path.relative_to(directory)) if path.is_relative_to(directory) else str(path.absolute())
+    return RawFile(stored, seen.st_size, seen.st_mtime_ns, lines, answer.attempt)
+
+
+@contextmanager
+def _workspace(parent: Path) -> Iterator[Path]:
+    """Provide a directory on the disk of the table, removed at the end; those of killed builds go after a day."""
+    parent.mkdir(parents=True, exist_ok=True)
+    for left in parent.glob(f"{_WORKSPACE_PREFIX}*"):
+        with suppress(FileNotFoundError):  # another build may be tidying up too
+            if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
+    workspace = Path(tempfile.mkdtemp(prefix=_WORKSPACE_PREFIX, dir=parent))
+    try:
+        yield workspace
+    finally:
+        shutil.rmtree(workspace, ignore_errors=True)

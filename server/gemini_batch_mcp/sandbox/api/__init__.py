@@ -1,0 +1,1 @@
+"""The routes of the sandbox, and what surrounds every one of them."""

@@ -1,0 +1,1 @@
+"""Jobs of the sandbox from their create to their output."""

@@ -1,0 +1,112 @@
+"""What every tool promises, checked on the list that a client gets."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from gemini_batch_mcp.intake.templates import TEMPLATES
+from support.conversation import Conversation
+from support.npm import count_tokens
+
+pytestmark = pytest.mark.anyio
+
+NAMES = [
+    "preview_batch",
+    "create_batch",
+    "check_status",
+    "get_results",
+    "query_results",
+    "list_jobs",
+    "cancel_batch",
+    "retry_failed",
+    "delete_batch",
+]
+READ_ONLY = {"preview_batch", "check_status", "query_results", "list_jobs"}
+
+
+async def _tools(talk: Conversation) -> list[Any]:
+    return list((await talk.client.list_tools()).tools)
+
+
+async def test_the_tools_are_these_in_this_order(talk: Conversation) -> None:
+    assert [tool.name for tool in await _tools(talk)] == NAMES
+
+
+async def test_every_tool_has_a_title_four_hints_and_a_short_description(talk: Conversation) -> None:
+    for tool in await _tools(talk):
+        assert tool.title
+        assert 40 <= len(tool.description) <= 500, tool.name
+        hints = tool.annotations
+        assert None not in (hints.read_only_hint, hints.destructive_hint, hints.idempotent_hint, hints.open_world_hint)
+        assert hints.read_only_hint == (tool.name in READ_ONLY)
+        assert not (hints.read_only_hint and hints.destructive_hint)
+
+
+async def test_every_parameter_is_described_and_has_no_union(talk: Conversation) -> None:
+    for tool in await _tools(talk):
+        assert tool.input_schema["additionalProperties"] is False
+        for name, schema in tool.input_schema["properties"].items():
+            assert schema.get("description"), f"{tool.name}.{name}"
+        text = json.dumps(tool.input_schema)
+        assert not re.search(r'"(anyOf|oneOf|allOf|title)":', text), tool.name
+
+
+async def test_every_tool_publishes_the_shape_of_its_result(talk: Conversation) -> None:
+    for tool in await _tools(talk):
+        assert tool.output_schema["type"] == "object"
+        assert tool.output_schema["properties"]
+
+
+async def test_texts_for_assistants_do_not_shout(talk: Conversation) -> None:
+    for tool in await _tools(talk):
+        texts = json.dumps(tool.input_schema) + tool.description
+        assert not re.search(r"\b(IMPORTANT|MUST|CRITICAL|ALWAYS|NEVER)\b|!", texts)
+
+
+@pytest.mark.npm
+async def test_the_nine_definitions_stay_below_three_thousand_tokens(talk: Conversation) -> None:
+    """o200k_base, output schemas included, as the wire carries them."""
+    definitions = [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in await _tools(talk)]
+    assert count_tokens(json.dumps(definitions, separators=(",", ":"))) < 3000
+
+
+async def test_a_read_only_server_lists_only_what_changes_nothing(settings: Any, sandbox: Any, era: str) -> None:
+    from dataclasses import replace
+
+    from support.conversation import converse
+
+    async with converse(replace(settings, read_only=True), sandbox, era) as talk:
+        assert {tool.name for tool in await _tools(talk)} == READ_ONLY
+        assert "Unknown tool" in await talk.refusal("create_batch", source="x.jsonl")
+
+
+async def test_the_instructions_fit_and_begin_with_what_the_server_is_for(talk: Conversation) -> None:
+    instructions = talk.client.instructions or ""
+    assert 100 < len(instructions) < 3000
+    assert "Gemini Batch API" in instructions.split(".")[0]
+
+
+async def test_templates_are_listed_read_and_completed(talk: Conversation, sandbox: Any) -> None:
+    index = await talk.client.read_resource("gemini-batch://templates")
+    entries = json.loads(index.contents[0].text)["templates"]  # type: ignore[union-attr]  # this one is text
+    assert [entry["name"] for entry in entries] == [template.name for template in TEMPLATES]
+    for entry in entries:
+        template = (await talk.client.read_resource(entry["uri"])).contents[0]
+        assert template.mime_type == "application/jsonl"
+        for row in template.text.splitlines():  # type: ignore[union-attr]  # this one is text
+            assert json.loads(row)["request"]
+
+
+async def test_an_unknown_template_is_named_with_those_there_are(talk: Conversation) -> None:
+    with pytest.raises(Exception, match="Names: text, chat"):
+        await talk.client.read_resource("gemini-batch://templates/nothing")
+
+
+async def test_template_names_are_completed(talk: Conversation) -> None:
+    from mcp_types import ResourceTemplateReference
+
+    reference = ResourceTemplateReference(type="ref/resource", uri="gemini-batch://templates/{name}")
+    completed = await talk.client.complete(reference, {"name": "name", "value": "image"})
+    assert completed.completion.values == ["image-input", "image-generation"]

@@ -1,0 +1,136 @@
+"""The command line as a person uses it: real processes, real exit codes, results on stdout and the rest on stderr."""
+
+import json
+from pathlib import Path
+
+from gemini_batch_mcp import __version__
+from support.conversation import Run, line, request_file, write_lines
+
+
+def test_the_three_scripts_of_the_seed_work_with_their_flags(run: Run, data: Path) -> None:
+    request_file(data, 12, mark=" [[sandbox:blocked]]")
+    created = run("create-batch", "reviews.jsonl", "-m", "gemini-3-flash-preview", "-n", "my reviews")
+    assert created.returncode == 0, created.stderr
+    batch = created.stdout.strip()
+    assert batch.startswith("my-reviews-")
+
+    status = run("check-status", batch, "-w")
+    assert status.returncode == 0, status.stderr
+    assert "JOB_STATE_SUCCEEDED" in status.stdout
+
+    results = run("get-results", "my reviews", "-o", "answers.jsonl")
+    assert results.returncode == 0, results.stderr
+    assert "11 succeeded" in results.stdout
+    assert "1 blocked" in results.stdout
+    assert len((data / "answers.jsonl").read_text(encoding="utf-8").splitlines()) == 12
+
+    failures = run("get-results", batch, "--view", "failures")
+    assert "k2" in failures.stdout
+    assert "k3" not in failures.stdout
+    listed = run("list-jobs")
+    assert batch in listed.stdout
+    assert run("delete", batch).returncode == 2
+    assert run("delete", batch, "--yes").returncode == 0
+    assert batch not in run("list-jobs").stdout
+
+
+def test_progress_and_advice_stay_off_stdout_in_a_pipe(run: Run, data: Path) -> None:
+    created = run("create-batch", request_file(data))
+    assert created.stdout.count("\n") == 1
+    assert "requests ordered" in created.stderr
+    assert "\x1b[" not in created.stdout + created.stderr
+
+
+def test_a_wrong_file_is_a_sentence_and_exit_code_one(run: Run, data: Path) -> None:
+    source = write_lines(data / "wrong.jsonl", [line("a"), line("a")])
+    done = run("create-batch", source)
+
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "line 2" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_wrong_usage_is_exit_code_two(run: Run) -> None:
+    assert run("no-such-command").returncode == 2
+    assert run("create-batch").returncode == 2
+    assert run("get-results", "x", "--limit", "0").returncode == 2
+    http = run("serve", "--transport", "http", "--host", "0.0.0.0")
+    assert http.returncode == 2
+    assert "no authentication" in http.stderr
+
+
+def test_without_a_key_a_command_says_what_to_set_and_fails(run: Run) -> None:
+    done = run("list-jobs", sandbox=False)
+
+    assert done.returncode == 1
+    assert "GEMINI_API_KEY" in done.stderr
+    assert "--sandbox" in done.stderr
+
+
+def test_a_wrong_setting_is_named_and_fails(run: Run) -> None:
+    done = run("list-jobs", env={"GEMINI_BATCH_POLL_SECONDS": "often"})
+
+    assert done.returncode == 1
+    assert "GEMINI_BATCH_POLL_SECONDS is 'often'" in done.stderr
+
+
+def test_doctor_is_content_in_the_sandbox_and_not_without_a_key(run: Run) -> None:
+    well = run("doctor", "--json")
+    assert well.returncode == 0, well.stderr
+    report = json.loads(well.stdout)
+    assert report["ok"]
+    assert {check["name"] for check in report["checks"]} >= {"version", "key", "root", "state", "gemini", "model"}
+    ill = run("doctor", sandbox=False)
+    assert ill.returncode == 1
+    assert "GEMINI_API_KEY" in ill.stdout
+
+
+def test_cancelling_a_batch_says_where_it_stands(run: Run, data: Path) -> None:
+    batch = run("create-batch", request_file(data), "-n", "stuck [[sandbox:job-stuck]]").stdout.strip()
+    done = run("cancel", batch)
+
+    assert done.returncode == 0, done.stderr
+    assert "JOB_STATE_CANCEL" in done.stdout
+
+
+def test_the_version_and_every_command_are_shown(run: Run) -> None:
+    assert run("--version").stdout.strip().endswith(__version__)
+    shown = run("--help").stdout
+    for command in (
+        "serve",
+        "sandbox",
+        "create-batch",
+        "check-status",
+        "get-results",
+        "list-jobs",
+        "cancel",
+        "doctor",
+        "demo",
+    ):
+        assert command in shown
+        assert run(command, "--help").returncode == 0
+
+
+def test_the_demo_ends_by_itself_and_shows_the_whole_conversation(run: Run, data: Path) -> None:
+    done = run("demo", sandbox=False)
+
+    assert done.returncode == 0, done.stderr
+    for words in (
+        "create_batch",
+        "requests ordered as demo-reviews-",
+        "reused=True",
+        "JOB_STATE_SUCCEEDED",
+        "missing",
+        "blocked",
+        "results.jsonl",
+    ):
+        assert words in done.stdout
+    assert len((data / "gemini-batch-demo" / "results.jsonl").read_text(encoding="utf-8").splitlines()) == 40
+
+
+def test_a_job_that_failed_makes_check_status_fail(run: Run, data: Path) -> None:
+    done = run("check-status", "nobody")
+
+    assert done.returncode == 2
+    assert "No batch or job 'nobody'" in done.stderr

@@ -1,0 +1,273 @@
+"""What a batch will take: few calls however long the file is, a range that holds, and the caps over it."""
+
+from dataclasses import replace
+from datetime import date
+from typing import Any
+
+import anyio
+import pytest
+
+from gemini_batch_mcp.domain import JsonObject, Task
+from gemini_batch_mcp.errors import AccessDenied, Rejected, Unavailable
+from gemini_batch_mcp.intake.prices import estimate as module
+from gemini_batch_mcp.intake.prices.estimate import (
+    CountTokens,
+    Estimate,
+    Sample,
+    Sampler,
+    estimate,
+    over_cap,
+)
+from gemini_batch_mcp.intake.prices.price_list import load_prices
+from support.requests import FLASH, ask, lines, sample_of, with_part
+
+pytestmark = pytest.mark.anyio
+
+TODAY = date(2026, 11, 22)
+PRICES = load_prices()
+
+
+class Counter:
+    """Counts a request as its text's length in words, like a Gemini that is asked; notes the calls."""
+
+    def __init__(self, *failures: Exception) -> None:
+        self.calls: list[JsonObject] = []
+        self._failures = list(failures)
+
+    async def __call__(self, request: JsonObject) -> int:
+        self.calls.append(request)
+        await anyio.lowlevel.checkpoint()
+        if self._failures:
+            raise self._failures.pop()
+        return len(request["contents"][0]["parts"][0]["text"].split())
+
+
+async def estimated(
+    sample: Sample,
+    *,
+    model: str = FLASH,
+    task: Task = "generate",
+    count_tokens: CountTokens | None = None,
+    today: date = TODAY,
+) -> Estimate:
+    return await estimate(sample, model=model, task=task, prices=PRICES, count_tokens=count_tokens, today=today)
+
+
+# The estimate
+
+
+async def test_a_small_batch_is_counted_by_gemini_line_for_line() -> None:
+    counter = Counter()
+    found = await estimated(
+        sample_of(ask("one two three", maxOutputTokens=100), ask("four five", maxOutputTokens=50)), count_tokens=counter
+    )
+    assert found == Estimate(
+        input_tokens=5,
+        output_tokens_max=150,
+        cost_usd_low=round(5 * 0.25e-6, 6),
+        cost_usd_high=round(5 * 0.25e-6 + 150 * 1.5e-6, 6),
+        priced_on="2026-11-22",
+        basis=(
+            "Input: countTokens on 2 of 2 lines, all lines, ±0 %. Output: at most maxOutputTokens where set, thinking "
+            "included; none in the low figure. Batch prices of 2026-11-22."
+        ),
+        warnings=(),
+    )
+    assert len(counter.calls) == 2
+
+
+async def test_a_large_batch_takes_twenty_calls_and_is_scaled_by_length() -> None:
+    sampler = Sampler()
+    piece = lines(ask("word " * (1 + number % 7), maxOutputTokens=10) for number in range(2000))
+    for _ in range(100):
+        sampler.feed(piece)
+    counter = Counter()
+    found = await estimated(sampler.sample(), count_tokens=counter)
+
+    assert len(counter.calls) == 20
+    assert found.input_tokens == pytest.approx(200_000 * 4, rel=0.25)
+    assert found.output_tokens_max == 2_000_000
+    assert found.cost_usd_low is not None
+    assert found.cost_usd_high is not None
+    assert found.cost_usd_low < 800_000 * 0.25e-6 < found.cost_usd_high - 2_000_000 * 1.5e-6
+    assert "countTokens on 20 of 200,000 lines, scaled by length, ±" in found.basis
+    assert found == await estimated(sampler.sample(), count_tokens=Counter())
+
+
+async def test_lines_without_a_cap_are_bounded_by_the_models_own_limit() -> None:
+    found = await estimated(sample_of(ask(), ask(maxOutputTokens=10), ask()), count_tokens=Counter())
+    assert found.output_tokens_max == 2 * 65_536 + 10
+    assert "at most maxOutputTokens where set, else 65,536 tokens a line" in found.basis
+    assert found.warnings == (
+        "2 lines set no maxOutputTokens: the high figure counts 65,536 tokens for each. Setting it narrows the range.",
+    )
+    one = await estimated(sample_of(ask()), model="gemini-3-pro-image")
+    assert one.output_tokens_max == 32_768
+    assert "Output: at most 32,768 tokens a line" in one.basis
+    assert any(said.startswith("1 line sets no maxOutputTokens") for said in one.warnings)
+
+
+async def test_several_candidates_are_several_answers_and_a_cap_over_the_limit_is_the_limit() -> None:
+    sample = sample_of(ask(maxOutputTokens=100, candidateCount=4), ask(maxOutputTokens=100))
+    assert (await estimated(sample)).output_tokens_max == 800
+    sample = sample_of({**ask(), "generation_config": {"max_output_tokens": 999_999, "candidate_count": 0}})
+    assert (await estimated(sample)).output_tokens_max == 65_536
+
+
+async def test_an_embedding_batch_costs_its_input_only() -> None:
+    sample = sample_of(*[{"content": {"parts": [{"text": "x" * 4000}]}}] * 3)
+    found = await estimated(sample, model="gemini-embedding-001", task="embed")
+    assert found.input_tokens == 3000
+    assert found.output_tokens_max == 0
+    assert found.cost_usd_high == pytest.approx(3000 * 0.075e-6 * 1.25, abs=1e-6)
+    assert "Output" not in found.basis
+    assert all("maxOutputTokens" not in said for said in found.warnings)
+
+
+async def test_media_are_priced_by_their_kind_and_scaled_by_lines() -> None:
+    image = {"content": {"parts": [{"inlineData": {"mimeType": "image/png", "data": "AAAA"}}]}}
+    sampler = Sampler()
+    sampler.feed(lines([image] * 1000))
+    found = await estimated(sampler.sample(), model="gemini-embedding-2", task="embed")
+    assert found.input_tokens == 1_120_000
+    assert found.cost_usd_low == pytest.approx(1.12 * 0.225 * 0.75)
+    assert "scaled by the number of lines" in found.basis
+
+
+async def test_sound_without_a_price_of_its_own_and_files_that_are_only_named_are_said() -> None:
+    sample = sample_of(with_part({"fileData": {"fileUri": "files/x", "mimeType": "audio/mpeg"}}, **ask_config()))
+    warnings = (await estimated(sample)).warnings
+    assert any("Sound is priced as text" in said for said in warnings)
+    assert any("10 pages or 60 seconds" in said for said in warnings)
+
+
+def ask_config() -> dict[str, Any]:
+    return {"generationConfig": {"maxOutputTokens": 10}}
+
+
+async def test_a_row_over_200_000_tokens_is_priced_at_the_higher_tier() -> None:
+    short, long = ask("x" * 40_000, maxOutputTokens=1000), ask("x" * 1_200_000, maxOutputTokens=1000)
+    below = await estimated(sample_of(short, short), model="gemini-3.1-pro-preview")
+    above = await estimated(sample_of(short, long), model="gemini-3.1-pro-preview")
+    assert below.cost_usd_low == pytest.approx(20_000 * 1.0e-6 * 0.75)
+    assert below.cost_usd_high == pytest.approx(20_000 * 1.0e-6 * 1.25 + 2000 * 6.0e-6)
+    assert above.cost_usd_low == pytest.approx((10_000 * 1.0e-6 + 300_000 * 2.0e-6) * 0.75)
+    assert above.cost_usd_high == pytest.approx(310_000 * 2.0e-6 * 1.25 + 2000 * 9.0e-6)
+
+
+async def test_a_price_that_changes_within_the_jobs_life_widens_the_range() -> None:
+    sample = sample_of(ask("x" * 4_000_000, maxOutputTokens=100_000))
+    before = await estimated(sample, model="gemini-4-argon", today=date(2026, 11, 28))
+    eve = await estimated(sample, model="gemini-4-argon", today=date(2026, 11, 30))
+    after = await estimated(sample, model="gemini-4-argon", today=date(2026, 12, 1))
+    assert before.cost_usd_low == eve.cost_usd_low == 0.75
+    assert after.cost_usd_low == 1.5
+    assert eve.cost_usd_high == after.cost_usd_high == pytest.approx(2 * before.cost_usd_high)  # type: ignore[operator]  # it is known
+    assert any("may still be running then" in said for said in eve.warnings)
+
+
+async def test_an_unknown_model_has_tokens_but_no_cost() -> None:
+    found = await estimated(sample_of(ask("x" * 400)), model="gemini-9")
+    assert found.input_tokens == 100
+    assert (found.cost_usd_low, found.cost_usd_high) == (None, None)
+    assert any(said.startswith("No price is known for gemini-9") for said in found.warnings)
+
+
+async def test_without_gemini_the_offline_rule_holds_and_says_so() -> None:
+    found = await estimated(sample_of(ask("x" * 400, maxOutputTokens=10)))
+    assert found.input_tokens == 100
+    assert found.basis.startswith("Input: the offline rule (4 characters a token) on 1 of 1 lines, all lines, ±25 %.")
+    assert found.warnings == ("Some or all tokens are counted by an offline rule: Gemini was not asked.",)
+
+
+async def test_the_first_failure_ends_the_asking() -> None:
+    counter = Counter(*[Unavailable("No connection.")] * 100)
+    found = await estimated(sample_of(*[ask("x" * 400, maxOutputTokens=10)] * 30), count_tokens=counter)
+    assert len(counter.calls) <= 5
+    assert found.input_tokens == pytest.approx(3000, rel=0.01)
+    assert any(said.endswith("No connection.") for said in found.warnings)
+    denied = await estimated(sample_of(ask()), count_tokens=Counter(AccessDenied("The key was refused.")))
+    assert any(said.endswith("The key was refused.") for said in denied.warnings)
+
+
+async def test_lines_that_gemini_cannot_count_are_brought_to_the_level_of_the_others() -> None:
+    counter = Counter(Rejected("Gemini refused the request."))
+    found = await estimated(sample_of(*[ask("word " * 8, maxOutputTokens=10)] * 3), count_tokens=counter)
+    assert len(counter.calls) == 3
+    assert found.input_tokens == 24
+    assert "countTokens on 2 and the offline rule (4 characters a token) on 1 of 3 lines" in found.basis
+
+
+async def test_a_gemini_that_keeps_silent_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_COUNTING_SECONDS", 0.05)
+
+    async def silent(request: JsonObject) -> int:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    found = await estimated(sample_of(ask("x" * 400)), count_tokens=silent)
+    assert found.input_tokens == 100
+    assert any("did not answer within 0 s" in said for said in found.warnings)
+
+
+async def test_five_calls_at_most_are_under_way_at_a_time() -> None:
+    current = most = 0
+
+    async def count(request: JsonObject) -> int:
+        nonlocal current, most
+        current += 1
+        most = max(most, current)
+        await anyio.lowlevel.checkpoint()
+        current -= 1
+        return 7
+
+    assert (await estimated(sample_of(*[ask()] * 20), count_tokens=count)).input_tokens == 140
+    assert most == 5
+
+
+async def test_a_file_without_a_usable_line_is_estimated_by_its_size() -> None:
+    sampler = Sampler()
+    sampler.feed(b"x" * 399 + b"\n")
+    found = await estimated(sampler.sample(), count_tokens=Counter())
+    assert found.input_tokens == 100
+    assert found.basis.startswith("Input: the size of 1 lines, its bytes, four a token, ±25 %.")
+    assert found.cost_usd_high == pytest.approx(100 * 0.25e-6 * 1.25 + 65_536 * 1.5e-6, abs=1e-6)
+
+
+async def test_counts_for_lines_that_the_rule_sees_nothing_in_are_text() -> None:
+    async def count(request: JsonObject) -> int:
+        return 1000
+
+    found = await estimated(sample_of({"contents": [{"parts": [{}]}], **ask_config()}), count_tokens=count)
+    assert found.input_tokens == 1000
+    assert found.cost_usd_low == 0.00025
+
+
+async def test_one_line_of_many_says_little() -> None:
+    sample = replace(sample_of(ask("x" * 400)), rows=100, size_bytes=50_000)
+    assert "±25 %" in (await estimated(sample, count_tokens=Counter())).basis
+
+
+# The caps
+
+
+def costing(high: float | None) -> Estimate:
+    return Estimate(1, 1, None if high is None else 0.0, high, "2026-11-22", "")
+
+
+def test_a_batch_over_the_cap_is_refused_with_both_figures() -> None:
+    assert over_cap(costing(99), None) is None
+    assert over_cap(costing(5), 5.0) is None
+    assert over_cap(costing(1234.5), 5.0) == (
+        "GEMINI_BATCH_MAX_COST_USD allows $5.00 a batch, and this one may cost up to $1,234.50."
+    )
+    assert over_cap(costing(0.0001), 0.0) == (
+        "GEMINI_BATCH_MAX_COST_USD allows $0.00 a batch, and this one may cost up to $0.0001."
+    )
+
+
+def test_a_cost_that_is_not_known_is_over_every_cap() -> None:
+    assert over_cap(costing(None), None) is None
+    assert over_cap(costing(None), 1e9) == (
+        "GEMINI_BATCH_MAX_COST_USD allows $1,000,000,000.00 a batch, and the price of this model is not known."
+    )

@@ -1,0 +1,166 @@
+"""The source's own columns, kept for the answers: every cell exactly as the prompt had it, in the same order."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gemini_batch_mcp.domain import Order
+from gemini_batch_mcp.errors import PathError, RequestProblems, StorageError
+from gemini_batch_mcp.intake.compose import write_rows
+from gemini_batch_mcp.intake.tables.folders import list_folder
+from gemini_batch_mcp.intake.tables.kept_columns import distinct_names, write_columns
+from support.sources import read
+
+
+def kept(path: Path) -> tuple[list[str], list[tuple[Any, ...]]]:
+    with duckdb.connect() as engine:
+        rows = engine.execute(f"SELECT * FROM read_parquet('{path}') ORDER BY row")
+        names = [str(name) for name, *_ in rows.description or ()]
+        kinds = {str(kind) for _, kind, *_ in rows.description[1:] or ()}
+        assert kinds == {"VARCHAR"}
+        return names, rows.fetchall()
+
+
+def test_columns_are_kept_as_they_are_written_beside_the_number_of_the_row(tmp_path: Path) -> None:
+    source = tmp_path / "t.csv"
+    source.write_text('id,n,"the, text"\na,007,"line\nbreak ""q"""\nb,1.10,\n,2024-01-02,ü\n', encoding="utf-8")
+
+    names = write_columns(source, tmp_path / "c.parquet", scratch=tmp_path)
+
+    assert names == ("id", "n", "the, text")
+    assert kept(tmp_path / "c.parquet") == (
+        ["row", "id", "n", "the, text"],
+        [(1, "a", "007", 'line\nbreak "q"'), (2, "b", "1.10", ""), (3, "", "2024-01-02", "ü")],
+    )
+    assert {path.name for path in tmp_path.iterdir()} == {"t.csv", "c.parquet"}
+
+
+def test_row_n_is_line_n_of_the_request_file(tmp_path: Path) -> None:
+    source = tmp_path / "t.jsonl"
+    source.write_text("".join(json.dumps({"id": f"k{n}", "n": n}) + "\n" for n in range(5000)), encoding="utf-8")
+    order = Order(prompt="{{n}}", key_column="id", limit_rows=3000)
+
+    write_rows(source, tmp_path / "r", order=order, keys_path=tmp_path / "k")
+    write_columns(source, tmp_path / "c.parquet", scratch=tmp_path, limit_rows=3000)
+
+    keys = [json.loads(line) for line in (tmp_path / "k").read_text(encoding="utf-8").splitlines()]
+    assert [(number, key) for number, key, _ in kept(tmp_path / "c.parquet")[1]] == list(enumerate(keys, 1))
+    assert len(keys) == 3000
+
+
+@pytest.mark.parametrize(
+    ("columns", "names"),
+    [
+        (("a", "b"), ("a", "b")),
+        (("row", "Row", "a"), ("row_2", "Row_3", "a")),
+        (("Name", "name", "NAME"), ("Name", "name_2", "NAME_3")),
+        (("a", "A", "a_2"), ("a", "A_3", "a_2")),
+        (("straße", "STRASSE"), ("straße", "STRASSE_2")),
+    ],
+)
+def test_names_that_readers_of_parquet_cannot_tell_apart_get_a_number(
+    tmp_path: Path, columns: tuple[str, ...], names: tuple[str, ...]
+) -> None:
+    assert distinct_names(columns) == names
+    with (tmp_path / "t.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([columns, [f"v{number}" for number, _ in enumerate(columns)]])
+
+    assert write_columns(tmp_path / "t.csv", tmp_path / "c.parquet", scratch=tmp_path) == names
+    found, rows = kept(tmp_path / "c.parquet")
+    assert found == ["row", *names]
+    assert rows == [(1, *(f"v{number}" for number, _ in enumerate(columns)))]
+
+
+NAMES = st.text(st.sampled_from('abA_2"row ;日'), min_size=1, max_size=5)
+
+
+@settings(max_examples=200, deadline=None)
+@given(columns=st.lists(NAMES, min_size=1, max_size=12, unique=True))
+def test_whatever_columns_are_called_their_names_are_distinct(columns: list[str]) -> None:
+    names = distinct_names(columns)
+
+    folded = [name.casefold() for name in names]
+    assert len(set(folded)) == len(columns)
+    assert "row" not in folded
+    unclear = [column for column in columns if [c.casefold() for c in columns].count(column.casefold()) > 1]
+    assert all(name == column for name, column in zip(names, columns, strict=True) if column not in (*unclear, "row"))
+
+
+CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=5))
+def test_every_cell_is_kept_exactly(tmp_path: Path, rows: list[tuple[str, str]]) -> None:
+    source = tmp_path / "t.csv"
+    with source.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, quoting=csv.QUOTE_ALL).writerows([("a", "b"), *rows])
+
+    write_columns(source, tmp_path / "c.parquet", scratch=tmp_path)
+
+    assert [list(row[1:]) for row in kept(tmp_path / "c.parquet")[1]] == read(source)[1]
+
+
+def test_nested_and_typed_parquet_is_kept_as_the_text_that_a_prompt_would_have(tmp_path: Path) -> None:
+    with duckdb.connect() as engine:
+        engine.execute(
+            "COPY (SELECT 1.50::DECIMAL(4,2) AS price, {'a': [1, 2]} AS nested, DATE '2024-01-02' AS day, "
+            f"NULL::INT AS none, 'x'::BLOB AS raw) TO '{tmp_path / 't.parquet'}'"
+        )
+
+    write_columns(tmp_path / "t.parquet", tmp_path / "c.parquet", scratch=tmp_path)
+
+    assert kept(tmp_path / "c.parquet") == (
+        ["row", "price", "nested", "day", "none", "raw"],
+        [(1, "1.50", '{"a":[1,2]}', "2024-01-02", "", "eA==")],
+    )
+
+
+def test_of_a_folder_paths_and_names_are_kept_and_contents_are_not_read(tmp_path: Path) -> None:
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    (tmp_path / "in" / "a.txt").write_bytes(b"\xff" * 10)
+    (tmp_path / "in" / "sub" / "b.pdf").write_bytes(b"%PDF-")
+
+    names = write_columns(list_folder(tmp_path / "in", "**"), tmp_path / "c.parquet", scratch=tmp_path)
+
+    assert names == ("path", "name")
+    assert kept(tmp_path / "c.parquet")[1] == [(1, "a.txt", "a.txt"), (2, "sub/b.pdf", "b.pdf")]
+
+
+def test_wide_and_large_rows_are_kept(tmp_path: Path) -> None:
+    source = tmp_path / "t.csv"
+    with source.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([f"c{number}" for number in range(2000)])
+        writer.writerow(["x" * (5 << 20), *range(1, 2000)])
+        writer.writerow(["small", *range(1, 2000)])
+
+    write_columns(source, tmp_path / "c.parquet", scratch=tmp_path)
+
+    names, rows = kept(tmp_path / "c.parquet")
+    assert (len(names), len(rows), len(rows[0][1]), rows[1][1:3]) == (2001, 2, 5 << 20, ("small", "1"))
+
+
+def test_a_source_that_cannot_be_read_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "ragged.csv").write_text("a,b\n1,2\n3\n", encoding="utf-8")
+
+    with pytest.raises(RequestProblems):
+        write_columns(tmp_path / "ragged.csv", tmp_path / "c.parquet", scratch=tmp_path)
+    with pytest.raises(PathError):
+        write_columns(tmp_path / "gone.csv", tmp_path / "c.parquet", scratch=tmp_path)
+    (tmp_path / "t.csv").write_text("a\n1\n", encoding="utf-8")
+    with duckdb.connect() as engine:
+        engine.execute(f"COPY (SELECT 1 AS a) TO '{tmp_path / 't.parquet'}'")
+    for name in ("t.csv", "t.parquet"):
+        with pytest.raises(StorageError, match="could not be written"):
+            write_columns(tmp_path / name, tmp_path / "none" / "c.parquet", scratch=tmp_path)
+        (tmp_path / "c.parquet").mkdir(exist_ok=True)
+        with pytest.raises(StorageError, match="could not be written"):
+            write_columns(tmp_path / name, tmp_path / "c.parquet", scratch=tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"ragged.csv", "t.csv", "t.parquet", "c.parquet"}

@@ -1,0 +1,57 @@
+"""What an assistant is told before it makes a mistake: the cap in a preview, a file that is what its name says."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gemini_batch_mcp.sandbox.app import Sandbox
+from gemini_batch_mcp.settings import Settings
+from support.conversation import Conversation, converse, newest, request_file
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize(
+    ("cap", "threshold", "note"),
+    [(0.00001, None, "will refuse"), (None, 0.0, "after the user agreed"), (100.0, 100.0, "")],
+)
+async def test_a_preview_says_what_stands_between_it_and_its_order(
+    settings: Settings, sandbox: Sandbox, data: Path, cap: float | None, threshold: float | None, note: str
+) -> None:
+    async with converse(replace(settings, max_cost_usd=cap, confirm_above_usd=threshold), sandbox) as talk:
+        seen = await talk.call("preview_batch", source=request_file(data))
+        notes = [warning for warning in seen["warnings"] if "create_batch" in warning]
+        assert len(notes) == bool(note)
+        assert all(note in warning for warning in notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "start"), [("a.csv", b"key,"), ("a.PARQUET", b"PAR1"), ("a.jsonl", b"{"), ("a", b"{")]
+)
+async def test_a_file_is_written_as_its_name_says(
+    talk: Conversation, sandbox: Sandbox, data: Path, name: str, start: bytes
+) -> None:
+    batch = (await talk.call("create_batch", source=request_file(data)))["batch_id"]
+    sandbox.finish(newest(sandbox))
+    saved = (await talk.call("get_results", batch=batch, save_to=name))["saved"]
+    assert Path(saved["path"]).read_bytes().startswith(start)
+    assert saved["format"] in (Path(name).suffix.lower().removeprefix("."), "jsonl")
+
+
+async def test_a_key_that_no_row_has_is_named(talk: Conversation, sandbox: Sandbox, data: Path) -> None:
+    batch = (await talk.call("create_batch", source=request_file(data)))["batch_id"]
+    sandbox.finish(newest(sandbox))
+    read = await talk.call("get_results", batch=batch, keys=["k1", "k9"])
+    assert [row["key"] for row in read["rows"]] == ["k1"]
+    assert read["warnings"] == ["No row has the key 'k9'."]
+
+
+async def test_a_key_that_is_refused_in_the_middle_of_a_list_is_a_sentence(
+    talk: Conversation, sandbox: Sandbox, data: Path
+) -> None:
+    """Several batches are looked up at once, and what fails there comes wrapped."""
+    for mark in ("a", "b"):
+        await talk.call("create_batch", source=request_file(data, mark=mark))
+    sandbox.fail_next("batches.get", status=403, times=2)
+    assert "Check the key in GEMINI_API_KEY" in await talk.refusal("list_jobs")

@@ -1,0 +1,49 @@
+"""The wrong lines that people write: what an order mends, converts or refuses (the validator refuses them all)."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gemini_batch_mcp.sandbox.app import Sandbox
+from support.conversation import Conversation, newest, write_lines
+from support.samples import SAMPLES
+
+pytestmark = pytest.mark.anyio
+
+SAMPLE = SAMPLES / "54-input-WRONG-examples.jsonl"
+OPENAI, CONFIG, THINKING, INSTRUCTION, CONTENTS = SAMPLE.read_text(encoding="utf-8").splitlines()
+
+
+async def test_an_order_of_those_that_can_be_mended_arrives_mended(
+    talk: Conversation, sandbox: Sandbox, data: Path
+) -> None:
+    created = await talk.call(
+        "create_batch", source=write_lines(data / "wrong.jsonl", [THINKING, INSTRUCTION, CONTENTS])
+    )
+    assert len(created["warnings"]) == 3
+    path = talk.settings.home / "batches" / created["batch_id"] / "requests.jsonl"
+    sent = [json.loads(row)["request"] for row in path.read_text(encoding="utf-8").splitlines()]
+    assert sent[0]["generationConfig"] == {"thinking_config": {"thinking_level": "LOW"}}
+    assert sent[1]["systemInstruction"] == {"parts": [{"text": "plain text"}]}
+    assert sent[2]["contents"] == [{"role": "user", "parts": [{"text": "hi"}]}]
+    sandbox.finish(newest(sandbox))
+    assert (await talk.call("get_results", batch=created["batch_id"]))["summary"]["succeeded"] == 3
+
+
+async def test_an_order_of_openai_lines_arrives_converted(talk: Conversation, sandbox: Sandbox, data: Path) -> None:
+    line = json.loads(OPENAI)
+    line["body"]["messages"] = [{"role": "user", "content": "hi"}]
+    created = await talk.call("create_batch", source=write_lines(data / "wrong.jsonl", [json.dumps(line)]))
+    assert any("OpenAI" in warning for warning in created["warnings"])
+    sandbox.finish(newest(sandbox))
+    assert (await talk.call("get_results", batch=created["batch_id"]))["summary"]["succeeded"] == 1
+
+
+async def test_what_would_be_a_guess_is_refused_with_its_fix(talk: Conversation, sandbox: Sandbox, data: Path) -> None:
+    refusal = await talk.refusal("create_batch", source=write_lines(data / "wrong.jsonl", [CONFIG, INSTRUCTION]))
+    assert "line 1" in refusal
+    assert "generationConfig" in refusal
+    mixed = await talk.refusal("create_batch", source=write_lines(data / "mixed.jsonl", [OPENAI, CONTENTS]))
+    assert "OpenAI" in mixed
+    assert sandbox.creates == 0

@@ -1,0 +1,156 @@
+"""A conversation with the server as an assistant has it, or with its desk; and the files it talks about."""
+
+import json
+import os
+import subprocess
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import anyio
+from mcp.client import Client
+from mcp_types import CallToolResult
+
+from gemini_batch_mcp.assistant.server import build_server
+from gemini_batch_mcp.batches.app import open_app
+from gemini_batch_mcp.batches.desk import Desk
+from gemini_batch_mcp.batches.opening import lazy_desk
+from gemini_batch_mcp.batches.work import Work
+from gemini_batch_mcp.domain import Order, ResultQuery
+from gemini_batch_mcp.sandbox.app import Sandbox
+from gemini_batch_mcp.settings import Settings
+
+#: A command line, run to its end.
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Calls tools by name. `client` is there for everything that is not a tool."""
+
+    client: Client
+    settings: Settings
+
+    async def raw(self, tool: str, **arguments: Any) -> CallToolResult:
+        return await self.client.call_tool(tool, arguments)
+
+    async def call(self, tool: str, **arguments: Any) -> dict[str, Any]:
+        """Call a tool that must succeed; returns its structured result."""
+        result = await self.raw(tool, **arguments)
+        assert not result.is_error, spoken(result)
+        assert result.structured_content is not None
+        return dict(result.structured_content)
+
+    async def text(self, tool: str, **arguments: Any) -> str:
+        """Call a tool that must succeed; returns the text that an assistant reads."""
+        result = await self.raw(tool, **arguments)
+        assert not result.is_error, spoken(result)
+        return spoken(result)
+
+    async def refusal(self, tool: str, **arguments: Any) -> str:
+        """Call a tool that must refuse; returns its sentence, which must not give anything away."""
+        result = await self.raw(tool, **arguments)
+        assert result.is_error, result.structured_content
+        sentence = spoken(result)
+        for secret in ("test-key-do-not-show", "Traceback", "http://", "https://", "upload_id"):
+            assert secret not in sentence
+        return sentence
+
+
+def process_env(**variables: str) -> dict[str, str]:
+    """The environment of a server process: few variables, as hosts give them, and what measures coverage."""
+    measuring = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE")}
+    return {"PATH": "/usr/bin:/bin", **measuring, **variables}
+
+
+def spoken(result: CallToolResult) -> str:
+    return "\n".join(block.text for block in result.content if block.type == "text")
+
+
+@asynccontextmanager
+async def converse(settings: Settings, sandbox: Sandbox | None, era: str = "legacy") -> AsyncIterator[Conversation]:
+    """Open a conversation; without a sandbox the server is left to the network, which tests do not have."""
+    server = build_server(settings, transport=sandbox.transport if sandbox is not None else None)
+    async with Client(server, mode=era) as client:
+        yield Conversation(client, settings)
+
+
+def line(key: str, text: str = "hello", **request: Any) -> str:
+    """One request line."""
+    return json.dumps({"key": key, "request": {"contents": [{"parts": [{"text": text}]}], **request}})
+
+
+def write_lines(path: Path, lines: Sequence[str]) -> str:
+    """Write a request file and return its path as a person would give it."""
+    path.write_text("".join(entry + "\n" for entry in lines), encoding="utf-8")
+    return str(path)
+
+
+def request_file(directory: Path, count: int = 3, *, name: str = "reviews.jsonl", mark: str = "") -> str:
+    """A request file with keys k1, k2, …; `mark` goes into the text of the second row."""
+    rows = [line(f"k{number}", f"row {number}{mark if number == 2 else ''}") for number in range(1, count + 1)]
+    return write_lines(directory / name, rows)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until something has come true, for 20 s at most."""
+    with anyio.fail_after(20):
+        while True:
+            if condition():
+                return
+            await anyio.sleep(0.01)
+
+
+def newest(sandbox: Sandbox) -> str:
+    """The name of the job that was created last."""
+    return max(sandbox.create_records, key=lambda record: record.create_ns).name
+
+
+ROWS = ResultQuery(view="rows", limit=200)
+
+
+@asynccontextmanager
+async def desk_of(settings: Settings, sandbox: Sandbox) -> AsyncIterator[Desk]:
+    async with lazy_desk(settings, sandbox.transport) as lazy:
+        yield await lazy.get()
+
+
+@asynccontextmanager
+async def hooked_desk(settings: Settings, sandbox: Sandbox, hook: Callable[[str], None]) -> AsyncIterator[Desk]:
+    """A desk that announces each of its effects to `hook`."""
+    settings.home.mkdir(exist_ok=True)
+    async with anyio.create_task_group() as tasks:
+        app = open_app(settings, Work(tasks), sandbox.transport(), hook=hook)
+        try:
+            yield Desk(app)
+        finally:
+            await app.aclose()
+
+
+async def ended(desk: Desk, sandbox: Sandbox, source: str) -> str:
+    """Order a file and let its jobs end; returns the batch id."""
+    placement = await desk.place_order(Order(source=source))
+    for record in sandbox.create_records:
+        sandbox.finish(record.name)
+    return placement.status.batch.id
+
+
+def downloads(sandbox: Sandbox) -> int:
+    return sum(request.route == "files.download" for request in sandbox.requests)
+
+
+def answers_of(settings: Settings, batch: str) -> list[Path]:
+    return sorted((settings.home / "batches" / batch).glob("answers-*.jsonl"))
+
+
+def sharded(settings: Settings, data: Path) -> tuple[Settings, str]:
+    """An order of 30 rows that becomes three jobs of ten rows."""
+    rows = [line(f"k{number:02}", f"row {number:02} " + "x" * 500) for number in range(30)]
+    return replace(settings, max_file_bytes=10 * (len(rows[0]) + 1)), write_lines(data / "rows.jsonl", rows)
+
+
+def created(sandbox: Sandbox) -> list[str]:
+    """Return the names of all jobs, the first one first."""
+    return [record.name for record in sorted(sandbox.create_records, key=lambda record: record.create_ns)]
