@@ -257,3 +257,16 @@ def test_every_file_says_first_what_belongs_in_it() -> None:
 
 def _tests() -> list[Path]:
     return [path for path in sorted(TESTS.rglob("*.py")) if "node_modules" not in path.parts]
+
+
+def test_contributing_has_a_line_for_every_room_and_for_no_other() -> None:
+    page = (PACKAGE.parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    lines = page.partition("<!-- rooms -->")[2].partition("<!-- rooms: end -->")[0]
+    rooms = {path.parent.relative_to(PACKAGE).as_posix() for path in MODULES.values()} - {"."}
+    assert set(re.findall(r"^\| `([a-z/]+)` \| \S", lines, re.MULTILINE)) == rooms
+
+
+def test_contributing_names_files_that_are_there() -> None:
+    page = (PACKAGE.parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for name in re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.py)`", page):
+        assert (PACKAGE / name).is_file() or (PACKAGE.parents[1] / name).is_file(), name
