@@ -38,7 +38,7 @@ MAY_IMPORT = {
     # the life of a batch
     "batches.desk": "batches.* intake.* results.query",
     "batches.opening": "batches.desk batches.work",
-    "batches.tending": "batches.app batches.answers batches.jobs batches.ledger batches.submitting",
+    "batches.advancing": "batches.app batches.answers batches.jobs batches.ledger batches.submitting",
     "batches.ending": "batches.app batches.jobs batches.ledger batches.waiting",
     "batches.waiting": "batches.app batches.jobs batches.ledger batches.submitting",
     "batches.submitting": "batches.app batches.answers batches.jobs batches.ledger batches.orders intake.* results.*",

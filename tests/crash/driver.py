@@ -42,8 +42,8 @@ _LOADED_LATE: Final = (
 
 #: `order`: the user gives the order, waits, reads, sends again what failed, and saves. `collect` and `server`: the
 #: same after `gemini-batch-mcp collect`, or a server left to itself, has done what it can. `place` ends when the order
-#: is given, `tend` when `gemini-batch-mcp collect` has done what it can.
-Program = Literal["order", "collect", "server", "place", "tend"]
+#: is given, `watch` when `gemini-batch-mcp collect` has done what it can.
+Program = Literal["order", "collect", "server", "place", "watch"]
 
 
 class Life(msgspec.Struct, frozen=True):
@@ -161,13 +161,13 @@ async def _carry_out(program: Program, user: User, desk: Desk, task_group: TaskG
         case "place":
             await user.place()
             return
-        case "tend":
+        case "watch":
             await user.collect()
             return
         case "collect":
             await user.collect()
         case "server":
-            task_group.start_soon(desk.tend)
+            task_group.start_soon(desk.watch)
             await user.look_on()
     await user.get_it_done()
 

@@ -47,7 +47,7 @@ class Episode:
 
 EPISODES: Final = (
     # The server ended after the order was given, and cron collects.
-    Episode(plans.SHARDS, (("place", None),), dying="tend", only_new=False),
+    Episode(plans.SHARDS, (("place", None),), dying="watch", only_new=False),
     # A create may have left, and did or did not arrive.
     Episode(plans.SHARDS, (("order", Trap("create:before")),)),
     Episode(plans.SHARDS, (("order", Trap("create:after", 2)),)),

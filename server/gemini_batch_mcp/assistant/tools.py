@@ -135,7 +135,7 @@ async def get_results(
     history = await anyio.to_thread.run_sync(results.table.history, keys) if keys else {}
     answer = _result(render.results(results, await desk.cost(results.status.batch, results.summary), history, keys))
     written = (results.saved, *results.saved.companions) if results.saved is not None else ()
-    pages = await desk.pages_about(results.status.batch.id)
+    pages = await desk.written_reports(results.status.batch.id)
     answer.content.extend(_link(path) for path in (*(file.path for file in written), *pages))
     return answer
 

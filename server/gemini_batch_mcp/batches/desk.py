@@ -7,8 +7,9 @@ from pathlib import Path
 
 import anyio
 
+from gemini_batch_mcp.batches.advancing import Advanced, advance_all, watch_batches
 from gemini_batch_mcp.batches.answers.asking import ask_results
-from gemini_batch_mcp.batches.answers.reading import Results, batch_results
+from gemini_batch_mcp.batches.answers.reading import Results, read_results
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.ending import Deletion, cancel_batch, delete_batch
 from gemini_batch_mcp.batches.jobs.listing import JobList, list_jobs
@@ -18,7 +19,6 @@ from gemini_batch_mcp.batches.orders.preparing import Preview, preview_order
 from gemini_batch_mcp.batches.orders.pricing import Cost, actual_cost, read_prices, spend_notes
 from gemini_batch_mcp.batches.submitting.ordering import Placement, place_order, quote_order
 from gemini_batch_mcp.batches.submitting.retrying import quote_retry, retry_rows
-from gemini_batch_mcp.batches.tending import Tended, tend_all, tend_forever
 from gemini_batch_mcp.batches.waiting import batch_status
 from gemini_batch_mcp.domain import JobFilter, Order, ResultQuery, ResultSummary, SavedFile
 from gemini_batch_mcp.results.query.queries import QueryAnswer
@@ -31,49 +31,49 @@ class Desk:
     app: App
 
     async def quote(self, order: Order, *, resubmit: bool = False, wait_seconds: float | None = None) -> str:
-        """Return what the user has to be asked before an order is placed; see `submit.quote_order`."""
+        """Return what the user has to be asked before an order is placed; see `ordering.quote_order`."""
         return await quote_order(self.app, self._complete(order), resubmit=resubmit, wait_seconds=wait_seconds)
 
     async def place_order(
         self, order: Order, *, confirm: bool = False, resubmit: bool = False, wait_seconds: float | None = None
     ) -> Placement:
-        """Submit an order, or return the batch that stands for it; see `submit.place_order`."""
+        """Submit an order, or return the batch that stands for it; see `ordering.place_order`."""
         order = self._complete(order)
         return await place_order(self.app, order, confirm=confirm, resubmit=resubmit, wait_seconds=wait_seconds)
 
     async def preview(self, order: Order, *, wait_seconds: float | None = None) -> Preview:
-        """Check, render and price an order without sending it; see `prepare.preview_order`."""
+        """Check, render and price an order without sending it; see `preparing.preview_order`."""
         seen = await preview_order(self.app, self._complete(order), wait_seconds=wait_seconds)
         notes = spend_notes(self.app, seen.estimate) if seen.estimate is not None else ()
         return replace(seen, warnings=(*seen.warnings, *notes))
 
     async def status(self, reference: str, *, wait_seconds: float = 0.0) -> BatchStatus:
-        """Ask how a batch is getting on; see `status.batch_status`."""
+        """Ask how a batch is getting on; see `waiting.batch_status`."""
         return await batch_status(self.app, reference, wait_seconds=wait_seconds)
 
     async def results(self, reference: str, query: ResultQuery, *, wait_seconds: float | None = None) -> Results:
-        """Read results; see `collect.batch_results`. Where questions may follow, they are prepared for."""
-        results = await batch_results(self.app, reference, query, wait_seconds=wait_seconds)
+        """Read results; see `reading.read_results`. Where questions may follow, they are prepared for."""
+        results = await read_results(self.app, reference, query, wait_seconds=wait_seconds)
         if self.app.lives_on:
             prepare = partial(anyio.to_thread.run_sync, self.app.queries.prepare)
             await self.app.work.run("prepare queries", prepare, wait_seconds=0)
         return results
 
     async def cost(self, batch: BatchEntry, summary: ResultSummary) -> Cost:
-        """Price the answers of a batch; see `price.actual_cost`."""
+        """Price the answers of a batch; see `pricing.actual_cost`."""
         return actual_cost(await read_prices(self.app), batch, summary)
 
-    async def pages_about(self, batch_id: str) -> tuple[Path, ...]:
+    async def written_reports(self, batch_id: str) -> tuple[Path, ...]:
         """Return the reports that were written about a batch and are still there."""
         written = await anyio.to_thread.run_sync(self.app.ledger.saved_files, batch_id)
         return tuple(path for path in written if path.suffix == ".html" and path.is_file())
 
     async def query(self, reference: str, sql: str, *, limit: int, wait_seconds: float | None = None) -> QueryAnswer:
-        """Ask a batch's answers a question in SQL; see `ask.ask_results`."""
+        """Ask a batch's answers a question in SQL; see `asking.ask_results`."""
         return await ask_results(self.app, reference, sql, limit=limit, wait_seconds=wait_seconds)
 
     async def report(self, reference: str, save_to: str) -> SavedFile:
-        """Write a page about a batch; see `picture.write_batch_report`."""
+        """Write a page about a batch; see `reporting.write_batch_report`."""
         # Imported on first use: most servers never draw.
         from gemini_batch_mcp.batches.answers.reporting import write_batch_report
 
@@ -82,7 +82,7 @@ class Desk:
     async def quote_retry(
         self, reference: str, include: Sequence[str], *, model: str = "", wait_seconds: float | None = None
     ) -> str:
-        """Return what the user has to be asked before rows are sent again; see `retry.quote_retry`."""
+        """Return what the user has to be asked before rows are sent again; see `retrying.quote_retry`."""
         return await quote_retry(self.app, reference, include, model=model, wait_seconds=wait_seconds)
 
     async def retry(
@@ -94,27 +94,27 @@ class Desk:
         confirm: bool = False,
         wait_seconds: float | None = None,
     ) -> Placement:
-        """Send rows again that came to nothing; see `retry.retry_rows`."""
+        """Send rows again that came to nothing; see `retrying.retry_rows`."""
         return await retry_rows(self.app, reference, include, model=model, confirm=confirm, wait_seconds=wait_seconds)
 
-    async def collect(self) -> tuple[Tended, ...]:
-        """Take every unfinished batch one step further; see `tend.tend_all`."""
-        return await tend_all(self.app)
+    async def collect(self) -> tuple[Advanced, ...]:
+        """Advance every unfinished batch by one step; see `advancing.advance_all`."""
+        return await advance_all(self.app)
 
-    async def tend(self) -> None:
-        """Go on with unfinished batches until cancelled; see `tend.tend_forever`."""
-        await tend_forever(self.app)
+    async def watch(self) -> None:
+        """Advance unfinished batches until cancelled; see `advancing.watch_batches`."""
+        await watch_batches(self.app)
 
     async def list_jobs(self, wanted: JobFilter, *, limit: int, cursor: str = "") -> JobList:
         """List jobs; see `listing.list_jobs`."""
         return await list_jobs(self.app, wanted, limit=limit, cursor=cursor)
 
     async def cancel(self, reference: str) -> BatchStatus:
-        """Cancel a batch; see `removal.cancel_batch`."""
+        """Cancel a batch; see `ending.cancel_batch`."""
         return await cancel_batch(self.app, reference)
 
     async def delete(self, reference: str, *, confirm: bool) -> Deletion:
-        """Delete a batch; see `removal.delete_batch`."""
+        """Delete a batch; see `ending.delete_batch`."""
         return await delete_batch(self.app, reference, confirm=confirm)
 
     def _complete(self, order: Order) -> Order:

@@ -11,7 +11,7 @@ import anyio
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.finding import find_batch, find_by_tag
-from gemini_batch_mcp.batches.jobs.lock import turn
+from gemini_batch_mcp.batches.jobs.lock import submit_lock
 from gemini_batch_mcp.batches.jobs.tracking import BatchStatus, describe, load, record, refresh, reread
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry, Stage
 from gemini_batch_mcp.batches.waiting import batch_status
@@ -88,7 +88,7 @@ async def _cancel_job(app: App, job: JobEntry, search_seconds: float) -> None:
             return
         job = await reread(app, job)
     if job.is_unknown:
-        job = await _settled(app, job, search_seconds)
+        job = await _resolve_unknown(app, job, search_seconds)
     if job.stage is Stage.SUBMITTED:
         await app.gateway.cancel_job(job.name)
         await _set(app, job, expected=Stage.SUBMITTED, state=JobState.CANCELLING)
@@ -99,14 +99,14 @@ async def _cancel_job(app: App, job: JobEntry, search_seconds: float) -> None:
         )
 
 
-async def _settled(app: App, job: JobEntry, search_seconds: float) -> JobEntry:
+async def _resolve_unknown(app: App, job: JobEntry, search_seconds: float) -> JobEntry:
     """Look for a job whose create got no reply; one that Gemini's whole list was found not to have counts as cancelled.
 
     That is the proof with which the create might be repeated, too. A job that is being submitted this moment, or whose
     absence is not proved, is returned as it is.
     """
     with contextlib.suppress(NotReady):
-        async with turn(app, job.batch_id):
+        async with submit_lock(app, job.batch_id):
             job = await reread(app, job)
             if not job.is_unknown:
                 return job
@@ -136,7 +136,7 @@ async def delete_batch(app: App, reference: str, *, confirm: bool) -> Deletion:
             "and the answers stored here. It cannot be undone.",
             "Ask the user, then make the same call again with confirm=true.",
         )
-    batch = await _end(app, batch)
+    batch = await _cancel_and_wait(app, batch)
     jobs: list[str] = []
     files: list[str] = []
     kept: list[NotDeleted] = []
@@ -148,21 +148,21 @@ async def delete_batch(app: App, reference: str, *, confirm: bool) -> Deletion:
             why = "Whether its job exists at Gemini is unknown, and Gemini's list cannot be read: try again later."
             kept.append(NotDeleted(batch.id, why))
             continue
-        if job.name and (reason := await _try(app.gateway.delete_job, job.name)) is not None:
+        if job.name and (reason := await _delete_at_gemini(app.gateway.delete_job, job.name)) is not None:
             kept.append(NotDeleted(job.name, reason))
             continue
         jobs += [job.name] if job.name else []
         if job.uploaded_file and job.uploaded_file == batch.source:
             kept.append(NotDeleted(job.uploaded_file, "It was uploaded elsewhere and may be used elsewhere."))
         elif job.uploaded_file:
-            reason = await _try(app.gateway.delete_file, job.uploaded_file)
+            reason = await _delete_at_gemini(app.gateway.delete_file, job.uploaded_file)
             files += [job.uploaded_file] if reason is None else []
             kept += [NotDeleted(job.uploaded_file, reason)] if reason is not None else []
         if job.responses_file:
             reason = "Gemini does not delete result files; it removes them by itself in time."
             kept.append(NotDeleted(job.responses_file, reason))
     for attached in (await anyio.to_thread.run_sync(app.ledger.attachments, batch.id)).values():
-        reason = await _try(app.gateway.delete_file, attached.name)
+        reason = await _delete_at_gemini(app.gateway.delete_file, attached.name)
         files += [attached.name] if reason is None else []
         kept += [NotDeleted(attached.name, reason)] if reason is not None else []
     job_names = {job.name or batch.id for job in batch.jobs}
@@ -173,7 +173,7 @@ async def delete_batch(app: App, reference: str, *, confirm: bool) -> Deletion:
     return Deletion(batch.id, tuple(jobs), tuple(files), local, tuple(kept))
 
 
-async def _end(app: App, batch: BatchEntry) -> BatchEntry:
+async def _cancel_and_wait(app: App, batch: BatchEntry) -> BatchEntry:
     """Cancel what still runs and wait a little for it to end; a job that Gemini has forgotten counts as ended."""
     batch = await refresh(app, batch)
     if batch.forgotten:
@@ -198,7 +198,7 @@ async def _is_forgotten(app: App, job: JobEntry) -> bool:
     return False
 
 
-async def _try(delete: Callable[[str], Awaitable[None]], name: str) -> str | None:
+async def _delete_at_gemini(delete: Callable[[str], Awaitable[None]], name: str) -> str | None:
     """Delete something at Gemini; what is gone already counts as deleted. Returns the reason when it stays."""
     try:
         await delete(name)

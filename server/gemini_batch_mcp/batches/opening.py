@@ -72,7 +72,7 @@ class LazyDesk:
         """Warm up, then go on with what an earlier process left unfinished, until cancelled."""
         await self.warm_up()
         if self._desk is not None and self._may_submit():
-            await self._desk.tend()
+            await self._desk.watch()
 
     async def aclose(self) -> None:
         """Close what was opened."""

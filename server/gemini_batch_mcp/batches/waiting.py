@@ -10,7 +10,7 @@ from gemini_batch_mcp.batches.jobs.pauses import jittered, next_pause
 from gemini_batch_mcp.batches.jobs.tracking import BatchStatus, current, describe, refresh
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry
 from gemini_batch_mcp.batches.submitting.creating import Submission
-from gemini_batch_mcp.batches.submitting.quota import may_go
+from gemini_batch_mcp.batches.submitting.quota import can_submit
 from gemini_batch_mcp.errors import BatchError
 
 
@@ -38,7 +38,7 @@ async def batch_status(app: App, reference: str, *, wait_seconds: float = 0.0) -
 async def _look(app: App, batch: BatchEntry, *, may_submit: bool) -> BatchEntry:
     """Bring the ledger up to date, and let go on what can: a job that waited may have its turn now."""
     batch = await refresh(app, batch)
-    if may_submit and any(may_go(job) for job in batch.jobs):
+    if may_submit and any(can_submit(job) for job in batch.jobs):
         wait_seconds = 0 if app.lives_on else None
         try:
             await app.work.run(f"submit {batch.id}", Submission(app, batch.id).run, wait_seconds=wait_seconds)

@@ -268,10 +268,10 @@ def collect(session: Session) -> None:
 
     async def go_on(desk: "Desk") -> None:
         with console.working("Looking after unfinished batches"):
-            tended = await desk.collect()
-        console.show_tended(tended)
-        if failed := [entry for entry in tended if entry.failure]:
-            raise BatchError(f"{len(failed)} of {len(tended)} batches could not be taken further.", failed[0].failure)
+            advanced = await desk.collect()
+        console.show_advanced(advanced)
+        if failed := [entry for entry in advanced if entry.failure]:
+            raise BatchError(f"{len(failed)} of {len(advanced)} batches could not be taken further.", failed[0].failure)
 
     session.run(go_on)
 

@@ -16,6 +16,7 @@ from gemini_batch_mcp.domain import ResultSummary, RowStatus, SavedFile
 from gemini_batch_mcp.text import dollars
 
 if TYPE_CHECKING:
+    from gemini_batch_mcp.batches.advancing import Advanced
     from gemini_batch_mcp.batches.answers.reading import Results
     from gemini_batch_mcp.batches.desk import Desk
     from gemini_batch_mcp.batches.ending import Deletion
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from gemini_batch_mcp.batches.orders.preparing import Preview
     from gemini_batch_mcp.batches.orders.pricing import Cost
     from gemini_batch_mcp.batches.submitting.ordering import Placement
-    from gemini_batch_mcp.batches.tending import Tended
     from gemini_batch_mcp.cli.doctor import Report
     from gemini_batch_mcp.results.query.queries import QueryAnswer
 
@@ -212,15 +212,15 @@ def show_answer(answer: "QueryAnswer") -> None:
         notes().print("There are more rows: aggregate, or add LIMIT and OFFSET.")
 
 
-def show_tended(tended: "tuple[Tended, ...]") -> None:
+def show_advanced(advanced: "tuple[Advanced, ...]") -> None:
     """Print how every unfinished batch stands now."""
     table = _table("batch", "state", "next")
-    for entry in tended:
+    for entry in advanced:
         state = entry.status.state if entry.status is not None else "-"
         table.add_row(
             escape(entry.batch_id), state, escape(entry.failure or (entry.status.advice if entry.status else ""))
         )
-    if tended:
+    if advanced:
         output().print(table)
     else:
         notes().print("Nothing is unfinished.")

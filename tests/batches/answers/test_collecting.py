@@ -6,7 +6,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from gemini_batch_mcp.batches.answers.reading import collect_batch
+from gemini_batch_mcp.batches.answers.collecting import collect_batch
 from gemini_batch_mcp.batches.desk import Desk
 from gemini_batch_mcp.domain import Order
 from gemini_batch_mcp.errors import GeminiError, NotFound, StorageError

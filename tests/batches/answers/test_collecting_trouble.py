@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gemini_batch_mcp.batches.answers.reading import collect_batch
+from gemini_batch_mcp.batches.answers.collecting import collect_batch
 from gemini_batch_mcp.domain import Order
 from gemini_batch_mcp.errors import StorageError, Unavailable
 from gemini_batch_mcp.paths import DRAFT_PREFIX

@@ -14,7 +14,7 @@ import time_machine
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.opening import lazy_desk
-from gemini_batch_mcp.batches.orders.preparing import discard_staged, identify_for, stage, take_staged
+from gemini_batch_mcp.batches.orders.preparing import discard_staged_lines, identify_for, stage_lines, take_staged_lines
 from gemini_batch_mcp.domain import Order, RequestFile
 from gemini_batch_mcp.errors import StorageError
 from gemini_batch_mcp.sandbox.app import Sandbox
@@ -35,7 +35,7 @@ async def app(settings: Settings, sandbox: Sandbox, data: Path) -> AsyncIterator
 
 
 def staged(app: App, order: Order = ORDER) -> RequestFile:
-    return stage(app, identify_for(app, order))
+    return stage_lines(app, identify_for(app, order))
 
 
 def place(app: App, order: Order = ORDER) -> Path:
@@ -65,7 +65,7 @@ async def test_of_many_that_take_an_order_at_once_each_gets_all_of_its_lines(app
     expected = staged(app).path.read_bytes()
 
     def take(number: int) -> RequestFile:
-        return take_staged(app, identified, tmp_path / f"r{number}", tmp_path / f"k{number}")
+        return take_staged_lines(app, identified, tmp_path / f"r{number}", tmp_path / f"k{number}")
 
     with ThreadPoolExecutor(6) as pool:
         taken = list(pool.map(take, range(6)))
@@ -152,9 +152,9 @@ async def test_what_somebody_is_still_writing_is_not_swept_however_old(app: App)
 
 async def test_what_is_discarded_leaves_only_the_lock(app: App) -> None:
     identified = identify_for(app, ORDER)
-    discard_staged(app, identified)
+    discard_staged_lines(app, identified)
     staged(app)
-    discard_staged(app, identified)
+    discard_staged_lines(app, identified)
 
     assert names(place(app)) == {"lock"}
     assert staged(app).count == 500
@@ -171,5 +171,5 @@ async def test_a_staging_area_that_cannot_be_used_is_said(app: App) -> None:
 async def test_facts_and_lines_that_cannot_be_put_in_place_are_said(app: App, tmp_path: Path) -> None:
     identified = identify_for(app, ORDER)
     with pytest.raises(StorageError, match="could not be staged"):
-        take_staged(app, identified, tmp_path / "none" / "r", tmp_path / "none" / "k")
+        take_staged_lines(app, identified, tmp_path / "none" / "r", tmp_path / "none" / "k")
     assert staged(app).count == 500

@@ -4,7 +4,7 @@ from functools import partial
 
 import anyio
 
-from gemini_batch_mcp.batches.answers.reading import batch_results
+from gemini_batch_mcp.batches.answers.reading import read_results
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.domain import ResultQuery
 from gemini_batch_mcp.results.query.queries import QueryAnswer
@@ -20,6 +20,6 @@ async def ask_results(
         StillCollecting: fetching the answers takes longer than `wait_seconds`; it goes on in the background.
         UsageError: the statement is none that may be asked, or takes too long.
     """
-    results = await batch_results(app, reference, ResultQuery(), wait_seconds=wait_seconds)
+    results = await read_results(app, reference, ResultQuery(), wait_seconds=wait_seconds)
     table = app.files(results.status.batch.id).table
     return await anyio.to_thread.run_sync(partial(app.queries.query_table, table, sql, limit=limit))

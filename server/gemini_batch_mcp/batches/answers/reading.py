@@ -1,4 +1,4 @@
-"""Answers of ended jobs: fetched once, kept as Gemini sent them, and turned into the batch's result table."""
+"""Reading a batch's results: collected first where that is left to do, then counts, a page of rows, or a file."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -8,8 +8,8 @@ from typing import Literal
 
 import anyio
 
-from gemini_batch_mcp.batches.answers._collecting import collect_batch, must_collect, opened_table
 from gemini_batch_mcp.batches.answers._saving import save_files, saved_files
+from gemini_batch_mcp.batches.answers.collecting import collect_batch, must_collect, opened_table
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.finding import find_batch
 from gemini_batch_mcp.batches.jobs.tracking import BatchStatus, describe, load, refresh
@@ -17,8 +17,6 @@ from gemini_batch_mcp.domain import Column, ResultPage, ResultQuery, ResultSumma
 from gemini_batch_mcp.errors import BatchError, NotReady, StillCollecting, StorageError
 from gemini_batch_mcp.paths import DRAFT_PREFIX, DRAFT_SECONDS, sweep
 from gemini_batch_mcp.results.store import ResultTable
-
-__all__ = ["Results", "batch_results", "collect_batch"]
 
 #: Rows of one page as JSON, in characters; with the summary around them an answer stays below 20,000.
 MAX_PAGE_CHARS = 17_000
@@ -45,7 +43,7 @@ class Results:
         return self.table.columns
 
 
-async def batch_results(app: App, reference: str, query: ResultQuery, *, wait_seconds: float | None = None) -> Results:
+async def read_results(app: App, reference: str, query: ResultQuery, *, wait_seconds: float | None = None) -> Results:
     """Collect what can be collected of a batch, and read from its result table.
 
     A batch of several jobs may be read while some of them run; rows of those are pending. When something new cannot be

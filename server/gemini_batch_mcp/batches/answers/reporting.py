@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 
 from gemini_batch_mcp.batches.answers._saving import publish_saved
-from gemini_batch_mcp.batches.answers.reading import batch_results
+from gemini_batch_mcp.batches.answers.reading import read_results
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.finding import find_batch
 from gemini_batch_mcp.batches.jobs.tracking import BatchStatus, describe, refresh
@@ -34,7 +34,7 @@ async def write_batch_report(app: App, reference: str, save_to: str, *, wait_sec
     destination = app.guard.writable_file(save_to, default_name=f"{batch.id}.html")
     status, summary, table = describe(batch), None, None
     if status.results_ready:
-        results = await batch_results(app, batch.id, ResultQuery(), wait_seconds=wait_seconds)
+        results = await read_results(app, batch.id, ResultQuery(), wait_seconds=wait_seconds)
         status, summary, table = results.status, results.summary, app.files(batch.id).table
     cost = await _cost(app, status.batch, summary)
     facts = _facts(status, summary, cost)

@@ -1,4 +1,4 @@
-"""A process's turn at a batch: while it lasts, no other process writes its requests or creates its jobs."""
+"""The submit lock of a batch: while a process holds it, no other one writes its requests or creates its jobs."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,27 +10,27 @@ import filelock
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.errors import NotReady
 
-#: How long to wait for a process that is at the same batch.
-_TURN_SECONDS = 5.0
+#: How long to wait for a process that holds the lock.
+_LOCK_WAIT_SECONDS = 5.0
 
 
-class Taken(NotReady):
-    """Another process is at the batch."""
+class BatchLocked(NotReady):
+    """Another process holds the lock of the batch."""
 
 
 @asynccontextmanager
-async def turn(app: App, batch_id: str, *, wait_seconds: float = _TURN_SECONDS) -> AsyncIterator[None]:
+async def submit_lock(app: App, batch_id: str, *, wait_seconds: float = _LOCK_WAIT_SECONDS) -> AsyncIterator[None]:
     """Keep other processes from submitting a batch, or from writing the files of its next attempt.
 
     Raises:
-        Taken: another process is at it, and still is after `wait_seconds`.
+        BatchLocked: another process holds the lock, and still does after `wait_seconds`.
     """
     await anyio.to_thread.run_sync(app.files(batch_id).make_directory)
     lock = filelock.FileLock(app.files(batch_id).submit_lock, thread_local=False)
     try:
         await anyio.to_thread.run_sync(partial(lock.acquire, timeout=wait_seconds))
     except filelock.Timeout:
-        raise Taken(f"Another process is working on {batch_id}.", "Call check_status, then try again.") from None
+        raise BatchLocked(f"Another process is working on {batch_id}.", "Call check_status, then try again.") from None
     try:
         yield
     finally:

@@ -89,27 +89,27 @@ async def record(app: App, job: JobEntry, seen: Job) -> None:
     )
 
 
-class Overtaken(BatchError):
-    """Somebody else, a cancel in another process, has changed a job meanwhile; nothing further is sent."""
+class ChangedMeanwhile(BatchError):
+    """A job has left the stage in which it was read, by a cancel in another process say: nothing more is sent."""
 
 
 async def move(app: App, job: JobEntry, stage: Stage, **values: Any) -> JobEntry:
     """Move a job to another stage and return it as it is then.
 
     Raises:
-        Overtaken: it is not in the stage any more in which it was read.
+        ChangedMeanwhile: it is not in the stage any more in which it was read.
     """
     moved = await anyio.to_thread.run_sync(
         partial(app.ledger.move_job, job.id, expected=job.stage, stage=stage, **values)
     )
     if not moved:
-        raise overtaken(job.batch_id)
+        raise changed_meanwhile(job.batch_id)
     return replace(job, stage=stage, **values)
 
 
-def overtaken(batch_id: str) -> Overtaken:
+def changed_meanwhile(batch_id: str) -> ChangedMeanwhile:
     """Return the error for a batch that somebody else has changed."""
-    return Overtaken(f"{batch_id} was changed while it was being submitted.", "Call check_status to see how.")
+    return ChangedMeanwhile(f"{batch_id} was changed while it was being submitted.", "Call check_status to see how.")
 
 
 async def load(app: App, batch_id: str) -> BatchEntry:

@@ -76,7 +76,7 @@ async def preview_order(app: App, order: Order, *, wait_seconds: float | None = 
     prices = await read_prices(app)
     await check_model(app, prices, order.model, order.task, ask=True)
     try:
-        request_file = await staged(app, identified, wait_seconds)
+        request_file = await stage_within(app, identified, wait_seconds)
     except RequestProblems as report:
         return Preview(order.model, problems=report.problems, problem_count=report.problem_count)
     # Files that are not there yet cannot be counted by Gemini.
@@ -95,22 +95,22 @@ async def preview_order(app: App, order: Order, *, wait_seconds: float | None = 
     )
 
 
-async def staged(app: App, identified: IdentifiedOrder, wait_seconds: float | None) -> RequestFile:
-    """Return what `stage` returns, if that takes no longer than `wait_seconds` (None: however long it takes).
+async def stage_within(app: App, identified: IdentifiedOrder, wait_seconds: float | None) -> RequestFile:
+    """Return what `stage_lines` returns, if that takes no longer than `wait_seconds` (None: however long it takes).
 
     Raises:
         StillPreparing: it takes longer, and goes on in the background.
-        BatchError: as `stage`.
+        BatchError: as `stage_lines`.
     """
 
     async def write() -> None:
-        await anyio.to_thread.run_sync(stage, app, identified)
+        await anyio.to_thread.run_sync(stage_lines, app, identified)
 
     if not await app.work.run(f"stage {identified.sha256}", write, wait_seconds=wait_seconds):
         raise StillPreparing(
             "The requests are being written; nothing was submitted yet.", "Make the same call again in half a minute."
         )
-    return await anyio.to_thread.run_sync(stage, app, identified)
+    return await anyio.to_thread.run_sync(stage_lines, app, identified)
 
 
 def identify_for(app: App, order: Order) -> IdentifiedOrder:
@@ -120,7 +120,7 @@ def identify_for(app: App, order: Order) -> IdentifiedOrder:
     return identify(order, app.guard, app.settings.home, sha256_of=app.hashes.of, max_inline_bytes=max_inline_bytes)
 
 
-def stage(app: App, identified: IdentifiedOrder) -> RequestFile:
+def stage_lines(app: App, identified: IdentifiedOrder) -> RequestFile:
     """Return the order's checked request lines, writing them unless they are staged already.
 
     `path` is the user's own file where that can be sent as it is.
@@ -130,20 +130,20 @@ def stage(app: App, identified: IdentifiedOrder) -> RequestFile:
         UsageError: a template, a schema or the table as a whole is wrong.
         StorageError: the state directory cannot be written.
     """
-    directory = _staged(app, identified)
+    directory = _staging_directory(app, identified)
     with held(directory):
-        return _stage(identified, directory)
+        return _read_or_write(identified, directory)
 
 
-def take_staged(app: App, identified: IdentifiedOrder, requests: Path, keys: Path) -> RequestFile:
+def take_staged_lines(app: App, identified: IdentifiedOrder, requests: Path, keys: Path) -> RequestFile:
     """Bring the order's lines to where a batch keeps them, out of the staging area if they are there.
 
     Raises:
-        as `stage`.
+        as `stage_lines`.
     """
-    directory = _staged(app, identified)
+    directory = _staging_directory(app, identified)
     with held(directory):
-        request_file = _stage(identified, directory)
+        request_file = _read_or_write(identified, directory)
         taken = replace(request_file, keys_path=keys)
         if request_file.path.parent == directory:
             taken = replace(taken, path=requests)
@@ -159,17 +159,17 @@ def take_staged(app: App, identified: IdentifiedOrder, requests: Path, keys: Pat
     return taken
 
 
-def discard_staged(app: App, identified: IdentifiedOrder) -> None:
+def discard_staged_lines(app: App, identified: IdentifiedOrder) -> None:
     """Remove an order's staged lines: a batch has its own, and no create will come for these."""
-    directory = _staged(app, identified)
+    directory = _staging_directory(app, identified)
     if not (directory / _FACTS).exists():
         return
     with held(directory):
         clear(directory)
 
 
-def _stage(identified: IdentifiedOrder, directory: Path) -> RequestFile:
-    """Return what is staged in a directory that is held, or write it. Raises as `stage`."""
+def _read_or_write(identified: IdentifiedOrder, directory: Path) -> RequestFile:
+    """Return what is staged in a directory that is held, or write it. Raises as `stage_lines`."""
     if (known := _read_facts(directory)) is not None:
         return known
     sweep_others(directory)
@@ -193,7 +193,7 @@ def write_lines(
     `uploaded` says where attached files are; without it they are named by references that lead nowhere yet.
 
     Raises:
-        as `stage`.
+        as `stage_lines`.
     """
     order, place = identified.order, identified.place
     limit = _NO_LIMIT_BYTES
@@ -268,7 +268,7 @@ def fits_one_job(limits: JobLimits, identified: IdentifiedOrder, priced: Estimat
     return limits.fit(size_bytes, priced.input_tokens)
 
 
-def _staged(app: App, identified: IdentifiedOrder) -> Path:
+def _staging_directory(app: App, identified: IdentifiedOrder) -> Path:
     return app.settings.home / "staged" / identified.sha256
 
 

@@ -121,12 +121,12 @@ def spend_notes(app: App, priced: Estimate) -> tuple[str, ...]:
     """Return what will stand between a previewed order and its submission: the cap, or a question to the user."""
     if (refusal := over_cap(priced, app.settings.max_cost_usd)) is not None:
         return (f"{refusal} create_batch will refuse it: set maxOutputTokens, or order fewer rows.",)
-    if question(app, priced, ""):
+    if cost_question(app, priced, ""):
         return ("create_batch submits this only after the user agreed to the cost.",)
     return ()
 
 
-def question(app: App, priced: Estimate, requests: str) -> str:
+def cost_question(app: App, priced: Estimate, requests: str) -> str:
     """Return what the user has to be asked before this is ordered, empty when it costs too little to ask.
 
     The same order gives the same words: a client may send them back with the answer.

@@ -7,10 +7,10 @@ from functools import partial
 import anyio
 
 from gemini_batch_mcp.batches.app import App
-from gemini_batch_mcp.batches.jobs.tracking import move, overtaken
+from gemini_batch_mcp.batches.jobs.tracking import changed_meanwhile, move
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry, NewJob, Stage
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
-from gemini_batch_mcp.batches.orders.preparing import fits_one_job, take_staged, write_lines
+from gemini_batch_mcp.batches.orders.preparing import fits_one_job, take_staged_lines, write_lines
 from gemini_batch_mcp.batches.orders.pricing import JobLimits, estimate_file, job_limits, read_prices, refuse_over_cap
 from gemini_batch_mcp.batches.orders.stored_lines import request_path, shard_of
 from gemini_batch_mcp.batches.submitting._attached_files import expiry_warnings, upload_attachments
@@ -47,7 +47,7 @@ async def plan_jobs(app: App, batch: BatchEntry, job: JobEntry, identified: Iden
             except CopyNeeded:
                 pass
             else:
-                await _record(app, batch, job, request_file, priced, (whole(request_file, priced),), uploaded)
+                await _record(app, batch, job, request_file, priced, (one_job(request_file, priced),), uploaded)
                 return uploaded
     files = app.files(batch.id)
     if identified.attachments is not None and identified.attachments.uploads:
@@ -56,10 +56,12 @@ async def plan_jobs(app: App, batch: BatchEntry, job: JobEntry, identified: Iden
         known = batch.estimate
     else:
         known = None
-        request_file = await anyio.to_thread.run_sync(take_staged, app, identified, files.requests(), files.keys())
+        request_file = await anyio.to_thread.run_sync(
+            take_staged_lines, app, identified, files.requests(), files.keys()
+        )
     priced = known or await estimate_file(app, order, request_file.path, ask=False)
     refuse_over_cap(app, priced)
-    parts: tuple[NewJob, ...] = (whole(request_file, priced),)
+    parts: tuple[NewJob, ...] = (one_job(request_file, priced),)
     if batch.delivery == "file":
         parts = await anyio.to_thread.run_sync(cut_jobs, request_file, priced.input_tokens, limits)
     await _record(app, batch, job, request_file, priced, parts)
@@ -98,7 +100,7 @@ def cut_jobs(request_file: RequestFile, input_tokens: int, limits: JobLimits) ->
     return tuple(_new_job(shard) for shard in shards)
 
 
-def whole(request_file: RequestFile, priced: Estimate) -> NewJob:
+def one_job(request_file: RequestFile, priced: Estimate) -> NewJob:
     """Return the one job that takes all lines."""
     return NewJob(
         first_row=0,
@@ -180,6 +182,6 @@ async def _record(
         )
     )
     if not await anyio.to_thread.run_sync(app.ledger.plan, batch.id, job.attempt, parts):
-        raise overtaken(batch.id)
+        raise changed_meanwhile(batch.id)
     if uploaded:
         await move(app, job, Stage.UPLOADED, uploaded_file=uploaded)

@@ -1,4 +1,4 @@
-"""One process's turn at submitting a batch: cut into jobs, upload, create once, and find what a lost reply hid."""
+"""Submitting a batch: cut into jobs, upload, create each once, and find the jobs whose reply was lost."""
 
 import contextlib
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ import anyio
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.finding import find_by_tag
-from gemini_batch_mcp.batches.jobs.lock import Taken, turn
-from gemini_batch_mcp.batches.jobs.tracking import Overtaken, load, move, record, reread
+from gemini_batch_mcp.batches.jobs.lock import BatchLocked, submit_lock
+from gemini_batch_mcp.batches.jobs.tracking import ChangedMeanwhile, load, move, record, reread
 from gemini_batch_mcp.batches.ledger.entries import UNSUBMITTED, BatchEntry, JobEntry, Stage
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
 from gemini_batch_mcp.batches.orders.preparing import identify_for
@@ -33,14 +33,14 @@ from gemini_batch_mcp.errors import (
 )
 from gemini_batch_mcp.paths import sweep
 
-#: How long this process waits for its turn at a batch; whoever submits holds the lock for much longer. Not at once:
-#: somebody may just be looking whether the lock is held.
-_TURN_SECONDS = 0.5
+#: How long this process waits for the submit lock; whoever submits holds it for much longer. Some time all the same:
+#: somebody may just be looking whether it is held.
+_LOCK_WAIT_SECONDS = 0.5
 
 
 @dataclass(slots=True)
 class Submission:
-    """One process's turn at submitting a batch.
+    """One process's try at submitting a batch.
 
     `identified` is None when nobody has just given the order: it is read from the ledger then. `may_repeat_unknown`
     says that the user gave the order again: only then may a job be created that Gemini's list was found not to have.
@@ -50,9 +50,9 @@ class Submission:
     batch_id: str
     identified: IdentifiedOrder | None = None
     may_repeat_unknown: bool = False
-    #: This turn got the lock: it submits, nobody else.
+    #: It got the lock: it submits, nobody else.
     has_begun: bool = False
-    #: Files that this turn has uploaded: nobody need ask whether they are still there.
+    #: Files that it has uploaded: nobody need ask whether they are still there.
     fresh: set[str] = field(default_factory=set[str])
 
     async def run(self) -> None:
@@ -61,11 +61,11 @@ class Submission:
         Raises:
             BatchError: the order or its files cannot be used any more, or Gemini refused a job.
         """
-        with contextlib.suppress(Taken):
-            async with turn(self.app, self.batch_id, wait_seconds=_TURN_SECONDS):
-                await self._go_on()
+        with contextlib.suppress(BatchLocked):
+            async with submit_lock(self.app, self.batch_id, wait_seconds=_LOCK_WAIT_SECONDS):
+                await self._submit_locked()
 
-    async def _go_on(self) -> None:
+    async def _submit_locked(self) -> None:
         # What a killed process has left: nobody else is at it now.
         directory = self.app.files(self.batch_id).directory
         await anyio.to_thread.run_sync(sweep, directory, "table-*", "*.jsonl.part", "source.parquet.part")
@@ -75,14 +75,14 @@ class Submission:
         first = batch.jobs[0]
         if first.stage is Stage.RESERVED and not first.size_bytes:
             batch = await self._plan(batch, first)
-        await self._submit(batch)
+        await self._submit_jobs(batch)
         await keep_columns(self.app, batch, self.identified)
 
     async def _plan(self, batch: BatchEntry, job: JobEntry) -> BatchEntry:
         try:
             identified = await self._identify(batch)
             self.fresh.add(await plan_jobs(self.app, batch, job, identified))
-        except Overtaken:
+        except ChangedMeanwhile:
             raise
         except BatchError as error:
             if await self._may_pass(batch, job, error):
@@ -105,7 +105,7 @@ class Submission:
             raise StorageError(f"{batch.source} has changed since it was ordered.", "Order it anew.")
         return self.identified
 
-    async def _submit(self, batch: BatchEntry) -> None:
+    async def _submit_jobs(self, batch: BatchEntry) -> None:
         """Submit every job that can be; one that is refused does not keep the others back once some are at Gemini.
 
         Raises:
@@ -118,12 +118,12 @@ class Submission:
                 await self._submit_job(batch, job)
             except QuotaExhausted as error:
                 await wait_for_quota(self.app, await reread(self.app, job), error)
-            except Overtaken:
+            except ChangedMeanwhile:
                 raise
             except BatchError as error:
                 if await self._may_pass(batch, job, error):
                     raise
-                if not await _has_left(self.app, job):
+                if not await _may_be_at_gemini(self.app, job):
                     same_attempt = [other for other in batch.jobs if other.attempt == job.attempt]
                     await _record_failure(self.app, batch, same_attempt, error)
                     raise
@@ -136,14 +136,14 @@ class Submission:
         """
         if not isinstance(error, AccessDenied | Unavailable | StorageError):
             return False
-        if not self.may_repeat_unknown or await _has_left(self.app, job):
+        if not self.may_repeat_unknown or await _may_be_at_gemini(self.app, job):
             return True
         return isinstance(error, Unavailable) and (await reread(self.app, job)).stage is not Stage.RESERVED
 
     async def _submit_job(self, batch: BatchEntry, job: JobEntry) -> None:
         app = self.app
         if job.stage is Stage.UNKNOWN:
-            found = await self._look_for(batch, job)
+            found = await self._find_unknown(batch, job)
             if found is None:
                 return
             job = found
@@ -170,7 +170,7 @@ class Submission:
             return False
         return True
 
-    async def _look_for(self, batch: BatchEntry, job: JobEntry) -> JobEntry | None:
+    async def _find_unknown(self, batch: BatchEntry, job: JobEntry) -> JobEntry | None:
         """Find the job whose create got no reply; return it as to be created when that is proved and wanted.
 
         Raises:
@@ -244,7 +244,7 @@ async def _record_failure(app: App, batch: BatchEntry, failed: Sequence[JobEntry
                 await app.gateway.delete_file(uploaded)
 
 
-async def _has_left(app: App, job: JobEntry) -> bool:
+async def _may_be_at_gemini(app: App, job: JobEntry) -> bool:
     """True when a job of the same attempt is at Gemini, or may be."""
     batch = await load(app, job.batch_id)
     return any(other.name or other.is_unknown for other in batch.jobs if other.attempt == job.attempt)

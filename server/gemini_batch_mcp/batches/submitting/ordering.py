@@ -13,8 +13,8 @@ from gemini_batch_mcp.batches.jobs.tracking import BatchStatus, current, describ
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, NewBatch, Stage
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder, SourceForm
 from gemini_batch_mcp.batches.orders.models import check_model
-from gemini_batch_mcp.batches.orders.preparing import discard_staged, identify_for, staged
-from gemini_batch_mcp.batches.orders.pricing import estimate_file, question, read_prices, refuse_over_cap
+from gemini_batch_mcp.batches.orders.preparing import discard_staged_lines, identify_for, stage_within
+from gemini_batch_mcp.batches.orders.pricing import cost_question, estimate_file, read_prices, refuse_over_cap
 from gemini_batch_mcp.batches.submitting.creating import Submission
 from gemini_batch_mcp.domain import Order
 from gemini_batch_mcp.errors import BatchError, UsageError
@@ -99,7 +99,7 @@ async def place_order(
         await anyio.to_thread.run_sync(_forget_if_never_sent, app, batch.id)
         raise
     if has_ended and not submission.has_begun:
-        await anyio.to_thread.run_sync(discard_staged, app, identified)
+        await anyio.to_thread.run_sync(discard_staged_lines, app, identified)
     # Of several processes that are given one order at once, the one that submits it has not reused it.
     is_ours = submission.has_begun or (is_new and not has_ended)
     return Placement(describe(await current(app, batch.id)), reused=not is_ours)
@@ -124,7 +124,7 @@ async def _appraise(app: App, order: Order, *, resubmit: bool, deadline: float |
         return _Appraised(identified, question=_uploaded_question(order.source))
     path, requests = identified.path, f"The requests of {plain_text(identified.source_name, 200)}"
     if path is None or identified.form is not SourceForm.READY or order.limit_rows:
-        request_file = await staged(app, identified, _left(deadline))
+        request_file = await stage_within(app, identified, _left(deadline))
         path = request_file.path
         requests = f"{request_file.count:,} requests of {plain_text(identified.source_name, 200)}"
     priced = await estimate_file(app, order, path, ask=False)
@@ -132,7 +132,7 @@ async def _appraise(app: App, order: Order, *, resubmit: bool, deadline: float |
     return _Appraised(
         identified,
         estimate=priced,
-        question=question(app, priced, f"{requests} for {order.model} (order {identified.sha256[:8]})"),
+        question=cost_question(app, priced, f"{requests} for {order.model} (order {identified.sha256[:8]})"),
     )
 
 

@@ -74,6 +74,6 @@ async def _wait(app: App, job: JobEntry, reason: str, until: datetime | None, wa
     )
 
 
-def may_go(job: JobEntry) -> bool:
+def can_submit(job: JobEntry) -> bool:
     """True for a job that somebody who looks may try to submit now, without the user giving the order again."""
     return job.stage in (Stage.RESERVED, Stage.UPLOADED) and is_due(job)

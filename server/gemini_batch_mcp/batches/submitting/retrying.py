@@ -8,20 +8,20 @@ from typing import Final
 
 import anyio
 
+from gemini_batch_mcp.batches.answers.collecting import collect_batch
 from gemini_batch_mcp.batches.answers.lost import note_lost_answers
-from gemini_batch_mcp.batches.answers.reading import collect_batch
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.finding import find_batch
-from gemini_batch_mcp.batches.jobs.lock import turn
+from gemini_batch_mcp.batches.jobs.lock import submit_lock
 from gemini_batch_mcp.batches.jobs.tracking import current, describe, has_rows, load, refresh
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, Stage
 from gemini_batch_mcp.batches.orders.models import check_model
 from gemini_batch_mcp.batches.orders.preparing import identify_for
 from gemini_batch_mcp.batches.orders.pricing import (
     actual_cost,
+    cost_question,
     estimate_file,
     job_limits,
-    question,
     read_prices,
     refuse_over_cap,
 )
@@ -69,7 +69,7 @@ async def quote_retry(
     ended = await _ended_batch(app, reference, wait_seconds)
     if ended is None:
         return ""
-    async with turn(app, ended.id):
+    async with submit_lock(app, ended.id):
         batch = await _still_ended(app, ended)
         if batch is None:
             return ""
@@ -100,15 +100,15 @@ async def retry_rows(
     deadline = anyio.current_time() + wait_seconds if wait_seconds is not None else None
     ended = await _ended_batch(app, reference, wait_seconds)
     if ended is None:
-        return await _go_on(app, await find_batch(app, reference), model, deadline)
-    async with turn(app, ended.id):
+        return await _continue_retry(app, await find_batch(app, reference), model, deadline)
+    async with submit_lock(app, ended.id):
         batch = await _still_ended(app, ended)
         if batch is not None:
             chosen = await _choose(app, batch, include, model)
             await _refuse_unagreed(app, batch, chosen, confirm=confirm)
             added = await _add_attempt(app, batch, chosen)
     if batch is None:
-        return await _go_on(app, ended, model, deadline)
+        return await _continue_retry(app, ended, model, deadline)
     if added:
         try:
             await _submit(app, batch, deadline)
@@ -118,7 +118,7 @@ async def retry_rows(
     return await _placement(app, batch, chosen.estimate if added else None)
 
 
-async def _go_on(app: App, batch: BatchEntry, model: str, deadline: float | None) -> Placement:
+async def _continue_retry(app: App, batch: BatchEntry, model: str, deadline: float | None) -> Placement:
     """Answer with the retry that is under way, and take its submission further.
 
     Raises:
@@ -143,7 +143,7 @@ async def _placement(app: App, batch: BatchEntry, estimate: Estimate | None) -> 
 
 
 async def _add_attempt(app: App, batch: BatchEntry, chosen: _Chosen) -> bool:
-    request_file = await _with_files(app, batch, chosen.request_file)
+    request_file = await _with_renewed_files(app, batch, chosen.request_file)
     limits = job_limits(app, await read_prices(app), chosen.model)
     parts = await anyio.to_thread.run_sync(cut_jobs, request_file, chosen.estimate.input_tokens, limits)
     return await anyio.to_thread.run_sync(app.ledger.add_attempt, batch.id, chosen.attempt, chosen.model, parts)
@@ -209,7 +209,7 @@ async def _choose(app: App, batch: BatchEntry, include: Sequence[str], model: st
     refuse_over_cap(app, priced, spent=actual_cost(await read_prices(app), batch, summary))
     fingerprint = hashlib.sha256(f"retry {batch.id} {model} {request_file.sha256}".encode()).hexdigest()
     rows = f"{request_file.count:,} rows of {batch.id}, sent again to {model} (order {fingerprint[:8]}),"
-    return _Chosen(attempt, model, request_file, priced, question(app, priced, rows), fingerprint)
+    return _Chosen(attempt, model, request_file, priced, cost_question(app, priced, rows), fingerprint)
 
 
 def _no_dearer(priced: Estimate, batch: BatchEntry, model: str) -> Estimate:
@@ -225,7 +225,7 @@ def _summary(app: App, batch: BatchEntry) -> ResultSummary:
     return ResultTable.open(app.files(batch.id).table).summary()
 
 
-async def _with_files(app: App, batch: BatchEntry, request_file: RequestFile) -> RequestFile:
+async def _with_renewed_files(app: App, batch: BatchEntry, request_file: RequestFile) -> RequestFile:
     """Return the lines with references to attached files that are at Gemini now: uploads vanish after 48 hours.
 
     Raises:

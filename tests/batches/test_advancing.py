@@ -86,8 +86,8 @@ async def test_an_unknown_create_is_looked_for_and_never_repeated_without_the_us
     batch = await _place(settings, sandbox, data)
     async with lazy_desk(settings, sandbox.transport) as lazy:
         for _ in range(3):
-            (tended,) = await (await lazy.get()).collect()
-            assert tended.batch_id == batch
+            (advanced,) = await (await lazy.get()).collect()
+            assert advanced.batch_id == batch
     assert sandbox.creates == 0
 
 
@@ -101,9 +101,9 @@ async def test_one_batch_that_fails_does_not_keep_the_others_back(
     sandbox.fail_next("files.download", status=404, times=1)
     with caplog.at_level(logging.ERROR):
         async with lazy_desk(settings, sandbox.transport) as lazy:
-            tended = await (await lazy.get()).collect()
-    assert [entry.batch_id for entry in tended] == [first, second]
-    assert [bool(entry.failure) for entry in tended] == [True, False]
+            advanced = await (await lazy.get()).collect()
+    assert [entry.batch_id for entry in advanced] == [first, second]
+    assert [bool(entry.failure) for entry in advanced] == [True, False]
 
 
 async def test_two_processes_collect_a_batch_once(settings: Settings, sandbox: Sandbox, data: Path) -> None:

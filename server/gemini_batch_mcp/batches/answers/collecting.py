@@ -1,4 +1,4 @@
-"""Collecting a batch: which answers are missing here, and the one process that fetches them and builds the table."""
+"""Collecting a batch: which answers are not here yet, fetched by one process at a time, and made into the table."""
 
 import secrets
 from collections.abc import AsyncIterator, Sequence
@@ -41,7 +41,7 @@ async def collect_batch(app: App, batch_id: str) -> bool:
     if not await anyio.to_thread.run_sync(must_collect, app, await load(app, batch_id)):
         return False
     await anyio.to_thread.run_sync(app.files(batch_id).make_directory)
-    async with _alone(app, batch_id):
+    async with _collect_lock(app, batch_id):
         batch = await load(app, batch_id)
         if not await anyio.to_thread.run_sync(must_collect, app, batch):
             return False
@@ -50,7 +50,7 @@ async def collect_batch(app: App, batch_id: str) -> bool:
         await anyio.to_thread.run_sync(sweep, directory, "answers-*.part*", ".again-*", f"{DRAFT_PREFIX}*")
         try:
             await _collect(app, batch)
-            await anyio.to_thread.run_sync(_try_table, app, batch)
+            await anyio.to_thread.run_sync(_check_table, app, batch)
         except OSError as error:
             raise StorageError(
                 f"The answers of {batch_id} could not be stored ({error.strerror}).",
@@ -81,7 +81,7 @@ def opened_table(app: App, batch: BatchEntry) -> ResultTable | None:
         return None
 
 
-def _try_table(app: App, batch: BatchEntry) -> None:
+def _check_table(app: App, batch: BatchEntry) -> None:
     """Read a row: a table that cannot be read is found here, and the first page will not wait for the engine."""
     ResultTable.open(app.files(batch.id).table, app.tables).page(view="rows", limit=1)
 
@@ -185,7 +185,7 @@ def _plan(app: App, batch: BatchEntry, jobs: Sequence[JobEntry]) -> TablePlan:
 
 
 @asynccontextmanager
-async def _alone(app: App, batch_id: str) -> AsyncIterator[None]:
+async def _collect_lock(app: App, batch_id: str) -> AsyncIterator[None]:
     """Keep other processes from collecting the same batch.
 
     Raises:

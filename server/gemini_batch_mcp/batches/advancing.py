@@ -1,4 +1,4 @@
-"""Going on with what is unfinished: at a server's start, while it runs, and for `gemini-batch-mcp collect`.
+"""Advancing batches that are unfinished: at a server's start, while it runs, and for `gemini-batch-mcp collect`.
 
 Jobs that wait are submitted when they may be, and answers are fetched before Gemini forgets them. What the user has
 not ordered is never created here: a create whose outcome is unknown is looked for, and waits for the user otherwise.
@@ -11,38 +11,40 @@ from functools import partial
 
 import anyio
 
-from gemini_batch_mcp.batches.answers.reading import collect_batch
+from gemini_batch_mcp.batches.answers.collecting import collect_batch
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.pauses import jittered, next_pause
 from gemini_batch_mcp.batches.jobs.tracking import BatchStatus, current, describe, has_rows, load, refresh
 from gemini_batch_mcp.batches.ledger.entries import Stage
 from gemini_batch_mcp.batches.submitting.creating import Submission
-from gemini_batch_mcp.batches.submitting.quota import may_go
+from gemini_batch_mcp.batches.submitting.quota import can_submit
 from gemini_batch_mcp.errors import BatchError
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Tended:
-    """What became of one batch. `failure` says why it could not be taken further, empty when it could."""
+class Advanced:
+    """What one step came to for one batch. `failure` says why it could not be advanced, empty when it could."""
 
     batch_id: str
     status: BatchStatus | None
     failure: str = ""
 
 
-async def tend_all(app: App) -> tuple[Tended, ...]:
-    """Take every unfinished batch one step further, one after the other; one that fails does not keep others back.
+async def advance_all(app: App) -> tuple[Advanced, ...]:
+    """Advance every unfinished batch by one step, one after the other; one that fails does not keep others back.
 
     Raises:
         StorageError: the ledger cannot be read.
     """
-    return tuple([await _tried(app, batch_id) for batch_id in await anyio.to_thread.run_sync(app.ledger.unsettled_ids)])
+    return tuple(
+        [await _advance_or_note(app, batch_id) for batch_id in await anyio.to_thread.run_sync(app.ledger.unsettled_ids)]
+    )
 
 
-async def tend_forever(app: App) -> None:
-    """Look after unfinished batches until cancelled, each less often the longer nothing happens to it."""
+async def watch_batches(app: App) -> None:
+    """Advance unfinished batches until cancelled, looking at each less often the longer nothing happens to it."""
     looks: dict[str, _Look] = {}
     while True:
         try:
@@ -53,18 +55,18 @@ async def tend_forever(app: App) -> None:
         looks = {batch_id: looks.get(batch_id) or _Look(app.settings.poll_seconds) for batch_id in unsettled}
         for batch_id, look in looks.items():
             if look.at <= time.monotonic():
-                look.note(await _tried(app, batch_id), app.settings.poll_seconds)
+                look.note(await _advance_or_note(app, batch_id), app.settings.poll_seconds)
         await anyio.sleep(app.settings.poll_seconds)
 
 
-async def tend_batch(app: App, batch_id: str) -> BatchStatus:
-    """Take one batch as far as it goes now: ask Gemini, submit what may go, fetch what has ended.
+async def advance_batch(app: App, batch_id: str) -> BatchStatus:
+    """Advance one batch as far as it goes now: ask Gemini, submit what may go, fetch what has ended.
 
     Raises:
         BatchError: one of these failed.
     """
     batch = await refresh(app, await load(app, batch_id))
-    if any(may_go(job) for job in batch.jobs):
+    if any(can_submit(job) for job in batch.jobs):
         await app.work.run(f"submit {batch_id}", Submission(app, batch_id).run, wait_seconds=None)
         batch = await current(app, batch_id)
     if any(job.stage is Stage.FINISHED and has_rows(job) for job in batch.jobs):
@@ -81,22 +83,22 @@ class _Look:
     at: float = 0.0
     seen: object = None
 
-    def note(self, tended: Tended, first_pause_seconds: float) -> None:
+    def note(self, advanced: Advanced, first_pause_seconds: float) -> None:
         """Look again soon after a change, and later and later without one."""
-        status = tended.status
-        seen = (status.state, status.counts) if status is not None else tended.failure
+        status = advanced.status
+        seen = (status.state, status.counts) if status is not None else advanced.failure
         self.pause_seconds = next_pause(self.pause_seconds) if seen == self.seen else first_pause_seconds
         self.seen = seen
         self.at = time.monotonic() + jittered(self.pause_seconds)
 
 
-async def _tried(app: App, batch_id: str) -> Tended:
+async def _advance_or_note(app: App, batch_id: str) -> Advanced:
     try:
-        return Tended(batch_id, await tend_batch(app, batch_id))
+        return Advanced(batch_id, await advance_batch(app, batch_id))
     except BatchError as error:
         logger.warning("%s: %s", batch_id, error)
-        return Tended(batch_id, None, str(error))
+        return Advanced(batch_id, None, str(error))
     except Exception as error:
-        # Its text may hold anything; and one batch must not end the care for all others.
+        # Its text may hold anything; and one batch must not keep all others from being advanced.
         logger.error("%s: unforeseen %s", batch_id, type(error).__name__)
-        return Tended(batch_id, None, f"This met an error that was not foreseen ({type(error).__name__}).")
+        return Advanced(batch_id, None, f"This met an error that was not foreseen ({type(error).__name__}).")
