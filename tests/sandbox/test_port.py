@@ -11,7 +11,7 @@ import pytest
 from gemini_batch_mcp.sandbox.app import Sandbox, serve
 from gemini_batch_mcp.sandbox.config import ByReads, SandboxConfig
 from support.npm import run_node
-from support.services import create_from, generate_lines, get_json, reach
+from support.services import create_from, download, generate_lines, get_json, reach
 
 pytestmark = pytest.mark.anyio
 
@@ -37,8 +37,18 @@ async def test_everything_a_test_can_do_can_be_done_over_http(sandbox: Sandbox) 
         assert (await http.delete("/sandbox/faults")).json() == {}
         assert (await get_json(http, name))["done"] is True
 
+        late = {"route": "batches.get", "without": ["output", "response"]}
+        portal = {"route": "files.download", "page": "<p>Sign in</p>"}
+        short = {"route": "files.download", "short_body": True, "at_line": 1, "at_byte": 9}
+        for wanted in (late, portal, short):
+            assert (await http.post("/sandbox/faults", json=wanted)).json() == {}
+        assert "output" not in (await get_json(http, name))["metadata"]
+        path = f"files/batch-{name.removeprefix('batches/')}"
+        assert await download(http, path) == b"<p>Sign in</p>"
+        assert (await download(http, path)).partition(b"\n")[2] == b'{"respons'
+
         requests = (await http.get("/sandbox/requests?route=batches.get")).json()["requests"]
-        assert [request["status"] for request in requests] == [503, 200]
+        assert [request["status"] for request in requests] == [503, 200, 200]
         assert len((await http.get("/sandbox/requests")).json()["requests"]) == len(sandbox.requests) > 2
 
         result = f"batch-{name.removeprefix('batches/')}"

@@ -24,6 +24,8 @@ What is assumed, because Google's documents leave it open or contradict each oth
   members anywhere; equal keys and lines without a key are accepted. Columns in messages are near the fault, not exact.
 - Enqueued tokens are a quarter of the input's bytes; they and the place among the active jobs are held until the job
   ends or is deleted.
+- A job has its output from the moment it ends, and its result file can be downloaded at once, unless
+  `output_lag_seconds` or `file_lag_seconds` say that they come later.
 - While a job runs its counts grow evenly; failed rows are counted by their configured share. At the end they are exact.
 - FAILED (error code 3) counts all rows as failed. EXPIRED (4) and CANCELLED (1) have no answers, unless
   `keeps_cancelled_rows`. Cancelling an ended job changes nothing. A deleted job is gone at once, its result file stays.
@@ -36,7 +38,7 @@ for none: bind it to the local host.
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -57,6 +59,9 @@ from gemini_batch_mcp.sandbox.lifecycle.references import References
 from gemini_batch_mcp.sandbox.state import CreateRecord, JobRecord, State
 from gemini_batch_mcp.sandbox.transport import InProcessTransport
 from gemini_batch_mcp.sandbox.wire import not_found
+
+#: What a network says to whoever has not signed in to it.
+PORTAL_PAGE: Final = "<!doctype html>\n<html><head><title>Sign in</title></head>\n<body>Welcome.</body></html>\n"
 
 
 class Sandbox:
@@ -145,9 +150,24 @@ class Sandbox:
         """
         self.faults.add(Fault(route, cut=True, when=when, at_byte=at_byte, times=times, skip=skip))
 
-    def shorten_next(self, route: str, *, at_byte: int, times: int = 1, skip: int = 0) -> None:
-        """Answer the next requests with a body that ends early although HTTP says that it is whole."""
-        self.faults.add(Fault(route, short_body=True, when="after", at_byte=at_byte, times=times, skip=skip))
+    def shorten_next(
+        self, route: str, *, at_byte: int = 0, at_line: int | None = None, times: int = 1, skip: int = 0
+    ) -> None:
+        """Answer the next requests with a body that ends early although HTTP says that it is whole.
+
+        It ends behind `at_byte` bytes; with `at_line`, behind so many lines and `at_byte` bytes of the next one.
+        """
+        self.faults.add(
+            Fault(route, short_body=True, when="after", at_byte=at_byte, at_line=at_line, times=times, skip=skip)
+        )
+
+    def page_next(self, route: str, page: str = PORTAL_PAGE, *, times: int = 1, skip: int = 0) -> None:
+        """Answer the next requests with an HTML page and status 200, as a captive portal does."""
+        self.faults.add(Fault(route, page=page, when="after", times=times, skip=skip))
+
+    def omit_next(self, route: str, *names: str, times: int = 1, skip: int = 0) -> None:
+        """Leave members of these names out of the next JSON replies: `output` and `response`, or `batchStats`."""
+        self.faults.add(Fault(route, without=names, when="after", times=times, skip=skip))
 
     def advance(self, name: str) -> JobRecord:
         """Move a job one step: pending, running (half of the rows), its end."""
@@ -179,7 +199,7 @@ class Sandbox:
 
     def _build_app(self) -> Starlette:
         config, state = self.config, self.state
-        files = Files(state, Uploads(state, config), config)
+        files = Files(state, self.jobs, Uploads(state, config), config)
         batches = Batches(state, self.jobs, Creates(state, self.jobs, config), config)
         catalog = Catalog(config, References(state.file, config))
 

@@ -125,6 +125,11 @@ class SandboxConfig:
     processing_seconds: float = 0.0
     #: How long a new job stays out of `batches.list`: lists lag behind creates.
     list_lag_seconds: float = 0.0
+    #: How long a job that has ended shows no output, neither the name of its result file nor inlined answers;
+    #: `[[sandbox:output-lag:6]]` in a display name sets it for one job.
+    output_lag_seconds: float = 0.0
+    #: How long after the end of its job a result file answers 404; `[[sandbox:file-lag:6]]` does it for one job.
+    file_lag_seconds: float = 0.0
     #: How long a cancelled job goes on; a job that moves on command is cancelled by its next command.
     cancel_seconds: float = 0.0
     #: Whether a cancelled job keeps the answers it had.

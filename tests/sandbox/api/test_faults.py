@@ -118,6 +118,43 @@ async def test_a_download_can_end_early_although_http_says_it_is_whole(sandbox: 
         assert await download(http, name) == whole
 
 
+@pytest.mark.parametrize(("at_line", "at_byte"), [(0, 0), (7, 0), (7, 25), (20, 0), (99, 5)])
+async def test_a_download_can_end_early_at_a_line_or_inside_one(
+    sandbox: Sandbox, way: Way, at_line: int, at_byte: int
+) -> None:
+    async with reach(sandbox, way) as (_, http):
+        name = await finished_file(sandbox, http)
+        lines = (await download(http, name)).splitlines(keepends=True)
+        sandbox.shorten_next("files.download", at_line=at_line, at_byte=at_byte)
+        assert await download(http, name) == b"".join(lines[:at_line]) + b"".join(lines[at_line:])[:at_byte]
+        assert await download(http, name) == b"".join(lines)
+
+
+async def test_a_page_can_come_in_place_of_a_reply(sandbox: Sandbox, way: Way) -> None:
+    async with reach(sandbox, way) as (_, http):
+        name = await finished_file(sandbox, http)
+        sandbox.page_next("files.download", "<p>Sign in</p>", times=2)
+        for _ in range(2):
+            reply = await http.get(f"/v1beta/{name}:download?alt=media")
+            assert (reply.status_code, reply.text) == (200, "<p>Sign in</p>")
+            assert reply.headers["content-type"].startswith("text/html")
+        assert (await download(http, name)).startswith(b"{")
+
+
+async def test_an_output_and_counts_can_be_left_out_of_a_reply(sandbox: Sandbox, way: Way) -> None:
+    async with reach(sandbox, way) as (_, http):
+        name = (await finished_file(sandbox, http)).replace("files/batch-", "batches/")
+        sandbox.omit_next("batches.get", "output", "response")
+        sandbox.omit_next("batches.list", "batchStats")
+        bare = await get_json(http, name)
+        assert (bare["done"], "response" in bare, "output" in bare["metadata"]) == (True, False, False)
+        (listed,) = (await get_json(http, "batches"))["operations"]
+        assert "batchStats" not in listed["metadata"]
+        assert (
+            listed["response"]["responsesFile"] == (await get_json(http, name))["metadata"]["output"]["responsesFile"]
+        )
+
+
 async def test_a_chunk_can_be_cut_in_the_middle_and_sent_again(sandbox: Sandbox, way: Way) -> None:
     data = b"x" * 5_000_000
     async with reach(sandbox, way) as (_, http):

@@ -387,3 +387,45 @@ def test_a_failed_transaction_leaves_everything_as_it_was(sandbox: Sandbox) -> N
         sandbox.state.save(CreateRecord("batches/a", "a", MODEL, "generate", 1, 1))
         raise LookupError
     assert sandbox.creates == 0
+
+
+@pytest.mark.parametrize("source", ["file", "inline"])
+@pytest.mark.parametrize("is_marked", [False, True])
+async def test_an_output_can_come_later_than_the_end(tmp_path: Path, source: str, is_marked: bool) -> None:
+    clock = Clock()
+    config = SandboxConfig(pace=OnCommand(), clock_ns=clock, output_lag_seconds=0.0 if is_marked else 600.0)
+    with Sandbox(tmp_path, config) as sandbox:
+        async with raw(sandbox) as http:
+            named = {"displayName": "[[sandbox:output-lag:600]]"} if is_marked else {"displayName": "late"}
+            if source == "file":
+                name = await create_from(http, generate_lines(2), **named)
+            else:
+                reply = await http.post(METHOD, json={"batch": {"inputConfig": ONE_INLINE, **named}})
+                name = reply.json()["name"]
+            sandbox.finish(name)
+            clock.pass_seconds(599)
+            early = await get_json(http, name)
+            assert early["metadata"]["state"] == "BATCH_STATE_SUCCEEDED"
+            assert "successfulRequestCount" in early["metadata"]["batchStats"]
+            assert "response" not in early and "output" not in early["metadata"]
+            clock.pass_seconds(1)
+            late = await get_json(http, name)
+            assert late["metadata"]["output"].keys() <= late["response"].keys()
+
+
+@pytest.mark.parametrize("is_marked", [False, True])
+async def test_a_result_file_can_be_there_later_than_its_name(tmp_path: Path, is_marked: bool) -> None:
+    clock = Clock()
+    config = SandboxConfig(pace=OnCommand(), clock_ns=clock, file_lag_seconds=0.0 if is_marked else 1800.0)
+    with Sandbox(tmp_path, config) as sandbox:
+        async with raw(sandbox) as http:
+            marks = {"displayName": "[[sandbox:file-lag:1800]]"} if is_marked else {}
+            name = await create_from(http, generate_lines(2), **marks)
+            sandbox.finish(name)
+            file = (await get_json(http, name))["metadata"]["output"]["responsesFile"]
+            path = f"/v1beta/{file}:download?alt=media"
+            assert (await http.get(path)).status_code == 404
+            clock.pass_seconds(1800)
+            assert (await http.get(path)).status_code == 200
+            sandbox.forget_job(name)
+            assert (await http.get(path)).status_code == 200

@@ -1,4 +1,4 @@
-"""Faults that wait for the next requests of a route: refusals, delays, cuts and short bodies."""
+"""Faults that wait for the next requests of a route: refusals, delays, cuts, short bodies, and what is left out."""
 
 import threading
 from collections.abc import Mapping
@@ -36,9 +36,10 @@ When = Literal["before", "after"]
 class Fault:
     """What happens to `times` requests of a route, after `skip` of them have passed.
 
-    `status` refuses, `cut` closes the connection, `short_body` ends the body early but well-formed; with none of them
-    the request is only delayed. `when` is before or after the effect; `at_byte` counts bytes of the request's body
-    (before) or of the response's (after).
+    `status` refuses, `cut` closes the connection, `short_body` ends the body early but well-formed, `page` answers with
+    that HTML as a captive portal does, `without` leaves members of these names out of a JSON reply; with none of them
+    the request is only delayed. `when` is before or after the effect. `at_byte` counts bytes of the request's body
+    (before) or of the response's (after); a short body with `at_line` ends so many bytes behind so many lines.
     """
 
     route: str
@@ -48,8 +49,11 @@ class Fault:
     delay_seconds: float = 0.0
     cut: bool = False
     short_body: bool = False
+    page: str = ""
+    without: tuple[str, ...] = ()
     when: When = "before"
     at_byte: int | None = None
+    at_line: int | None = None
     times: int = 1
     skip: int = 0
 

@@ -13,6 +13,7 @@ from starlette.types import Scope
 from gemini_batch_mcp.sandbox.api._requests import page_of, path_id, read_json
 from gemini_batch_mcp.sandbox.api.uploads import RECEIVED_HEADER, STATUS_HEADER, Uploads
 from gemini_batch_mcp.sandbox.config import CHUNK_BYTES, SandboxConfig
+from gemini_batch_mcp.sandbox.lifecycle.jobs import Jobs
 from gemini_batch_mcp.sandbox.lifecycle.references import file_state
 from gemini_batch_mcp.sandbox.state import FileRecord, State, UploadRecord
 from gemini_batch_mcp.sandbox.wire import (
@@ -65,8 +66,9 @@ def is_session_request(scope: Scope) -> bool:
 class Files:
     """The handlers. They raise ApiError for every refusal."""
 
-    def __init__(self, state: State, uploads: Uploads, config: SandboxConfig) -> None:
+    def __init__(self, state: State, jobs: Jobs, uploads: Uploads, config: SandboxConfig) -> None:
         self._state = state
+        self._jobs = jobs
         self._uploads = uploads
         self._config = config
 
@@ -118,6 +120,8 @@ class Files:
         record = self._find(path_id(request))
         if record.source != "GENERATED":
             raise ApiError(403, "[sandbox] Only generated files can be downloaded.")
+        if not self._jobs.has_result(record.name):
+            raise not_found()
         if request.query_params.get("alt") != "media":
             raise bad_request("alt", "[sandbox] Downloads need alt=media.")
         headers = {"content-length": str(record.size_bytes)}

@@ -1,5 +1,6 @@
 """What surrounds every route: the record of requests, the key, queued faults, and refusals in google.rpc form."""
 
+import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -103,6 +104,10 @@ class Guard:
             return
         if fault and fault.status:
             response = _refusal(fault)
+        elif fault and fault.page:
+            response = Response(fault.page, media_type="text/html")
+        elif fault and fault.without:
+            response = _without(response, fault.without)
         await exchange.answer(response, fault)
 
     async def _respond(self, request: Request) -> Response | None:
@@ -151,7 +156,11 @@ class _Exchange:
             await response(self._scope, self._receive, self._count_and_send)
             return
         at_byte = fault.at_byte
-        if fault.short_body:
+        if fault.short_body and fault.at_line is not None:
+            await response(
+                self._scope, self._receive, _ShortenedByLine(self._count_and_send, fault.at_line, at_byte or 0)
+            )
+        elif fault.short_body:
             await response(self._scope, self._receive, _Shortened(self._count_and_send, at_byte or 0))
         elif at_byte is None:
             await self.cut()
@@ -214,6 +223,42 @@ class _Shortened(_CutOff):
             await self._send({"type": "http.response.body", "body": body, "more_body": not self._ended})
 
 
+class _ShortenedByLine:
+    """A `send` that ends a body some bytes behind a number of lines, with a Content-Length that agrees.
+
+    What is sent is held until its length is known.
+    """
+
+    def __init__(self, send: Send, line_count: int, byte_count: int) -> None:
+        self._send = send
+        self._lines_left = line_count
+        self._bytes_left = byte_count
+        self._start: Message = {}
+        self._body = bytearray()
+        self._ended = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._start = message
+        elif not self._ended:
+            self._take(message.get("body", b""))
+            self._ended = not (self._lines_left or self._bytes_left) or not message.get("more_body", False)
+            if self._ended:
+                length = str(len(self._body)).encode()
+                headers = [(name, length if name == b"content-length" else v) for name, v in self._start["headers"]]
+                await self._send({**self._start, "headers": headers})
+                await self._send({"type": "http.response.body", "body": bytes(self._body), "more_body": False})
+
+    def _take(self, body: bytes) -> None:
+        place = 0
+        while self._lines_left and (end := body.find(b"\n", place)) >= 0:
+            self._lines_left -= 1
+            place = end + 1
+        behind = len(body) - place if self._lines_left else min(self._bytes_left, len(body) - place)
+        self._bytes_left -= 0 if self._lines_left else behind
+        self._body += body[: place + behind]
+
+
 def check_key(request: Request, config: SandboxConfig) -> None:
     """Refuse a request without a usable key.
 
@@ -241,6 +286,17 @@ def _refusal(fault: Fault) -> Response:
         message = f"[sandbox] This {fault.status} was queued as a fault."
         body = {"error": {"code": fault.status, "message": message, "status": status_name(fault.status)}}
     return json_response(body, fault.status, fault.headers)
+
+
+def _without(response: Response, names: tuple[str, ...]) -> Response:
+    """Return a JSON reply without the members of these names, at any depth."""
+
+    def pruned(value: object) -> object:
+        if isinstance(value, dict):
+            return {name: pruned(member) for name, member in value.items() if name not in names}
+        return [pruned(item) for item in value] if isinstance(value, list) else value
+
+    return json_response(pruned(json.loads(bytes(response.body))), response.status_code)
 
 
 def _query(scope: Scope) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """How a job moves: pure functions from a job, the configuration and the time to what a reader sees next."""
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -28,6 +29,8 @@ _ENDINGS: Final = {
     "[[sandbox:job-expired]]": EXPIRED,
 }
 _STUCK: Final = "[[sandbox:job-stuck]]"
+#: The same for how long after its end a job shows no output, and its result file is not there.
+_LAG: Final = re.compile(r"\[\[sandbox:(output|file)-lag:(\d+(?:\.\d+)?)\]\]")
 #: The part of a timed job's life that it waits before its first row.
 _PENDING_SHARE: Final = 0.1
 
@@ -59,6 +62,21 @@ def look(job: JobRecord, config: SandboxConfig, now_ns: int) -> Look:
     if fraction >= 1:
         return Look(job, planned_ending(job), timed_end_ns or now_ns)
     return Look(at_fraction(job, fraction, config, now_ns))
+
+
+def shows_output(job: JobRecord, config: SandboxConfig, now_ns: int) -> bool:
+    """True when a read at `now_ns` finds where the answers of a finished job are."""
+    return job.is_done and now_ns >= job.end_ns + _lag_ns(job, "output", config.output_lag_seconds)
+
+
+def has_file(job: JobRecord, config: SandboxConfig, now_ns: int) -> bool:
+    """True when the result file of a finished job can be downloaded at `now_ns`."""
+    return job.is_done and now_ns >= job.end_ns + _lag_ns(job, "file", config.file_lag_seconds)
+
+
+def _lag_ns(job: JobRecord, kind: str, seconds: float) -> int:
+    marked = (float(text) for found, text in _LAG.findall(job.display_name) if found == kind)
+    return round(next(marked, seconds) * NANOSECONDS)
 
 
 def planned_ending(job: JobRecord) -> str:

@@ -22,8 +22,10 @@ from gemini_batch_mcp.sandbox.lifecycle._pace import (
     SUCCEEDED,
     TERMINAL,
     at_fraction,
+    has_file,
     look,
     planned_ending,
+    shows_output,
 )
 from gemini_batch_mcp.sandbox.lifecycle.bodies import BatchChanges
 from gemini_batch_mcp.sandbox.lifecycle.references import References
@@ -31,6 +33,7 @@ from gemini_batch_mcp.sandbox.state import CreateRecord, FileRecord, JobRecord, 
 from gemini_batch_mcp.sandbox.wire import DEFAULT_ERRORS, bad_request, not_found
 
 _JOB_ID_LENGTH: Final = 36
+_RESULT_PREFIX: Final = "files/batch-"
 #: Threads that write answers; one at a time keeps a small machine usable.
 _WRITERS: Final = 1
 
@@ -156,13 +159,23 @@ class Jobs:
         return changed
 
     def output(self, job: JobRecord) -> dict[str, Any] | None:
-        """Return what a finished job answers with: `responsesFile`, or the inlined responses as raw JSON."""
+        """Return what a finished job answers with: `responsesFile`, or the inlined responses as raw JSON.
+
+        None when there is nothing, or nothing yet.
+        """
+        if not shows_output(job, self._config, self._config.clock_ns()):
+            return None
         if job.responses_file:
             return {"responsesFile": job.responses_file}
         path = self._state.answers_path(job.name)
-        if job.is_done and job.is_inline and path.exists():
+        if job.is_inline and path.exists():
             return {"inlinedResponses": {"inlinedResponses": msgspec.Raw(path.read_bytes())}}
         return None
+
+    def has_result(self, file_name: str) -> bool:
+        """True when a result file can be downloaded by now; its job may be gone."""
+        job = self._state.job(f"batches/{file_name.removeprefix(_RESULT_PREFIX)}")
+        return job is None or has_file(job, self._config, self._config.clock_ns())
 
     def _start_ending(
         self,
@@ -255,7 +268,7 @@ def wire_state(name: str) -> str:
 
 
 def _result_name(job: JobRecord) -> str:
-    return f"files/batch-{job.name.removeprefix('batches/')}"
+    return f"{_RESULT_PREFIX}{job.name.removeprefix('batches/')}"
 
 
 def _result_file(job: JobRecord, output: Output) -> FileRecord:
