@@ -2,16 +2,19 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gemini_batch_mcp.intake.tables.kinds import FILES
 from gemini_batch_mcp.intake.templates import TEMPLATES
 from support.conversation import Conversation
 from support.npm import count_tokens
 
 pytestmark = pytest.mark.anyio
 
+README = Path(__file__).parents[2] / "README.md"
 NAMES = [
     "preview_batch",
     "create_batch",
@@ -110,3 +113,18 @@ async def test_template_names_are_completed(talk: Conversation) -> None:
     reference = ResourceTemplateReference(type="ref/resource", uri="gemini-batch://templates/{name}")
     completed = await talk.client.complete(reference, {"name": "name", "value": "image"})
     assert completed.completion.values == ["image-input", "image-generation"]
+
+
+async def test_every_kind_of_source_is_named_where_a_source_is_chosen(talk: Conversation) -> None:
+    """One ending for each kind; what goes by two names is told by the first."""
+    wanted = {kind: suffix for suffix, kind in reversed(FILES.items())}.values()
+    described = {
+        tool.name: tool.input_schema["properties"]["source"]["description"]
+        for tool in await _tools(talk)
+        if "source" in tool.input_schema["properties"]
+    }
+    readme = README.read_text(encoding="utf-8").partition("**Sources.**")[2].partition("\n\n")[0]
+
+    assert described.keys() == {"preview_batch", "create_batch"}
+    for text in (*described.values(), readme):
+        assert set(re.findall(r"\.[a-z]+\b", text)) == set(wanted)

@@ -16,8 +16,9 @@ from gemini_batch_mcp.domain import JsonObject, Order, Task
 from gemini_batch_mcp.errors import BatchError, RequestProblems
 from gemini_batch_mcp.intake.compose import write_rows
 from gemini_batch_mcp.intake.openai.lines import Conversion
+from gemini_batch_mcp.intake.tables.folders import Folder
 from gemini_batch_mcp.intake.tables.memory import EFFORTS, MoreEffort
-from gemini_batch_mcp.intake.tables.reading import Folder, Table, open_table
+from gemini_batch_mcp.intake.tables.reading import Table, open_table
 from gemini_batch_mcp.intake.template import Column, Template
 
 

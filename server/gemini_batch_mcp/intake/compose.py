@@ -21,8 +21,9 @@ from gemini_batch_mcp.intake.generation_config import request_members
 from gemini_batch_mcp.intake.requests.inspection import GrowingFile, Inspection, RowKeys
 from gemini_batch_mcp.intake.requests.passes import too_large
 from gemini_batch_mcp.intake.tables.file_rows import NAME_COLUMN, PATH_COLUMN
+from gemini_batch_mcp.intake.tables.folders import Folder
 from gemini_batch_mcp.intake.tables.memory import Effort, with_effort
-from gemini_batch_mcp.intake.tables.reading import Folder, Table, open_table
+from gemini_batch_mcp.intake.tables.reading import Table, open_table
 from gemini_batch_mcp.intake.tables.sql import LineForm, Marked, Piece, RowKey
 from gemini_batch_mcp.intake.template import (
     Column,

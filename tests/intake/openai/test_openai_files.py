@@ -8,7 +8,7 @@ import pytest
 from gemini_batch_mcp.errors import PathError, RequestProblems, UsageError
 from gemini_batch_mcp.intake.openai.lines import write_converted
 from gemini_batch_mcp.intake.requests.copies import write_request_copy
-from gemini_batch_mcp.intake.tables._jsonl_kinds import SourceKind, recognise
+from gemini_batch_mcp.intake.tables.kinds import SourceKind, recognise
 from support.conversation import line as gemini_line
 from support.sources import HELLO, line
 
@@ -66,7 +66,7 @@ def test_a_file_of_both_forms_is_refused_whichever_comes_first(tmp_path: Path) -
     openai, gemini = json.dumps(line({"messages": HELLO}, "o")), gemini_line("g")
 
     source.write_text(f"{openai}\n{gemini}\n{openai}\n", encoding="utf-8")
-    assert recognise(source) is SourceKind.OPENAI_JSONL
+    assert recognise(source, with_prompt=True) is SourceKind.OPENAI
     with pytest.raises(RequestProblems) as refusal:
         write_converted(source, out, keys_path=keys)
     mixed, repeated = refusal.value.problems
@@ -77,7 +77,7 @@ def test_a_file_of_both_forms_is_refused_whichever_comes_first(tmp_path: Path) -
     assert repeated.line == 3
 
     source.write_text(f"{gemini}\n{openai}\n", encoding="utf-8")
-    assert recognise(source) is SourceKind.GEMINI_JSONL
+    assert recognise(source, with_prompt=True) is SourceKind.READY
     with pytest.raises(RequestProblems) as refusal:
         write_request_copy(source, out, task="generate", keys_path=keys, max_file_bytes=10**6)
     [problem] = refusal.value.problems

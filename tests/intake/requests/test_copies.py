@@ -11,7 +11,6 @@ from gemini_batch_mcp.domain import RequestFile
 from gemini_batch_mcp.errors import PathError, RequestProblems, StorageError, UsageError
 from gemini_batch_mcp.intake.requests.copies import write_request_copy
 from gemini_batch_mcp.intake.requests.mending import to_line
-from gemini_batch_mcp.intake.tables.kinds import check_source_name
 from gemini_batch_mcp.intake.validator.validate import check_line
 from gemini_batch_mcp.settings import MAX_FILE_BYTES, MAX_LINE_BYTES
 
@@ -332,17 +331,3 @@ def test_a_full_disk_is_reported(desk: Desk, rows: int) -> None:
 def test_what_json_does_not_have_is_never_written() -> None:
     with pytest.raises(ValueError, match="JSON"):
         to_line({"a": float("nan")})
-
-
-@pytest.mark.parametrize("name", ["a.jsonl", "a.NDJSON", "a.b.jsonl"])
-def test_request_files_are_known_by_their_ending(name: str) -> None:
-    check_source_name(Path(name))
-
-
-@pytest.mark.parametrize("name", ["a.csv", "a.json", "jsonl", "a.jsonl.gz", "reviews"])
-def test_other_files_are_refused_by_their_ending(name: str) -> None:
-    with pytest.raises(UsageError) as refused:
-        check_source_name(Path("/somewhere") / name)
-
-    assert refused.value.message == f"{name} is not a JSONL file."
-    assert refused.value.next_step.startswith("Give a .jsonl file")

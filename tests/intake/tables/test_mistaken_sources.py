@@ -13,8 +13,8 @@ import pytest
 from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.intake.openai.lines import write_converted
 from gemini_batch_mcp.intake.requests.copies import write_request_copy
-from gemini_batch_mcp.intake.tables._jsonl_kinds import SourceKind, recognise
 from gemini_batch_mcp.intake.tables._text import as_utf8
+from gemini_batch_mcp.intake.tables.kinds import SourceKind, recognise
 from gemini_batch_mcp.intake.tables.reading import open_table
 from gemini_batch_mcp.settings import MAX_FILE_BYTES
 from support.sources import jpeg, png, read
@@ -121,7 +121,7 @@ def test_a_second_mark_of_utf_16_is_left_out(tmp_path: Path) -> None:
 def test_request_lines_with_two_marks_are_sent_without(tmp_path: Path) -> None:
     source = tmp_path / "t.jsonl"
     source.write_bytes(BOM + BOM + LINE)
-    assert recognise(source) is SourceKind.GEMINI_JSONL
+    assert recognise(source, with_prompt=True) is SourceKind.READY
     for rows in (0, 1):
         copied = write_request_copy(
             source,
@@ -141,7 +141,7 @@ def test_lines_of_openai_with_two_marks_are_converted(tmp_path: Path) -> None:
     body = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
     source.write_bytes(BOM + BOM + json.dumps({"custom_id": "a", "body": body}).encode() + b"\n")
 
-    assert recognise(source) is SourceKind.OPENAI_JSONL
+    assert recognise(source, with_prompt=True) is SourceKind.OPENAI
     assert write_converted(source, tmp_path / "r", keys_path=tmp_path / "k").count == 1
 
 

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from gemini_batch_mcp.errors import PathError, RequestProblems, StorageError, UsageError
 from gemini_batch_mcp.intake.tables._csv import count_records, open_csv, survey
 from gemini_batch_mcp.intake.tables._text import BLOCK_BYTES
+from gemini_batch_mcp.intake.tables.folders import Folder, list_folder
 from gemini_batch_mcp.intake.tables.memory import EFFORTS, MoreEffort
-from gemini_batch_mcp.intake.tables.reading import Folder, list_folder, open_table
+from gemini_batch_mcp.intake.tables.reading import open_table
 from gemini_batch_mcp.intake.tables.sql import RowKey
 from gemini_batch_mcp.intake.template import Column, Template
 from support.sources import outcome, read

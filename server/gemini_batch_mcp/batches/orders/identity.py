@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from pathlib import Path
 
 from gemini_batch_mcp.domain import Order
@@ -12,8 +11,7 @@ from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.intake.files.planning import MAX_INLINE_BYTES, AttachmentPlan, plan_attachments
 from gemini_batch_mcp.intake.requests.reader import file_sha256
 from gemini_batch_mcp.intake.tables.folders import Folder, find_source, folder_sha256
-from gemini_batch_mcp.intake.tables.kinds import REQUEST_FILE_SUFFIXES, check_source_name
-from gemini_batch_mcp.intake.tables.reading import TABLE_SUFFIXES, SourceKind, recognise
+from gemini_batch_mcp.intake.tables.kinds import SourceKind, named_tables, recognise
 from gemini_batch_mcp.paths import PathGuard
 
 #: In front of every fingerprint's input, so that a later way of computing it cannot collide with this one. Changing it
@@ -30,21 +28,6 @@ _ROW_PARTS = (
 )
 
 
-class SourceForm(StrEnum):
-    """How an order's requests come about."""
-
-    #: A file at the Files API, which cannot be read back.
-    UPLOADED = "uploaded"
-    #: Given in the call.
-    LISTED = "listed"
-    #: Lines of requests, sent as they are where they are right.
-    READY = "ready"
-    #: Lines of an OpenAI batch, converted.
-    OPENAI = "openai"
-    #: Rows of a table, rendered with the order's prompt.
-    TABLE = "table"
-
-
 @dataclass(frozen=True, slots=True)
 class IdentifiedOrder:
     """An order whose source has been found and hashed. `place` is None for requests given in the call and for uploads.
@@ -56,7 +39,7 @@ class IdentifiedOrder:
     order: Order
     sha256: str
     content_sha256: str
-    form: SourceForm
+    kind: SourceKind
     place: Path | Folder | None = None
     attachments: AttachmentPlan | None = None
 
@@ -93,32 +76,28 @@ def identify(
         raise UsageError(f"{given}; an order has exactly one of them.", "Give a path, or a list of requests.")
     if order.source.startswith("files/"):
         _refuse_parts(order, "A file uploaded before", (*_ROW_PARTS, "attach"))
-        return _identified(order, order.source, SourceForm.UPLOADED)
+        return _identified(order, order.source, SourceKind.UPLOADED)
     if order.requests:
         _refuse_parts(order, "A list of requests", ("prompt", "key_column", "limit_rows", "attach"))
         content = json.dumps(order.requests, sort_keys=True, separators=(",", ":"))
-        return _identified(order, hashlib.sha256(content.encode()).hexdigest(), SourceForm.LISTED)
+        return _identified(order, hashlib.sha256(content.encode()).hexdigest(), SourceKind.LISTED)
     place = find_source(order.source, guard)
-    if isinstance(place, Folder):
+    order = replace(order, source=place.source if isinstance(place, Folder) else str(place))
+    kind = recognise(place, with_prompt=bool(order.prompt))
+    if kind is SourceKind.TABLE:
         _check_table(place.name, order)
-        order = replace(order, source=place.source)
-        return _with_attachments(order, folder_sha256(place), place, guard, scratch, max_inline_bytes)
-    order = replace(order, source=str(place))
-    form = _form_of(place, order)
-    if form is SourceForm.TABLE:
-        _check_table(place.name, order)
-        return _with_attachments(order, sha256_of(place), place, guard, scratch, max_inline_bytes)
-    check_source_name(place)
-    what = "A file of ready requests" if form is SourceForm.READY else "A file of OpenAI requests"
-    _refuse_parts(order, what, [name for name in (*_ROW_PARTS, "attach") if name != "limit_rows"])
-    return _identified(order, sha256_of(place), form, place)
+    else:
+        what = "A file of ready requests" if kind is SourceKind.READY else "A file of OpenAI requests"
+        _refuse_parts(order, what, [name for name in (*_ROW_PARTS, "attach") if name != "limit_rows"])
+    content = folder_sha256(place) if isinstance(place, Folder) else sha256_of(place)
+    if order.attach:
+        return _with_attachments(order, content, place, guard, scratch, max_inline_bytes)
+    return _identified(order, content, kind, place)
 
 
 def _with_attachments(
     order: Order, content: str, place: Path | Folder, guard: PathGuard, scratch: Path, max_inline_bytes: int
 ) -> IdentifiedOrder:
-    if not order.attach:
-        return _identified(order, content, SourceForm.TABLE, place)
     plan = plan_attachments(
         place,
         column=order.attach,
@@ -128,7 +107,7 @@ def _with_attachments(
         max_inline_bytes=max_inline_bytes,
     )
     both = hashlib.sha256(f"{content} {plan.column} {plan.content_sha256}".encode()).hexdigest()
-    return replace(_identified(order, both, SourceForm.TABLE, place), attachments=plan)
+    return replace(_identified(order, both, SourceKind.TABLE, place), attachments=plan)
 
 
 def _check_table(name: str, order: Order) -> None:
@@ -139,26 +118,16 @@ def _check_table(name: str, order: Order) -> None:
         )
 
 
-def _form_of(path: Path, order: Order) -> SourceForm:
-    """Rows in JSONL are told from requests by their content; without a prompt they are reported as wrong requests."""
-    if path.suffix.lower() not in REQUEST_FILE_SUFFIXES:
-        return SourceForm.TABLE if path.suffix.lower() in TABLE_SUFFIXES else SourceForm.READY
-    kind = recognise(path)
-    if kind is SourceKind.OPENAI_JSONL:
-        return SourceForm.OPENAI
-    return SourceForm.TABLE if kind is SourceKind.ROWS and order.prompt else SourceForm.READY
-
-
 def _refuse_parts(order: Order, what: str, names: Sequence[str]) -> None:
     given = [name for name in names if getattr(order, name)]
     if given:
         raise UsageError(
             f"{what} does not go with {', '.join(given)}: nothing there would be filled in.",
-            "Leave that out, or give a table (.csv, .tsv, .json, .parquet, .txt, or .jsonl of plain rows).",
+            f"Leave that out, or give a table ({named_tables()}).",
         )
 
 
-def _identified(order: Order, content: str, form: SourceForm, place: Path | Folder | None = None) -> IdentifiedOrder:
+def _identified(order: Order, content: str, kind: SourceKind, place: Path | Folder | None = None) -> IdentifiedOrder:
     parts = [_FINGERPRINT_VERSION, content, order.model, order.task, *(getattr(order, name) for name in _ROW_PARTS)]
     fingerprint = hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-    return IdentifiedOrder(order, fingerprint, content, form, place)
+    return IdentifiedOrder(order, fingerprint, content, kind, place)

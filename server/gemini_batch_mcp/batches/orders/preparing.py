@@ -16,7 +16,7 @@ import msgspec
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.orders._staging import clear, held, sweep_others
-from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder, SourceForm, identify
+from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder, identify
 from gemini_batch_mcp.batches.orders.models import check_model
 from gemini_batch_mcp.batches.orders.pricing import JobLimits, estimate_file, job_limits, read_prices
 from gemini_batch_mcp.domain import JsonObject, Order, RequestFile, UploadedFile
@@ -36,6 +36,7 @@ from gemini_batch_mcp.intake.requests.reader import (
     write_requests,
 )
 from gemini_batch_mcp.intake.tables.folders import Folder
+from gemini_batch_mcp.intake.tables.kinds import SourceKind
 
 _READ_BYTES: Final = 8 * 1024**2
 #: Rendered requests that a preview shows.
@@ -71,7 +72,7 @@ async def preview_order(app: App, order: Order, *, wait_seconds: float | None = 
         StillPreparing: the requests are still being written after `wait_seconds`; that goes on.
     """
     identified = await anyio.to_thread.run_sync(identify_for, app, order)
-    if identified.form is SourceForm.UPLOADED:
+    if identified.kind is SourceKind.UPLOADED:
         raise UsageError(f"{order.source} cannot be read back.", "Preview the local file instead.")
     prices = await read_prices(app)
     await check_model(app, prices, order.model, order.task, ask=True)
@@ -208,7 +209,7 @@ def write_lines(
             system_instruction=order.system_instruction,
             generation_config=members.get("generationConfig", members),
         )
-    if isinstance(place, Folder) or identified.form is SourceForm.TABLE:
+    if isinstance(place, Folder) or identified.kind is SourceKind.TABLE:
         return write_rows(
             place,
             requests,
@@ -220,7 +221,7 @@ def write_lines(
         )
     path = place
     rows = order.limit_rows
-    if identified.form is SourceForm.OPENAI:
+    if identified.kind is SourceKind.OPENAI:
         return write_converted(
             path, requests, task=order.task, model=order.model, keys_path=keys, max_file_bytes=limit, limit_rows=rows
         )
@@ -259,7 +260,7 @@ def _check_as_it_is(path: Path, identified: IdentifiedOrder, keys: Path) -> Requ
 
 def fits_one_job(limits: JobLimits, identified: IdentifiedOrder, priced: Estimate) -> bool:
     """True for a file of ready requests that may go to Gemini as it is, as one job, checked while it travels."""
-    if identified.form is not SourceForm.READY or identified.path is None or identified.order.limit_rows:
+    if identified.kind is not SourceKind.READY or identified.path is None or identified.order.limit_rows:
         return False
     try:
         size_bytes = identified.path.stat().st_size

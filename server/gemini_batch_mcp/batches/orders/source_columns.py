@@ -7,10 +7,11 @@ import anyio
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry
-from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder, SourceForm
+from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
 from gemini_batch_mcp.batches.orders.preparing import identify_for
 from gemini_batch_mcp.errors import BatchError
 from gemini_batch_mcp.intake.tables.kept_columns import write_columns
+from gemini_batch_mcp.intake.tables.kinds import SourceKind
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ async def keep_columns(app: App, batch: BatchEntry, identified: IdentifiedOrder 
     try:
         if identified is None:
             identified = await anyio.to_thread.run_sync(identify_for, app, batch.order)
-        if identified.form is not SourceForm.TABLE or identified.content_sha256 != batch.content_sha256:
+        if identified.kind is not SourceKind.TABLE or identified.content_sha256 != batch.content_sha256:
             return
         assert identified.place is not None
         await anyio.to_thread.run_sync(

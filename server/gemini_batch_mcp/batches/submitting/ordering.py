@@ -11,7 +11,7 @@ from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.finding import MAX_DISPLAY_NAME_CHARS
 from gemini_batch_mcp.batches.jobs.tracking import BatchStatus, current, describe
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, NewBatch, Stage
-from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder, SourceForm
+from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
 from gemini_batch_mcp.batches.orders.models import check_model
 from gemini_batch_mcp.batches.orders.preparing import discard_staged_lines, identify_for, stage_within
 from gemini_batch_mcp.batches.orders.pricing import cost_question, estimate_file, read_prices, refuse_over_cap
@@ -19,6 +19,7 @@ from gemini_batch_mcp.batches.submitting.creating import Submission
 from gemini_batch_mcp.domain import Order
 from gemini_batch_mcp.errors import BatchError, UsageError
 from gemini_batch_mcp.intake.prices.estimate import Estimate
+from gemini_batch_mcp.intake.tables.kinds import SourceKind
 from gemini_batch_mcp.text import plain_text
 
 
@@ -112,7 +113,7 @@ async def _appraise(app: App, order: Order, *, resubmit: bool, deadline: float |
         as `quote_order`.
     """
     identified = await anyio.to_thread.run_sync(identify_for, app, order)
-    if identified.form is SourceForm.UPLOADED:
+    if identified.kind is SourceKind.UPLOADED:
         await _check_uploaded(app, order.source)
     prices = await read_prices(app)
     await check_model(app, prices, order.model, order.task, ask=False)
@@ -120,10 +121,10 @@ async def _appraise(app: App, order: Order, *, resubmit: bool, deadline: float |
         standing = await anyio.to_thread.run_sync(app.ledger.standing, identified.sha256)
         if standing is not None:
             return _Appraised(identified, standing)
-    if identified.form is SourceForm.UPLOADED:
+    if identified.kind is SourceKind.UPLOADED:
         return _Appraised(identified, question=_uploaded_question(order.source))
     path, requests = identified.path, f"The requests of {plain_text(identified.source_name, 200)}"
-    if path is None or identified.form is not SourceForm.READY or order.limit_rows:
+    if path is None or identified.kind is not SourceKind.READY or order.limit_rows:
         request_file = await stage_within(app, identified, _left(deadline))
         path = request_file.path
         requests = f"{request_file.count:,} requests of {plain_text(identified.source_name, 200)}"
@@ -174,7 +175,7 @@ def _new_batch(identified: IdentifiedOrder, priced: Estimate | None) -> NewBatch
         task=order.task,
         delivery=order.delivery,
         source=identified.source_name,
-        uploaded_file=order.source if identified.form is SourceForm.UPLOADED else "",
+        uploaded_file=order.source if identified.kind is SourceKind.UPLOADED else "",
         order=order,
         content_sha256=identified.content_sha256,
         estimate=priced,

@@ -22,8 +22,9 @@ from gemini_batch_mcp.intake.file_kinds import MAX_PDF_PAGES, Media
 from gemini_batch_mcp.intake.files._one_file import Unusable, examine, locate
 from gemini_batch_mcp.intake.opened import buffered
 from gemini_batch_mcp.intake.tables.file_rows import PATH_COLUMN
+from gemini_batch_mcp.intake.tables.folders import Folder
 from gemini_batch_mcp.intake.tables.memory import with_effort
-from gemini_batch_mcp.intake.tables.reading import Folder, open_table
+from gemini_batch_mcp.intake.tables.reading import open_table
 from gemini_batch_mcp.intake.template import column_named
 from gemini_batch_mcp.intake.validator.corrections import shown
 from gemini_batch_mcp.paths import PathGuard

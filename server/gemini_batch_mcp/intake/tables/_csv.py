@@ -91,8 +91,10 @@ class _Ends:
         self.cr += outside.count(b"\r") - crlf
 
 
-def open_csv(path: Path, workspace: Path) -> CsvTable:
+def open_csv(path: Path, workspace: Path, *, first_delimiter: str = ",") -> CsvTable:
     """Find out how to read a CSV or TSV file. Copies into `workspace` what cannot be read as it is.
+
+    Of delimiters that fit equally well it takes the first, which is `first_delimiter`.
 
     Raises:
         UsageError: the file is empty, is no text, or has no header that can be used.
@@ -111,10 +113,11 @@ def open_csv(path: Path, workspace: Path) -> CsvTable:
     skip_lines, start, named = _before_header(sample)
     head = sample[start:].removeprefix(_BOM) if not start else sample[start:]
     body = head.decode("utf-8", "ignore")
+    marks = (named,) if named else (first_delimiter, *(mark for mark in _DELIMITERS if mark != first_delimiter))
     escape = '"'
-    if re.search(r'[^\\]\\"', body) and _fits(body, whole, named, path, "\\") > _fits(body, whole, named, path, '"'):
+    if re.search(r'[^\\]\\"', body) and _fits(body, whole, marks, "\\") > _fits(body, whole, marks, '"'):
         escape = "\\"
-    delimiter = named or _delimiter(body, whole, path, escape)
+    delimiter = named or _delimiter(body, whole, marks, escape)
     header = next(_records(body, delimiter, escape, whole), None)
     if header is None:
         raise UsageError(f"{path.name} has no header within its first megabyte.", "Start it with column names.")
@@ -338,19 +341,15 @@ def _consistency(text: str, whole: bool, delimiter: str, escape: str) -> tuple[f
     return widths.count(widths[0]) / len(widths), widths[0]
 
 
-def _candidates(path: Path) -> tuple[str, ...]:
-    return ("\t", ",", ";", "|") if path.suffix.lower() == ".tsv" else _DELIMITERS
-
-
-def _fits(text: str, whole: bool, delimiter: str, path: Path, escape: str) -> float:
+def _fits(text: str, whole: bool, marks: Sequence[str], escape: str) -> float:
     """Return how well the best delimiter fits with this escape."""
-    return max(_consistency(text, whole, mark, escape)[0] for mark in ([delimiter] if delimiter else _candidates(path)))
+    return max(_consistency(text, whole, mark, escape)[0] for mark in marks)
 
 
-def _delimiter(text: str, whole: bool, path: Path, escape: str) -> str:
+def _delimiter(text: str, whole: bool, marks: Sequence[str], escape: str) -> str:
     """Return the delimiter by which most records have as many cells as the header."""
     best, found = (0.0, 0), _NO_DELIMITER
-    for mark in _candidates(path):
+    for mark in marks:
         if (fit := _consistency(text, whole, mark, escape)) > best:
             best, found = fit, mark
     return found

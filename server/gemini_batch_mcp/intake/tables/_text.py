@@ -11,6 +11,7 @@ from typing import BinaryIO, Final
 from gemini_batch_mcp.errors import Problem, RequestProblems, StorageError, UsageError
 from gemini_batch_mcp.intake.file_kinds import described_binary
 from gemini_batch_mcp.intake.opened import SourceFile, unreadable
+from gemini_batch_mcp.intake.tables.kinds import FOREIGN, file_kind
 
 BLOCK_BYTES: Final = 1 << 20
 _HEAD_BYTES: Final = 1 << 16
@@ -25,26 +26,9 @@ _BOMS: Final = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-_CONTAINERS: Final = (
-    (b"PK\x03\x04", "a ZIP archive or an Excel workbook", "Save the table as CSV."),
-    (b"\xd0\xcf\x11\xe0", "an old Excel workbook", "Save the table as CSV."),
-    (b"\x1f\x8b", "a gzip archive", "Unpack it first."),
-    (b"PAR1", "a Parquet file", "Give it the ending .parquet."),
-    (b"SQLite format 3\0", "a SQLite database", "Export the table as CSV."),
-    (b"%PDF-", "a PDF document", "Give the folder that holds it, or a table."),
-    (b"BZh", "a bzip2 archive", "Unpack it first."),
-    (b"\xfd7zXZ\0", "an xz archive", "Unpack it first."),
-    (b"\x28\xb5\x2f\xfd", "a Zstandard archive", "Unpack it first."),
-    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", "Unpack it first."),
-    (b"Rar!\x1a\x07", "a RAR archive", "Unpack it first."),
-    (b"\x89PNG\r\n\x1a\n", "a PNG image", "Give the folder that holds it, or a table that names it."),
-    (b"\xff\xd8\xff", "a JPEG image", "Give the folder that holds it, or a table that names it."),
-)
 #: With the letters and a digit before it, too much for chance: the first block's mark.
 _BZIP2_BLOCK: Final = b"1AY&SY"
 _WEB_PAGE: Final = re.compile(rb"\s*<(?:!doctype\s+html|html)[\s>]", re.IGNORECASE)
-#: What holds a table or rows; any other text may be a page on purpose.
-_TABLES: Final = (".csv", ".tsv", ".json", ".jsonl", ".ndjson")
 #: UTF-8 with damage has many right sequences for each wrong one, Windows-1252 hardly ever a right one.
 _WRONG_PER_RIGHT: Final = 20
 #: No text holds a control character below the tabulator.
@@ -86,7 +70,7 @@ def as_utf8(path: Path, workspace: Path) -> TextFile:
             if not head[skip:].strip():
                 raise UsageError(f"{path.name} is empty.", "Give a file with at least one row.")
             if not encoding:
-                _refuse_containers(path, head)
+                _refuse_foreign(path, head)
             if encoding in ("", "utf-8"):
                 _refuse_page(path, head[skip:])
             if encoding not in ("", "utf-8"):
@@ -134,8 +118,8 @@ def _announced(head: bytes) -> tuple[str, int]:
     return "", 0
 
 
-def _refuse_containers(path: Path, head: bytes) -> None:
-    for magic, what, fix in _CONTAINERS:
+def _refuse_foreign(path: Path, head: bytes) -> None:
+    for magic, what, fix in FOREIGN:
         if head.startswith(magic) and (magic != b"BZh" or head[4:10] == _BZIP2_BLOCK):
             raise UsageError(f"{path.name} is {what}, no text.", fix)
     if what := described_binary(head):
@@ -143,7 +127,8 @@ def _refuse_containers(path: Path, head: bytes) -> None:
 
 
 def _refuse_page(path: Path, text: bytes) -> None:
-    if path.suffix.lower() in _TABLES and _WEB_PAGE.match(text):
+    kind = file_kind(path)
+    if kind is not None and kind.is_never_page and _WEB_PAGE.match(text):
         raise UsageError(
             f"{path.name} is a saved web page, no table.",
             "Download the table itself: a page is what a link shows that needs a login, or a click on Download.",

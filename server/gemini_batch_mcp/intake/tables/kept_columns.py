@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Final
 
 from gemini_batch_mcp.errors import StorageError
+from gemini_batch_mcp.intake.tables.folders import Folder
 from gemini_batch_mcp.intake.tables.memory import with_effort
-from gemini_batch_mcp.intake.tables.reading import Folder, open_table
+from gemini_batch_mcp.intake.tables.reading import open_table
 
 #: The number of the row, from 1, in the order of the request lines.
 ROW_COLUMN: Final = "row"

@@ -1,22 +1,200 @@
-"""What kind of source a path names, by its name alone. Whether it may be read at all is `paths.py`'s matter."""
+"""What kinds of sources there are, by the endings of their names, and how one is recognised: by name, then by content.
 
+A new kind of file gets its entry in `FILES` here and its reader in `reading.py`; what `FOREIGN` refused of it goes.
+Whether a source may be read at all is `paths.py`'s matter.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from io import BufferedReader
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from gemini_batch_mcp.errors import UsageError
+from gemini_batch_mcp.intake.opened import unreadable
+from gemini_batch_mcp.intake.requests.lines import without_marks
+from gemini_batch_mcp.intake.tables.folders import Folder
+from gemini_batch_mcp.intake.validator.validate import is_openai
+from gemini_batch_mcp.settings import MAX_LINE_BYTES
 
-#: File name endings of request files.
-REQUEST_FILE_SUFFIXES: Final = (".jsonl", ".ndjson")
+
+class SourceKind(StrEnum):
+    """How an order's requests come about."""
+
+    #: A file at the Files API, which cannot be read back.
+    UPLOADED = "uploaded"
+    #: Given in the call.
+    LISTED = "listed"
+    #: Lines of requests, sent as they are where they are right.
+    READY = "ready"
+    #: Lines of an OpenAI batch, converted.
+    OPENAI = "openai"
+    #: Rows of a table, rendered with the order's prompt.
+    TABLE = "table"
 
 
-def check_source_name(path: Path) -> None:
-    """Refuse what is no request file by its name.
+class Layout(StrEnum):
+    """How a file holds its rows, which decides what reads it."""
+
+    DELIMITED = "delimited"
+    #: One list of objects.
+    JSON_LIST = "json-list"
+    #: An object on each line, which may be a request as well as a row.
+    JSON_LINES = "json-lines"
+    PARQUET = "parquet"
+    #: A row is a line, with one column.
+    TEXT_LINES = "text-lines"
+
+
+@dataclass(frozen=True, slots=True)
+class FileKind:
+    """What files of one ending are. `delimiter` is the one that is tried first."""
+
+    layout: Layout
+    delimiter: str = ""
+    #: A web page under this name was saved by mistake; where False, it may be meant.
+    is_never_page: bool = True
+
+
+#: Every ending that a source may have, in the order in which people are told.
+FILES: Final = {
+    ".csv": FileKind(Layout.DELIMITED, ","),
+    ".tsv": FileKind(Layout.DELIMITED, "\t"),
+    ".json": FileKind(Layout.JSON_LIST),
+    ".jsonl": FileKind(Layout.JSON_LINES),
+    ".ndjson": FileKind(Layout.JSON_LINES),
+    ".parquet": FileKind(Layout.PARQUET, is_never_page=False),
+    ".txt": FileKind(Layout.TEXT_LINES, is_never_page=False),
+}
+
+#: Contents that are refused where text is expected: their first bytes, what they are, and what to do instead.
+FOREIGN: Final = (
+    (b"PK\x03\x04", "a ZIP archive or an Excel workbook", "Save the table as CSV."),
+    (b"\xd0\xcf\x11\xe0", "an old Excel workbook", "Save the table as CSV."),
+    (b"\x1f\x8b", "a gzip archive", "Unpack it first."),
+    (b"PAR1", "a Parquet file", "Give it the ending .parquet."),
+    (b"SQLite format 3\0", "a SQLite database", "Export the table as CSV."),
+    (b"%PDF-", "a PDF document", "Give the folder that holds it, or a table."),
+    (b"BZh", "a bzip2 archive", "Unpack it first."),
+    (b"\xfd7zXZ\0", "an xz archive", "Unpack it first."),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard archive", "Unpack it first."),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", "Unpack it first."),
+    (b"Rar!\x1a\x07", "a RAR archive", "Unpack it first."),
+    (b"\x89PNG\r\n\x1a\n", "a PNG image", "Give the folder that holds it, or a table that names it."),
+    (b"\xff\xd8\xff", "a JPEG image", "Give the folder that holds it, or a table that names it."),
+)
+
+_LINES_LOOKED_AT: Final = 5
+#: Enough of a file in UTF-16 to see its first lines.
+_UTF16_BYTES: Final = 1 << 20
+_OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_REQUEST_LINE: Final = frozenset({"key", "request", "metadata"})
+
+
+def file_kind(path: Path) -> FileKind | None:
+    """Return what a file is by its name, None for what cannot be a source."""
+    return FILES.get(path.suffix.lower())
+
+
+def named_tables() -> str:
+    """Return the endings of tables for a sentence: those that hold nothing else first."""
+    only = ", ".join(suffix for suffix, kind in FILES.items() if kind.layout is not Layout.JSON_LINES)
+    return f"{only}, or .jsonl of plain rows"
+
+
+def recognise(place: Path | Folder, *, with_prompt: bool) -> SourceKind:
+    """Return what kind of source a file or folder is.
+
+    JSONL may hold requests or rows, which its first lines tell. `with_prompt` says whether the order has a prompt:
+    without one, lines that are not requests are taken for requests that are wrong, and reported as such.
 
     Raises:
-        UsageError: the name does not end in .jsonl or .ndjson.
+        UsageError: the name is none of a source.
+        PathError: the file cannot be read.
     """
-    if path.suffix.lower() not in REQUEST_FILE_SUFFIXES:
+    if isinstance(place, Folder):
+        return SourceKind.TABLE
+    kind = file_kind(place)
+    if kind is None:
         raise UsageError(
-            f"{path.name} is not a JSONL file.",
+            f"{place.name} is not a JSONL file.",
             'Give a .jsonl file with one {"key":"…","request":{…}} on each line, or give the rows as `requests`.',
         )
+    if kind.layout is not Layout.JSON_LINES:
+        return SourceKind.TABLE
+    found = _kind_of_lines(place)
+    return SourceKind.READY if found is SourceKind.TABLE and not with_prompt else found
+
+
+def _kind_of_lines(path: Path) -> SourceKind:
+    try:
+        with path.open("rb") as file:
+            for line in _first_lines(file):
+                if (kind := _kind_of(line)) is not None:
+                    return kind
+    except OSError as error:
+        raise unreadable(path, error) from None
+    # No line is an object.
+    return SourceKind.TABLE
+
+
+def _first_lines(file: BufferedReader) -> Iterator[bytes]:
+    """Yield the first lines that are not blank, in UTF-8."""
+    if file.peek(2)[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        head = file.read(_UTF16_BYTES).decode("utf-16", "replace")
+        lines: Iterable[bytes] = (line.encode() for line in head.split("\n"))
+    else:
+        lines = iter(partial(file.readline, MAX_LINE_BYTES), b"")
+    filled = (stripped for line in lines if (stripped := without_marks(line).strip()))
+    return map(_in_utf8, islice(filled, _LINES_LOOKED_AT))
+
+
+def _in_utf8(line: bytes) -> bytes:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return line.decode("cp1252", "replace").encode()
+    return line
+
+
+def _kind_of(line: bytes) -> SourceKind | None:
+    """Return what one line is, None when it is no JSON object."""
+    members = _members(line)
+    if members is None:
+        return None
+    if is_openai(members.keys(), body_is_object=_is_object(members.get("body"))):
+        return SourceKind.OPENAI
+    if "request" in members and (_is_object(members["request"]) or members.keys() <= _REQUEST_LINE):
+        return SourceKind.READY
+    if _is_content(members.get("contents")) or _is_content(members.get("content")):
+        return SourceKind.READY
+    return SourceKind.TABLE
+
+
+def _members(value: bytes | msgspec.Raw) -> dict[str, msgspec.Raw] | None:
+    try:
+        return _OBJECT.decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _is_object(value: msgspec.Raw | None) -> bool:
+    return value is not None and bytes(value).startswith(b"{")
+
+
+def _is_content(value: msgspec.Raw | None) -> bool:
+    """True for a Content, or a list that starts with one; rows of a table may have contents of their own."""
+    if value is None:
+        return False
+    try:
+        items = _LIST.decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        items = [value]
+    members = _members(items[0]) if items else None
+    return members is not None and "parts" in members

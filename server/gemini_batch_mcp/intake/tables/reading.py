@@ -23,18 +23,17 @@ from gemini_batch_mcp.intake.tables._csv import (
     open_csv,
     survey,
 )
-from gemini_batch_mcp.intake.tables._jsonl_kinds import SourceKind, recognise
 from gemini_batch_mcp.intake.tables._rejects import described, ragged
 from gemini_batch_mcp.intake.tables._spool import spool_json_lines, spool_json_list, spool_text_lines
 from gemini_batch_mcp.intake.tables._text import BLOCK_BYTES, line_at
 from gemini_batch_mcp.intake.tables.file_rows import spool_folder
-from gemini_batch_mcp.intake.tables.folders import Folder, list_folder
+from gemini_batch_mcp.intake.tables.folders import Folder
+from gemini_batch_mcp.intake.tables.kinds import FILES, Layout, file_kind
 from gemini_batch_mcp.intake.tables.memory import EFFORTS, Effort, MoreEffort
 from gemini_batch_mcp.intake.tables.sql import (
     AS_IT_IS,
     BUFFERS,
     LineForm,
-    RowKey,
     as_text,
     buffers,
     column_query,
@@ -47,21 +46,6 @@ from gemini_batch_mcp.settings import MAX_LINE_BYTES
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
-
-__all__ = [
-    "TABLE_SUFFIXES",
-    "Folder",
-    "LineForm",
-    "RowKey",
-    "SourceKind",
-    "Table",
-    "list_folder",
-    "open_table",
-    "recognise",
-]
-
-#: File name endings of tables.
-TABLE_SUFFIXES: Final = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".txt")
 
 _MAX_REPORTED: Final = 20
 _MAX_REJECTS: Final = 1000
@@ -89,21 +73,20 @@ def open_table(source: Path | Folder, scratch: Path, *, with_text: bool = True) 
             return
         if not source.is_file():
             raise PathError(f"{source.name} is not there, or is no file.", "Correct the path of the source.")
-        match source.suffix.lower():
-            case ".parquet":
+        if (kind := file_kind(source)) is None:
+            raise UsageError(f"{source.name} is no table by its name.", f"Give a file that ends in {', '.join(FILES)}.")
+        match kind.layout:
+            case Layout.PARQUET:
                 yield _parquet_table(connection, source)
-            case ".csv" | ".tsv":
-                csv = open_csv(source, workspace)
+            case Layout.DELIMITED:
+                csv = open_csv(source, workspace, first_delimiter=kind.delimiter)
                 yield _csv_table(connection, csv, source.name, source if csv.path == source else None)
-            case ".json":
+            case Layout.JSON_LIST:
                 yield _csv_table(connection, spool_json_list(source, workspace), source.name)
-            case ".jsonl" | ".ndjson":
+            case Layout.JSON_LINES:
                 yield _csv_table(connection, spool_json_lines(source, workspace), source.name)
-            case ".txt":
+            case Layout.TEXT_LINES:
                 yield _csv_table(connection, spool_text_lines(source, workspace), source.name)
-            case _:
-                kinds = ", ".join(TABLE_SUFFIXES)
-                raise UsageError(f"{source.name} is no table by its name.", f"Give a file that ends in {kinds}.")
 
 
 class Table:
