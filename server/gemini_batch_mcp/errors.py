@@ -1,4 +1,4 @@
-"""The one error family: what happened, and what to do next.
+"""The one error family, what happened and what to do next, and how a refusal of the disk becomes one of them.
 
     BatchError                   anything we foresaw; its text is ours and safe to show
     ├── UsageError               the caller can fix it: a bad argument, a bad combination
@@ -21,7 +21,9 @@
 Text in these errors never contains a key, a URL or words from outside that could be read as instructions.
 """
 
-from collections.abc import Sequence
+import errno
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 #: Longest piece of a key that is shown.
@@ -147,3 +149,23 @@ class StillPreparing(BatchError):
 
 class StorageError(BatchError):
     """The state directory or a result file could not be read or written."""
+
+
+@contextmanager
+def storage_errors(what: str, next_step: str = "Check the free space of the state directory.") -> Iterator[None]:
+    """Turn an OSError in the block into a StorageError: `what`, such as "The copy could not be written", and why."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{what}: {system_reason(error)}.", next_step) from None
+
+
+def system_reason(error: Exception) -> str:
+    """Return what the system says about a failure, or at least the kind of it. No path is in it."""
+    said = error.strerror if isinstance(error, OSError) else None
+    return said or type(error).__name__
+
+
+def is_disk_full(error: OSError) -> bool:
+    """True when there is no room left on the disk, or none for this user."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)

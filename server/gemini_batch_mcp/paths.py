@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from gemini_batch_mcp.errors import PathError
+from gemini_batch_mcp.errors import PathError, system_reason
 
 #: How everything begins that we write into a user's directory before it has its name, and for how long it is left alone
 #: there: another process may be at it.
@@ -136,7 +136,7 @@ class PathGuard:
         try:
             resolved = path.resolve()
         except (OSError, RuntimeError, ValueError) as error:
-            raise PathError(f"{_shown(text)} cannot be resolved ({_reason(error)}).", "Check the path.") from None
+            raise PathError(f"{_shown(text)} cannot be resolved ({system_reason(error)}).", "Check the path.") from None
         return self._inside(resolved, text)
 
     def _inside(self, path: Path, text: str) -> Path:
@@ -227,7 +227,7 @@ def _mode(path: Path, text: str) -> int | None:
         return None
     except (OSError, ValueError) as error:
         raise PathError(
-            f"{_shown(text)} cannot be used ({_reason(error)}).", "Check the path and its permissions."
+            f"{_shown(text)} cannot be used ({system_reason(error)}).", "Check the path and its permissions."
         ) from None
 
 
@@ -239,7 +239,3 @@ def _shown(text: str) -> str:
 def _printable(text: str | Path) -> str:
     """Return a path as it can be shown: hidden and control characters must not reach a sentence of ours."""
     return "".join(character if character.isprintable() else "�" for character in str(text))
-
-
-def _reason(error: Exception) -> str:
-    return (error.strerror or type(error).__name__) if isinstance(error, OSError) else type(error).__name__

@@ -1,6 +1,5 @@
 """Local ends of a transfer: what an upload reads from, what a download writes to."""
 
-import errno
 import io
 import os
 import shutil
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol
 
 from gemini_batch_mcp.digests import Digest
-from gemini_batch_mcp.errors import StorageError
+from gemini_batch_mcp.errors import StorageError, is_disk_full, system_reason
 from gemini_batch_mcp.gemini.http import Exchange
 
 Progress = Callable[[int, int | None], None]
@@ -104,16 +103,16 @@ def _read_fully(source: Readable, size: int) -> bytes:
 
 
 @contextmanager
-def storage_errors(directory: Path, needed_bytes: int | None = None) -> Iterator[None]:
+def download_errors(directory: Path, needed_bytes: int | None = None) -> Iterator[None]:
     """Turn an OSError of a local file below `directory` into a StorageError that says what to do."""
     try:
         yield
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else type(error).__name__
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(error):
             raise _disk_full(directory, needed_bytes) from None
         raise StorageError(
-            f"{str(directory)!r} cannot be written to ({reason}).", "Check that the directory exists, and its rights."
+            f"{str(directory)!r} cannot be written to ({system_reason(error)}).",
+            "Check that the directory exists, and its rights.",
         ) from None
 
 
@@ -123,8 +122,9 @@ def reading_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else type(error).__name__
-        raise StorageError(f"{str(path)!r} cannot be read ({reason}).", "Check the file and its rights.") from None
+        raise StorageError(
+            f"{str(path)!r} cannot be read ({system_reason(error)}).", "Check the file and its rights."
+        ) from None
 
 
 def _require_room(directory: Path, needed_bytes: int) -> None:
@@ -219,7 +219,7 @@ class Incoming(io.RawIOBase):
         total_bytes = self._exchange.total_bytes if self._exchange else None
         if not self._size_bytes and total_bytes:
             _require_room(self._directory, total_bytes)
-        with storage_errors(self._directory, total_bytes):
+        with download_errors(self._directory, total_bytes):
             self._file.write(piece)
         self._digest.update(piece)
         self._size_bytes += len(piece)

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from gemini_batch_mcp.domain import Order, RequestFile, Task, UploadedFile
-from gemini_batch_mcp.errors import Problem, RequestProblems, StorageError, UsageError
+from gemini_batch_mcp.errors import Problem, RequestProblems, UsageError, storage_errors
 from gemini_batch_mcp.intake.files.in_lines import AttachedLines, Parts
 from gemini_batch_mcp.intake.files.planning import AttachmentPlan, column_of
 from gemini_batch_mcp.intake.generation_config import request_members
@@ -98,24 +98,21 @@ def write_rows(
     if isinstance(source, Folder):
         # So as not to open files that nobody asks for.
         source = source.first(order.limit_rows)
+    failure = "The request file could not be written"
     try:
-        with open_table(source, destination.parent, with_text=_uses_text(order)) as table:
-            form = _form(table, order, members)
-            inspection = with_effort(lambda effort: _write(table, form, writing, effort))
-        writing.finished.replace(destination)
-        return RequestFile(
-            path=destination,
-            count=inspection.count,
-            size_bytes=inspection.size_bytes,
-            sha256=inspection.sha256.hexdigest(),
-            keys_path=keys_path,
-            warnings=(*table.warnings, *inspection.warnings(), *(attachments.warnings if attachments else ())),
-        )
-    except OSError as error:
-        raise StorageError(
-            f"The request file could not be written: {error.strerror}.",
-            "Check the free space and the rights of the state directory.",
-        ) from None
+        with storage_errors(failure, "Check the free space and the rights of the state directory."):
+            with open_table(source, destination.parent, with_text=_uses_text(order)) as table:
+                form = _form(table, order, members)
+                inspection = with_effort(lambda effort: _write(table, form, writing, effort))
+            writing.finished.replace(destination)
+            return RequestFile(
+                path=destination,
+                count=inspection.count,
+                size_bytes=inspection.size_bytes,
+                sha256=inspection.sha256.hexdigest(),
+                keys_path=keys_path,
+                warnings=(*table.warnings, *inspection.warnings(), *(attachments.warnings if attachments else ())),
+            )
     finally:
         for path in (writing.rendered, writing.finished):
             with suppress(OSError):

@@ -1,6 +1,5 @@
 """DuckDB as this room uses it: imported on first use, one thread, bounded memory, no network, our own errors."""
 
-import errno
 import importlib
 import shutil
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from gemini_batch_mcp.errors import StorageError
+from gemini_batch_mcp.errors import StorageError, is_disk_full, system_reason
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -130,10 +129,10 @@ def storage_errors(what: str, directory: Path | None = None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(error):
             raise StorageError(f"{what}: the disk is full.", "Make room, then ask again.") from error
         _refuse_full_disk(what, directory, error)
-        raise StorageError(f"{what}: {error.strerror or type(error).__name__}.", _NEXT_STEP) from error
+        raise StorageError(f"{what}: {system_reason(error)}.", _NEXT_STEP) from error
     except Exception as error:
         # Not loaded for this: where the engine has not been used, it has not failed either.
         duckdb = sys.modules.get("duckdb")

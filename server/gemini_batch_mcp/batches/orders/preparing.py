@@ -20,7 +20,7 @@ from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder, identify
 from gemini_batch_mcp.batches.orders.models import check_model
 from gemini_batch_mcp.batches.orders.pricing import JobLimits, estimate_file, job_limits, read_prices
 from gemini_batch_mcp.domain import JsonObject, Order, RequestFile, UploadedFile
-from gemini_batch_mcp.errors import Problem, RequestProblems, StillPreparing, StorageError, UsageError
+from gemini_batch_mcp.errors import Problem, RequestProblems, StillPreparing, UsageError, storage_errors
 from gemini_batch_mcp.intake.compose import write_rows
 from gemini_batch_mcp.intake.files.in_lines import without_files
 from gemini_batch_mcp.intake.files.planning import MAX_INLINE_BYTES
@@ -47,6 +47,7 @@ _INLINE_FILES_BYTES: Final = 10 * 1000**2
 _NO_LIMIT_BYTES: Final = 1 << 62
 #: In an order's directory: what is staged there, written last.
 _FACTS: Final = "facts.json"
+_FAILED: Final = "The requests could not be staged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,14 +149,12 @@ def take_staged_lines(app: App, identified: IdentifiedOrder, requests: Path, key
         taken = replace(request_file, keys_path=keys)
         if request_file.path.parent == directory:
             taken = replace(taken, path=requests)
-        try:
+        with storage_errors(_FAILED):
             # Facts first: what is half moved counts as not staged.
             (directory / _FACTS).unlink(missing_ok=True)
             if taken.path == requests:
                 request_file.path.replace(requests)
             request_file.keys_path.replace(keys)
-        except OSError as error:
-            raise _not_written(error) from None
     # The directory and its lock stay until they are swept: somebody may be waiting for it.
     return taken
 
@@ -178,11 +177,9 @@ def _read_or_write(identified: IdentifiedOrder, directory: Path) -> RequestFile:
     request_file = write_lines(identified, directory / "requests.jsonl", directory / "keys.jsonl")
     facts = {**asdict(request_file), "path": str(request_file.path), "keys_path": str(request_file.keys_path)}
     draft = directory / f"{_FACTS}.part"
-    try:
+    with storage_errors(_FAILED):
         draft.write_text(json.dumps(facts), encoding="utf-8")
         draft.replace(directory / _FACTS)
-    except OSError as error:
-        raise _not_written(error) from None
     return request_file
 
 
@@ -288,12 +285,6 @@ def _path(kind: type, value: object) -> Path:
     if kind is not Path:
         raise NotImplementedError
     return Path(str(value))
-
-
-def _not_written(error: OSError) -> StorageError:
-    return StorageError(
-        f"The requests could not be staged: {error.strerror}.", "Check the free space of the state directory."
-    )
 
 
 def _first_requests(path: Path) -> tuple[JsonObject, ...]:

@@ -11,7 +11,7 @@ from anyio import to_thread
 
 from gemini_batch_mcp.gemini.developer._session import Session
 from gemini_batch_mcp.gemini.retry import repeat
-from gemini_batch_mcp.gemini.transfers import Download, Incoming, Progress, put_in_place, storage_errors
+from gemini_batch_mcp.gemini.transfers import Download, Incoming, Progress, download_errors, put_in_place
 
 
 class Follower(Protocol):
@@ -42,7 +42,7 @@ async def download(
         return await _fetch(session, name, part, report, follower)
 
     def place() -> None:
-        with storage_errors(destination.parent), nullcontext() if follower is None else follower.moving(destination):
+        with download_errors(destination.parent), nullcontext() if follower is None else follower.moving(destination):
             put_in_place(part, destination)
 
     try:
@@ -66,7 +66,7 @@ async def _fetch(session: Session, name: str, part: Path, report: Progress, foll
             done = incoming.finish()
         if follower is not None:
             follower.complete()
-        with storage_errors(part.parent):
+        with download_errors(part.parent):
             file.flush()
             await to_thread.run_sync(os.fsync, file.fileno())
     return done
@@ -81,18 +81,18 @@ class _Followed(Incoming):
 
     def _take(self, piece: bytearray) -> None:
         super()._take(piece)
-        with storage_errors(self._directory):
+        with download_errors(self._directory):
             self._file.flush()
         self._follower.write(piece)
 
 
 @contextmanager
 def _new_file(part: Path) -> Iterator[BinaryIO]:
-    with storage_errors(part.parent):
+    with download_errors(part.parent):
         file = part.open("wb")
     try:
         yield file
     finally:
         # Closing writes what is still buffered, so on a full disk it fails once more.
-        with storage_errors(part.parent):
+        with download_errors(part.parent):
             file.close()

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Final, Protocol
 import msgspec
 
 from gemini_batch_mcp.domain import UploadedFile
-from gemini_batch_mcp.errors import StorageError, UsageError
+from gemini_batch_mcp.errors import StorageError, UsageError, storage_errors
 from gemini_batch_mcp.intake.files.placeholder import Known, placeholder
 from gemini_batch_mcp.intake.files.planning import Attachment, AttachmentPlan
 from gemini_batch_mcp.intake.opened import unreadable
@@ -124,14 +124,13 @@ def renew_references(source: Path, destination: Path, uris: Mapping[str, str]) -
         changed += uri is not None
         return found[0] if uri is None else b'"fileUri":' + json.dumps(uri).encode()
 
-    try:
-        with source.open("rb") as lines, destination.open("wb") as output:
-            for line in lines:
-                output.write(_REFERENCE.sub(renewed, line))
-    except OSError as error:
-        raise StorageError(
-            f"The request lines could not be copied: {error.strerror}.", "Check the free space of the state directory."
-        ) from None
+    with (
+        storage_errors("The request lines could not be copied"),
+        source.open("rb") as lines,
+        destination.open("wb") as output,
+    ):
+        for line in lines:
+            output.write(_REFERENCE.sub(renewed, line))
     return changed
 
 

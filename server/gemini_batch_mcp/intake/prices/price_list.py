@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from gemini_batch_mcp.domain import Task
-from gemini_batch_mcp.errors import ConfigurationError, UsageError
+from gemini_batch_mcp.errors import ConfigurationError, UsageError, system_reason
 from gemini_batch_mcp.text import plain_text
 
 #: A job lives 48 hours at most (batch guide), so a change this near can still meet its last rows.
@@ -256,7 +256,7 @@ def load_prices(override: Path | None = None) -> PriceTable:
             )
         )
     except OSError as error:
-        reason = error.strerror or type(error).__name__
+        reason = system_reason(error)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         reason = plain_text(str(error), 200)
     raise ConfigurationError(

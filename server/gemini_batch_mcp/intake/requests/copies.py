@@ -3,12 +3,15 @@
 import hashlib
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from gemini_batch_mcp.domain import RequestFile, Task
-from gemini_batch_mcp.errors import StorageError
+from gemini_batch_mcp.errors import storage_errors
 from gemini_batch_mcp.intake.opened import SourceFile
 from gemini_batch_mcp.intake.requests.keys import KeyLog
 from gemini_batch_mcp.intake.requests.passes import NO_LIMIT_BYTES, Report, check_size, no_requests, run, too_large
+
+_FAILED: Final = "The request file could not be written"
 
 
 def write_request_copy(
@@ -47,10 +50,8 @@ class Draft:
         self.size_bytes = 0
         self._draft = destination.with_name(f"{destination.name}.part")
         self._sha256 = hashlib.sha256()
-        try:
+        with storage_errors(_FAILED):
             self._file = self._draft.open("wb")
-        except OSError as error:
-            raise _not_written(error) from None
 
     def __enter__(self) -> "Draft":
         return self
@@ -68,10 +69,8 @@ class Draft:
         Raises:
             StorageError: they cannot be written.
         """
-        try:
+        with storage_errors(_FAILED):
             self._file.write(piece)
-        except OSError as error:
-            raise _not_written(error) from None
         self._sha256.update(piece)
         self.size_bytes += len(piece)
 
@@ -81,12 +80,10 @@ class Draft:
         Raises:
             StorageError: they cannot be written.
         """
-        try:
+        with storage_errors(_FAILED):
             self._file.close()
             keys.keep()
             self._draft.replace(self.destination)
-        except OSError as error:
-            raise _not_written(error) from None
         return RequestFile(
             path=self.destination,
             count=keys.count,
@@ -96,9 +93,3 @@ class Draft:
             warnings=report.warnings(),
             mended=mended,
         )
-
-
-def _not_written(error: OSError) -> StorageError:
-    return StorageError(
-        f"The request file could not be written: {error.strerror}.", "Check the free space of the state directory."
-    )

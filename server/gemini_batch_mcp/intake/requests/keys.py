@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from gemini_batch_mcp.errors import Problem, StorageError
+from gemini_batch_mcp.errors import Problem, storage_errors
 from gemini_batch_mcp.intake.opened import buffered
 from gemini_batch_mcp.intake.validator.corrections import shown
 
@@ -22,6 +22,7 @@ _BUCKET_MASK: Final = _BUCKETS - 1
 #: Repeated keys that are confirmed one by one; of more, only the first are, and the rest are counted by hash.
 _MAX_CONFIRMED: Final = 100_000
 _WRITE_BUFFER_BYTES: Final = 1 << 20
+_FAILED: Final = "The list of keys could not be written"
 _ENCODER: Final = msgspec.json.Encoder()
 
 
@@ -56,10 +57,8 @@ class KeyLog:
         self._add = [bucket.append for bucket in self._buckets]
         #: For each line without a key, how many keys stand before it.
         self._skipped = array("Q")
-        try:
+        with storage_errors(_FAILED):
             self._file = self._draft.open("wb", buffering=_WRITE_BUFFER_BYTES)
-        except OSError as error:
-            raise _not_written(error) from None
 
     def __enter__(self) -> "KeyLog":
         return self
@@ -69,10 +68,8 @@ class KeyLog:
 
     def extend(self, keys: Keys) -> None:
         """Add the keys of the next lines, in order."""
-        try:
+        with storage_errors(_FAILED):
             self._file.write(keys.written)
-        except OSError as error:
-            raise _not_written(error) from None
         self.count += len(keys.keys)
         add, digests = self._add, memoryview(array("q", map(hash, keys.keys))).cast("B")
         # Halves of the 64 bits, cut apart by slicing: half the time of shifting and masking each number.
@@ -103,11 +100,9 @@ class KeyLog:
         Raises:
             StorageError: it could not be written.
         """
-        try:
+        with storage_errors(_FAILED):
             self._file.close()
             self._draft.replace(self.path)
-        except OSError as error:
-            raise _not_written(error) from None
 
     def discard(self) -> None:
         """Close, and remove what was not kept."""
@@ -135,10 +130,8 @@ class KeyLog:
         return Repeats(count, tuple(problems))
 
     def _written(self) -> Iterator[str]:
-        try:
+        with storage_errors(_FAILED):
             self._file.flush()
-        except OSError as error:
-            raise _not_written(error) from None
         with buffered(self._draft) as file:
             yield from map(msgspec.json.Decoder(str).decode, file)
 
@@ -155,9 +148,3 @@ def _repeated(bucket: "array[int]") -> set[int]:
             repeated.add(value)
         seen.add(value)
     return repeated
-
-
-def _not_written(error: OSError) -> StorageError:
-    return StorageError(
-        f"The list of keys could not be written: {error.strerror}.", "Check the free space of the state directory."
-    )

@@ -11,9 +11,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from gemini_batch_mcp.errors import UsageError
+from gemini_batch_mcp.errors import UsageError, storage_errors
 from gemini_batch_mcp.intake.opened import SourceFile
-from gemini_batch_mcp.intake.tables._text import BLOCK_BYTES, as_utf8, not_written
+from gemini_batch_mcp.intake.tables._text import BLOCK_BYTES, COPY_FAILED, as_utf8
 from gemini_batch_mcp.intake.validator.corrections import shown
 from gemini_batch_mcp.settings import MAX_LINE_BYTES
 
@@ -273,17 +273,14 @@ def _with_line_feeds(path: Path, workspace: Path) -> Path:
     """Write a copy in which every line outside of quotes ends in LF."""
     copy = workspace / f"{path.stem[:40]}.lines{path.suffix}"
     inside = False
-    try:
-        with SourceFile(path) as file, copy.open("wb") as output:
-            while block := file.read(BLOCK_BYTES):
-                while block.endswith(b"\r") and (more := file.read(1)):
-                    block += more
-                pieces = block.split(b'"')
-                pieces[inside::2] = [part.replace(b"\r\n", b"\n").replace(b"\r", b"\n") for part in pieces[inside::2]]
-                inside ^= len(pieces) % 2 == 0
-                output.write(b'"'.join(pieces))
-    except OSError as error:
-        raise not_written(error) from None
+    with storage_errors(COPY_FAILED), SourceFile(path) as file, copy.open("wb") as output:
+        while block := file.read(BLOCK_BYTES):
+            while block.endswith(b"\r") and (more := file.read(1)):
+                block += more
+            pieces = block.split(b'"')
+            pieces[inside::2] = [part.replace(b"\r\n", b"\n").replace(b"\r", b"\n") for part in pieces[inside::2]]
+            inside ^= len(pieces) % 2 == 0
+            output.write(b'"'.join(pieces))
     return copy
 
 

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from gemini_batch_mcp.errors import Problem, RequestProblems, StorageError, UsageError
+from gemini_batch_mcp.errors import Problem, RequestProblems, UsageError, storage_errors
 from gemini_batch_mcp.intake.opened import SourceFile, buffered
 from gemini_batch_mcp.intake.requests.lines import LongLine, pieces, split_lines
 from gemini_batch_mcp.intake.tables._csv import MAX_COLUMNS, CsvTable, quoted
@@ -74,21 +74,19 @@ class Spool:
         columns: dict[str, None] = {}
         present: Counter[str] = Counter()
         count = largest = 0
-        try:
-            with self.path.open("w", encoding="utf-8", newline="") as output:
-                for row in rows:
-                    count += 1
-                    present.update(row.keys())
-                    if not row.keys() <= columns.keys():
-                        columns |= dict.fromkeys(row)
-                        self._check(len(columns))
-                    line = ",".join([quoted(row[name]) if name in row else "" for name in columns]).rstrip(",") or '""'
-                    largest = max(largest, len(line))
-                    output.write(line + "\n")
-        except OSError as error:
-            raise StorageError(
-                f"The table could not be written: {error.strerror}.", "Check the free space of the state directory."
-            ) from None
+        with (
+            storage_errors("The table could not be written"),
+            self.path.open("w", encoding="utf-8", newline="") as output,
+        ):
+            for row in rows:
+                count += 1
+                present.update(row.keys())
+                if not row.keys() <= columns.keys():
+                    columns |= dict.fromkeys(row)
+                    self._check(len(columns))
+                line = ",".join([quoted(row[name]) if name in row else "" for name in columns]).rstrip(",") or '""'
+                largest = max(largest, len(line))
+                output.write(line + "\n")
         if count and not columns:
             raise UsageError(f"{self.name} has rows without any member.", 'Give objects such as {"text":"…"}.')
         # A source with faults may have no row that can be read; the faults say more.

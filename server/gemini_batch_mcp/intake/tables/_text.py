@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from gemini_batch_mcp.errors import Problem, RequestProblems, StorageError, UsageError
+from gemini_batch_mcp.errors import Problem, RequestProblems, UsageError, storage_errors
 from gemini_batch_mcp.intake.file_kinds import described_binary
 from gemini_batch_mcp.intake.opened import SourceFile, unreadable
 from gemini_batch_mcp.intake.tables.kinds import FOREIGN, file_kind
@@ -33,6 +33,8 @@ _WEB_PAGE: Final = re.compile(rb"\s*<(?:!doctype\s+html|html)[\s>]", re.IGNORECA
 _WRONG_PER_RIGHT: Final = 20
 #: No text holds a control character below the tabulator.
 _LOWEST_LETTER: Final = 9
+#: What to say when the disk does not take a copy that is easier to read.
+COPY_FAILED: Final = "A copy of the source could not be written"
 _REPLACEMENT: Final = "\ufffd"
 _MARK: Final = "\ufeff"
 
@@ -175,11 +177,7 @@ def _copy(path: Path, file: BinaryIO, encoding: str, skip: int, workspace: Path)
     decoder = codecs.getincrementaldecoder(encoding)("strict")
     copy = workspace / f"{path.stem[:40]}.utf8{path.suffix}"
     lines, is_start = 1, True
-    try:
-        output = copy.open("w", encoding="utf-8", newline="")
-    except OSError as error:
-        raise not_written(error) from None
-    with output:
+    with storage_errors(COPY_FAILED), copy.open("w", encoding="utf-8", newline="") as output:
         for block in chain(_blocks(file), (b"",)):
             try:
                 text = decoder.decode(block, final=not block)
@@ -198,8 +196,6 @@ def _copy(path: Path, file: BinaryIO, encoding: str, skip: int, workspace: Path)
                 output.write(text)
             except UnicodeEncodeError:
                 raise _refused(path, lines, "Half a surrogate pair stands there.", "Save it as UTF-8.") from None
-            except OSError as error:
-                raise not_written(error) from None
     if encoding == "utf-8":
         return TextFile(copy, (f"{path.name} begins with more than one byte-order mark; all were left out.",))
     return TextFile(copy, (f"{path.name} is not UTF-8; it was read as {_NAMES[encoding]}.",))
@@ -226,11 +222,4 @@ def _refused(path: Path, line: int, message: str, fix: str) -> RequestProblems:
         1,
         f"{path.name} cannot be read as text; nothing was submitted.",
         "Correct it and give the order again.",
-    )
-
-
-def not_written(error: OSError) -> StorageError:
-    """Return the error for a copy that the disk does not take."""
-    return StorageError(
-        f"A copy of the source could not be written: {error.strerror}.", "Check the free space of the state directory."
     )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from gemini_batch_mcp.errors import StorageError
+from gemini_batch_mcp.errors import storage_errors
 from gemini_batch_mcp.intake.tables.folders import Folder
 from gemini_batch_mcp.intake.tables.memory import with_effort
 from gemini_batch_mcp.intake.tables.reading import open_table
@@ -29,17 +29,14 @@ def write_columns(source: Path | Folder, destination: Path, *, scratch: Path, li
     if isinstance(source, Folder):
         # So as not to open files that nobody asks for.
         source = source.first(limit_rows)
+    failure = "The columns of the source could not be written"
     try:
-        with open_table(source, scratch, with_text=False) as table:
-            names = dict(zip(table.columns, distinct_names(table.columns), strict=True))
-            with_effort(lambda effort: table.write_parquet(names, draft, limit_rows=limit_rows, effort=effort))
-        draft.replace(destination)
-        return tuple(names.values())
-    except OSError as error:
-        raise StorageError(
-            f"The columns of the source could not be written: {error.strerror}.",
-            "Check the free space and the rights of the state directory.",
-        ) from None
+        with storage_errors(failure, "Check the free space and the rights of the state directory."):
+            with open_table(source, scratch, with_text=False) as table:
+                names = dict(zip(table.columns, distinct_names(table.columns), strict=True))
+                with_effort(lambda effort: table.write_parquet(names, draft, limit_rows=limit_rows, effort=effort))
+            draft.replace(destination)
+            return tuple(names.values())
     finally:
         draft.unlink(missing_ok=True)
 

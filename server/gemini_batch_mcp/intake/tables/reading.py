@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
-from gemini_batch_mcp.errors import BatchError, PathError, StorageError, UsageError
+from gemini_batch_mcp.errors import BatchError, PathError, StorageError, UsageError, storage_errors
 from gemini_batch_mcp.intake.opened import SourceFile
 from gemini_batch_mcp.intake.tables._csv import (
     CsvTable,
@@ -318,13 +318,8 @@ def _read_through(path: Path) -> None:
 
 @contextmanager
 def _directory(scratch: Path) -> Iterator[Path]:
-    try:
+    with storage_errors("The table cannot be read", "Check the rights and the free space of the state directory."):
         directory = TemporaryDirectory(prefix="table-", dir=scratch, ignore_cleanup_errors=True)
-    except OSError as error:
-        raise StorageError(
-            f"The table cannot be read: {error.strerror}.",
-            "Check the rights and the free space of the state directory.",
-        ) from None
     with directory as name:
         yield Path(name)
 

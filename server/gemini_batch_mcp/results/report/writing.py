@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from gemini_batch_mcp.domain import ResultSummary, RowStatus, SavedFile
-from gemini_batch_mcp.errors import StorageError
+from gemini_batch_mcp.errors import StorageError, system_reason
 from gemini_batch_mcp.results.engine import connect, storage_errors
 from gemini_batch_mcp.results.report import _sections as sections
 from gemini_batch_mcp.results.report._charts import Part, columns, cost_range, histogram, status_parts, strip
@@ -57,8 +57,9 @@ def write_report(facts: ReportFacts, table: Path | None, destination: Path) -> S
     try:
         destination.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise StorageError(f"{destination} could not be written: {reason}.", "Give another place.") from error
+        raise StorageError(
+            f"{destination} could not be written: {system_reason(error)}.", "Give another place."
+        ) from error
     return SavedFile(destination, "html", shown.rows if shown is not None else 0, destination.stat().st_size)
 
 
