@@ -65,7 +65,7 @@ MAY_IMPORT = {
     "intake.compose": (
         "intake.files intake.generation_config intake.requests intake.tables intake.template intake.validator"
     ),
-    "intake.openai": "intake.opened intake.requests intake.response_schema intake.validator",
+    "intake.openai": "intake.opened intake.prices intake.requests intake.response_schema intake.validator",
     "intake.prices": "intake.file_kinds intake.files intake.opened intake.requests",
     "intake.files": "intake.file_kinds intake.opened intake.tables intake.template intake.validator",
     "intake.tables": "intake.file_kinds intake.opened intake.requests intake.template intake.validator",

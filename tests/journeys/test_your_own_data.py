@@ -218,3 +218,20 @@ async def test_a_model_that_is_rerouted_is_priced_and_said_to_be(talk: Conversat
     source = write_lines(data / "a.jsonl", ['{"key":"a","request":{"contents":[{"parts":[{"text":"x"}]}]}}'])
     preview = await talk.call("preview_batch", source=source, model="gemini-2.5-flash")
     assert any("gemini-3.5-flash-lite" in warning for warning in preview["warnings"])
+
+
+async def test_a_thinking_level_that_the_model_does_not_have_is_refused_and_one_of_its_own_is_taken(
+    talk: Conversation, sandbox: Sandbox, data: Path
+) -> None:
+    def order(model: str, level: str) -> dict[str, object]:
+        thinking = {"thinking_config": {"thinking_level": level}}
+        return {"requests": [{"prompt": "Hello"}], "model": model, "generation_config": thinking}
+
+    for tool in ("preview_batch", "create_batch"):
+        refusal = await talk.refusal(tool, **order("gemini-4-hydrogen", "MINIMAL"))
+        assert refusal == (
+            "gemini-4-hydrogen has no thinking level 'MINIMAL'. Write one of LOW, MEDIUM, HIGH, XHIGH in thinkingLevel."
+        )
+    assert sandbox.creates == 0
+    assert (await talk.call("preview_batch", **order("gemini-4-hydrogen", "XHIGH")))["ok"]
+    assert (await talk.call("create_batch", **order("gemini-4-neon", "XHIGH")))["state"] == "JOB_STATE_PENDING"

@@ -34,8 +34,12 @@ def _embedding(name: str, display_name: str, input_token_limit: int) -> ModelInf
     return ModelInfo(name, display_name, EMBED_METHODS, input_token_limit, 1)
 
 
-#: The batch-capable models of the price table of 2026-11-22, and one that has no batch method.
+#: The batch-capable models of the price table of 2026-11-28, and one that has no batch method. That Gemini 4
+#: models take batches is assumed: nothing documented says so.
 DEFAULT_MODELS: Final = (
+    ModelInfo("gemini-4-carbon", "Gemini 4 Carbon"),
+    ModelInfo("gemini-4-hydrogen", "Gemini 4 Hydrogen"),
+    ModelInfo("gemini-4-neon", "Gemini 4 Neon"),
     ModelInfo("gemini-4-argon", "Gemini 4 Argon"),
     ModelInfo("gemini-3.8-flash", "Gemini 3.8 Flash"),
     ModelInfo("gemini-3.7-flash", "Gemini 3.7 Flash"),

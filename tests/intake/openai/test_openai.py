@@ -242,6 +242,17 @@ def test_how_much_to_think_is_written_as_the_model_takes_it(effort: str, level: 
     assert said(value, model="models/gemini-2.5-pro")[1:] == ()
 
 
+def test_the_levels_of_thinking_are_those_of_the_model() -> None:
+    def level(effort: str, model: str) -> str:
+        value = line({"messages": HELLO, "reasoning_effort": effort})
+        return str(converted(value, model=model)["generationConfig"]["thinkingConfig"]["thinkingLevel"])
+
+    assert level("xhigh", "gemini-4-hydrogen") == "XHIGH"
+    assert level("xhigh", "models/gemini-4-neon") == "XHIGH"
+    assert level("xhigh", "gemini-3.8-flash") == "HIGH"
+    assert level("minimal", "gemini-4-hydrogen") == level("none", "gemini-3.8-flash") == "LOW"
+
+
 def test_embeddings_are_converted_one_text_a_line() -> None:
     full = {"model": "m", "input": ["one"], "dimensions": 64, "encoding_format": "float"}
     assert converted(embed(full), "embed") == {"content": {"parts": [{"text": "one"}]}, "outputDimensionality": 64}

@@ -66,10 +66,10 @@ async def test_a_small_batch_is_counted_by_gemini_line_for_line() -> None:
         output_tokens_max=150,
         cost_usd_low=round(5 * 0.25e-6, 6),
         cost_usd_high=round(5 * 0.25e-6 + 150 * 1.5e-6, 6),
-        priced_on="2026-11-22",
+        priced_on="2026-11-28",
         basis=(
             "Input: countTokens on 2 of 2 lines, all lines, ±0 %. Output: at most maxOutputTokens where set, thinking "
-            "included; none in the low figure. Batch prices of 2026-11-22."
+            "included; none in the low figure. Batch prices of 2026-11-28."
         ),
         warnings=(),
     )

@@ -29,6 +29,10 @@ def override(directory: Path, content: Any) -> Path:
     [
         ("gemini-4-argon", date(2026, 11, 30), 1.0, 5.0, "gemini-4-argon"),
         ("gemini-4-argon", date(2026, 12, 1), 2.0, 10.0, "gemini-4-argon"),
+        ("gemini-4-carbon", date(2026, 11, 30), 1.0, 5.0, "gemini-4-carbon"),
+        ("gemini-4-carbon", date(2026, 12, 1), 2.0, 10.0, "gemini-4-carbon"),
+        ("gemini-4-hydrogen", TODAY, 0.75, 3.75, "gemini-4-hydrogen"),
+        ("gemini-4-neon", TODAY, 1.5, 7.5, "gemini-4-neon"),
         ("gemini-3.8-flash", date(2026, 12, 31), 0.375, 1.875, "gemini-3.8-flash"),
         ("gemini-3.8-flash", date(2027, 1, 1), 0.75, 3.75, "gemini-3.8-flash"),
         ("models/gemini-3.7-flash", date(2027, 1, 1), 0.75, 3.75, "gemini-3.7-flash"),
@@ -173,13 +177,24 @@ def test_an_unknown_model_has_no_price_and_says_where_to_give_one(table: PriceTa
     assert table.price("gemini-9-ultra", TODAY) is None
     (said,) = table.advice("gemini-9-ultra\n\x1b[31m", TODAY)
     assert said == (
-        "No price is known for gemini-9-ultra in the table of 2026-11-22. "
+        "No price is known for gemini-9-ultra in the table of 2026-11-28. "
         "GEMINI_BATCH_PRICES can name a file that has one."
     )
 
 
 def test_doubts_about_a_model_are_said(table: PriceTable) -> None:
     assert "2026-10-02 and 2027-03-15" in table.advice("gemini-2.5-flash-image", TODAY)[0]
+
+
+def test_whether_a_model_takes_batches_is_left_to_geminis_list_where_nothing_documents_it(table: PriceTable) -> None:
+    assert [name for name in table.models if table.is_listed_only(name)] == [
+        "gemini-4-carbon",
+        "gemini-4-hydrogen",
+        "gemini-4-neon",
+    ]
+    assert "Gemini's own list of models decides" in table.advice("gemini-4-neon", TODAY)[0]
+    assert table.thinking_levels("models/gemini-4-neon") == ("LOW", "MEDIUM", "HIGH", "XHIGH")
+    assert table.thinking_levels("gemini-9") == ()
 
 
 def test_waiting_tokens_are_limited_by_model_and_tier(table: PriceTable) -> None:

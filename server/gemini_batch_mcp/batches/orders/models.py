@@ -2,10 +2,11 @@
 
 import difflib
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from gemini_batch_mcp.batches.app import App
-from gemini_batch_mcp.domain import Model, Task
+from gemini_batch_mcp.domain import Model, Order, Task
 from gemini_batch_mcp.errors import Unavailable, UsageError
 from gemini_batch_mcp.intake.prices.price_list import PriceTable
 
@@ -17,8 +18,8 @@ _MODEL_NAME = re.compile(r"(?:models/|tunedModels/)?[a-zA-Z0-9][a-zA-Z0-9._-]{0,
 async def check_model(app: App, prices: PriceTable, model: str, task: Task, *, ask: bool) -> None:
     """Refuse a model that has been shut down, that Gemini does not list, or that does not take this kind of batch.
 
-    A model that the table prices for the task is not asked about unless `ask`: a create takes no more calls than it
-    must, and Gemini has the last word in it. A list that cannot be had is no reason to refuse either.
+    A model that the table prices for the task is not asked about unless `ask` or the table leaves it to Gemini's list:
+    a create takes no more calls than it must. A list that cannot be had is no reason to refuse either.
 
     Raises:
         UsageError: the model's name is malformed, or names no model that fits; names the nearest right ones.
@@ -28,7 +29,8 @@ async def check_model(app: App, prices: PriceTable, model: str, task: Task, *, a
     today = datetime.now(UTC).date()
     prices.check(model, today)
     price = prices.price(model, today)
-    if model.startswith("tunedModels/") or (price is not None and price.task == task and not ask):
+    is_known = price is not None and price.task == task and not prices.is_listed_only(model)
+    if model.startswith("tunedModels/") or (is_known and not ask):
         return
     try:
         listed = await app.gateway.list_models()
@@ -45,6 +47,25 @@ async def check_model(app: App, prices: PriceTable, model: str, task: Task, *, a
     if not _takes_batches(by_name[name], task):
         kind = "embedding batches (task='embed')" if task == "embed" else "batches of task='generate'"
         raise UsageError(f"{name} does not take {kind}.", f"Models that do: {', '.join(usable[:5]) or 'none listed'}.")
+
+
+def check_thinking(prices: PriceTable, order: Order) -> None:
+    """Refuse a thinking level that the order's model is known not to have: every row of it would fail.
+
+    Raises:
+        UsageError: names the levels that the model takes.
+    """
+    levels = prices.thinking_levels(order.model)
+    config = order.generation_config
+    thinking = config.get("thinkingConfig") or config.get("thinking_config")
+    if not levels or not isinstance(thinking, Mapping):
+        return
+    level = thinking.get("thinkingLevel") or thinking.get("thinking_level")
+    if isinstance(level, str) and level.upper() not in (*levels, "THINKING_LEVEL_UNSPECIFIED"):
+        raise UsageError(
+            f"{order.model} has no thinking level {level[:40]!r}.",
+            f"Write one of {', '.join(levels)} in thinkingLevel.",
+        )
 
 
 def _takes_batches(model: Model, task: Task) -> bool:

@@ -17,7 +17,7 @@ import msgspec
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.orders._staging import clear, held, sweep_others
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder, identify
-from gemini_batch_mcp.batches.orders.models import check_model
+from gemini_batch_mcp.batches.orders.models import check_model, check_thinking
 from gemini_batch_mcp.batches.orders.pricing import JobLimits, estimate_file, job_limits, read_prices
 from gemini_batch_mcp.domain import JsonObject, Order, RequestFile, UploadedFile
 from gemini_batch_mcp.errors import Problem, RequestProblems, StillPreparing, UsageError, storage_errors
@@ -77,6 +77,7 @@ async def preview_order(app: App, order: Order, *, wait_seconds: float | None = 
         raise UsageError(f"{order.source} cannot be read back.", "Preview the local file instead.")
     prices = await read_prices(app)
     await check_model(app, prices, order.model, order.task, ask=True)
+    check_thinking(prices, order)
     try:
         request_file = await stage_within(app, identified, wait_seconds)
     except RequestProblems as report:

@@ -12,7 +12,7 @@ from gemini_batch_mcp.batches.jobs.finding import MAX_DISPLAY_NAME_CHARS
 from gemini_batch_mcp.batches.jobs.tracking import BatchStatus, current, describe
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, NewBatch, Stage
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
-from gemini_batch_mcp.batches.orders.models import check_model
+from gemini_batch_mcp.batches.orders.models import check_model, check_thinking
 from gemini_batch_mcp.batches.orders.preparing import discard_staged_lines, identify_for, stage_within
 from gemini_batch_mcp.batches.orders.pricing import cost_question, estimate_file, read_prices, refuse_over_cap
 from gemini_batch_mcp.batches.submitting.creating import Submission
@@ -117,6 +117,7 @@ async def _appraise(app: App, order: Order, *, resubmit: bool, deadline: float |
         await _check_uploaded(app, order.source)
     prices = await read_prices(app)
     await check_model(app, prices, order.model, order.task, ask=False)
+    check_thinking(prices, order)
     if not resubmit:
         standing = await anyio.to_thread.run_sync(app.ledger.standing, identified.sha256)
         if standing is not None:

@@ -46,8 +46,12 @@ _LEVELS: Final[Mapping[str, str]] = {
     "low": "LOW",
     "medium": "MEDIUM",
     "high": "HIGH",
-    "xhigh": "HIGH",
+    "xhigh": "XHIGH",
 }
+#: The next level for models that do not have one; XHIGH is only for those that are known to have it.
+_NEAREST: Final[Mapping[str, str]] = {"MINIMAL": "LOW", "XHIGH": "HIGH"}
+#: What a model takes of which nothing is known.
+_USUAL_LEVELS: Final = ("MINIMAL", "LOW", "MEDIUM", "HIGH")
 #: The same for Gemini 2.5, in tokens; the numbers of Google's own OpenAI-compatible endpoint (docs/openai, 2026).
 _BUDGETS: Final[Mapping[str, int]] = {
     "none": 0,
@@ -66,9 +70,13 @@ _SHOWN_MODELS: Final = 3
 
 @dataclass(slots=True)
 class Notes:
-    """What a conversion for `model` left out or only came near to, over all lines."""
+    """What a conversion for `model` left out or only came near to, over all lines.
+
+    `thinking_levels` are those that the model takes, empty where that is not known.
+    """
 
     model: str = ""
+    thinking_levels: tuple[str, ...] = ()
     left_out: set[str] = field(default_factory=set)
     #: The models that the lines name, in order; one more than are shown at most.
     models: dict[str, None] = field(default_factory=dict)
@@ -166,9 +174,12 @@ def _thinking(effort: Any, notes: Notes) -> dict[str, Any]:
         refuse(f"`body.reasoning_effort` is {shown_value(effort)}.", f"Write one of {', '.join(_LEVELS)}.")
     if notes.model.removeprefix("models/").startswith(_BUDGET_MODELS):
         return {"thinkingBudget": _BUDGETS[effort]}
-    if effort.upper() != _LEVELS[effort]:
-        notes.remarks.add(f"reasoning_effort {effort} was written as the nearest that Gemini has, {_LEVELS[effort]}.")
-    return {"thinkingLevel": _LEVELS[effort]}
+    level = _LEVELS[effort]
+    if level not in (notes.thinking_levels or _USUAL_LEVELS):
+        level = _NEAREST.get(level, level)
+    if effort.upper() != level:
+        notes.remarks.add(f"reasoning_effort {effort} was written as the nearest that Gemini has, {level}.")
+    return {"thinkingLevel": level}
 
 
 def _response_format(form: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from gemini_batch_mcp.errors import Problem, UsageError
 from gemini_batch_mcp.intake.openai._body import Notes, embedding, generation
 from gemini_batch_mcp.intake.openai._messages import Unconvertible, refuse
 from gemini_batch_mcp.intake.opened import SourceFile
+from gemini_batch_mcp.intake.prices.price_list import load_prices
 from gemini_batch_mcp.intake.requests.copies import Draft
 from gemini_batch_mcp.intake.requests.keys import KeyLog, Keys
 from gemini_batch_mcp.intake.requests.lines import LineChecker, LongLine, is_blank, pieces, split_lines, without_marks
@@ -84,7 +85,7 @@ class Conversion:
 
     def __init__(self, task: Task, model: str = "") -> None:
         self._task = task
-        self._notes = Notes(model)
+        self._notes = Notes(model, load_prices().thinking_levels(model))
         self._checker = LineChecker(task)
 
     def line(self, line: bytes | LongLine, number: int) -> tuple[bytes, CheckedLine]:

@@ -32,6 +32,7 @@ Modality = Literal["text", "image", "audio", "video"]
 _Usd = Annotated[float, Meta(ge=0, le=1_000_000)]
 _Count = Annotated[int, Meta(ge=0)]
 _ModelName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+_Level = Annotated[str, Meta(pattern=r"^[A-Z]{1,20}$")]
 _Pattern = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,126}\*?$")]
 
 
@@ -72,7 +73,11 @@ class End(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ModelEntry(Struct, frozen=True, forbid_unknown_fields=True):
-    """One model: its rates in the order of their dates, and input tokens that may wait at tiers 1, 2 and 3."""
+    """One model: its rates in the order of their dates, and input tokens that may wait at tiers 1, 2 and 3.
+
+    `thinking_levels` are the values of `thinkingLevel` that it takes, empty where that is not known. `listed_only` is
+    for a model of which only Gemini's own list says whether it takes batches.
+    """
 
     rates: Annotated[tuple[Rates, ...], Meta(min_length=1)]
     task: Task = "generate"
@@ -80,6 +85,8 @@ class ModelEntry(Struct, frozen=True, forbid_unknown_fields=True):
     routed: Route | None = None
     shutdown: End | None = None
     enqueued_tokens: tuple[_Count, _Count, _Count] | None = None
+    thinking_levels: tuple[_Level, ...] = ()
+    listed_only: bool = False
     note: Annotated[str, Meta(max_length=300)] = ""
 
 
@@ -184,6 +191,16 @@ class PriceTable:
         if entry.note:
             said.append(f"{name}: {entry.note}")
         return tuple(said)
+
+    def is_listed_only(self, model: str) -> bool:
+        """True for a model that the table prices without knowing whether it takes batches."""
+        entry = self.models.get(_bare(model))
+        return entry is not None and entry.listed_only
+
+    def thinking_levels(self, model: str) -> tuple[str, ...]:
+        """Return the values of `thinkingLevel` that a model takes, the least first; empty where that is not known."""
+        entry = self.models.get(_bare(model))
+        return entry.thinking_levels if entry else ()
 
     def enqueued_tokens(self, model: str, tier: Literal[1, 2, 3] = 1) -> int:
         """Return how many input tokens of all active jobs of a model may wait at Gemini, for a project of that tier.
