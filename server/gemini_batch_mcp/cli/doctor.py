@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import click
+
 from gemini_batch_mcp import __version__
 from gemini_batch_mcp.batches.opening import TransportFactory, lazy_desk
+from gemini_batch_mcp.cli.session import Session, transport_for
 from gemini_batch_mcp.errors import BatchError
 from gemini_batch_mcp.settings import API_VERSION, Settings
 
@@ -32,6 +35,22 @@ class Report:
     def ok(self) -> bool:
         """True when nothing stands in the way of an order."""
         return all(check.ok for check in self.checks)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_obj
+def doctor(session: Session, as_json: bool) -> None:
+    """Check the key, the directories, that Gemini answers, and the versions. Exit code 1 when something is wrong."""
+    import anyio
+
+    from gemini_batch_mcp.cli import console
+
+    settings = session.settings()
+    report = anyio.run(examine, settings, transport_for(settings))
+    console.show_report(report, as_json=as_json)
+    if not report.ok:
+        sys.exit(1)
 
 
 async def examine(settings: Settings, transport: TransportFactory | None) -> Report:

@@ -1,0 +1,132 @@
+"""The commands that follow a batch and read its answers: each asks the desk for one thing and prints it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+import click
+
+from gemini_batch_mcp.cli.session import Session
+from gemini_batch_mcp.domain import JobFilter, JobState, ResultQuery
+from gemini_batch_mcp.errors import BatchError
+
+if TYPE_CHECKING:
+    from gemini_batch_mcp.batches.desk import Desk
+
+_FORMATS: Final[dict[str, Literal["jsonl", "csv", "parquet"]]] = {"": "jsonl", ".csv": "csv", ".parquet": "parquet"}
+
+
+@click.command("check-status")
+@click.argument("batch")
+@click.option("-w", "--wait", is_flag=True, help="Wait until the batch has ended.")
+@click.pass_obj
+def check_status(session: Session, batch: str, wait: bool) -> None:
+    """Show how far BATCH is. Fails when it failed."""
+    from gemini_batch_mcp.cli import console
+
+    async def check(desk: "Desk") -> None:
+        status = await console.follow(desk, batch) if wait else await desk.status(batch)
+        console.show_status(status)
+        if status.state in (JobState.FAILED, JobState.EXPIRED):
+            raise BatchError(f"{status.batch.id} ended as {status.state}.", status.advice)
+
+    session.run(check)
+
+
+@click.command("get-results")
+@click.argument("batch")
+@click.option("-o", "--output", default="", help="Write all rows to this file.")
+@click.option("--format", type=click.Choice(["jsonl", "csv", "parquet"]), help="By the file's name, else jsonl.")
+@click.option("--view", type=click.Choice(["summary", "rows", "failures"]), default="summary", show_default=True)
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 200))
+@click.option("--cursor", default="", help="Where the previous page ended.")
+@click.pass_obj
+def get_results(
+    session: Session,
+    batch: str,
+    output: str,
+    format: Literal["jsonl", "csv", "parquet"] | None,
+    view: Literal["summary", "rows", "failures"],
+    limit: int,
+    cursor: str,
+) -> None:
+    """Collect the answers of BATCH and show them, or write them to a file."""
+    from gemini_batch_mcp.cli import console
+
+    if format is None:
+        format = _FORMATS.get(Path(output).suffix.lower(), _FORMATS[""])
+    query = ResultQuery(view=view, limit=limit, cursor=cursor, save_to=output, format=format)
+
+    async def read(desk: "Desk") -> None:
+        with console.working("Fetching answers"):
+            results = await desk.results(batch, query)
+        console.show_results(results, await desk.cost(results.status.batch, results.summary))
+
+    session.run(read)
+
+
+@click.command()
+@click.argument("batch")
+@click.argument("sql")
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 200))
+@click.pass_obj
+def query(session: Session, batch: str, sql: str, limit: int) -> None:
+    """Ask the answers of BATCH a question in SQL, over the table results."""
+    from gemini_batch_mcp.cli import console
+
+    async def ask(desk: "Desk") -> None:
+        with console.working("Asking"):
+            answer = await desk.query(batch, sql, limit=limit)
+        console.show_answer(answer)
+
+    session.run(ask)
+
+
+@click.command()
+@click.argument("batch")
+@click.option("-o", "--output", default="report.html", show_default=True, help="The page to write.")
+@click.pass_obj
+def report(session: Session, batch: str, output: str) -> None:
+    """Write a page about BATCH that opens in any browser: outcomes, errors, tokens, cost, and its rows."""
+    from gemini_batch_mcp.cli import console
+
+    async def write(desk: "Desk") -> None:
+        with console.working("Drawing"):
+            written = await desk.report(batch, output)
+        console.show_saved(written)
+
+    session.run(write)
+
+
+@click.command("list-jobs")
+@click.option("--state", default="", help="Only jobs in this JOB_STATE_*.")
+@click.option("--search", default="", help="Part of an id or a name.")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 100))
+@click.option("--cursor", default="", help="Where the previous page ended.")
+@click.pass_obj
+def list_jobs(session: Session, state: str, search: str, limit: int, cursor: str) -> None:
+    """List batches ordered here and jobs made elsewhere with the same key."""
+    from gemini_batch_mcp.cli import console
+
+    async def show(desk: "Desk") -> None:
+        console.show_jobs(await desk.list_jobs(JobFilter(state=state, search=search), limit=limit, cursor=cursor))
+
+    session.run(show)
+
+
+@click.command()
+@click.pass_obj
+def collect(session: Session) -> None:
+    """Go on with all unfinished batches: submit what waits, fetch what has ended. For cron."""
+    from gemini_batch_mcp.cli import console
+
+    async def go_on(desk: "Desk") -> None:
+        with console.working("Looking after unfinished batches"):
+            advanced = await desk.collect()
+        console.show_advanced(advanced)
+        if failed := [entry for entry in advanced if entry.failure]:
+            raise BatchError(f"{len(failed)} of {len(advanced)} batches could not be taken further.", failed[0].failure)
+
+    session.run(go_on)
+
+
+ANSWER_COMMANDS: Final = (check_status, get_results, query, report, list_jobs, collect)

@@ -1,0 +1,171 @@
+"""The commands that order, and that take an order back: each asks the desk for one thing and prints it."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from gemini_batch_mcp.cli.session import Session
+from gemini_batch_mcp.domain import Order
+from gemini_batch_mcp.errors import BatchError, UsageError
+
+if TYPE_CHECKING:
+    from gemini_batch_mcp.batches.desk import Desk
+
+_RETRYABLE: Final = ("failed", "missing", "blocked", "truncated", "empty")
+
+
+class _JsonObject(click.ParamType[dict[str, Any]]):
+    """A JSON object, given as it is or as the path of a file that holds it."""
+
+    name = "json"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
+        if isinstance(value, dict):
+            return value
+        text = str(value)
+        try:
+            parsed = json.loads(text if text.lstrip().startswith("{") else Path(text).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            self.fail(f"{text[:80]!r} is neither a JSON object nor a file that holds one ({error}).", param, ctx)
+        if not isinstance(parsed, dict):
+            self.fail(f"{text[:80]!r} holds JSON, but no object.", param, ctx)
+        return parsed
+
+
+_JSON = _JsonObject()
+
+
+def _order_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say what is ordered, for every command that takes an order."""
+    options = (
+        click.argument("source"),
+        click.option("-m", "--model", default="", help="Gemini model; the configured one by default."),
+        click.option("-n", "--name", "display_name", default="", help="Display name."),
+        click.option("--prompt", default="", help="For a table: the prompt of each row, with {{column}} filled in."),
+        click.option("--system", "system_instruction", default="", help="For a table: the system instruction."),
+        click.option("--schema", "response_schema", type=_JSON, default="{}", help="For a table: JSON Schema."),
+        click.option("--config", "generation_config", type=_JSON, default="{}", help="For a table: generationConfig."),
+        click.option("--attach", default="", help="Column with paths of files to attach; path for a directory."),
+        click.option("--key-column", default="", help="For a table: the column with the keys."),
+        click.option("--limit-rows", default=0, type=click.IntRange(min=0), help="Pilot: only the first rows."),
+        click.option("--task", type=click.Choice(["generate", "embed"]), default="generate", show_default=True),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.command()
+@_order_options
+@click.pass_obj
+def preview(session: Session, /, **order: Any) -> None:
+    """Check SOURCE, show the first requests and the cost range, and send nothing. Exit code 1 with problems."""
+    from gemini_batch_mcp.cli import console
+
+    async def show(desk: "Desk") -> None:
+        with console.working(f"Checking {order['source']}"):
+            seen = await desk.preview(Order(**order))
+        console.show_preview(seen)
+        if seen.problem_count:
+            found = f"{seen.problem_count} problem{'' if seen.problem_count == 1 else 's'}"
+            raise BatchError(f"{found}; this cannot be sent.", "Correct what is listed and preview again.")
+
+    session.run(show)
+
+
+@click.command("create-batch")
+@_order_options
+@click.option("--delivery", type=click.Choice(["file", "inline"]), default="file", show_default=True)
+@click.option("--yes", "confirm", is_flag=True, help="Agree to the cost, or to order what cannot be checked.")
+@click.option("--resubmit", is_flag=True, help="Order again what was ordered before; it is paid again.")
+@click.pass_obj
+def create_batch(session: Session, /, confirm: bool, resubmit: bool, **order: Any) -> None:
+    """Check SOURCE (ready JSONL, or a table with --prompt) and submit it as one batch. Prints the batch id."""
+    from gemini_batch_mcp.cli import console
+
+    async def place(desk: "Desk") -> None:
+        wanted = Order(**order)
+        with console.working(f"Checking {wanted.source}"):
+            # Whoever says --yes agrees to what it costs now.
+            question = await desk.quote(wanted, resubmit=resubmit)
+        agreed = confirm or _agrees(question)
+        with console.working(f"Sending {wanted.source}"):
+            placement = await desk.place_order(wanted, confirm=agreed, resubmit=resubmit)
+        console.show_placement(placement)
+
+    session.run(place)
+
+
+@click.command("retry-failed")
+@click.argument("batch")
+@click.option("--include", multiple=True, type=click.Choice(_RETRYABLE), help="By default: missing, and what may pass.")
+@click.option("-m", "--model", default="", help="Another model; the same by default.")
+@click.option("--yes", "confirm", is_flag=True, help="Agree to the cost.")
+@click.pass_obj
+def retry_failed(session: Session, batch: str, include: tuple[str, ...], model: str, confirm: bool) -> None:
+    """Send those rows of BATCH again that have no good answer. Prints the batch id."""
+    from gemini_batch_mcp.cli import console
+
+    async def retry(desk: "Desk") -> None:
+        with console.working("Choosing rows"):
+            question = await desk.quote_retry(batch, include, model=model)
+        agreed = confirm or _agrees(question)
+        with console.working("Sending rows again"):
+            console.show_placement(await desk.retry(batch, include, model=model, confirm=agreed))
+
+    session.run(retry)
+
+
+@click.command()
+@click.argument("batch")
+@click.pass_obj
+def cancel(session: Session, batch: str) -> None:
+    """Stop BATCH."""
+    from gemini_batch_mcp.cli import console
+
+    async def stop(desk: "Desk") -> None:
+        console.show_status(await desk.cancel(batch))
+
+    session.run(stop)
+
+
+@click.command()
+@click.argument("batch")
+@click.option("--yes", "confirm", is_flag=True, help="Really delete; without it, only says what would go.")
+@click.pass_obj
+def delete(session: Session, batch: str, confirm: bool) -> None:
+    """Delete BATCH at Gemini and its answers stored here."""
+    from gemini_batch_mcp.cli import console
+
+    async def remove(desk: "Desk") -> None:
+        from gemini_batch_mcp.batches.ending import NotConfirmed
+
+        try:
+            deletion = await desk.delete(batch, confirm=confirm)
+        except NotConfirmed as error:
+            raise UsageError(error.message, "Add --yes to delete it.") from None
+        console.show_deletion(deletion)
+
+    session.run(remove)
+
+
+def _agrees(question: str) -> bool:
+    """Ask the person at the terminal; without one, a question is an error.
+
+    Raises:
+        BatchError: there is nobody to ask, or the answer is no.
+    """
+    if not question:
+        return False
+    if not sys.stdin.isatty():
+        raise BatchError(question, "Nothing was submitted. Add --yes to agree.")
+    if not click.confirm(question, err=True):
+        raise BatchError("Nothing was submitted.")
+    return True
+
+
+ORDER_COMMANDS: Final = (preview, create_batch, retry_failed, cancel, delete)

@@ -1,0 +1,80 @@
+"""The commands that start something: the MCP server, the embedded service on a port, a demo that talks to a server."""
+
+from pathlib import Path
+from typing import Final
+
+import click
+
+from gemini_batch_mcp.cli.session import Session, transport_for
+from gemini_batch_mcp.settings import Settings
+
+
+@click.command()
+@click.option("--transport", type=click.Choice(["stdio", "http"]), default="stdio", show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8765, show_default=True, type=click.IntRange(0, 65535))
+@click.option("--sandbox", is_flag=True, help="Use the embedded Gemini service: no key, no cost.")
+@click.option("--read-only", is_flag=True, help="List only the tools that change nothing.")
+@click.pass_obj
+def serve(session: Session, transport: str, host: str, port: int, sandbox: bool, read_only: bool) -> None:
+    """Serve MCP on stdio or HTTP."""
+    chosen = {"GEMINI_BATCH_SANDBOX": sandbox, "GEMINI_BATCH_READ_ONLY": read_only}
+    settings = session.settings(**{name: "1" for name, is_set in chosen.items() if is_set})
+    if transport == "stdio":
+        serve_stdio(settings)
+        return
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        raise click.UsageError(
+            f"--host {host}: this server has no authentication, so it listens on this machine only. "
+            "Put a proxy that authenticates in front of 127.0.0.1."
+        )
+    from gemini_batch_mcp.assistant.server import build_server
+
+    server = build_server(settings, transport=transport_for(settings), warm_up=True)
+    server.run("streamable-http", host=host, port=port)
+
+
+@click.command()
+@click.option("--port", required=True, type=click.IntRange(0, 65535), help="0 picks a free one.")
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--seconds-per-job", default=10.0, show_default=True, type=click.FloatRange(min=0))
+@click.option("--directory", type=click.Path(file_okay=False, path_type=Path), help="Where it keeps files and jobs.")
+@click.pass_obj
+def sandbox(session: Session, port: int, host: str, seconds_per_job: float, directory: Path | None) -> None:
+    """Run the embedded Gemini Batch service on a port, for any SDK."""
+    from gemini_batch_mcp.sandbox.app import Sandbox, serve
+    from gemini_batch_mcp.sandbox.config import ByTime, SandboxConfig
+
+    place = directory or session.settings(GEMINI_BATCH_SANDBOX="1").home / "service"
+    service = Sandbox(place, SandboxConfig(pace=ByTime(seconds_per_job)))
+    serve(service, host=host, port=port, on_ready=lambda url: click.echo(f"Sandbox at {url}", err=True))
+
+
+@click.command()
+@click.option("--live", is_flag=True, help="Use Gemini itself, with your key; costs a fraction of a cent.")
+@click.option("--rows", default=40, show_default=True, type=click.IntRange(5, 10_000))
+@click.option(
+    "--directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("gemini-batch-demo"),
+    show_default=True,
+    help="Where the demo puts its input and its results.",
+)
+@click.pass_obj
+def demo(session: Session, /, live: bool, rows: int, directory: Path) -> None:
+    """Watch a whole batch conversation over a real stdio MCP server, in the sandbox unless --live."""
+    import anyio
+
+    from gemini_batch_mcp.cli.demo import run_demo
+
+    anyio.run(run_demo, directory.resolve(), rows, live, session.env)
+
+
+def serve_stdio(settings: Settings) -> None:
+    """Serve MCP on stdio until the input ends."""
+    from gemini_batch_mcp.assistant.server import build_server
+
+    build_server(settings, transport=transport_for(settings), warm_up=True).run("stdio")
+
+
+SERVING_COMMANDS: Final = (serve, sandbox, demo)

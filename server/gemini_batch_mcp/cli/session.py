@@ -1,0 +1,63 @@
+"""What a command runs in: the environment with the flags laid over it, the desk, and the sandbox in this process."""
+
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from gemini_batch_mcp.batches.opening import TransportFactory, lazy_desk
+from gemini_batch_mcp.errors import StorageError
+from gemini_batch_mcp.settings import Settings
+
+if TYPE_CHECKING:
+    from gemini_batch_mcp.batches.desk import Desk
+
+T = TypeVar("T")
+
+#: How long a job of the in-process sandbox takes: short enough to watch, long enough to see it move.
+_SANDBOX_SECONDS_PER_JOB: Final = 4.0
+
+
+class Session:
+    """The settings and the desk of one command."""
+
+    def __init__(self, env: Mapping[str, str], flags: Mapping[str, str]) -> None:
+        self.env = env
+        self._flags = flags
+
+    def settings(self, **more: str) -> Settings:
+        """Read the settings; `more` wins over flags, flags over the environment."""
+        env = {**self.env, **self._flags, **more}
+        return Settings.from_env(env, working_directory=Path.cwd(), user_home=Path.home())
+
+    def run(self, work: Callable[["Desk"], Coroutine[Any, Any, T]]) -> T:
+        """Open the desk, do the work, close it."""
+        import anyio
+
+        settings = self.settings()
+
+        async def run() -> T:
+            async with lazy_desk(settings, transport_for(settings)) as desk:
+                return await work(await desk.get())
+
+        return anyio.run(run)
+
+
+def transport_for(settings: Settings) -> TransportFactory | None:
+    """Return what takes the place of the network in the sandbox, None for the network itself."""
+    if not settings.sandbox:
+        return None
+
+    def in_process() -> Any:
+        from gemini_batch_mcp.sandbox.app import Sandbox
+        from gemini_batch_mcp.sandbox.config import ByTime, SandboxConfig
+
+        config = SandboxConfig(pace=ByTime(_SANDBOX_SECONDS_PER_JOB))
+        try:
+            return Sandbox(settings.home / "service", config).transport()
+        except OSError as error:
+            raise StorageError(
+                f"The state directory {settings.home} cannot be used ({error.strerror}).",
+                "Set GEMINI_BATCH_HOME to a directory that can be written.",
+            ) from None
+
+    return in_process
