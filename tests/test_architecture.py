@@ -25,7 +25,7 @@ MODULES = {
 }
 
 #: Modules that every room may use. `domain` and `errors` use nothing of ours.
-HALL = {"digests", "domain", "errors", "paths", "settings", "text"}
+HALL = {"digests", "domain", "errors", "json_members", "paths", "settings", "text"}
 
 #: Each sub-room, or module that stands in a room by itself, and what it may import beside the hall and its own folder.
 #: A room's name with `.*` stands for all of that room. What is not here has no place in the house.

@@ -24,6 +24,7 @@ from gemini_batch_mcp.errors import (
     Unavailable,
 )
 from gemini_batch_mcp.gemini.retry import is_transient_status
+from gemini_batch_mcp.json_members import as_list, as_object, as_text
 from gemini_batch_mcp.text import safe_text
 
 #: These end a request before a byte of it was sent, so it cannot have had an effect.
@@ -145,17 +146,15 @@ def _quota(error: Any, status: Mapping[str, Any], what: str, quoted: str) -> Quo
 
 def _status_object(details: object) -> Mapping[str, Any]:
     """Return the google.rpc.Status inside an error body, whatever the body looks like."""
-    if not isinstance(details, Mapping):
-        return {}
-    inner = details.get("error")
-    return inner if isinstance(inner, Mapping) else details
+    body = as_object(details)
+    inner = body.get("error")
+    return inner if isinstance(inner, Mapping) else body
 
 
 def _details(status: Mapping[str, Any], kind: str) -> Iterator[Mapping[str, Any]]:
     """Yield the details of one google.rpc type, matched by the end of its type URL."""
-    details = status.get("details")
-    for detail in details if isinstance(details, list) else []:
-        if isinstance(detail, Mapping) and str(detail.get("@type", "")).endswith(f"google.rpc.{kind}"):
+    for detail in map(as_object, as_list(status.get("details"))):
+        if str(detail.get("@type", "")).endswith(f"google.rpc.{kind}"):
             yield detail
 
 
@@ -167,11 +166,10 @@ def _is_key_invalid(status: Mapping[str, Any], message: str) -> bool:
 
 def _quota_id(status: Mapping[str, Any]) -> str:
     for failure in _details(status, "QuotaFailure"):
-        violations = failure.get("violations")
-        for violation in violations if isinstance(violations, list) else []:
-            for member in ("quotaId", "quotaMetric", "subject") if isinstance(violation, Mapping) else ():
-                if isinstance(violation.get(member), str) and violation[member]:
-                    return safe_text(violation[member], 120)
+        for violation in map(as_object, as_list(failure.get("violations"))):
+            for name in ("quotaId", "quotaMetric", "subject"):
+                if text := as_text(violation.get(name)):
+                    return safe_text(text, 120)
     return ""
 
 

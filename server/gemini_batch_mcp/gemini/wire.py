@@ -2,7 +2,7 @@
 
 Tolerant: a member of a wrong type counts as absent, nothing here raises.
 
-Shapes: the API reference and captures behind `tests`' wire samples. Names are accepted in camelCase and snake_case;
+Shapes: the API reference and captures behind `tests/support/wire-samples`. Names are accepted in camelCase and snake_case;
 counters as strings or numbers; zero counters, false and empty members are omitted by Gemini.
 """
 
@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from gemini_batch_mcp.domain import Job, JobError, JobState, JsonObject, Model, RowCounts, Task, UploadedFile
+from gemini_batch_mcp.json_members import as_list, as_object, as_text, member
 from gemini_batch_mcp.text import plain_text, safe_text
 
 #: The calls that make a model usable for batches (`batchEmbedContents` is a synchronous call).
@@ -79,22 +80,22 @@ def job_from_wire(raw: object, *, asked_name: str = "") -> Job:
 
     State and output are taken from `metadata` first; where these are missing, from `done`, `error` and `response`.
     """
-    operation = _object(raw)
-    metadata = _object(operation.get("metadata"))
+    operation = as_object(raw)
+    metadata = as_object(operation.get("metadata"))
     error = _error(operation.get("error"))
-    wire_state = _text(_member(metadata, "state"))
+    wire_state = as_text(member(metadata, "state"))
     output = _output(operation, metadata)
     return Job(
         name=_job_name_of(operation, metadata) or asked_name,
         state=_state(wire_state) if wire_state else _state_without_name(operation, error),
-        display_name=plain_text(_text(_member(metadata, "displayName")), 512),
-        model=plain_text(_text(_member(metadata, "model")), 200),
-        counts=_counts(_object(_member(metadata, "batchStats"))),
+        display_name=plain_text(as_text(member(metadata, "displayName")), 512),
+        model=plain_text(as_text(member(metadata, "model")), 200),
+        counts=_counts(as_object(member(metadata, "batchStats"))),
         error=error,
-        created_at=_moment(_member(metadata, "createTime")),
-        updated_at=_moment(_member(metadata, "updateTime")),
-        ended_at=_moment(_member(metadata, "endTime")),
-        input_file=_file_member(_object(_member(metadata, "inputConfig")), "fileName"),
+        created_at=_moment(member(metadata, "createTime")),
+        updated_at=_moment(member(metadata, "updateTime")),
+        ended_at=_moment(member(metadata, "endTime")),
+        input_file=_file_member(as_object(member(metadata, "inputConfig")), "fileName"),
         responses_file=_file_member(output, "responsesFile"),
         inlined_responses=_inlined(output),
         wire_state=safe_text(wire_state, 80),
@@ -103,48 +104,48 @@ def job_from_wire(raw: object, *, asked_name: str = "") -> Job:
 
 def jobs_from_wire(raw: object) -> JobPage:
     """Read one page of `batches.list`. Operations without a usable name are left out."""
-    page = _object(raw)
-    jobs = (job_from_wire(operation) for operation in _list(_member(page, "operations")))
-    return JobPage(tuple(job for job in jobs if job.name), _text(_member(page, "nextPageToken")))
+    page = as_object(raw)
+    jobs = (job_from_wire(operation) for operation in as_list(member(page, "operations")))
+    return JobPage(tuple(job for job in jobs if job.name), as_text(member(page, "nextPageToken")))
 
 
 def file_from_wire(raw: object) -> UploadedFile:
     """Read a File resource, bare or wrapped as `{"file": …}`. `name` is empty when there is none."""
-    reply = _object(raw)
-    resource = _object(reply.get("file")) or reply
+    reply = as_object(raw)
+    resource = as_object(reply.get("file")) or reply
     return UploadedFile(
         name=_file_member(resource, "name"),
-        size_bytes=_count(_member(resource, "sizeBytes")),
-        sha256=_sha256(_member(resource, "sha256Hash")),
-        mime_type=plain_text(_text(_member(resource, "mimeType")), 100),
-        state=plain_text(_text(_member(resource, "state")), 80),
-        expires_at=_moment(_member(resource, "expirationTime")),
-        uri=_uri(_member(resource, "uri")),
+        size_bytes=_count(member(resource, "sizeBytes")),
+        sha256=_sha256(member(resource, "sha256Hash")),
+        mime_type=plain_text(as_text(member(resource, "mimeType")), 100),
+        state=plain_text(as_text(member(resource, "state")), 80),
+        expires_at=_moment(member(resource, "expirationTime")),
+        uri=_uri(member(resource, "uri")),
     )
 
 
 def models_from_wire(raw: object) -> tuple[tuple[Model, ...], str]:
     """Read one page of `models.list` → the models, and the next page's token."""
-    page = _object(raw)
-    models = (_model(_object(model)) for model in _list(_member(page, "models")))
-    return tuple(model for model in models if model.name), _text(_member(page, "nextPageToken"))
+    page = as_object(raw)
+    models = (_model(as_object(model)) for model in as_list(member(page, "models")))
+    return tuple(model for model in models if model.name), as_text(member(page, "nextPageToken"))
 
 
 def request_to_count(model: str, requests: Sequence[JsonObject], task: Task) -> dict[str, Any]:
-    """Return the `generateContentRequest` of one countTokens call (wire sample 71) for all of `requests`.
+    """Return the `generateContentRequest` of one countTokens call for all of `requests`.
 
-    One request to generate goes out as it is. Of several, the contents stand one after the other, each with its
+    Its form is that of `tests/support/wire-samples/71-count-tokens-full.request.json`. One request to generate goes out as it is. Of several, the contents stand one after the other, each with its
     system instruction and its tools (as text) before it, since one request can have these once only. An
     EmbedContentRequest is counted by its content.
     """
     if task == "generate" and len(requests) == 1:
         return {**requests[0], "model": model}
-    member = "content" if task == "embed" else "contents"
+    content_name = "content" if task == "embed" else "contents"
     contents: list[Any] = []
     for request in requests:
-        system, tools, content = (_member(request, name) for name in ("systemInstruction", "tools", member))
+        system, tools, content = (member(request, name) for name in ("systemInstruction", "tools", content_name))
         if system:
-            contents.append({"role": "user", "parts": _object(system).get("parts", [])})
+            contents.append({"role": "user", "parts": as_object(system).get("parts", [])})
         if tools:
             contents.append({"role": "user", "parts": [{"text": json.dumps(tools, ensure_ascii=False)}]})
         contents += content if isinstance(content, list) else [content] if content else []
@@ -152,10 +153,10 @@ def request_to_count(model: str, requests: Sequence[JsonObject], task: Task) -> 
 
 
 def _model(resource: Mapping[str, Any]) -> Model:
-    methods = _list(_member(resource, "supportedGenerationMethods"))
+    methods = as_list(member(resource, "supportedGenerationMethods"))
     return Model(
-        name=model_name(_text(_member(resource, "name"))) or "",
-        display_name=plain_text(_text(_member(resource, "displayName")), 200),
+        name=model_name(as_text(member(resource, "name"))) or "",
+        display_name=plain_text(as_text(member(resource, "displayName")), 200),
         batch_methods=tuple(method for method in BATCH_METHODS if method in methods),
     )
 
@@ -173,13 +174,13 @@ def _state_without_name(operation: Mapping[str, Any], error: JobError | None) ->
     if operation.get("done") is not True:
         return JobState.UNSPECIFIED
     if error is None:
-        return JobState.SUCCEEDED if _object(operation.get("response")) else JobState.UNSPECIFIED
+        return JobState.SUCCEEDED if as_object(operation.get("response")) else JobState.UNSPECIFIED
     return JobState.CANCELLED if error.code == _CANCELLED_CODE else JobState.FAILED
 
 
 def _job_name_of(operation: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
     for holder in (operation, metadata):
-        name = _text(holder.get("name"))
+        name = as_text(holder.get("name"))
         if _JOB_NAME.fullmatch(name):
             return name
     return ""
@@ -187,16 +188,16 @@ def _job_name_of(operation: Mapping[str, Any], metadata: Mapping[str, Any]) -> s
 
 def _counts(stats: Mapping[str, Any]) -> RowCounts:
     return RowCounts(
-        total=_count(_member(stats, "requestCount")),
-        succeeded=_count(_member(stats, "successfulRequestCount")),
-        failed=_count(_member(stats, "failedRequestCount")),
-        pending=_count(_member(stats, "pendingRequestCount")),
+        total=_count(member(stats, "requestCount")),
+        succeeded=_count(member(stats, "successfulRequestCount")),
+        failed=_count(member(stats, "failedRequestCount")),
+        pending=_count(member(stats, "pendingRequestCount")),
     )
 
 
 def _output(operation: Mapping[str, Any], metadata: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the first of `metadata.output` and `response` that holds answers, else an empty object."""
-    for candidate in (_object(_member(metadata, "output")), _object(operation.get("response"))):
+    for candidate in (as_object(member(metadata, "output")), as_object(operation.get("response"))):
         if _file_member(candidate, "responsesFile") or _inlined(candidate) is not None:
             return candidate
     return {}
@@ -204,11 +205,11 @@ def _output(operation: Mapping[str, Any], metadata: Mapping[str, Any]) -> Mappin
 
 def _inlined(output: Mapping[str, Any]) -> tuple[JsonObject, ...] | None:
     """Return the inlined answers; an item that is no object becomes an empty one, so that their number stays right."""
-    for member in ("inlinedResponses", "inlinedEmbedContentResponses"):
-        outer = _member(output, member)
-        items = outer if isinstance(outer, list) else _member(_object(outer), "inlinedResponses")
+    for name in ("inlinedResponses", "inlinedEmbedContentResponses"):
+        outer = member(output, name)
+        items = outer if isinstance(outer, list) else member(as_object(outer), "inlinedResponses")
         if isinstance(items, list):
-            return tuple(_object(item) for item in items)
+            return tuple(as_object(item) for item in items)
         # Zero answers: Gemini omits the empty inner list.
         if isinstance(outer, Mapping) and items is None:
             return ()
@@ -219,37 +220,19 @@ def _error(value: object) -> JobError | None:
     """Read a google.rpc.Status. Its `details` may have any shape and are not shown."""
     if isinstance(value, str):
         return JobError(0, safe_text(value)) if value else None
-    status = _object(value)
+    status = as_object(value)
     code = _count(status.get("code"))
-    message = safe_text(_text(status.get("message")))
+    message = safe_text(as_text(status.get("message")))
     return JobError(code, message) if code or message else None
 
 
-def _object(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _member(holder: Mapping[str, Any], name: str) -> Any:
-    """Return the member under its camelCase name or else its snake_case name; None when absent."""
-    value = holder.get(name)
-    return value if value is not None else holder.get(re.sub(r"(?=[A-Z])", "_", name).lower())
-
-
 def _file_member(holder: Mapping[str, Any], name: str) -> str:
-    value = _text(_member(holder, name))
+    value = as_text(member(holder, name))
     return value if _FILE_NAME.fullmatch(value) else ""
 
 
 def _uri(value: object) -> str:
-    text = _text(value)
+    text = as_text(value)
     return text if _URI.fullmatch(text) else ""
 
 
@@ -259,14 +242,14 @@ def _count(value: object) -> int:
         return 0
     if isinstance(value, float):
         value = str(int(value)) if value.is_integer() else ""
-    text = str(value) if isinstance(value, int) and abs(value) < 10**18 else _text(value)
+    text = str(value) if isinstance(value, int) and abs(value) < 10**18 else as_text(value)
     return int(text) if _COUNT.fullmatch(text) else 0
 
 
 def _moment(value: object) -> datetime | None:
     """Read an RFC 3339 time, cut to microseconds; a time without a zone is taken as UTC."""
     try:
-        moment = datetime.fromisoformat(_text(value))
+        moment = datetime.fromisoformat(as_text(value))
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return None
@@ -274,7 +257,7 @@ def _moment(value: object) -> datetime | None:
 
 def _sha256(value: object) -> str:
     """Return lowercase hex from `sha256Hash`: base64 of the hex digest as documented, or of the bytes, or plain hex."""
-    text = _text(value)
+    text = as_text(value)
     if _HEX_SHA256.fullmatch(text):
         return text.lower()
     try:

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Final, Literal
 
 from gemini_batch_mcp.sandbox.models import DEFAULT_MODELS, ModelInfo
-from gemini_batch_mcp.settings import MAX_FILE_BYTES, MAX_INLINE_BYTES, MAX_LINE_BYTES
+from gemini_batch_mcp.settings import MAX_FILE_BYTES, MAX_INLINE_CREATE_BYTES, MAX_LINE_BYTES
 
 NANOSECONDS: Final = 1_000_000_000
 #: Upload chunks other than the last are a multiple of this (wire sample 41).
@@ -110,7 +110,7 @@ class SandboxConfig:
     #: `unauthorized` or `forbidden` (400, 401 and 403).
     accepted_keys: frozenset[str] | None = None
     max_file_bytes: int = MAX_FILE_BYTES
-    max_inline_bytes: int = MAX_INLINE_BYTES
+    max_inline_bytes: int = MAX_INLINE_CREATE_BYTES
     #: One request line. Gemini's own limit is not known; this is the size up to which orders are accepted here.
     max_line_bytes: int = MAX_LINE_BYTES
     max_active_jobs: int = 100

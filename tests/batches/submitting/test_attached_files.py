@@ -42,11 +42,13 @@ def batch_id(app: App) -> str:
     return app.ledger.reserve(NEW)[0].id
 
 
-def planned(app: App, data: Path, text: str = "*", max_inline_bytes: int = 0) -> AttachmentPlan:
+def planned(app: App, data: Path, text: str = "*", max_in_lines_bytes: int = 0) -> AttachmentPlan:
     source = find_source(text, app.guard)
     scratch = data.parent / "scratch"
     scratch.mkdir(exist_ok=True)
-    return plan_attachments(source, column="path", guard=app.guard, scratch=scratch, max_inline_bytes=max_inline_bytes)
+    return plan_attachments(
+        source, column="path", guard=app.guard, scratch=scratch, max_in_lines_bytes=max_in_lines_bytes
+    )
 
 
 def replace_by_link(path: Path, target: Path) -> None:
@@ -101,7 +103,7 @@ async def test_a_files_uri_is_read_when_it_is_a_link(uri: object, read: bool) ->
 async def test_what_is_inlined_is_not_uploaded(app: App, sandbox: Sandbox, data: Path, batch_id: str) -> None:
     write(data, a_png=png(1))
 
-    assert await upload_attachments(app, batch_id, planned(app, data, max_inline_bytes=10_000)) == {}
+    assert await upload_attachments(app, batch_id, planned(app, data, max_in_lines_bytes=10_000)) == {}
     assert sandbox.requests == ()
 
 
@@ -331,7 +333,7 @@ async def test_rows_with_uploaded_and_with_inlined_files_are_answered(
 ) -> None:
     write(data, a_png=png(1), b_pdf=pdf(), c_png=png(2, 100_000))
     order = Order(prompt="What is it?", attach="path", key_column="name")
-    plan = planned(app, data, "*", max_inline_bytes=2000)
+    plan = planned(app, data, "*", max_in_lines_bytes=2000)
     assert {content.mode for content in plan.contents} == {"inline", "upload"}
     files = await upload_attachments(app, batch_id, plan)
     lines = write_rows(

@@ -105,7 +105,7 @@ def test_uploaded_files_are_named_and_in_a_preview_by_names_that_lead_nowhere_ye
 ) -> None:
     write(data, a_png=png(1), b_pdf=pdf())
     source = table(data / "t.csv", ["a.png", "b.pdf", "a.png", "files/before"])
-    plan = planned(source, guard, max_inline_bytes=0)
+    plan = planned(source, guard, max_in_lines_bytes=0)
     known = at_gemini(plan)
     known["files/before"] = UploadedFile("files/before", 9, mime_type="audio/wav")
 
@@ -198,7 +198,7 @@ def test_thousands_of_rows_with_files_inside_keep_their_order_and_little_memory(
     for number, content in enumerate(contents):
         (data / f"{number}.png").write_bytes(content)
     source = table(data / "t.csv", [f"{number % 41}.png" if number % 41 < 40 else "" for number in range(4100)])
-    plan = planned(source, guard, max_inline_bytes=2_000_000)
+    plan = planned(source, guard, max_in_lines_bytes=2_000_000)
     assert {content.mode for content in plan.contents} == {"inline", "upload"}
 
     _, values = written(source, tmp_path / "out", plan, at_gemini(plan))
@@ -326,7 +326,7 @@ def test_references_in_stored_lines_are_renewed_and_texts_are_left_alone(
     quote = f'"fileUri":"{START}files/f0"'
     source = table(data / "t.csv", ["a.png", "b.pdf", "a.png"])
     order = replace(ORDER, prompt=f"{quote} {{{{id}}}}")
-    plan = planned(source, guard, max_inline_bytes=0)
+    plan = planned(source, guard, max_in_lines_bytes=0)
     file, before = written(source, tmp_path / "out", plan, at_gemini(plan), order)
 
     changed = renew_references(file.path, tmp_path / "renewed", {f"{START}files/f0": f"{START}files/new"})

@@ -249,13 +249,13 @@ def test_small_contents_are_inlined_and_the_larger_or_often_used_are_uploaded(
     once, tiny = -(-len(png(1, 2 << 20)) // 3) * 4, -(-len(png(4)) // 3) * 4
     assert made.inline_bytes == once + 999 * tiny
     # With little room the smallest come first; with none nothing is inlined.
-    assert [content.mode for content in plan(source, guard, scratch, max_inline_bytes=999 * tiny).contents] == [
+    assert [content.mode for content in plan(source, guard, scratch, max_in_lines_bytes=999 * tiny).contents] == [
         "upload",
         "upload",
         "upload",
         "inline",
     ]
-    assert {content.mode for content in plan(source, guard, scratch, max_inline_bytes=0).contents} == {"upload"}
+    assert {content.mode for content in plan(source, guard, scratch, max_in_lines_bytes=0).contents} == {"upload"}
 
 
 def test_more_than_the_files_api_keeps_is_refused(
@@ -267,7 +267,7 @@ def test_more_than_the_files_api_keeps_is_refused(
 
     plan(source, guard, scratch)
     with pytest.raises(UsageError, match="the Files API keeps 10 of a project"):
-        plan_attachments(source, column="photo", guard=guard, scratch=scratch, max_inline_bytes=0)
+        plan_attachments(source, column="photo", guard=guard, scratch=scratch, max_in_lines_bytes=0)
 
 
 def test_a_very_long_pdf_is_warned_of(guard: PathGuard, data: Path, scratch: Path) -> None:

@@ -138,7 +138,7 @@ def test_a_file_that_is_still_to_be_uploaded_is_counted_by_what_is_known_of_it(t
     (tmp_path / "a.pdf").write_bytes(pdf(3))
     (tmp_path / "t.csv").write_text("file\na.pdf\n", encoding="utf-8")
     guard = PathGuard(roots=(tmp_path,), working_directory=tmp_path)
-    plan = plan_attachments(tmp_path / "t.csv", column="file", guard=guard, scratch=tmp_path, max_inline_bytes=0)
+    plan = plan_attachments(tmp_path / "t.csv", column="file", guard=guard, scratch=tmp_path, max_in_lines_bytes=0)
     part = json.loads(Parts(plan, None).of(b'"a.pdf"').removesuffix(b","))
 
     counts = offline_counts(request(part), model=FLASH)

@@ -15,8 +15,8 @@ from gemini_batch_mcp.intake.validator.wire_schema import (
     message,
     parse_field,
     request_message,
-    snake_case,
 )
+from gemini_batch_mcp.json_members import snake_case
 
 
 @pytest.mark.parametrize("name", MESSAGES)

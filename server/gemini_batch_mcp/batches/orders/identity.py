@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gemini_batch_mcp.domain import Order
 from gemini_batch_mcp.errors import UsageError
-from gemini_batch_mcp.intake.files.planning import MAX_INLINE_BYTES, AttachmentPlan, plan_attachments
+from gemini_batch_mcp.intake.files.planning import MAX_IN_LINES_BYTES, AttachmentPlan, plan_attachments
 from gemini_batch_mcp.intake.requests.reader import file_sha256
 from gemini_batch_mcp.intake.tables.folders import Folder, find_source, folder_sha256
 from gemini_batch_mcp.intake.tables.kinds import SourceKind, named_tables, recognise
@@ -60,11 +60,11 @@ def identify(
     scratch: Path,
     *,
     sha256_of: Callable[[Path], str] = file_sha256,
-    max_inline_bytes: int = MAX_INLINE_BYTES,
+    max_in_lines_bytes: int = MAX_IN_LINES_BYTES,
 ) -> IdentifiedOrder:
     """Find the order's source and what it attaches, and compute its fingerprint. Reads all of it once.
 
-    `scratch` is a directory for temporary files; `max_inline_bytes` of attached files may stand inside the requests.
+    `scratch` is a directory for temporary files; `max_in_lines_bytes` of attached files may stand inside the requests.
 
     Raises:
         UsageError: not exactly one of source and requests was given, or other parts of the order do not go with it.
@@ -91,12 +91,12 @@ def identify(
         _refuse_parts(order, what, [name for name in (*_ROW_PARTS, "attach") if name != "limit_rows"])
     content = folder_sha256(place) if isinstance(place, Folder) else sha256_of(place)
     if order.attach:
-        return _with_attachments(order, content, place, guard, scratch, max_inline_bytes)
+        return _with_attachments(order, content, place, guard, scratch, max_in_lines_bytes)
     return _identified(order, content, kind, place)
 
 
 def _with_attachments(
-    order: Order, content: str, place: Path | Folder, guard: PathGuard, scratch: Path, max_inline_bytes: int
+    order: Order, content: str, place: Path | Folder, guard: PathGuard, scratch: Path, max_in_lines_bytes: int
 ) -> IdentifiedOrder:
     plan = plan_attachments(
         place,
@@ -104,7 +104,7 @@ def _with_attachments(
         guard=guard,
         scratch=scratch,
         limit_rows=order.limit_rows,
-        max_inline_bytes=max_inline_bytes,
+        max_in_lines_bytes=max_in_lines_bytes,
     )
     both = hashlib.sha256(f"{content} {plan.column} {plan.content_sha256}".encode()).hexdigest()
     return replace(_identified(order, both, SourceKind.TABLE, place), attachments=plan)

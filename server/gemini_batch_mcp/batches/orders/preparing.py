@@ -23,7 +23,7 @@ from gemini_batch_mcp.domain import JsonObject, Order, RequestFile, UploadedFile
 from gemini_batch_mcp.errors import Problem, RequestProblems, StillPreparing, UsageError, storage_errors
 from gemini_batch_mcp.intake.compose import write_rows
 from gemini_batch_mcp.intake.files.in_lines import without_files
-from gemini_batch_mcp.intake.files.planning import MAX_INLINE_BYTES
+from gemini_batch_mcp.intake.files.planning import MAX_IN_LINES_BYTES
 from gemini_batch_mcp.intake.generation_config import request_members
 from gemini_batch_mcp.intake.openai.lines import write_converted
 from gemini_batch_mcp.intake.opened import buffered, unreadable
@@ -119,8 +119,8 @@ async def stage_within(app: App, identified: IdentifiedOrder, wait_seconds: floa
 def identify_for(app: App, order: Order) -> IdentifiedOrder:
     """Find an order's source; see `identity.identify`."""
     inline = order.delivery == "inline"
-    max_inline_bytes = _INLINE_FILES_BYTES if inline else min(MAX_INLINE_BYTES, app.settings.max_file_bytes // 2)
-    return identify(order, app.guard, app.settings.home, sha256_of=app.hashes.of, max_inline_bytes=max_inline_bytes)
+    max_in_lines_bytes = _INLINE_FILES_BYTES if inline else min(MAX_IN_LINES_BYTES, app.settings.max_file_bytes // 2)
+    return identify(order, app.guard, app.settings.home, sha256_of=app.hashes.of, max_in_lines_bytes=max_in_lines_bytes)
 
 
 def stage_lines(app: App, identified: IdentifiedOrder) -> RequestFile:

@@ -15,7 +15,7 @@ from gemini_batch_mcp.domain import JsonObject, RequestFile
 from gemini_batch_mcp.errors import Unavailable, UsageError
 from gemini_batch_mcp.intake.requests.reader import CheckedReader, LinesRefused
 from gemini_batch_mcp.intake.requests.shards import ShardReader
-from gemini_batch_mcp.settings import MAX_INLINE_BYTES
+from gemini_batch_mcp.settings import MAX_INLINE_CREATE_BYTES
 
 T = TypeVar("T")
 
@@ -55,9 +55,9 @@ def inline_lines(app: App, batch: BatchEntry, job: JobEntry) -> Sequence[JsonObj
         StorageError: they are gone.
     """
     size_bytes = job.size_bytes + job.request_count * _INLINE_WRAPPING_BYTES
-    if size_bytes >= MAX_INLINE_BYTES:
+    if size_bytes >= MAX_INLINE_CREATE_BYTES:
         raise UsageError(
-            f"These requests take {size_bytes:,} bytes; one inline create takes less than {MAX_INLINE_BYTES:,}.",
+            f"These requests take {size_bytes:,} bytes; one inline create takes less than {MAX_INLINE_CREATE_BYTES:,}.",
             "Use delivery='file', which takes up to 2 GB.",
         )
     lines = request_path(app, batch, job).read_bytes().split(b"\n")

@@ -32,7 +32,7 @@ from gemini_batch_mcp.paths import PathGuard
 #: What an upload costs beside its bytes, told in bytes (our choice: three calls of 0.2 s at 2 MB a second).
 _UPLOAD_WORTH_BYTES: Final = 1 << 20
 #: All that may stand inside the lines (our choice): half of one request file, which must hold the texts as well.
-MAX_INLINE_BYTES: Final = 1000**3
+MAX_IN_LINES_BYTES: Final = 1000**3
 #: All files of a project (docs/files): 20 GB.
 MAX_STORED_BYTES: Final = 20 * 1000**3
 
@@ -201,11 +201,11 @@ def plan_attachments(
     guard: PathGuard,
     scratch: Path,
     limit_rows: int = 0,
-    max_inline_bytes: int = MAX_INLINE_BYTES,
+    max_in_lines_bytes: int = MAX_IN_LINES_BYTES,
 ) -> AttachmentPlan:
     """Look at every file that the column names, in the first `limit_rows` rows (0: in all). Blocking: use a thread.
 
-    A content is inlined when that sends fewer bytes than an upload is worth, smallest first, until `max_inline_bytes`
+    A content is inlined when that sends fewer bytes than an upload is worth, smallest first, until `max_in_lines_bytes`
     (of base64) are used up; 0 uploads everything.
 
     Raises:
@@ -227,7 +227,7 @@ def plan_attachments(
             findings.look(values)
     if not findings.cells:
         raise UsageError(f"No row of {source.name} names a file in {shown(column)}.", "Leave out `attach`.")
-    contents = tuple(_with_modes(findings.contents(), max_inline_bytes))
+    contents = tuple(_with_modes(findings.contents(), max_in_lines_bytes))
     digest = hashlib.sha256()
     for cell, sha256 in findings.cells.items():
         digest.update(msgspec.json.encode((cell, sha256)))
@@ -260,10 +260,10 @@ def _values(source: Path, column: str, scratch: Path, limit_rows: int) -> Iterat
             yield (_Value(*_VALUE.decode(line)) for line in file)
 
 
-def _with_modes(contents: Sequence[Attachment], max_inline_bytes: int) -> Iterator[Attachment]:
+def _with_modes(contents: Sequence[Attachment], max_in_lines_bytes: int) -> Iterator[Attachment]:
     """Yield the contents, each with how it is sent; the smallest are inlined first."""
     worth = [content for content in contents if content.mode == "upload" and _is_worth_inlining(content)]
-    left = max_inline_bytes
+    left = max_in_lines_bytes
     inline: set[str] = set()
     for content in sorted(worth, key=_inline_bytes):
         left -= _inline_bytes(content)

@@ -17,6 +17,7 @@ from gemini_batch_mcp.domain import JsonObject
 from gemini_batch_mcp.intake.opened import buffered
 from gemini_batch_mcp.intake.prices.tokens import Tokens, most_counts, offline_counts
 from gemini_batch_mcp.intake.requests.lines import LongLine, pieces
+from gemini_batch_mcp.json_members import as_object, member
 
 #: Lines in a sample, which is also the largest number of countTokens calls of one estimate.
 SAMPLE_LINES: Final = 20
@@ -149,11 +150,10 @@ def _request(line: bytes) -> JsonObject | None:
         value = msgspec.json.decode(line)
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
-    request = value.get("request") if isinstance(value, dict) else None
+    request = as_object(value).get("request")
     return request if isinstance(request, dict) else None
 
 
 def _candidates(request: JsonObject) -> int:
-    config = request.get("generationConfig") or request.get("generation_config")
-    count = (config.get("candidateCount") or config.get("candidate_count")) if isinstance(config, dict) else None
+    count = member(as_object(member(request, "generationConfig")), "candidateCount")
     return count if isinstance(count, int) and count > 0 else 1

@@ -16,7 +16,6 @@ gives the most tokens (`_MOST`): the high figure of an estimate must not be belo
 
 import base64
 import binascii
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -27,6 +26,7 @@ from gemini_batch_mcp.domain import JsonObject
 from gemini_batch_mcp.intake.file_kinds import MAX_PDF_PAGES, PDF
 from gemini_batch_mcp.intake.files.pages import count_pages
 from gemini_batch_mcp.intake.files.placeholder import Known, known_of
+from gemini_batch_mcp.json_members import as_object, as_text, member
 
 _AUDIO_TOKENS_PER_SECOND: Final = 32
 #: Tokens that one request may have at all (model pages: 1,048,576): one that has more fails, and costs nothing.
@@ -135,12 +135,12 @@ def most_counts(request: JsonObject, *, model: str = "") -> Tokens:
 
 
 def _counts(request: JsonObject, rule: "_Rule") -> Tokens:
-    config = _object(_member(request, "generationConfig"))
-    resolution = _resolution(_member(config, "mediaResolution"))
+    config = as_object(member(request, "generationConfig"))
+    resolution = _resolution(member(config, "mediaResolution"))
     counts = Tokens(text=sum(text_tokens(text) for text in _json_texts(request, config)))
     for part in _parts(request):
         counts += rule.part(part, resolution)
-    if _member(request, "cachedContent"):
+    if member(request, "cachedContent"):
         counts += Tokens(text=rule.assumed.cached_tokens, unknown_references=1)
     return counts
 
@@ -158,23 +158,23 @@ def text_tokens(text: str) -> int:
 
 def _parts(request: JsonObject) -> Iterator[Mapping[str, Any]]:
     """Yield every part of a request, its system instruction included."""
-    contents = _member(request, "contents")
+    contents = member(request, "contents")
     for content in (
-        _member(request, "systemInstruction"),
-        _member(request, "content"),
+        member(request, "systemInstruction"),
+        member(request, "content"),
         *(contents if isinstance(contents, list) else [contents]),
     ):
         if isinstance(content, str):
             yield {"text": content}
-        parts = _member(_object(content), "parts")
-        yield from map(_object, parts if isinstance(parts, list) else [parts])
+        parts = member(as_object(content), "parts")
+        yield from map(as_object, parts if isinstance(parts, list) else [parts])
 
 
 def _json_texts(request: JsonObject, config: Mapping[str, Any]) -> Iterator[str]:
     for value in (
-        _member(request, "tools"),
-        _member(config, "responseSchema"),
-        _member(config, "responseJsonSchema"),
+        member(request, "tools"),
+        member(config, "responseSchema"),
+        member(config, "responseJsonSchema"),
     ):
         if value:
             yield msgspec.json.encode(value).decode()
@@ -188,13 +188,13 @@ class _Rule:
         self._is_old = model.removeprefix("models/").startswith("gemini-2")
 
     def part(self, part: Mapping[str, Any], resolution: str) -> Tokens:
-        own = _object(_member(part, "mediaResolution"))
-        resolution = _resolution(_member(own, "level")) or resolution
-        if inline := _object(_member(part, "inlineData")):
-            return self._inline(_text(_member(inline, "mimeType")), _text(_member(inline, "data")), resolution)
-        if file := _object(_member(part, "fileData")):
-            mime_type = _text(_member(file, "mimeType")).lower()
-            known = known_of(_text(_member(file, "fileUri")))
+        own = as_object(member(part, "mediaResolution"))
+        resolution = _resolution(member(own, "level")) or resolution
+        if inline := as_object(member(part, "inlineData")):
+            return self._inline(as_text(member(inline, "mimeType")), as_text(member(inline, "data")), resolution)
+        if file := as_object(member(part, "fileData")):
+            mime_type = as_text(member(file, "mimeType")).lower()
+            known = known_of(as_text(member(file, "fileUri")))
             if known is not None:
                 return self._sized(mime_type, known, resolution)
             return self._named(mime_type, resolution) + Tokens(unknown_references=1)
@@ -301,19 +301,5 @@ _STANDARD_ALPHABET: Final = str.maketrans("-_", "+/")
 
 def _resolution(value: object) -> str:
     """Return LOW, MEDIUM, HIGH or ULTRA_HIGH, empty for the default and for what is no resolution."""
-    name = _text(value).removeprefix("MEDIA_RESOLUTION_")
+    name = as_text(value).removeprefix("MEDIA_RESOLUTION_")
     return name if name in _IMAGE_TOKENS else ""
-
-
-def _object(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _member(holder: Mapping[str, Any], name: str) -> Any:
-    """Return a member under its camelCase name or else its snake_case name; None when absent."""
-    value = holder.get(name)
-    return value if value is not None else holder.get(re.sub(r"(?=[A-Z])", "_", name).lower())

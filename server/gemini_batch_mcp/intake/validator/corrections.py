@@ -7,7 +7,8 @@ from functools import cache
 from typing import Any, Final
 
 from gemini_batch_mcp.intake.validator.enums import ENUMS
-from gemini_batch_mcp.intake.validator.wire_schema import Field, Message, message, snake_case
+from gemini_batch_mcp.intake.validator.wire_schema import Field, Message, message
+from gemini_batch_mcp.json_members import snake_case
 
 #: Names longer than this are not compared with ours: the comparison is quadratic, and no name of ours is that long.
 _LONGEST_COMPARED: Final = 64

@@ -15,6 +15,7 @@ import msgspec
 from gemini_batch_mcp.domain import Task
 from gemini_batch_mcp.intake.validator._messages import MESSAGES, ONE_OF, VERTEX_ONLY
 from gemini_batch_mcp.intake.validator.enums import ENUMS, STRING_ENUMS
+from gemini_batch_mcp.json_members import snake_case
 
 Shape = Literal["one", "list", "map"]
 
@@ -84,11 +85,6 @@ class Message:
     def required(self) -> tuple[Field, ...]:
         """The members that must be there."""
         return tuple(field for field in self.fields.values() if field.required)
-
-
-def snake_case(name: str) -> str:
-    """Return the proto spelling of a lowerCamel name: `mimeType` → `mime_type`."""
-    return re.sub(r"(?<!^)([A-Z])", r"_\1", name).lower()
 
 
 def parse_field(name: str, notation: str) -> Field:

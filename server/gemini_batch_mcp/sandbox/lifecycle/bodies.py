@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from gemini_batch_mcp.domain import Task
-from gemini_batch_mcp.intake.validator.wire_schema import snake_case
+from gemini_batch_mcp.json_members import snake_case
 from gemini_batch_mcp.sandbox.lifecycle.lines import RequestProblem, check_request
 from gemini_batch_mcp.sandbox.wire import ApiError, bad_request
 
