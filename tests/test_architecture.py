@@ -25,7 +25,7 @@ MODULES = {
 }
 
 #: Modules that every room may use. `domain` and `errors` use nothing of ours.
-HALL = {"digests", "domain", "errors", "json_members", "paths", "settings", "text"}
+HALL = {"digests", "domain", "errors", "json_members", "paths", "settings", "text", "threads"}
 
 #: Each sub-room, or module that stands in a room by itself, and what it may import beside the hall and its own folder.
 #: A room's name with `.*` stands for all of that room. What is not here has no place in the house.
@@ -41,8 +41,10 @@ MAY_IMPORT = {
     "batches.advancing": "batches.app batches.answers batches.jobs batches.ledger batches.submitting",
     "batches.ending": "batches.app batches.jobs batches.ledger batches.waiting",
     "batches.waiting": "batches.app batches.jobs batches.ledger batches.submitting",
-    "batches.submitting": "batches.app batches.answers batches.jobs batches.ledger batches.orders intake.* results.*",
-    "batches.answers": "batches.app batches.jobs batches.ledger batches.orders results.*",
+    "batches.submitting": (
+        "batches.app batches.answers batches.jobs batches.ledger batches.orders batches.work intake.* results.*"
+    ),
+    "batches.answers": "batches.app batches.jobs batches.ledger batches.orders batches.work results.*",
     "batches.orders": "batches.app batches.ledger intake.*",
     "batches.jobs": "batches.app batches.ledger gemini.wire",
     "batches.app": "batches.hashes batches.ledger batches.work gemini.developer results.query results.store",
@@ -224,6 +226,11 @@ def test_the_environment_is_read_by_the_command_line_only() -> None:
     for module, path in MODULES.items():
         text = path.read_text(encoding="utf-8")
         assert module == "cli.main" or not re.search(r"environ\b|getenv|expandvars", text), module
+
+
+def test_threads_are_entered_by_one_function_only() -> None:
+    for module, path in MODULES.items():
+        assert module == "threads" or "to_thread" not in path.read_text(encoding="utf-8"), module
 
 
 def test_no_two_files_share_the_last_two_parts_of_their_paths() -> None:

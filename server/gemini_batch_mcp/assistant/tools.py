@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-import anyio
 from mcp.server.mcpserver import Context, ElicitationResult, Resolve
 from mcp_types import CallToolResult, ResourceLink, TextContent, ToolAnnotations
 from pydantic import Field
@@ -24,6 +23,7 @@ from gemini_batch_mcp.assistant.views import (
 )
 from gemini_batch_mcp.batches.opening import LazyDesk
 from gemini_batch_mcp.domain import JobFilter, ResultQuery
+from gemini_batch_mcp.threads import in_thread
 
 #: No call blocks longer than this: clients give up at 60 s. The rest goes on in the background.
 MAX_CALL_SECONDS: Final = 45.0
@@ -132,7 +132,7 @@ async def get_results(
     written_as = _BY_ENDING.get(Path(save_to).suffix.lower(), format) if format == "jsonl" else format
     query = ResultQuery(view=view, limit=limit, cursor=cursor, keys=tuple(keys), save_to=save_to, format=written_as)
     results = await desk.results(batch, query, wait_seconds=MAX_CALL_SECONDS)
-    history = await anyio.to_thread.run_sync(results.table.history, keys) if keys else {}
+    history = await in_thread(results.table.history, keys) if keys else {}
     answer = _result(render.results(results, await desk.cost(results.status.batch, results.summary), history, keys))
     written = (results.saved, *results.saved.companions) if results.saved is not None else ()
     pages = await desk.written_reports(results.status.batch.id)

@@ -19,6 +19,7 @@ from gemini_batch_mcp.batches.ledger.entries import Stage
 from gemini_batch_mcp.batches.submitting.creating import Submission
 from gemini_batch_mcp.batches.submitting.quota import can_submit
 from gemini_batch_mcp.errors import BatchError
+from gemini_batch_mcp.threads import in_thread
 
 logger = logging.getLogger(__name__)
 
@@ -38,9 +39,7 @@ async def advance_all(app: App) -> tuple[Advanced, ...]:
     Raises:
         StorageError: the ledger cannot be read.
     """
-    return tuple(
-        [await _advance_or_note(app, batch_id) for batch_id in await anyio.to_thread.run_sync(app.ledger.unsettled_ids)]
-    )
+    return tuple([await _advance_or_note(app, batch_id) for batch_id in await in_thread(app.ledger.unsettled_ids)])
 
 
 async def watch_batches(app: App) -> None:
@@ -48,7 +47,7 @@ async def watch_batches(app: App) -> None:
     looks: dict[str, _Look] = {}
     while True:
         try:
-            unsettled = await anyio.to_thread.run_sync(app.ledger.unsettled_ids)
+            unsettled = await in_thread(app.ledger.unsettled_ids)
         except BatchError as error:
             logger.warning("%s", error)
             unsettled = ()

@@ -1,9 +1,9 @@
 """What every operation on a batch needs, built in one place and handed on: settings, paths, ledger, gateway, work."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-import anyio
 import httpx2
 
 from gemini_batch_mcp.batches.hashes import FileHashes
@@ -15,6 +15,7 @@ from gemini_batch_mcp.paths import PathGuard
 from gemini_batch_mcp.results.query.queries import QueryEngine
 from gemini_batch_mcp.results.store import TableReader
 from gemini_batch_mcp.settings import Settings
+from gemini_batch_mcp.threads import in_thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +99,14 @@ class App:
         """Return where the files of a batch are."""
         return BatchFiles(self.settings.home / "batches" / batch_id)
 
+    async def prepare_queries(self) -> None:
+        """Start the process that answers questions in SQL, in the background, where questions may follow."""
+        if self.lives_on:
+            await self.work.run("prepare queries", partial(in_thread, self.queries.prepare), wait_seconds=0)
+
     async def aclose(self) -> None:
         """Close everything that was opened. Background work must have ended."""
-        await anyio.to_thread.run_sync(self.queries.close)
+        await in_thread(self.queries.close)
         self.tables.close()
         await self.gateway.aclose()
         self.ledger.close()

@@ -2,10 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-
-import anyio
 
 from gemini_batch_mcp.batches.advancing import Advanced, advance_all, watch_batches
 from gemini_batch_mcp.batches.answers.asking import ask_results
@@ -22,6 +19,7 @@ from gemini_batch_mcp.batches.submitting.retrying import quote_retry, retry_rows
 from gemini_batch_mcp.batches.waiting import batch_status
 from gemini_batch_mcp.domain import JobFilter, Order, ResultQuery, ResultSummary, SavedFile
 from gemini_batch_mcp.results.query.queries import QueryAnswer
+from gemini_batch_mcp.threads import in_thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +52,7 @@ class Desk:
     async def results(self, reference: str, query: ResultQuery, *, wait_seconds: float | None = None) -> Results:
         """Read results; see `reading.read_results`. Where questions may follow, they are prepared for."""
         results = await read_results(self.app, reference, query, wait_seconds=wait_seconds)
-        if self.app.lives_on:
-            prepare = partial(anyio.to_thread.run_sync, self.app.queries.prepare)
-            await self.app.work.run("prepare queries", prepare, wait_seconds=0)
+        await self.app.prepare_queries()
         return results
 
     async def cost(self, batch: BatchEntry, summary: ResultSummary) -> Cost:
@@ -65,7 +61,7 @@ class Desk:
 
     async def written_reports(self, batch_id: str) -> tuple[Path, ...]:
         """Return the reports that were written about a batch and are still there."""
-        written = await anyio.to_thread.run_sync(self.app.ledger.saved_files, batch_id)
+        written = await in_thread(self.app.ledger.saved_files, batch_id)
         return tuple(path for path in written if path.suffix == ".html" and path.is_file())
 
     async def query(self, reference: str, sql: str, *, limit: int, wait_seconds: float | None = None) -> QueryAnswer:

@@ -4,10 +4,7 @@ import contextlib
 import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
-
-import anyio
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.finding import find_batch, find_by_tag
@@ -17,6 +14,7 @@ from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry, Stage
 from gemini_batch_mcp.batches.waiting import batch_status
 from gemini_batch_mcp.domain import JobState
 from gemini_batch_mcp.errors import BatchError, GeminiError, NotFound, NotReady, Rejected, UsageError
+from gemini_batch_mcp.threads import in_thread
 
 #: How long delete_batch waits for a job that it has just cancelled.
 _CANCEL_WAIT_SECONDS = 15.0
@@ -83,8 +81,10 @@ async def cancel_batch(app: App, reference: str) -> BatchStatus:
 
 async def _cancel_job(app: App, job: JobEntry, search_seconds: float) -> None:
     if job.stage in (Stage.RESERVED, Stage.UPLOADED):
-        stop = partial(app.ledger.move_job, job.id, expected=job.stage, stage=Stage.CANCELLED, state=JobState.CANCELLED)
-        if await anyio.to_thread.run_sync(stop):
+        was_moved = await in_thread(
+            app.ledger.move_job, job.id, expected=job.stage, stage=Stage.CANCELLED, state=JobState.CANCELLED
+        )
+        if was_moved:
             return
         job = await reread(app, job)
     if job.is_unknown:
@@ -161,15 +161,15 @@ async def delete_batch(app: App, reference: str, *, confirm: bool) -> Deletion:
         if job.responses_file:
             reason = "Gemini does not delete result files; it removes them by itself in time."
             kept.append(NotDeleted(job.responses_file, reason))
-    for attached in (await anyio.to_thread.run_sync(app.ledger.attachments, batch.id)).values():
+    for attached in (await in_thread(app.ledger.attachments, batch.id)).values():
         reason = await _delete_at_gemini(app.gateway.delete_file, attached.name)
         files += [attached.name] if reason is None else []
         kept += [NotDeleted(attached.name, reason)] if reason is not None else []
     job_names = {job.name or batch.id for job in batch.jobs}
     local = not any(entry.name in job_names for entry in kept)
     if local:
-        await anyio.to_thread.run_sync(partial(shutil.rmtree, app.files(batch.id).directory, ignore_errors=True))
-        await anyio.to_thread.run_sync(app.ledger.forget, batch.id)
+        await in_thread(shutil.rmtree, app.files(batch.id).directory, ignore_errors=True)
+        await in_thread(app.ledger.forget, batch.id)
     return Deletion(batch.id, tuple(jobs), tuple(files), local, tuple(kept))
 
 
@@ -210,4 +210,4 @@ async def _delete_at_gemini(delete: Callable[[str], Awaitable[None]], name: str)
 
 
 async def _set(app: App, job: JobEntry, **values: Any) -> None:
-    await anyio.to_thread.run_sync(partial(app.ledger.update_job, job.id, **values))
+    await in_thread(app.ledger.update_job, job.id, **values)

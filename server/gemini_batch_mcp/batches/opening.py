@@ -15,6 +15,7 @@ import anyio
 from gemini_batch_mcp.batches.work import Work
 from gemini_batch_mcp.errors import BatchError
 from gemini_batch_mcp.settings import Settings
+from gemini_batch_mcp.threads import in_thread
 
 if TYPE_CHECKING:
     import httpx2
@@ -51,7 +52,7 @@ class LazyDesk:
         """
         async with self._lock:
             if self._desk is None:
-                self._desk = await anyio.to_thread.run_sync(self._open)
+                self._desk = await in_thread(self._open)
             return self._desk
 
     async def warm_up(self) -> None:

@@ -77,3 +77,13 @@ class Work:
         finally:
             del self._running[name]
             task.done.set()
+
+
+def deadline_after(wait_seconds: float | None) -> float | None:
+    """Return when so long a wait ends, by the event loop's clock; None for one without an end."""
+    return anyio.current_time() + wait_seconds if wait_seconds is not None else None
+
+
+def seconds_left(deadline: float | None) -> float | None:
+    """Return how long is left until a deadline, at least 0; None where there is none."""
+    return max(0.0, deadline - anyio.current_time()) if deadline is not None else None

@@ -8,11 +8,9 @@ import json
 import sys
 import tempfile
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import anyio
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from rich.console import Console
@@ -24,6 +22,7 @@ from rich.table import Table
 from gemini_batch_mcp.cli.console import output, rows_table
 from gemini_batch_mcp.errors import BatchError
 from gemini_batch_mcp.text import dollars
+from gemini_batch_mcp.threads import in_thread
 
 _REVIEWS = (
     "The kettle boils fast and the handle stays cool.",
@@ -62,7 +61,7 @@ async def run_demo(directory: Path, rows: int, live: bool, env: Mapping[str, str
     """
     console = output()
     source = directory / "reviews.csv"
-    await anyio.to_thread.run_sync(partial(_write_input, source, rows, with_trouble=not live))
+    await in_thread(_write_input, source, rows, with_trouble=not live)
     arguments = ["-m", "gemini_batch_mcp", *([] if live else ["--sandbox"])]
     with tempfile.TemporaryDirectory(prefix="gemini-batch-demo-") as state:
         server_env = dict(env) | {"GEMINI_BATCH_HOME": state, "GEMINI_BATCH_ROOTS": str(directory)}
@@ -71,7 +70,7 @@ async def run_demo(directory: Path, rows: int, live: bool, env: Mapping[str, str
         server = StdioServerParameters(command=sys.executable, args=arguments, env=server_env, cwd=directory)
         async with Client(stdio_client(server), mode="legacy") as client:
             await _show_tools(console, client)
-            await anyio.to_thread.run_sync(_show_input, console, source)
+            await in_thread(_show_input, console, source)
             await _preview(console, client, source)
             batch_id = await _order(console, client, source)
             await _follow(console, client, batch_id)

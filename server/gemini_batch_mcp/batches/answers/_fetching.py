@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from functools import partial
 from pathlib import Path
 
 import anyio
@@ -15,6 +14,7 @@ from gemini_batch_mcp.domain import JsonObject
 from gemini_batch_mcp.errors import BatchError, NotFound, StorageError
 from gemini_batch_mcp.results.store import TableBuild
 from gemini_batch_mcp.results.table.slices import AnswerBytes
+from gemini_batch_mcp.threads import in_thread
 
 
 async def fetch_answers(app: App, job: JobEntry, destination: Path, build: TableBuild | None = None) -> None:
@@ -34,10 +34,10 @@ async def fetch_answers(app: App, job: JobEntry, destination: Path, build: Table
         seen = await app.gateway.get_job(job.name)
         name, inlined = seen.responses_file, seen.inlined_responses
     if not name or inlined is not None:
-        digest = await anyio.to_thread.run_sync(_write_inlined, inlined or (), destination)
+        digest = await in_thread(_write_inlined, inlined or (), destination)
         await _record(app, job, digest)
         if build is not None:
-            await anyio.to_thread.run_sync(build.add_next)
+            await in_thread(build.add_next)
         return
     try:
         if build is None:
@@ -53,7 +53,7 @@ async def fetch_answers(app: App, job: JobEntry, destination: Path, build: Table
 
 
 async def _record(app: App, job: JobEntry, digest: str) -> None:
-    await anyio.to_thread.run_sync(partial(app.ledger.update_job, job.id, answers_digest=digest))
+    await in_thread(app.ledger.update_job, job.id, answers_digest=digest)
 
 
 async def _download_and_stage(app: App, job: JobEntry, name: str, destination: Path, build: TableBuild) -> None:
@@ -76,7 +76,7 @@ async def _download_and_stage(app: App, job: JobEntry, name: str, destination: P
     if staging.failure is not None:
         raise staging.failure
     if not staging.is_whole:
-        await anyio.to_thread.run_sync(build.begin_again)
+        await in_thread(build.begin_again)
 
 
 class _Staging:
@@ -122,7 +122,7 @@ class _Staging:
     async def run(self) -> None:
         """Stage the file, to its end."""
         try:
-            await anyio.to_thread.run_sync(self._build.add_next, self._answers)
+            await in_thread(self._build.add_next, self._answers)
         except BatchError as error:
             if self.is_whole:
                 self.failure = error

@@ -1,13 +1,10 @@
 """A question in SQL to all answers of a batch."""
 
-from functools import partial
-
-import anyio
-
 from gemini_batch_mcp.batches.answers.reading import read_results
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.domain import ResultQuery
 from gemini_batch_mcp.results.query.queries import QueryAnswer
+from gemini_batch_mcp.threads import in_thread
 
 
 async def ask_results(
@@ -22,4 +19,4 @@ async def ask_results(
     """
     results = await read_results(app, reference, ResultQuery(), wait_seconds=wait_seconds)
     table = app.files(results.status.batch.id).table
-    return await anyio.to_thread.run_sync(partial(app.queries.query_table, table, sql, limit=limit))
+    return await in_thread(app.queries.query_table, table, sql, limit=limit)

@@ -3,7 +3,6 @@
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +17,7 @@ from gemini_batch_mcp.digests import file_digest, has_digest
 from gemini_batch_mcp.errors import NotFound, StorageError
 from gemini_batch_mcp.paths import DRAFT_PREFIX, sweep
 from gemini_batch_mcp.results.store import AnswerFile, ResultTable, TableBuild, TablePlan, build_planned
+from gemini_batch_mcp.threads import in_thread
 
 #: How long a process waits for another one that is collecting the same batch, and how often it looks.
 _LOCK_SECONDS: Final = 600.0
@@ -38,19 +38,19 @@ async def collect_batch(app: App, batch_id: str) -> bool:
         GeminiError: they could not be fetched.
         StorageError: they could not be stored, or the table not be built.
     """
-    if not await anyio.to_thread.run_sync(must_collect, app, await load(app, batch_id)):
+    if not await in_thread(must_collect, app, await load(app, batch_id)):
         return False
-    await anyio.to_thread.run_sync(app.files(batch_id).make_directory)
+    await in_thread(app.files(batch_id).make_directory)
     async with _collect_lock(app, batch_id):
         batch = await load(app, batch_id)
-        if not await anyio.to_thread.run_sync(must_collect, app, batch):
+        if not await in_thread(must_collect, app, batch):
             return False
         # What a killed process has left: nobody else is at it now.
         directory = app.files(batch_id).directory
-        await anyio.to_thread.run_sync(sweep, directory, "answers-*.part*", ".again-*", f"{DRAFT_PREFIX}*")
+        await in_thread(sweep, directory, "answers-*.part*", ".again-*", f"{DRAFT_PREFIX}*")
         try:
             await _collect(app, batch)
-            await anyio.to_thread.run_sync(_check_table, app, batch)
+            await in_thread(_check_table, app, batch)
         except OSError as error:
             raise StorageError(
                 f"The answers of {batch_id} could not be stored ({error.strerror}).",
@@ -58,7 +58,7 @@ async def collect_batch(app: App, batch_id: str) -> bool:
             ) from None
         for job in batch.jobs:
             if job.stage is Stage.FINISHED:
-                await anyio.to_thread.run_sync(partial(app.ledger.update_job, job.id, stage=Stage.COLLECTED))
+                await in_thread(app.ledger.update_job, job.id, stage=Stage.COLLECTED)
     return True
 
 
@@ -90,28 +90,28 @@ async def _collect(app: App, batch: BatchEntry) -> None:
     files = app.files(batch.id)
     jobs = _ended_jobs(batch)
     plan = _plan(app, batch, jobs)
-    table = await anyio.to_thread.run_sync(opened_table, app, batch)
+    table = await in_thread(opened_table, app, batch)
     # What a table was built from and has not been touched since needs no second look.
     trusted = {files.answers(job.id) for job in jobs} - set(table.changed_answers()) if table is not None else set()
     fetched: list[tuple[int, JobEntry]] = []
     build = TableBuild(plan, files.table)
-    await anyio.to_thread.run_sync(build.open)
+    await in_thread(build.open)
     try:
         for number, (job, answer) in enumerate(zip(jobs, plan.answers, strict=True)):
             path = answer.path
-            if path is None or await anyio.to_thread.run_sync(_is_intact, job, path, path in trusted):
-                await anyio.to_thread.run_sync(build.add_next)
+            if path is None or await in_thread(_is_intact, job, path, path in trusted):
+                await in_thread(build.add_next)
             else:
                 await _fetch(app, job, path, build)
                 fetched.append((number, job))
         counts = build.line_counts
         short = [job for number, job in fetched if counts[number] < job.counts.succeeded + job.counts.failed]
         if not await _fetch_again(app, files.directory, short):
-            await anyio.to_thread.run_sync(build.finish)
+            await in_thread(build.finish)
             return
     finally:
-        await anyio.to_thread.run_sync(build.close)
-    await anyio.to_thread.run_sync(build_planned, plan, files.table)
+        await in_thread(build.close)
+    await in_thread(build_planned, plan, files.table)
 
 
 async def _fetch(app: App, job: JobEntry, path: Path, build: TableBuild) -> None:
@@ -141,8 +141,8 @@ async def _fetch_again(app: App, directory: Path, jobs: Sequence[JobEntry]) -> b
                 second.replace(path)
                 is_longer = True
             else:
-                digest = await anyio.to_thread.run_sync(file_digest, path)
-                await anyio.to_thread.run_sync(partial(app.ledger.update_job, job.id, answers_digest=digest))
+                digest = await in_thread(file_digest, path)
+                await in_thread(app.ledger.update_job, job.id, answers_digest=digest)
         finally:
             second.unlink(missing_ok=True)
     return is_longer

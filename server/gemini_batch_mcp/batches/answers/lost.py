@@ -1,13 +1,12 @@
 """Answers that Gemini had and has no more: noted as lost, so that their rows can be sent again."""
 
-from functools import partial
-
 import anyio
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry, Stage
 from gemini_batch_mcp.domain import JobError, JobState
 from gemini_batch_mcp.errors import NotFound
+from gemini_batch_mcp.threads import in_thread
 
 #: google.rpc NOT_FOUND.
 _NOT_FOUND = 5
@@ -25,8 +24,14 @@ async def note_lost_answers(app: App, batch: BatchEntry) -> bool:
     """
     lost = [job for job in batch.jobs if job.stage is Stage.FINISHED and await _is_lost(app, job)]
     for job in lost:
-        fail = partial(app.ledger.update_job, job.id, expected=Stage.FINISHED, error=_LOST, stage=Stage.FAILED)
-        await anyio.to_thread.run_sync(partial(fail, state=JobState.FAILED))
+        await in_thread(
+            app.ledger.update_job,
+            job.id,
+            expected=Stage.FINISHED,
+            error=_LOST,
+            stage=Stage.FAILED,
+            state=JobState.FAILED,
+        )
     return bool(lost)
 
 

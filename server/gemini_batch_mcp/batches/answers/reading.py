@@ -4,19 +4,22 @@ import json
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Literal
-
-import anyio
 
 from gemini_batch_mcp.batches.answers._saving import save_files, saved_files
 from gemini_batch_mcp.batches.answers.collecting import collect_batch, must_collect, opened_table
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.finding import find_batch
 from gemini_batch_mcp.batches.jobs.tracking import BatchStatus, describe, load, refresh
+from gemini_batch_mcp.batches.ledger.entries import BatchEntry
+from gemini_batch_mcp.batches.work import deadline_after, seconds_left
 from gemini_batch_mcp.domain import Column, ResultPage, ResultQuery, ResultSummary, SavedFile
 from gemini_batch_mcp.errors import BatchError, NotReady, StillCollecting, StorageError
 from gemini_batch_mcp.paths import DRAFT_PREFIX, DRAFT_SECONDS, sweep
+from gemini_batch_mcp.results.export.formats import Format
 from gemini_batch_mcp.results.store import ResultTable
+from gemini_batch_mcp.threads import in_thread
 
 #: Rows of one page as JSON, in characters; with the summary around them an answer stays below 20,000.
 MAX_PAGE_CHARS = 17_000
@@ -55,7 +58,7 @@ async def read_results(app: App, reference: str, query: ResultQuery, *, wait_sec
         StillCollecting: fetching the answers takes longer than `wait_seconds`; it goes on in the background.
         BatchError: the answers could not be fetched or stored.
     """
-    deadline = anyio.current_time() + wait_seconds if wait_seconds is not None else None
+    deadline = deadline_after(wait_seconds)
     batch = await refresh(app, await find_batch(app, reference))
     status = describe(batch)
     if not status.results_ready:
@@ -63,10 +66,8 @@ async def read_results(app: App, reference: str, query: ResultQuery, *, wait_sec
     name = f"{batch.id}.{query.format}"
     destination = app.guard.writable_file(query.save_to, default_name=name) if query.save_to else None
     warnings: tuple[str, ...] = ()
-    if await anyio.to_thread.run_sync(must_collect, app, batch):
-        if app.lives_on:  # The process that answers questions starts while the answers come.
-            prepare = partial(anyio.to_thread.run_sync, app.queries.prepare)
-            await app.work.run("prepare queries", prepare, wait_seconds=0)
+    if await in_thread(must_collect, app, batch):
+        await app.prepare_queries()
         try:
             await _in_background(
                 app, f"collect {batch.id}", partial(collect_batch, app, batch.id), deadline, "being fetched"
@@ -74,41 +75,52 @@ async def read_results(app: App, reference: str, query: ResultQuery, *, wait_sec
         except StillCollecting:
             raise
         except BatchError as error:
-            if await anyio.to_thread.run_sync(opened_table, app, batch) is None:
+            if await in_thread(opened_table, app, batch) is None:
                 raise
             warnings = (f"What was collected before is shown: {error}",)
         batch = await load(app, batch.id)
         status = describe(batch)
-    table = await anyio.to_thread.run_sync(ResultTable.open, app.files(batch.id).table, app.tables)
+    table = await in_thread(ResultTable.open, app.files(batch.id).table, app.tables)
     page = None
     if query.view != "summary" or query.keys or query.cursor:
-        page = await anyio.to_thread.run_sync(_page, table, query)
+        page = await in_thread(_page, table, query)
     saved = None
     if destination is not None:
-        tidy = partial(sweep, destination.parent, f"{DRAFT_PREFIX}*", older_than_seconds=DRAFT_SECONDS)
-        await anyio.to_thread.run_sync(tidy)
-        there = partial(anyio.to_thread.run_sync, saved_files, app, batch, table, destination, query.format)
-        if (saved := await there()) is None:
-            written: list[SavedFile] = []
-
-            async def save() -> None:
-                work = partial(save_files, app, batch, table, destination, query.format)
-                written.append(await anyio.to_thread.run_sync(work))
-
-            await _in_background(app, f"save {batch.id} {query.format} {destination}", save, deadline, "being written")
-            # An earlier call may have been at the same file; then it has to be looked at.
-            saved = written[0] if written else await there()
-        if saved is None:
-            raise StorageError(f"{destination} was changed right after it was written.", "Give another path.")
+        saved = await _saved(app, batch, table, destination, query.format, deadline)
     return Results(status, table.summary(), table, page, saved, warnings)
+
+
+async def _saved(
+    app: App, batch: BatchEntry, table: ResultTable, destination: Path, format: Format, deadline: float | None
+) -> SavedFile:
+    """Return the file that holds this table, written now unless it is there as we wrote it.
+
+    Raises:
+        StillCollecting: writing it takes longer than until `deadline`; it goes on in the background.
+        StorageError: it cannot be written.
+    """
+    await in_thread(sweep, destination.parent, f"{DRAFT_PREFIX}*", older_than_seconds=DRAFT_SECONDS)
+    saved = await in_thread(saved_files, app, batch, table, destination, format)
+    if saved is not None:
+        return saved
+    written: list[SavedFile] = []
+
+    async def save() -> None:
+        written.append(await in_thread(save_files, app, batch, table, destination, format))
+
+    await _in_background(app, f"save {batch.id} {format} {destination}", save, deadline, "being written")
+    # An earlier call may have been at the same file; then it has to be looked at.
+    saved = written[0] if written else await in_thread(saved_files, app, batch, table, destination, format)
+    if saved is None:
+        raise StorageError(f"{destination} was changed right after it was written.", "Give another path.")
+    return saved
 
 
 async def _in_background(
     app: App, name: str, work: Callable[[], Awaitable[object]], deadline: float | None, doing: str
 ) -> None:
     """Do something that outlives the call when it takes longer than the call may."""
-    left = max(0.0, deadline - anyio.current_time()) if deadline is not None else None
-    if not await app.work.run(name, work, wait_seconds=left):
+    if not await app.work.run(name, work, wait_seconds=seconds_left(deadline)):
         raise StillCollecting(
             f"The answers are still {doing}; that goes on in the background.",
             "Make the same call again in half a minute.",

@@ -2,10 +2,7 @@
 
 import secrets
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-
-import anyio
 
 from gemini_batch_mcp.batches.answers._saving import publish_saved
 from gemini_batch_mcp.batches.answers.reading import read_results
@@ -18,6 +15,7 @@ from gemini_batch_mcp.domain import Job, ResultQuery, ResultSummary, SavedFile
 from gemini_batch_mcp.errors import StorageError
 from gemini_batch_mcp.paths import DRAFT_PREFIX, DRAFT_SECONDS, sweep
 from gemini_batch_mcp.results.report.writing import ReportCost, ReportFacts, write_report
+from gemini_batch_mcp.threads import in_thread
 
 
 async def write_batch_report(app: App, reference: str, save_to: str, *, wait_seconds: float | None = None) -> SavedFile:
@@ -38,7 +36,7 @@ async def write_batch_report(app: App, reference: str, save_to: str, *, wait_sec
         status, summary, table = results.status, results.summary, app.files(batch.id).table
     cost = await _cost(app, status.batch, summary)
     facts = _facts(status, summary, cost)
-    return await anyio.to_thread.run_sync(partial(_write, app, facts, table, destination))
+    return await in_thread(_write, app, facts, table, destination)
 
 
 def _write(app: App, facts: ReportFacts, table: Path | None, destination: Path) -> SavedFile:

@@ -13,6 +13,7 @@ from gemini_batch_mcp.domain import Job, Task
 from gemini_batch_mcp.errors import NotFound, QuotaExhausted, Rejected, Unavailable, UnknownBatch
 from gemini_batch_mcp.gemini.wire import JobPage, job_name
 from gemini_batch_mcp.text import plain_text
+from gemini_batch_mcp.threads import in_thread
 
 #: Jobs asked for per page of the remote list. Pages carry inlined answers whole, so large pages can be tens of MB.
 _PAGE_SIZE = 50
@@ -38,16 +39,16 @@ async def find_batch(app: App, reference: str) -> BatchEntry:
     reference = reference.strip()
     if not reference:
         raise UnknownBatch("The batch is not named.", "Call list_jobs to see which batches there are.")
-    if (batch := await anyio.to_thread.run_sync(app.ledger.batch, reference)) is not None:
+    if (batch := await in_thread(app.ledger.batch, reference)) is not None:
         return batch
-    named = await anyio.to_thread.run_sync(app.ledger.batches_named, reference)
+    named = await in_thread(app.ledger.batches_named, reference)
     if len(named) > 1:
         ids = ", ".join(batch.id for batch in named[:5])
         raise UnknownBatch(f"{len(named)} batches are named {reference[:80]!r}: {ids}.", "Give one of these ids.")
     if named:
         return named[0]
     if (name := job_name(reference)) is not None:
-        if (batch := await anyio.to_thread.run_sync(app.ledger.batch_of_job, name)) is not None:
+        if (batch := await in_thread(app.ledger.batch_of_job, name)) is not None:
             return batch
         try:
             return await adopt(app, await app.gateway.get_job(name))
@@ -77,7 +78,7 @@ async def adopt(app: App, job: Job) -> BatchEntry:
         source=job.input_file,
         is_ours=False,
     )
-    return await anyio.to_thread.run_sync(app.ledger.adopt, new, job.name)
+    return await in_thread(app.ledger.adopt, new, job.name)
 
 
 @dataclass(frozen=True, slots=True)

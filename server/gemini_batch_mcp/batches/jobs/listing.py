@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import Literal
 
 import anyio
@@ -15,6 +14,7 @@ from gemini_batch_mcp.batches.jobs.tracking import describe, load, refresh
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry
 from gemini_batch_mcp.domain import Job, JobFilter, JobState, RowCounts
 from gemini_batch_mcp.errors import NotFound, QuotaExhausted, Rejected, Unavailable, UsageError
+from gemini_batch_mcp.threads import in_thread
 
 #: Ledger batches looked up at once (each may be one read at Gemini), and remote jobs asked for per page.
 _LOCAL_PAGE = 10
@@ -70,7 +70,7 @@ async def list_jobs(app: App, wanted: JobFilter, *, limit: int, cursor: str = ""
         except (Unavailable, QuotaExhausted) as error:
             return JobList(tuple(found), note=f"Jobs made elsewhere are not shown: {error.message}")
         names = [job.name for job in page.jobs]
-        ours = await anyio.to_thread.run_sync(app.ledger.known_jobs, names)
+        ours = await in_thread(app.ledger.known_jobs, names)
         for index, job in enumerate(page.jobs):
             if index < position or job.name in ours:
                 continue
@@ -86,7 +86,7 @@ async def list_jobs(app: App, wanted: JobFilter, *, limit: int, cursor: str = ""
 
 async def _ledger_batches(app: App, offset: int) -> AsyncIterator[BatchEntry]:
     """Yield batches newest first, each as Gemini sees it now where Gemini can be asked."""
-    while ids := await anyio.to_thread.run_sync(partial(app.ledger.batch_ids, offset=offset, limit=_LOCAL_PAGE)):
+    while ids := await in_thread(app.ledger.batch_ids, offset=offset, limit=_LOCAL_PAGE):
         current: dict[str, BatchEntry] = {}
         async with anyio.create_task_group() as task_group:
             for batch_id in ids:

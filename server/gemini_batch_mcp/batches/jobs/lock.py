@@ -2,13 +2,12 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 
-import anyio
 import filelock
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.errors import NotReady
+from gemini_batch_mcp.threads import in_thread
 
 #: How long to wait for a process that holds the lock.
 _LOCK_WAIT_SECONDS = 5.0
@@ -25,10 +24,10 @@ async def submit_lock(app: App, batch_id: str, *, wait_seconds: float = _LOCK_WA
     Raises:
         BatchLocked: another process holds the lock, and still does after `wait_seconds`.
     """
-    await anyio.to_thread.run_sync(app.files(batch_id).make_directory)
+    await in_thread(app.files(batch_id).make_directory)
     lock = filelock.FileLock(app.files(batch_id).submit_lock, thread_local=False)
     try:
-        await anyio.to_thread.run_sync(partial(lock.acquire, timeout=wait_seconds))
+        await in_thread(lock.acquire, timeout=wait_seconds)
     except filelock.Timeout:
         raise BatchLocked(f"Another process is working on {batch_id}.", "Call check_status, then try again.") from None
     try:

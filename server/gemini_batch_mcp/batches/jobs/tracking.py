@@ -2,10 +2,8 @@
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
-import anyio
 import filelock
 
 from gemini_batch_mcp.batches.app import App
@@ -14,6 +12,7 @@ from gemini_batch_mcp.batches.jobs.finding import find_by_tag
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry, Stage
 from gemini_batch_mcp.domain import Job, JobState, RowCounts
 from gemini_batch_mcp.errors import BatchError, NotFound
+from gemini_batch_mcp.threads import in_thread
 
 _FORGOTTEN = (
     "Gemini does not know {name} with this key: it belongs to another project, or was deleted there. "
@@ -42,7 +41,7 @@ async def refresh(app: App, batch: BatchEntry) -> BatchEntry:
     A job that Gemini does not know any more keeps the state in which it was last seen; `failure` says so.
     """
     # While a create is on its way its job is in nobody's list, and not lost either.
-    is_being_submitted = await anyio.to_thread.run_sync(_is_being_submitted, app, batch)
+    is_being_submitted = await in_thread(_is_being_submitted, app, batch)
     forgotten = ""
     for job in batch.jobs:
         if job.stage is Stage.UNKNOWN and not is_being_submitted:
@@ -70,22 +69,20 @@ async def record(app: App, job: JobEntry, seen: Job) -> None:
     has_moved = job.stage is not Stage.SUBMITTED or seen.state != job.state or seen.counts != job.counts
     # Gemini goes on saying RUNNING for a while after it has taken a cancel.
     is_cancelling = job.state is JobState.CANCELLING and not seen.state.is_terminal
-    await anyio.to_thread.run_sync(
-        partial(
-            app.ledger.update_job,
-            job.id,
-            expected=job.stage,
-            stage=stage,
-            name=seen.name,
-            state=JobState.CANCELLING if is_cancelling else seen.state,
-            wire_state=seen.wire_state,
-            counts=seen.counts,
-            error=seen.error,
-            responses_file=seen.responses_file,
-            created_at=seen.created_at,
-            ended_at=seen.ended_at,
-            moved_at=datetime.now(UTC) if has_moved else job.moved_at,
-        )
+    await in_thread(
+        app.ledger.update_job,
+        job.id,
+        expected=job.stage,
+        stage=stage,
+        name=seen.name,
+        state=JobState.CANCELLING if is_cancelling else seen.state,
+        wire_state=seen.wire_state,
+        counts=seen.counts,
+        error=seen.error,
+        responses_file=seen.responses_file,
+        created_at=seen.created_at,
+        ended_at=seen.ended_at,
+        moved_at=datetime.now(UTC) if has_moved else job.moved_at,
     )
 
 
@@ -99,9 +96,7 @@ async def move(app: App, job: JobEntry, stage: Stage, **values: Any) -> JobEntry
     Raises:
         ChangedMeanwhile: it is not in the stage any more in which it was read.
     """
-    moved = await anyio.to_thread.run_sync(
-        partial(app.ledger.move_job, job.id, expected=job.stage, stage=stage, **values)
-    )
+    moved = await in_thread(app.ledger.move_job, job.id, expected=job.stage, stage=stage, **values)
     if not moved:
         raise changed_meanwhile(job.batch_id)
     return replace(job, stage=stage, **values)
@@ -114,7 +109,7 @@ def changed_meanwhile(batch_id: str) -> ChangedMeanwhile:
 
 async def load(app: App, batch_id: str) -> BatchEntry:
     """Return a batch that is known to be in the ledger."""
-    batch = await anyio.to_thread.run_sync(app.ledger.batch, batch_id)
+    batch = await in_thread(app.ledger.batch, batch_id)
     if batch is None:
         raise BatchError(f"The batch {batch_id} was deleted meanwhile.", "Call list_jobs to see which there are.")
     return batch
@@ -128,7 +123,7 @@ async def reread(app: App, job: JobEntry) -> JobEntry:
 async def current(app: App, batch_id: str) -> BatchEntry:
     """Return a batch as it is to be shown: while its create is being sent, nothing about it is lost yet."""
     batch = await load(app, batch_id)
-    if not await anyio.to_thread.run_sync(_is_being_submitted, app, batch):
+    if not await in_thread(_is_being_submitted, app, batch):
         return batch
     jobs = (replace(job, stage=Stage.UPLOADED) if job.is_unknown else job for job in batch.jobs)
     return replace(batch, jobs=tuple(jobs))

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-import anyio
 import msgspec
 
 from gemini_batch_mcp.batches.app import App
@@ -37,6 +36,7 @@ from gemini_batch_mcp.intake.requests.reader import (
 )
 from gemini_batch_mcp.intake.tables.folders import Folder
 from gemini_batch_mcp.intake.tables.kinds import SourceKind
+from gemini_batch_mcp.threads import in_thread
 
 _READ_BYTES: Final = 8 * 1024**2
 #: Rendered requests that a preview shows.
@@ -72,7 +72,7 @@ async def preview_order(app: App, order: Order, *, wait_seconds: float | None = 
         UsageError: the order is wrong as a whole; problems of single lines are in the preview.
         StillPreparing: the requests are still being written after `wait_seconds`; that goes on.
     """
-    identified = await anyio.to_thread.run_sync(identify_for, app, order)
+    identified = await in_thread(identify_for, app, order)
     if identified.kind is SourceKind.UPLOADED:
         raise UsageError(f"{order.source} cannot be read back.", "Preview the local file instead.")
     prices = await read_prices(app)
@@ -86,14 +86,14 @@ async def preview_order(app: App, order: Order, *, wait_seconds: float | None = 
     ask = identified.attachments is None or not identified.attachments.uploads
     priced = await estimate_file(app, order, request_file.path, ask=ask)
     limits = job_limits(app, prices, order.model)
-    await anyio.to_thread.run_sync(app.ledger.record_quote, identified.sha256, identified.source_name)
+    await in_thread(app.ledger.record_quote, identified.sha256, identified.source_name)
     return Preview(
         model=order.model,
         request_count=request_file.count,
         size_bytes=request_file.size_bytes,
         job_count=limits.job_count(request_file, priced),
         warnings=(*request_file.warnings, *priced.warnings),
-        sample=await anyio.to_thread.run_sync(_first_requests, request_file.path),
+        sample=await in_thread(_first_requests, request_file.path),
         estimate=priced,
     )
 
@@ -107,13 +107,13 @@ async def stage_within(app: App, identified: IdentifiedOrder, wait_seconds: floa
     """
 
     async def write() -> None:
-        await anyio.to_thread.run_sync(stage_lines, app, identified)
+        await in_thread(stage_lines, app, identified)
 
     if not await app.work.run(f"stage {identified.sha256}", write, wait_seconds=wait_seconds):
         raise StillPreparing(
             "The requests are being written; nothing was submitted yet.", "Make the same call again in half a minute."
         )
-    return await anyio.to_thread.run_sync(stage_lines, app, identified)
+    return await in_thread(stage_lines, app, identified)
 
 
 def identify_for(app: App, order: Order) -> IdentifiedOrder:

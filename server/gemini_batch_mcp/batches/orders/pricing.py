@@ -3,10 +3,7 @@
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-
-import anyio
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry
@@ -15,6 +12,7 @@ from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.intake.prices.estimate import Estimate, estimate, over_cap, sample_file
 from gemini_batch_mcp.intake.prices.price_list import PriceTable, load_prices
 from gemini_batch_mcp.text import dollars
+from gemini_batch_mcp.threads import in_thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +52,7 @@ async def read_prices(app: App) -> PriceTable:
     Raises:
         ConfigurationError: the user's table cannot be used.
     """
-    return await anyio.to_thread.run_sync(load_prices, app.settings.prices_path)
+    return await in_thread(load_prices, app.settings.prices_path)
 
 
 def job_limits(app: App, prices: PriceTable, model: str) -> JobLimits:
@@ -78,7 +76,7 @@ async def estimate_file(app: App, order: Order, path: Path, *, ask: bool) -> Est
     `ask` lets Gemini count tokens of a few lines. A create does not ask: it takes no more calls than it must.
     """
     prices = await read_prices(app)
-    sample = await anyio.to_thread.run_sync(partial(sample_file, path, model=order.model))
+    sample = await in_thread(sample_file, path, model=order.model)
 
     async def count(request: JsonObject) -> int:
         return await app.gateway.count_tokens(model=order.model, requests=[request], task=order.task)

@@ -1,9 +1,6 @@
 """The columns of the user's table, kept beside a batch so that its answers can stand next to them."""
 
 import logging
-from functools import partial
-
-import anyio
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry
@@ -12,6 +9,7 @@ from gemini_batch_mcp.batches.orders.preparing import identify_for
 from gemini_batch_mcp.errors import BatchError
 from gemini_batch_mcp.intake.tables.kept_columns import write_columns
 from gemini_batch_mcp.intake.tables.kinds import SourceKind
+from gemini_batch_mcp.threads import in_thread
 
 logger = logging.getLogger(__name__)
 
@@ -26,18 +24,16 @@ async def keep_columns(app: App, batch: BatchEntry, identified: IdentifiedOrder 
         return
     try:
         if identified is None:
-            identified = await anyio.to_thread.run_sync(identify_for, app, batch.order)
+            identified = await in_thread(identify_for, app, batch.order)
         if identified.kind is not SourceKind.TABLE or identified.content_sha256 != batch.content_sha256:
             return
         assert identified.place is not None
-        await anyio.to_thread.run_sync(
-            partial(
-                write_columns,
-                identified.place,
-                destination,
-                scratch=destination.parent,
-                limit_rows=batch.order.limit_rows,
-            )
+        await in_thread(
+            write_columns,
+            identified.place,
+            destination,
+            scratch=destination.parent,
+            limit_rows=batch.order.limit_rows,
         )
     except BatchError as error:
         logger.warning("%s: its source's columns are not kept: %s", batch.id, error)

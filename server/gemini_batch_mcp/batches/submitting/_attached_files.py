@@ -8,7 +8,6 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import BinaryIO, Final
 
 import anyio
@@ -18,6 +17,7 @@ from gemini_batch_mcp.domain import UploadedFile
 from gemini_batch_mcp.errors import AccessDenied, NotFound, PathError, Rejected, StorageError, Unavailable, UsageError
 from gemini_batch_mcp.intake.files.planning import Attachment, AttachmentPlan
 from gemini_batch_mcp.text import plain_text
+from gemini_batch_mcp.threads import in_thread
 
 #: Called with the files that are ready, and with those that there are.
 AttachmentProgress = Callable[[int, int], None]
@@ -45,7 +45,7 @@ async def upload_attachments(
         Rejected: Gemini refused a file, or could not make sense of it; the message names it.
         GeminiError: Gemini could not be reached. In all cases the files that are there are in the ledger.
     """
-    known = await anyio.to_thread.run_sync(app.ledger.attachments, batch_id)
+    known = await in_thread(app.ledger.attachments, batch_id)
     uploads = _Uploads(app, batch_id, known)
     waiting = deque(plan.uploads)
     ready: dict[str, UploadedFile] = {}
@@ -77,7 +77,7 @@ async def renew_attachments(app: App, batch_id: str, plan: AttachmentPlan) -> Ma
     Returns the URIs that stored requests hold with those that are right now, where they differ. Raises as
     `upload_attachments`.
     """
-    before = await anyio.to_thread.run_sync(app.ledger.attachments, batch_id)
+    before = await in_thread(app.ledger.attachments, batch_id)
     now = await upload_attachments(app, batch_id, plan)
     return {
         file.uri: now[sha256].uri
@@ -156,14 +156,13 @@ class _Uploads:
                     raise
                 await anyio.sleep(min(self._app.settings.poll_seconds, 2.0**attempt))
                 attempt += 1
-        record = partial(self._app.ledger.record_attachment, self._batch_id, content.sha256, file)
         # The file is there: a cancel that came now would leave nobody who knows of it.
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(record)
+            await in_thread(self._app.ledger.record_attachment, self._batch_id, content.sha256, file)
         return file
 
     async def _upload(self, content: Attachment) -> UploadedFile:
-        with await anyio.to_thread.run_sync(self._open, content) as file:
+        with await in_thread(self._open, content) as file:
             return await self._app.gateway.upload(
                 _Unchanged(file, content),
                 size_bytes=content.size_bytes,

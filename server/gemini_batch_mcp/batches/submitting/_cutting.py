@@ -2,9 +2,6 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
-
-import anyio
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.tracking import changed_meanwhile, move
@@ -21,6 +18,7 @@ from gemini_batch_mcp.intake.files.planning import AttachmentPlan
 from gemini_batch_mcp.intake.prices.estimate import Estimate
 from gemini_batch_mcp.intake.requests.reader import CopyNeeded
 from gemini_batch_mcp.intake.requests.shards import Shard, cut, split
+from gemini_batch_mcp.threads import in_thread
 
 #: Refusals of one job before it is taken for too large: the first ones may come from jobs that have just ended.
 _WAITS_BEFORE_CUT = 2
@@ -40,7 +38,7 @@ async def plan_jobs(app: App, batch: BatchEntry, job: JobEntry, identified: Iden
     limits = job_limits(app, await read_prices(app), batch.model)
     if batch.delivery == "file" and identified.path is not None:
         priced = batch.estimate or await estimate_file(app, order, identified.path, ask=False)
-        if await anyio.to_thread.run_sync(fits_one_job, limits, identified, priced):
+        if await in_thread(fits_one_job, limits, identified, priced):
             refuse_over_cap(app, priced)
             try:
                 request_file, uploaded = await upload_as_it_is(app, batch, identified)
@@ -56,14 +54,12 @@ async def plan_jobs(app: App, batch: BatchEntry, job: JobEntry, identified: Iden
         known = batch.estimate
     else:
         known = None
-        request_file = await anyio.to_thread.run_sync(
-            take_staged_lines, app, identified, files.requests(), files.keys()
-        )
+        request_file = await in_thread(take_staged_lines, app, identified, files.requests(), files.keys())
     priced = known or await estimate_file(app, order, request_file.path, ask=False)
     refuse_over_cap(app, priced)
     parts: tuple[NewJob, ...] = (one_job(request_file, priced),)
     if batch.delivery == "file":
-        parts = await anyio.to_thread.run_sync(cut_jobs, request_file, priced.input_tokens, limits)
+        parts = await in_thread(cut_jobs, request_file, priced.input_tokens, limits)
     await _record(app, batch, job, request_file, priced, parts)
     return ""
 
@@ -76,8 +72,7 @@ async def _write_with_files(
         refuse_over_cap(app, batch.estimate)
     uploaded = await upload_attachments(app, batch.id, attachments)
     files = app.files(batch.id)
-    write = partial(write_lines, identified, files.requests(), files.keys(), uploaded)
-    request_file = await anyio.to_thread.run_sync(write)
+    request_file = await in_thread(write_lines, identified, files.requests(), files.keys(), uploaded)
     warnings = (*request_file.warnings, *expiry_warnings(uploaded, datetime.now(UTC)))
     return replace(request_file, warnings=warnings)
 
@@ -130,12 +125,14 @@ async def split_in_smaller(app: App, batch: BatchEntry, job: JobEntry) -> bool:
         return False
     if await enqueued_tokens(app, model):
         return False
-    parts = await anyio.to_thread.run_sync(_split, app, batch, job, smaller)
+    parts = await in_thread(_split, app, batch, job, smaller)
     if job.stage is Stage.UPLOADED:
-        back = partial(app.ledger.move_job, job.id, expected=Stage.UPLOADED, stage=Stage.RESERVED, uploaded_file="")
-        if not await anyio.to_thread.run_sync(back):
+        was_moved = await in_thread(
+            app.ledger.move_job, job.id, expected=Stage.UPLOADED, stage=Stage.RESERVED, uploaded_file=""
+        )
+        if not was_moved:
             return False
-    return await anyio.to_thread.run_sync(app.ledger.split_job, job, parts)
+    return await in_thread(app.ledger.split_job, job, parts)
 
 
 def _split(app: App, batch: BatchEntry, job: JobEntry, max_tokens: int) -> tuple[NewJob, ...]:
@@ -169,19 +166,17 @@ async def _record(
     uploaded: str = "",
 ) -> None:
     is_kept = request_file.path == app.files(batch.id).requests()
-    await anyio.to_thread.run_sync(
-        partial(
-            app.ledger.update_batch,
-            batch.id,
-            request_count=request_file.count,
-            size_bytes=request_file.size_bytes,
-            request_sha256=request_file.sha256,
-            request_path="" if is_kept else str(request_file.path),
-            warnings=request_file.warnings,
-            estimate=priced,
-        )
+    await in_thread(
+        app.ledger.update_batch,
+        batch.id,
+        request_count=request_file.count,
+        size_bytes=request_file.size_bytes,
+        request_sha256=request_file.sha256,
+        request_path="" if is_kept else str(request_file.path),
+        warnings=request_file.warnings,
+        estimate=priced,
     )
-    if not await anyio.to_thread.run_sync(app.ledger.plan, batch.id, job.attempt, parts):
+    if not await in_thread(app.ledger.plan, batch.id, job.attempt, parts):
         raise changed_meanwhile(batch.id)
     if uploaded:
         await move(app, job, Stage.UPLOADED, uploaded_file=uploaded)

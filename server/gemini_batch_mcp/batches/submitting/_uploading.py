@@ -16,6 +16,7 @@ from gemini_batch_mcp.errors import Unavailable, UsageError
 from gemini_batch_mcp.intake.requests.reader import CheckedReader, LinesRefused
 from gemini_batch_mcp.intake.requests.shards import ShardReader
 from gemini_batch_mcp.settings import MAX_INLINE_CREATE_BYTES
+from gemini_batch_mcp.threads import in_thread
 
 T = TypeVar("T")
 
@@ -75,34 +76,32 @@ async def _repeated(app: App, upload: Callable[[], Awaitable[T]]) -> T:
 
 async def _upload_checked(app: App, batch: BatchEntry, identified: IdentifiedOrder) -> tuple[RequestFile, str]:
     assert identified.path is not None
-    reader = await anyio.to_thread.run_sync(
-        partial(
-            CheckedReader,
-            identified.path,
-            task=batch.task,
-            keys_path=app.files(batch.id).keys(),
-            max_file_bytes=app.settings.max_file_bytes,
-            known_sha256=identified.content_sha256,
-        )
+    reader = await in_thread(
+        CheckedReader,
+        identified.path,
+        task=batch.task,
+        keys_path=app.files(batch.id).keys(),
+        max_file_bytes=app.settings.max_file_bytes,
+        known_sha256=identified.content_sha256,
     )
     try:
-        await anyio.to_thread.run_sync(reader.prime)
+        await in_thread(reader.prime)
         uploaded = await app.gateway.upload(
             reader,
             size_bytes=reader.size_bytes,
             display_name=f"{batch.id}.jsonl",
             sha256=identified.content_sha256,
         )
-        return await anyio.to_thread.run_sync(reader.finish), uploaded.name
+        return await in_thread(reader.finish), uploaded.name
     except LinesRefused:
-        raise await anyio.to_thread.run_sync(reader.survey) from None
+        raise await in_thread(reader.survey) from None
     finally:
         reader.close()
 
 
 async def _upload_shard(app: App, batch: BatchEntry, job: JobEntry) -> str:
-    path = await anyio.to_thread.run_sync(request_path, app, batch, job)
-    reader = await anyio.to_thread.run_sync(ShardReader, path, shard_of(job))
+    path = await in_thread(request_path, app, batch, job)
+    reader = await in_thread(ShardReader, path, shard_of(job))
     try:
         uploaded = await app.gateway.upload(
             reader,

@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 import anyio
 
@@ -32,6 +31,7 @@ from gemini_batch_mcp.errors import (
     Unavailable,
 )
 from gemini_batch_mcp.paths import sweep
+from gemini_batch_mcp.threads import in_thread
 
 #: How long this process waits for the submit lock; whoever submits holds it for much longer. Some time all the same:
 #: somebody may just be looking whether it is held.
@@ -68,7 +68,7 @@ class Submission:
     async def _submit_locked(self) -> None:
         # What a killed process has left: nobody else is at it now.
         directory = self.app.files(self.batch_id).directory
-        await anyio.to_thread.run_sync(sweep, directory, "table-*", "*.jsonl.part", "source.parquet.part")
+        await in_thread(sweep, directory, "table-*", "*.jsonl.part", "source.parquet.part")
         # Read only now: another process may have finished the submission just before this one got the lock.
         batch = await load(self.app, self.batch_id)
         self.has_begun = not batch.is_submitted
@@ -100,7 +100,7 @@ class Submission:
         if self.identified is None:
             if batch.order is None:
                 raise StorageError(f"The order of {batch.id} is not in the ledger.", "Give the same order again.")
-            self.identified = await anyio.to_thread.run_sync(identify_for, self.app, batch.order)
+            self.identified = await in_thread(identify_for, self.app, batch.order)
         if batch.content_sha256 and self.identified.content_sha256 != batch.content_sha256:
             raise StorageError(f"{batch.source} has changed since it was ordered.", "Order it anew.")
         return self.identified
@@ -153,7 +153,7 @@ class Submission:
             return
         inline: Sequence[JsonObject] = ()
         if job.stage is Stage.RESERVED and batch.delivery == "inline" and job.attempt == 1:
-            inline = await anyio.to_thread.run_sync(inline_lines, app, batch, job)
+            inline = await in_thread(inline_lines, app, batch, job)
         elif job.stage is Stage.RESERVED:
             uploaded = await upload_lines(app, batch, job)
             job = await move(app, job, Stage.UPLOADED, uploaded_file=uploaded)
@@ -228,7 +228,7 @@ class Submission:
 
 async def _record_failure(app: App, batch: BatchEntry, failed: Sequence[JobEntry], error: BatchError) -> None:
     # The reason first: whoever sees the failure must find it.
-    await anyio.to_thread.run_sync(partial(app.ledger.update_batch, batch.id, failure=str(error)))
+    await in_thread(app.ledger.update_batch, batch.id, failure=str(error))
     for job in failed:
         now = await reread(app, job)
         # A job that may exist at Gemini is never said to have failed: the same order would be created again.
@@ -236,8 +236,15 @@ async def _record_failure(app: App, batch: BatchEntry, failed: Sequence[JobEntry
             continue
         uploaded = now.uploaded_file
         reason = JobError(error.status_code if isinstance(error, GeminiError) else 0, str(error))
-        fail = partial(app.ledger.update_job, job.id, expected=now.stage, error=reason, stage=Stage.FAILED)
-        await anyio.to_thread.run_sync(partial(fail, state=JobState.FAILED, wait_reason=""))
+        await in_thread(
+            app.ledger.update_job,
+            job.id,
+            expected=now.stage,
+            error=reason,
+            stage=Stage.FAILED,
+            state=JobState.FAILED,
+            wait_reason="",
+        )
         if uploaded and uploaded != batch.source and not isinstance(error, NotFound):
             # A file that stays costs nothing and vanishes by itself after 48 hours.
             with contextlib.suppress(BatchError):

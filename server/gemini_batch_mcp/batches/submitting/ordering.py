@@ -2,10 +2,7 @@
 
 import shutil
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-
-import anyio
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.finding import MAX_DISPLAY_NAME_CHARS
@@ -16,11 +13,13 @@ from gemini_batch_mcp.batches.orders.models import check_model, check_thinking
 from gemini_batch_mcp.batches.orders.preparing import discard_staged_lines, identify_for, stage_within
 from gemini_batch_mcp.batches.orders.pricing import cost_question, estimate_file, read_prices, refuse_over_cap
 from gemini_batch_mcp.batches.submitting.creating import Submission
+from gemini_batch_mcp.batches.work import deadline_after, seconds_left
 from gemini_batch_mcp.domain import Order
 from gemini_batch_mcp.errors import BatchError, UsageError
 from gemini_batch_mcp.intake.prices.estimate import Estimate
 from gemini_batch_mcp.intake.tables.kinds import SourceKind
 from gemini_batch_mcp.text import plain_text
+from gemini_batch_mcp.threads import in_thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,7 @@ async def quote_order(app: App, order: Order, *, resubmit: bool = False, wait_se
         BatchError: the order is wrong, or above the cap.
         StillPreparing: the requests are still being written after `wait_seconds`; that goes on.
     """
-    appraised = await _appraise(app, order, resubmit=resubmit, deadline=_deadline(wait_seconds))
+    appraised = await _appraise(app, order, resubmit=resubmit, deadline=deadline_after(wait_seconds))
     if appraised.question:
         await _record_quote(app, appraised.identified)
     return appraised.question
@@ -82,7 +81,7 @@ async def place_order(
         StillPreparing: the requests are still being written after `wait_seconds`; that goes on.
         OutcomeUnknown: is never raised; the batch is left in stage `unknown` and says so.
     """
-    deadline = _deadline(wait_seconds)
+    deadline = deadline_after(wait_seconds)
     appraised = await _appraise(app, order, resubmit=resubmit, deadline=deadline)
     identified, is_new = appraised.identified, False
     if appraised.standing is not None:
@@ -90,17 +89,17 @@ async def place_order(
     else:
         await _refuse_unagreed(app, appraised, confirm=confirm)
         new = _new_batch(identified, appraised.estimate)
-        batch, is_new = await anyio.to_thread.run_sync(partial(app.ledger.reserve, new, always=resubmit))
+        batch, is_new = await in_thread(app.ledger.reserve, new, always=resubmit)
     if batch.is_submitted:
         return Placement(describe(batch), reused=True)
     submission = Submission(app, batch.id, identified, may_repeat_unknown=True)
     try:
-        has_ended = await app.work.run(f"submit {batch.id}", submission.run, wait_seconds=_left(deadline))
+        has_ended = await app.work.run(f"submit {batch.id}", submission.run, wait_seconds=seconds_left(deadline))
     except BatchError:
-        await anyio.to_thread.run_sync(_forget_if_never_sent, app, batch.id)
+        await in_thread(_forget_if_never_sent, app, batch.id)
         raise
     if has_ended and not submission.has_begun:
-        await anyio.to_thread.run_sync(discard_staged_lines, app, identified)
+        await in_thread(discard_staged_lines, app, identified)
     # Of several processes that are given one order at once, the one that submits it has not reused it.
     is_ours = submission.has_begun or (is_new and not has_ended)
     return Placement(describe(await current(app, batch.id)), reused=not is_ours)
@@ -112,21 +111,21 @@ async def _appraise(app: App, order: Order, *, resubmit: bool, deadline: float |
     Raises:
         as `quote_order`.
     """
-    identified = await anyio.to_thread.run_sync(identify_for, app, order)
+    identified = await in_thread(identify_for, app, order)
     if identified.kind is SourceKind.UPLOADED:
         await _check_uploaded(app, order.source)
     prices = await read_prices(app)
     await check_model(app, prices, order.model, order.task, ask=False)
     check_thinking(prices, order)
     if not resubmit:
-        standing = await anyio.to_thread.run_sync(app.ledger.standing, identified.sha256)
+        standing = await in_thread(app.ledger.standing, identified.sha256)
         if standing is not None:
             return _Appraised(identified, standing)
     if identified.kind is SourceKind.UPLOADED:
         return _Appraised(identified, question=_uploaded_question(order.source))
     path, requests = identified.path, f"The requests of {plain_text(identified.source_name, 200)}"
     if path is None or identified.kind is not SourceKind.READY or order.limit_rows:
-        request_file = await stage_within(app, identified, _left(deadline))
+        request_file = await stage_within(app, identified, seconds_left(deadline))
         path = request_file.path
         requests = f"{request_file.count:,} requests of {plain_text(identified.source_name, 200)}"
     priced = await estimate_file(app, order, path, ask=False)
@@ -147,7 +146,7 @@ async def _refuse_unagreed(app: App, appraised: _Appraised, *, confirm: bool) ->
     if not appraised.question:
         return
     identified = appraised.identified
-    agreed = confirm and await anyio.to_thread.run_sync(app.ledger.is_agreed, identified.sha256, identified.source_name)
+    agreed = confirm and await in_thread(app.ledger.is_agreed, identified.sha256, identified.source_name)
     await _record_quote(app, identified)
     if agreed:
         return
@@ -162,7 +161,7 @@ async def _refuse_unagreed(app: App, appraised: _Appraised, *, confirm: bool) ->
 
 
 async def _record_quote(app: App, identified: IdentifiedOrder) -> None:
-    await anyio.to_thread.run_sync(app.ledger.record_quote, identified.sha256, identified.source_name)
+    await in_thread(app.ledger.record_quote, identified.sha256, identified.source_name)
 
 
 def _new_batch(identified: IdentifiedOrder, priced: Estimate | None) -> NewBatch:
@@ -206,11 +205,3 @@ def _forget_if_never_sent(app: App, batch_id: str) -> None:
         return
     app.ledger.forget(batch_id)
     shutil.rmtree(app.files(batch_id).directory, ignore_errors=True)
-
-
-def _deadline(wait_seconds: float | None) -> float | None:
-    return anyio.current_time() + wait_seconds if wait_seconds is not None else None
-
-
-def _left(deadline: float | None) -> float | None:
-    return max(0.0, deadline - anyio.current_time()) if deadline is not None else None

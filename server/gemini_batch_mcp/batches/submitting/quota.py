@@ -1,9 +1,6 @@
 """Whether Gemini has room for one more job: the enqueued tokens counted here, and what its refusals say."""
 
 from datetime import UTC, datetime, timedelta
-from functools import partial
-
-import anyio
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.advice import EXPIRES_AFTER
@@ -11,6 +8,7 @@ from gemini_batch_mcp.batches.jobs.pauses import GROWTH, MAX_PAUSE_SECONDS, jitt
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry, Stage
 from gemini_batch_mcp.batches.orders.pricing import job_limits, read_prices
 from gemini_batch_mcp.errors import QuotaExhausted
+from gemini_batch_mcp.threads import in_thread
 
 _MOST_GROWTHS = 100
 #: A job is tried again after so long, whatever the advice was: a refusal costs nothing (our choice).
@@ -28,7 +26,7 @@ async def enqueued_tokens(app: App, model: str) -> int:
     A job that Gemini has forgotten is never seen to end; from its expiry on it takes up no room.
     """
     since = datetime.now(UTC) - EXPIRES_AFTER
-    return await anyio.to_thread.run_sync(partial(app.ledger.enqueued_tokens, model, since=since))
+    return await in_thread(app.ledger.enqueued_tokens, model, since=since)
 
 
 async def hold_back(app: App, batch: BatchEntry, job: JobEntry) -> bool:
@@ -61,16 +59,14 @@ async def wait_for_quota(app: App, job: JobEntry, refusal: QuotaExhausted) -> No
 
 async def _wait(app: App, job: JobEntry, reason: str, until: datetime | None, waits: int | None = None) -> None:
     values = {"waits": waits} if waits is not None else {}
-    await anyio.to_thread.run_sync(
-        partial(
-            app.ledger.move_job,
-            job.id,
-            expected=job.stage,
-            stage=job.stage,
-            wait_reason=reason,
-            wait_until=until,
-            **values,
-        )
+    await in_thread(
+        app.ledger.move_job,
+        job.id,
+        expected=job.stage,
+        stage=job.stage,
+        wait_reason=reason,
+        wait_until=until,
+        **values,
     )
 
 

@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-import anyio
-
 from gemini_batch_mcp.batches.answers.collecting import collect_batch
 from gemini_batch_mcp.batches.answers.lost import note_lost_answers
 from gemini_batch_mcp.batches.app import App
@@ -30,6 +28,7 @@ from gemini_batch_mcp.batches.submitting._attached_files import renew_attachment
 from gemini_batch_mcp.batches.submitting._cutting import cut_jobs
 from gemini_batch_mcp.batches.submitting.creating import Submission
 from gemini_batch_mcp.batches.submitting.ordering import Placement
+from gemini_batch_mcp.batches.work import deadline_after, seconds_left
 from gemini_batch_mcp.domain import Order, RequestFile, ResultSummary, RowStatus
 from gemini_batch_mcp.errors import BatchError, NotFound, NotReady, StillPreparing, UsageError
 from gemini_batch_mcp.intake.files.in_lines import renew_references
@@ -38,6 +37,7 @@ from gemini_batch_mcp.intake.requests.reader import file_sha256
 from gemini_batch_mcp.intake.requests.selection import write_selected
 from gemini_batch_mcp.results.chosen import keys_that_ended
 from gemini_batch_mcp.results.store import ResultTable
+from gemini_batch_mcp.threads import in_thread
 
 #: Rows that may be asked for; `ok` ones are never sent again.
 RETRYABLE: Final = (RowStatus.FAILED, RowStatus.MISSING, RowStatus.BLOCKED, RowStatus.TRUNCATED, RowStatus.EMPTY)
@@ -74,7 +74,7 @@ async def quote_retry(
         if batch is None:
             return ""
         chosen = await _choose(app, batch, include, model)
-        await anyio.to_thread.run_sync(app.ledger.record_quote, chosen.fingerprint, _quote_source(batch))
+        await in_thread(app.ledger.record_quote, chosen.fingerprint, _quote_source(batch))
         return chosen.question
 
 
@@ -97,7 +97,7 @@ async def retry_rows(
         UsageError: there is nothing to send again, its requests are not here, or it is not agreed to.
         BatchError: the requests changed, or Gemini refused them.
     """
-    deadline = anyio.current_time() + wait_seconds if wait_seconds is not None else None
+    deadline = deadline_after(wait_seconds)
     ended = await _ended_batch(app, reference, wait_seconds)
     if ended is None:
         return await _continue_retry(app, await find_batch(app, reference), model, deadline)
@@ -113,7 +113,7 @@ async def retry_rows(
         try:
             await _submit(app, batch, deadline)
         except BatchError:
-            await anyio.to_thread.run_sync(_drop_if_never_sent, app, batch.id, chosen.attempt)
+            await in_thread(_drop_if_never_sent, app, batch.id, chosen.attempt)
             raise
     return await _placement(app, batch, chosen.estimate if added else None)
 
@@ -145,8 +145,8 @@ async def _placement(app: App, batch: BatchEntry, estimate: Estimate | None) -> 
 async def _add_attempt(app: App, batch: BatchEntry, chosen: _Chosen) -> bool:
     request_file = await _with_renewed_files(app, batch, chosen.request_file)
     limits = job_limits(app, await read_prices(app), chosen.model)
-    parts = await anyio.to_thread.run_sync(cut_jobs, request_file, chosen.estimate.input_tokens, limits)
-    return await anyio.to_thread.run_sync(app.ledger.add_attempt, batch.id, chosen.attempt, chosen.model, parts)
+    parts = await in_thread(cut_jobs, request_file, chosen.estimate.input_tokens, limits)
+    return await in_thread(app.ledger.add_attempt, batch.id, chosen.attempt, chosen.model, parts)
 
 
 async def _still_ended(app: App, ended: BatchEntry) -> BatchEntry | None:
@@ -202,10 +202,10 @@ async def _choose(app: App, batch: BatchEntry, include: Sequence[str], model: st
     model = (model or batch.jobs[-1].model or batch.model).removeprefix("models/")
     await check_model(app, await read_prices(app), model, batch.task, ask=False)
     attempt = batch.attempts + 1
-    request_file = await anyio.to_thread.run_sync(_write, app, batch, _statuses(include), not include, attempt)
+    request_file = await in_thread(_write, app, batch, _statuses(include), not include, attempt)
     order = Order(model=model, task=batch.task)
     priced = _no_dearer(await estimate_file(app, order, request_file.path, ask=False), batch, model)
-    summary = await anyio.to_thread.run_sync(_summary, app, batch)
+    summary = await in_thread(_summary, app, batch)
     refuse_over_cap(app, priced, spent=actual_cost(await read_prices(app), batch, summary))
     fingerprint = hashlib.sha256(f"retry {batch.id} {model} {request_file.sha256}".encode()).hexdigest()
     rows = f"{request_file.count:,} rows of {batch.id}, sent again to {model} (order {fingerprint[:8]}),"
@@ -232,13 +232,13 @@ async def _with_renewed_files(app: App, batch: BatchEntry, request_file: Request
         UsageError: a file is gone or has changed.
         GeminiError: it could not be sent again.
     """
-    if batch.order is None or not await anyio.to_thread.run_sync(app.ledger.attachments, batch.id):
+    if batch.order is None or not await in_thread(app.ledger.attachments, batch.id):
         return request_file
-    identified = await anyio.to_thread.run_sync(identify_for, app, batch.order)
+    identified = await in_thread(identify_for, app, batch.order)
     if identified.attachments is None or identified.content_sha256 != batch.content_sha256:
         raise UsageError(f"The source of {batch.id}, or a file it attaches, has changed.", "Order the rows anew.")
     uris = await renew_attachments(app, batch.id, identified.attachments)
-    return await anyio.to_thread.run_sync(_renewed, request_file, uris) if uris else request_file
+    return await in_thread(_renewed, request_file, uris) if uris else request_file
 
 
 def _renewed(request_file: RequestFile, uris: Mapping[str, str]) -> RequestFile:
@@ -287,8 +287,8 @@ async def _refuse_unagreed(app: App, batch: BatchEntry, chosen: _Chosen, *, conf
     if not chosen.question:
         return
     source = _quote_source(batch)
-    agreed = confirm and await anyio.to_thread.run_sync(app.ledger.is_agreed, chosen.fingerprint, source)
-    await anyio.to_thread.run_sync(app.ledger.record_quote, chosen.fingerprint, source)
+    agreed = confirm and await in_thread(app.ledger.is_agreed, chosen.fingerprint, source)
+    await in_thread(app.ledger.record_quote, chosen.fingerprint, source)
     if not agreed:
         raise UsageError(
             chosen.question, "Nothing was submitted. Ask the user, then make the same call again with confirm=true."
@@ -300,10 +300,9 @@ def _quote_source(batch: BatchEntry) -> str:
 
 
 async def _submit(app: App, batch: BatchEntry, deadline: float | None) -> None:
-    wait_seconds = max(0.0, deadline - anyio.current_time()) if deadline is not None else None
     # The user asks for the rows again: a create that Gemini's list does not have may be repeated.
     submission = Submission(app, batch.id, may_repeat_unknown=True)
-    await app.work.run(f"submit {batch.id}", submission.run, wait_seconds=wait_seconds)
+    await app.work.run(f"submit {batch.id}", submission.run, wait_seconds=seconds_left(deadline))
 
 
 def _drop_if_never_sent(app: App, batch_id: str, attempt: int) -> None:

@@ -7,11 +7,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from anyio import to_thread
-
 from gemini_batch_mcp.gemini.developer._session import Session
 from gemini_batch_mcp.gemini.retry import repeat
 from gemini_batch_mcp.gemini.transfers import Download, Incoming, Progress, download_errors, put_in_place
+from gemini_batch_mcp.threads import in_thread
 
 
 class Follower(Protocol):
@@ -47,7 +46,7 @@ async def download(
 
     try:
         done = await repeat(fetch, session.policy)
-        await to_thread.run_sync(place)
+        await in_thread(place)
     finally:
         part.unlink(missing_ok=True)
     return done
@@ -68,7 +67,7 @@ async def _fetch(session: Session, name: str, part: Path, report: Progress, foll
             follower.complete()
         with download_errors(part.parent):
             file.flush()
-            await to_thread.run_sync(os.fsync, file.fileno())
+            await in_thread(os.fsync, file.fileno())
     return done
 
 

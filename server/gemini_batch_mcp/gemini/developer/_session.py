@@ -8,7 +8,6 @@ from typing import TypeVar
 
 import anyio
 import httpx2
-from anyio import to_thread
 
 from gemini_batch_mcp.domain import JsonObject
 from gemini_batch_mcp.errors import BatchError
@@ -17,6 +16,7 @@ from gemini_batch_mcp.gemini.failures import gemini_failure, not_understood
 from gemini_batch_mcp.gemini.http import Exchange, Hook, exchange
 from gemini_batch_mcp.gemini.retry import RetryPolicy, Timeouts, repeat
 from gemini_batch_mcp.settings import Settings
+from gemini_batch_mcp.threads import in_thread
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ class Session:
         async with self._lock:
             if self._connection is None:
                 # In a thread, because importing the SDK takes most of a second and others are being served.
-                self._connection = await to_thread.run_sync(self._connect)
+                self._connection = await in_thread(self._connect)
             return self._connection
 
     async def aclose(self) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 from typing import Any, Final
 
-import anyio.to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -15,6 +14,7 @@ from gemini_batch_mcp.sandbox.lifecycle.creates import Creates
 from gemini_batch_mcp.sandbox.lifecycle.jobs import Jobs
 from gemini_batch_mcp.sandbox.state import JobRecord, State
 from gemini_batch_mcp.sandbox.wire import job_to_wire, json_response, page_token
+from gemini_batch_mcp.threads import in_thread
 
 #: A read that finds a job at its end waits this long for the answers; after that it still shows the job running.
 _ENDING_SECONDS: Final = 2.0
@@ -75,7 +75,7 @@ class Batches:
 
     async def _create(self, request: Request, task: Task) -> Response:
         body = await read_json(request, self._config.max_inline_bytes)
-        job = await anyio.to_thread.run_sync(self._creates.create, path_id(request), task, body)
+        job = await in_thread(self._creates.create, path_id(request), task, body)
         return json_response(self._to_wire(job))
 
     async def _read(self, name: str) -> JobRecord:

@@ -16,7 +16,6 @@ These routes need no key and are neither recorded nor hit by faults. Whoever rea
 from collections.abc import Callable
 from typing import Any, Final
 
-import anyio.to_thread
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
@@ -29,6 +28,7 @@ from gemini_batch_mcp.sandbox.api.guard import RequestLog
 from gemini_batch_mcp.sandbox.lifecycle.jobs import Jobs
 from gemini_batch_mcp.sandbox.state import State
 from gemini_batch_mcp.sandbox.wire import ApiError, json_response, not_found
+from gemini_batch_mcp.threads import in_thread
 
 _MAX_BODY_BYTES: Final = 1024**2
 
@@ -119,7 +119,7 @@ def _route(method: str, path: str, action: Callable[[Request, dict[str, Any]], o
     async def endpoint(request: Request) -> Response:
         try:
             body = await read_json(request, _MAX_BODY_BYTES)
-            return json_response(await anyio.to_thread.run_sync(action, request, body))
+            return json_response(await in_thread(action, request, body))
         except ApiError as error:
             return error.to_response()
         except (BatchError, msgspec.ValidationError) as error:

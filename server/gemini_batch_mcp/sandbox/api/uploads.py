@@ -7,11 +7,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
-import anyio.to_thread
-
 from gemini_batch_mcp.sandbox.config import CHUNK_BYTES, NANOSECONDS, SandboxConfig
 from gemini_batch_mcp.sandbox.state import FileRecord, State, UploadRecord, new_id
 from gemini_batch_mcp.sandbox.wire import ApiError, bad_request, not_found
+from gemini_batch_mcp.threads import in_thread
 
 #: Pieces are collected up to this size before they are hashed and written in a thread.
 _WRITE_BYTES: Final = 1024**2
@@ -77,7 +76,7 @@ class Uploads:
             message = f"[sandbox] Upload offset {offset} does not match the {upload.received_bytes} bytes received."
             raise ApiError(400, message, headers=_headers(upload))
         path = self._state.upload_path(upload.upload_id)
-        digest = await anyio.to_thread.run_sync(self._hash, upload, path)
+        digest = await in_thread(self._hash, upload, path)
         received = await self._write(upload, path, digest, body)
         chunk_bytes = received - offset
         if not finalize and chunk_bytes % CHUNK_BYTES:
@@ -144,10 +143,10 @@ class Uploads:
                 message = f"[sandbox] More than the {allowed} bytes that this upload may have."
                 raise ApiError(400, message, headers=_headers(upload))
             if waiting >= _WRITE_BYTES:
-                await anyio.to_thread.run_sync(_write_at, path, position, digest, b"".join(pieces))
+                await in_thread(_write_at, path, position, digest, b"".join(pieces))
                 position += waiting
                 pieces, waiting = [], 0
-        await anyio.to_thread.run_sync(_write_at, path, position, digest, b"".join(pieces))
+        await in_thread(_write_at, path, position, digest, b"".join(pieces))
         return position + waiting
 
     def _hash(self, upload: UploadRecord, path: Path) -> "hashlib._Hash":

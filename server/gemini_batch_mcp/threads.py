@@ -1,0 +1,18 @@
+"""Calling what blocks (the disk, a database, a lock) from the event loop."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+import anyio.to_thread
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+async def in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run `function` in a worker thread and return what it returns, or raise what it raises.
+
+    A cancel waits for its end: nothing goes on behind the back of whoever was cancelled.
+    """
+    return await anyio.to_thread.run_sync(partial(function, *args, **kwargs))
