@@ -1,32 +1,23 @@
-"""From values of the batches room to views: which facts an assistant gets, field by field."""
+"""From values of the batches room to views: what a view does not find under the same name is said here."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gemini_batch_mcp.assistant.views import (
-    AttemptView,
     CancelView,
-    Counts,
     CreateView,
-    Deleted,
     DeleteView,
-    ErrorGroupView,
-    EstimateView,
     JobListView,
     JobView,
-    ListedView,
-    NotDeletedView,
     PreviewView,
-    ProblemView,
     QueryView,
     ResultsView,
     RowView,
     SavedView,
     StatusView,
-    Summary,
     UsageView,
 )
-from gemini_batch_mcp.domain import ResultRow, ResultSummary, RowAttempt, RowCounts
+from gemini_batch_mcp.domain import ResultRow, ResultSummary, RowAttempt
 from gemini_batch_mcp.text import plain_text
 
 if TYPE_CHECKING:
@@ -38,7 +29,6 @@ if TYPE_CHECKING:
     from gemini_batch_mcp.batches.orders.preparing import Preview
     from gemini_batch_mcp.batches.orders.pricing import Cost
     from gemini_batch_mcp.batches.submitting.ordering import Placement
-    from gemini_batch_mcp.intake.prices.estimate import Estimate
     from gemini_batch_mcp.results.query.queries import QueryAnswer
 
 #: Of a sample request: characters of each text, and members of each list.
@@ -55,82 +45,51 @@ _SHOWN_KEYS = 10
 
 def previewed(preview: "Preview") -> PreviewView:
     """Answer of preview_batch."""
-    return PreviewView(
+    return PreviewView.of(
+        preview,
         ok=preview.estimate is not None,
-        request_count=preview.request_count,
         bytes=preview.size_bytes,
         shard_count=preview.job_count,
-        model=preview.model,
-        problems=[ProblemView.model_validate(problem, from_attributes=True) for problem in preview.problems],
-        problem_count=preview.problem_count,
-        warnings=list(preview.warnings),
         sample=[_shortened(request) for request in preview.sample],
-        estimate=_estimate(preview.estimate),
     )
 
 
 def created(placement: "Placement") -> CreateView:
     """Answer of create_batch and retry_failed."""
     status = placement.status
-    return CreateView(
+    return CreateView.of(
+        placement,
         batch_id=status.batch.id,
         state=status.state,
-        request_count=placement.request_count,
         jobs=_jobs(status.batch),
-        estimate=_estimate(placement.estimate),
-        reused=placement.reused,
-        warnings=list(status.batch.warnings),
+        warnings=status.batch.warnings,
         advice=status.advice,
     )
 
 
 def status(seen: "BatchStatus") -> StatusView:
     """Answer of check_status."""
-    return StatusView(
-        batch_id=seen.batch.id,
-        display_name=seen.batch.display_name,
-        model=seen.batch.model,
-        state=seen.state,
-        done=seen.done,
-        results_ready=seen.results_ready,
-        counts=_counts(seen.counts),
-        jobs=_jobs(seen.batch),
-        age_seconds=seen.age_seconds,
-        expires_at=seen.expires_at,
-        advice=seen.advice,
-    )
+    batch = seen.batch
+    return StatusView.of(seen, batch_id=batch.id, display_name=batch.display_name, model=batch.model, jobs=_jobs(batch))
 
 
 def results(
     read: "Results", cost: "Cost", history: Mapping[str, tuple[RowAttempt, ...]], keys: Sequence[str]
 ) -> ResultsView:
     """Answer of get_results. `history` has the attempts at the rows that were asked for by their `keys`."""
-    summary = read.summary
-    usage = summary.usage
-    return ResultsView(
+    summary, page, saved = read.summary, read.page, read.saved
+    return ResultsView.of(
+        summary,
         batch_id=read.status.batch.id,
         state=read.status.state,
-        summary=Summary.model_validate(summary, from_attributes=True),
+        summary=summary,
         partial=summary.is_partial,
-        integrity_ok=summary.integrity_ok,
         suspect_keys=_suspect_keys(summary),
-        usage=UsageView(
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
-            thoughts_tokens=usage.thoughts_tokens,
-            cost_usd=cost.usd,
-            priced_on=cost.priced_on,
-        ),
-        model_versions=dict(summary.model_versions),
-        error_groups=[ErrorGroupView.model_validate(group, from_attributes=True) for group in summary.error_groups],
+        usage=UsageView.of(summary.usage, cost_usd=cost.usd, priced_on=cost.priced_on),
         columns=_columns(read),
-        rows=[_row(row, history.get(row.key, ())) for row in read.page.rows] if read.page else [],
-        next_cursor=read.page.next_cursor if read.page else "",
-        saved=SavedView(
-            path=str(read.saved.path), format=read.saved.format, rows=read.saved.rows, bytes=read.saved.size_bytes
-        )
-        if read.saved
-        else None,
+        rows=[_row(row, history.get(row.key, ())) for row in page.rows] if page else [],
+        next_cursor=page.next_cursor if page else "",
+        saved=SavedView.of(saved, path=str(saved.path), bytes=saved.size_bytes) if saved else None,
         warnings=[*read.warnings, *_absent(keys, history)],
     )
 
@@ -142,15 +101,7 @@ def _absent(keys: Sequence[str], history: Mapping[str, tuple[RowAttempt, ...]]) 
 
 
 def _row(row: ResultRow, attempts: Sequence[RowAttempt]) -> RowView:
-    return RowView(
-        key=row.key,
-        status=row.status,
-        text=row.text,
-        error=row.error,
-        finish_reason=row.finish_reason,
-        files=list(row.files),
-        history=[AttemptView.model_validate(one, from_attributes=True) for one in attempts] if attempts[1:] else [],
-    )
+    return RowView.of(row, history=attempts if attempts[1:] else ())
 
 
 def _columns(read: "Results") -> list[str]:
@@ -162,47 +113,22 @@ def _columns(read: "Results") -> list[str]:
 
 def job_list(listed: "JobList") -> JobListView:
     """Answer of list_jobs."""
-    jobs = [
-        ListedView(
-            batch_id=job.batch_id,
-            name=job.name,
-            display_name=job.display_name,
-            state=job.state,
-            model=job.model,
-            created_at=job.created_at,
-            counts=_counts(job.counts),
-        )
-        for job in listed.jobs
-    ]
-    return JobListView(jobs=jobs, next_cursor=listed.next_cursor, note=listed.note)
+    return JobListView.of(listed)
 
 
 def cancelled(seen: "BatchStatus") -> CancelView:
     """Answer of cancel_batch."""
-    return CancelView(batch_id=seen.batch.id, state=seen.state, jobs=_jobs(seen.batch), advice=seen.advice)
+    return CancelView.of(seen, batch_id=seen.batch.id, jobs=_jobs(seen.batch))
 
 
 def deleted(deletion: "Deletion") -> DeleteView:
     """Answer of delete_batch."""
-    return DeleteView(
-        batch_id=deletion.batch_id,
-        deleted=Deleted(jobs=list(deletion.jobs), files=list(deletion.files), local=deletion.local),
-        not_deleted=[NotDeletedView(name=entry.name, reason=entry.reason) for entry in deletion.not_deleted],
-    )
+    return DeleteView.of(deletion, deleted=deletion)
 
 
 def queried(answer: "QueryAnswer") -> QueryView:
     """Answer of query_results."""
-    return QueryView(
-        columns=list(answer.columns),
-        rows=[list(row) for row in answer.rows],
-        row_count=answer.row_count,
-        truncated=answer.truncated,
-    )
-
-
-def _estimate(estimated: "Estimate | None") -> EstimateView | None:
-    return EstimateView.model_validate(estimated, from_attributes=True) if estimated is not None else None
+    return QueryView.of(answer)
 
 
 def _shortened(value: Any) -> Any:
@@ -218,11 +144,8 @@ def _shortened(value: Any) -> Any:
 
 def _jobs(batch: "BatchEntry") -> list[JobView]:
     return [
-        JobView(
-            name=job.name,
-            state=job.shown_state,
-            request_count=job.request_count or job.counts.total,
-            error=_job_error(job),
+        JobView.of(
+            job, state=job.shown_state, request_count=job.request_count or job.counts.total, error=_job_error(job)
         )
         for job in batch.jobs
     ]
@@ -232,10 +155,6 @@ def _job_error(job: "JobEntry") -> str:
     if job.error is not None:
         return f"code {job.error.code}: {job.error.message}" if job.error.code else job.error.message
     return "stage unknown: the reply to its create was lost" if job.is_unknown else ""
-
-
-def _counts(counts: RowCounts) -> Counts:
-    return Counts.model_validate(counts, from_attributes=True)
 
 
 def _suspect_keys(summary: ResultSummary) -> list[str]:

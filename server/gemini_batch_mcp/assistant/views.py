@@ -3,9 +3,9 @@
 import json
 from abc import ABC, abstractmethod
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from gemini_batch_mcp.text import dollars
 
@@ -16,7 +16,21 @@ _SHOWN_JOBS = 3
 
 
 class View(BaseModel):
-    """A piece of a structured result."""
+    """A piece of a structured result: its fields, and nothing else of what it is read from."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    @classmethod
+    def of(cls, value: object, **fields: Any) -> Self:
+        """Return the view of a value: every field from the value's attribute of that name, `fields` before these.
+
+        Views inside are read in the same way, from the values that stand in their places.
+
+        Raises:
+            AttributeError: a field is neither among `fields` nor an attribute of the value.
+        """
+        read = {name: getattr(value, name) for name in cls.model_fields if name not in fields}
+        return cls.model_validate(read | fields)
 
 
 class Answer(View, ABC):
@@ -42,7 +56,7 @@ class JobView(View):
     name: str
     state: str
     request_count: int
-    error: str = ""
+    error: str
 
 
 class EstimateView(View):
@@ -320,7 +334,7 @@ class JobListView(Answer):
 
     jobs: list[ListedView]
     next_cursor: str
-    note: str = ""
+    note: str
 
     def text(self) -> str:
         """The same facts as a table with one tab-separated line per job."""
