@@ -1,51 +1,40 @@
 """The arguments that tools share: their types, their bounds, and the words that describe them to an assistant."""
 
+import functools
+import inspect
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from mcp.server.mcpserver import Resolve
+from mcp_types import CallToolResult
 from pydantic import Field
 
-from gemini_batch_mcp.domain import Delivery, JsonObject, Order, Task
+from gemini_batch_mcp.domain import Delivery, Order, Task
 
 Batch = Annotated[str, Field(description="Batch id, Gemini job name, or unique display name.")]
 Cursor = Annotated[str, Field(description="next_cursor of the previous page.")]
 Confirm = Annotated[bool, Field(description="The user agreed to the cost or risk that was named.")]
 
-Source = Annotated[
-    str,
-    Field(description="Path (.jsonl .csv .tsv .json .parquet .txt), directory, glob, or files/<id>."),
-]
-Requests = Annotated[
-    list[dict[str, Any]],
-    Field(description="Instead of source: [{key, prompt}] or [{key, request: GenerateContentRequest}]."),
-]
-Prompt = Annotated[str, Field(description="Template for each row: text with {{column}}.")]
-SystemInstruction = Annotated[str, Field(description="Template, too.")]
-ResponseSchema = Annotated[dict[str, Any], Field(description="JSON Schema of each answer.")]
-GenerationConfig = Annotated[dict[str, Any], Field(description="E.g. maxOutputTokens, temperature.")]
-Attach = Annotated[str, Field(description="Column of file paths to attach; path for a directory or glob.")]
-KeyColumn = Annotated[str, Field(description="Column with unique keys.")]
-Model = Annotated[str, Field(description="Empty for the configured one.")]
-TaskName = Annotated[Task, Field(description="embed makes embeddings.")]
-DeliveryName = Annotated[Delivery, Field(description="inline only below 20 MB.")]
-DisplayName = Annotated[str, Field(description="Name shown in lists.")]
-LimitRows = Annotated[int, Field(ge=0, description="Pilot: only the first N rows.")]
-
 
 def order(
-    source: str,
-    requests: list[dict[str, Any]],
-    prompt: str,
-    system_instruction: str,
-    response_schema: JsonObject,
-    generation_config: JsonObject,
-    attach: str,
-    key_column: str,
-    model: str,
-    task: Task,
-    delivery: Delivery,
-    display_name: str,
-    limit_rows: int,
+    source: Annotated[
+        str, Field(description="Path (.jsonl .csv .tsv .json .parquet .txt), directory, glob, or files/<id>.")
+    ] = "",
+    requests: Annotated[
+        list[dict[str, Any]],
+        Field(description="Instead of source: [{key, prompt}] or [{key, request: GenerateContentRequest}]."),
+    ] = [],  # noqa: B006 - pydantic copies it; null would be a union
+    prompt: Annotated[str, Field(description="Template for each row: text with {{column}}.")] = "",
+    system_instruction: Annotated[str, Field(description="Template, too.")] = "",
+    response_schema: Annotated[dict[str, Any], Field(description="JSON Schema of each answer.")] = {},  # noqa: B006 - as above
+    generation_config: Annotated[dict[str, Any], Field(description="E.g. maxOutputTokens, temperature.")] = {},  # noqa: B006 - as above
+    attach: Annotated[str, Field(description="Column of file paths to attach; path for a directory or glob.")] = "",
+    key_column: Annotated[str, Field(description="Column with unique keys.")] = "",
+    model: Annotated[str, Field(description="Empty for the configured one.")] = "",
+    task: Annotated[Task, Field(description="embed makes embeddings.")] = "generate",
+    delivery: Annotated[Delivery, Field(description="inline only below 20 MB.")] = "file",
+    display_name: Annotated[str, Field(description="Name shown in lists.")] = "",
+    limit_rows: Annotated[int, Field(ge=0, description="Pilot: only the first N rows.")] = 0,
 ) -> Order:
     """Return the order that the arguments of a tool describe. A resolver: it is given those of its names."""
     return Order(
@@ -67,3 +56,24 @@ def order(
 
 #: The order itself, for every function that takes its arguments; no client sees it.
 Ordered = Annotated[Order, Resolve(order)]
+
+Tool = Callable[..., Awaitable[CallToolResult]]
+
+
+def with_order(tool: Tool) -> Tool:
+    """Publish the arguments of `order` as arguments of a tool, before its own optional ones.
+
+    The SDK reads a tool's arguments from its signature, and hands the tool all of them. The tool itself wants the
+    order that was made of them, as a parameter of the type `Ordered`.
+    """
+    own = inspect.signature(tool)
+    needed = [parameter for parameter in own.parameters.values() if parameter.default is parameter.empty]
+    optional = [parameter for parameter in own.parameters.values() if parameter.default is not parameter.empty]
+
+    @functools.wraps(tool)
+    async def with_its_own(**arguments: Any) -> CallToolResult:
+        return await tool(**{name: arguments[name] for name in own.parameters})
+
+    shown = [*needed, *inspect.signature(order).parameters.values(), *optional]
+    with_its_own.__signature__ = own.replace(parameters=shown)  # type: ignore[attr-defined]  # what inspect looks for
+    return with_its_own

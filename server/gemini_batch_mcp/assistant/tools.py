@@ -42,23 +42,8 @@ class ToolSpec:
     annotations: ToolAnnotations
 
 
-async def preview_batch(
-    ctx: Ctx,
-    order: args.Ordered,
-    source: args.Source = "",
-    requests: args.Requests = [],  # noqa: B006 - pydantic copies it; null would be a union
-    prompt: args.Prompt = "",
-    system_instruction: args.SystemInstruction = "",
-    response_schema: args.ResponseSchema = {},  # noqa: B006 - pydantic copies it; null would be a union
-    generation_config: args.GenerationConfig = {},  # noqa: B006 - pydantic copies it; null would be a union
-    attach: args.Attach = "",
-    key_column: args.KeyColumn = "",
-    model: args.Model = "",
-    task: args.TaskName = "generate",
-    delivery: args.DeliveryName = "file",
-    display_name: args.DisplayName = "",
-    limit_rows: args.LimitRows = 0,
-) -> Annotated[CallToolResult, PreviewView]:
+@args.with_order
+async def preview_batch(ctx: Ctx, order: args.Ordered) -> Annotated[CallToolResult, PreviewView]:
     """Check an order, show its first requests and what it may cost. Uploads nothing, costs nothing.
 
     Takes the arguments of create_batch; what is previewed is what create_batch sends.
@@ -67,23 +52,11 @@ async def preview_batch(
     return _result(render.previewed(await desk.preview(order, wait_seconds=_AFTER_GATE_SECONDS)))
 
 
+@args.with_order
 async def create_batch(
     ctx: Ctx,
     order: args.Ordered,
     gated: Annotated[ElicitationResult[Any], Resolve(gate.before_create)],
-    source: args.Source = "",
-    requests: args.Requests = [],  # noqa: B006 - pydantic copies it; null would be a union
-    prompt: args.Prompt = "",
-    system_instruction: args.SystemInstruction = "",
-    response_schema: args.ResponseSchema = {},  # noqa: B006 - pydantic copies it; null would be a union
-    generation_config: args.GenerationConfig = {},  # noqa: B006 - pydantic copies it; null would be a union
-    attach: args.Attach = "",
-    key_column: args.KeyColumn = "",
-    model: args.Model = "",
-    task: args.TaskName = "generate",
-    delivery: args.DeliveryName = "file",
-    display_name: args.DisplayName = "",
-    limit_rows: args.LimitRows = 0,
     confirm: args.Confirm = False,
     resubmit: Annotated[bool, Field(description="Order again what was ordered before; it is paid again.")] = False,
 ) -> Annotated[CallToolResult, CreateView]:
