@@ -5,10 +5,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 Task = Literal["generate", "embed"]
 Delivery = Literal["file", "inline"]
+#: What results may be saved as.
+FileFormat = Literal["jsonl", "csv", "parquet"]
+_BY_ENDING: Final[Mapping[str, FileFormat]] = {".csv": "csv", ".parquet": "parquet"}
 
 #: Anything `json.loads` can return as an object. Wire data stays untyped until `gemini.wire` has read it.
 JsonObject = Mapping[str, Any]
@@ -294,14 +297,22 @@ class SavedFile:
 
 @dataclass(frozen=True, slots=True)
 class ResultQuery:
-    """Which part of a batch's results is wanted, and where all of them are to be written (empty: nowhere)."""
+    """Which part of a batch's results is wanted, and where all of them are to be written (empty: nowhere).
+
+    `format` is that of the file, None where its name decides.
+    """
 
     view: Literal["summary", "rows", "failures"] = "summary"
     limit: int = 20
     cursor: str = ""
     keys: tuple[str, ...] = ()
     save_to: str = ""
-    format: Literal["jsonl", "csv", "parquet"] = "jsonl"
+    format: FileFormat | None = None
+
+    @property
+    def file_format(self) -> FileFormat:
+        """The format that was asked for, else what the ending of the file promises its reader, else JSON lines."""
+        return self.format or _BY_ENDING.get(Path(self.save_to).suffix.lower(), "jsonl")
 
 
 @dataclass(frozen=True, slots=True)

@@ -201,6 +201,37 @@ async def test_results_are_saved_whole_and_linked(talk: Conversation, sandbox: S
     assert all(row["status"] == "ok" and row["text"] for row in rows)
 
 
+@pytest.mark.parametrize(
+    ("name", "asked", "written", "mime_type", "beginning"),
+    [
+        ("a.csv", {}, "csv", "text/csv", b"key,"),
+        ("B.CSV", {}, "csv", "text/csv", b"key,"),
+        ("c.parquet", {}, "parquet", "application/vnd.apache.parquet", b"PAR1"),
+        ("d.txt", {}, "jsonl", "application/jsonl", b"{"),
+        ("e.txt", {"format": "csv"}, "csv", "text/csv", b"key,"),
+        ("f.csv", {"format": "parquet"}, "parquet", "application/vnd.apache.parquet", b"PAR1"),
+    ],
+)
+async def test_a_file_has_the_format_that_was_asked_for_or_that_its_ending_names(
+    talk: Conversation,
+    sandbox: Sandbox,
+    data: Path,
+    name: str,
+    asked: dict[str, str],
+    written: str,
+    mime_type: str,
+    beginning: bytes,
+) -> None:
+    created = await talk.call("create_batch", source=request_file(data, 3))
+    sandbox.finish(created["jobs"][0]["name"])
+    result = await talk.raw("get_results", batch=created["batch_id"], save_to=name, **asked)
+
+    assert result.structured_content is not None
+    assert result.structured_content["saved"]["format"] == written
+    assert [block.mime_type for block in result.content if block.type == "resource_link"] == [mime_type]
+    assert (data / name).read_bytes().startswith(beginning)
+
+
 async def test_saving_replaces_only_a_file_that_we_wrote_and_nobody_changed(
     talk: Conversation, sandbox: Sandbox, data: Path
 ) -> None:

@@ -1,18 +1,15 @@
 """The commands that follow a batch and read its answers: each asks the desk for one thing and prints it."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 import click
 
 from gemini_batch_mcp.cli.session import Session
-from gemini_batch_mcp.domain import JobFilter, JobState, ResultQuery
+from gemini_batch_mcp.domain import FileFormat, JobFilter, JobState, ResultQuery
 from gemini_batch_mcp.errors import BatchError
 
 if TYPE_CHECKING:
     from gemini_batch_mcp.batches.desk import Desk
-
-_FORMATS: Final[dict[str, Literal["jsonl", "csv", "parquet"]]] = {"": "jsonl", ".csv": "csv", ".parquet": "parquet"}
 
 
 @click.command("check-status")
@@ -44,7 +41,7 @@ def get_results(
     session: Session,
     batch: str,
     output: str,
-    format: Literal["jsonl", "csv", "parquet"] | None,
+    format: FileFormat | None,
     view: Literal["summary", "rows", "failures"],
     limit: int,
     cursor: str,
@@ -52,8 +49,6 @@ def get_results(
     """Collect the answers of BATCH and show them, or write them to a file."""
     from gemini_batch_mcp.cli import console
 
-    if format is None:
-        format = _FORMATS.get(Path(output).suffix.lower(), _FORMATS[""])
     query = ResultQuery(view=view, limit=limit, cursor=cursor, save_to=output, format=format)
 
     async def read(desk: "Desk") -> None:

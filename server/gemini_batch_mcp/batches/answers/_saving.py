@@ -4,7 +4,6 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry
@@ -12,16 +11,8 @@ from gemini_batch_mcp.digests import file_digest, has_digest
 from gemini_batch_mcp.domain import SavedFile
 from gemini_batch_mcp.errors import StorageError
 from gemini_batch_mcp.paths import DRAFT_PREFIX, free_name, publish
-from gemini_batch_mcp.results.export.formats import Format
+from gemini_batch_mcp.results.export.formats import Format, is_written_as
 from gemini_batch_mcp.results.store import ResultTable
-
-#: How a file of each format begins; the rest is CSV.
-_BEGINNINGS: Final[tuple[tuple[bytes, Format], ...]] = (
-    (b"{", "jsonl"),
-    (b"PAR1", "parquet"),
-    (b"\x93NUMPY", "npy"),
-)
-_LONGEST_BEGINNING: Final = max(len(beginning) for beginning, _ in _BEGINNINGS)
 
 
 def saved_files(app: App, batch: BatchEntry, table: ResultTable, destination: Path, format: Format) -> SavedFile | None:
@@ -66,7 +57,7 @@ def _saved(app: App, batch: BatchEntry, table: ResultTable, destination: Path, f
         recorded = app.ledger.saved_digest(batch.id, candidate)
         if not recorded or not candidate.is_file() or candidate.stat().st_mtime < table.path.stat().st_mtime:
             continue
-        if _format_of(candidate, format) == format and app.hashes.has_digest(candidate, recorded):
+        if is_written_as(candidate, format) and app.hashes.has_digest(candidate, recorded):
             return SavedFile(candidate, format, table.row_count, candidate.stat().st_size)
     return None
 
@@ -108,12 +99,3 @@ def publish_saved(app: App, batch_id: str, draft: Path, destination: Path) -> Pa
     # Once more: it may have got another name, or somebody who wanted the same one has written down theirs.
     app.ledger.record_saved(batch_id, published, digest)
     return published
-
-
-def _format_of(path: Path, expected: Format) -> Format:
-    """Return the format in which we wrote a file. Keys, and a table without rows, say nothing: they are as expected."""
-    with path.open("rb") as file:
-        beginning = file.read(_LONGEST_BEGINNING)
-    if expected == "keys" or not beginning:
-        return expected
-    return next((format for start, format in _BEGINNINGS if beginning.startswith(start)), "csv")

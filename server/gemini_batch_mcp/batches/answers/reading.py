@@ -63,7 +63,7 @@ async def read_results(app: App, reference: str, query: ResultQuery, *, wait_sec
     status = describe(batch)
     if not status.results_ready:
         raise NotReady(f"{batch.id} has no results: its state is {status.state}.", status.advice)
-    name = f"{batch.id}.{query.format}"
+    name = f"{batch.id}.{query.file_format}"
     destination = app.guard.writable_file(query.save_to, default_name=name) if query.save_to else None
     warnings: tuple[str, ...] = ()
     if await in_thread(must_collect, app, batch):
@@ -86,7 +86,7 @@ async def read_results(app: App, reference: str, query: ResultQuery, *, wait_sec
         page = await in_thread(_page, table, query)
     saved = None
     if destination is not None:
-        saved = await _saved(app, batch, table, destination, query.format, deadline)
+        saved = await _saved(app, batch, table, destination, query.file_format, deadline)
     return Results(status, table.summary(), table, page, saved, warnings)
 
 

@@ -2,12 +2,12 @@
 
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final, Literal
 
-from gemini_batch_mcp.domain import Column, SavedFile
+from gemini_batch_mcp.domain import Column, FileFormat, SavedFile
 from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.paths import DRAFT_PREFIX
 from gemini_batch_mcp.results.engine import connect, storage_errors
@@ -18,7 +18,9 @@ from gemini_batch_mcp.results.table.layout import PLACE_COLUMNS
 from gemini_batch_mcp.results.table.summary import TableFacts
 
 #: `npy` is a float32 matrix of the embeddings, `keys` the keys of its rows as one JSON string a line.
-Format = Literal["jsonl", "csv", "parquet", "npy", "keys"]
+Format = FileFormat | Literal["npy", "keys"]
+#: How a file of each format begins; one that begins otherwise is CSV.
+_BEGINNINGS: Final[Mapping[bytes, Format]] = {b"{": "jsonl", b"PAR1": "parquet", b"\x93NUMPY": "npy"}
 
 #: Enough for columns of a few kilobytes; wider ones get more.
 _MEMORY_LIMIT_BYTES: Final = 208 << 20
@@ -57,6 +59,15 @@ def export_table(table: Path, facts: TableFacts, destination: Path, format: Form
                 else:
                     rows = write_keys(connection, table, _with_vectors(facts), file)
     return SavedFile(destination, format, rows, destination.stat().st_size)
+
+
+def is_written_as(path: Path, format: Format) -> bool:
+    """True when a file that we wrote has this format. Keys, and a table without rows, may be either."""
+    with path.open("rb") as file:
+        beginning = file.read(max(map(len, _BEGINNINGS)))
+    if format == "keys" or not beginning:
+        return True
+    return next((found for start, found in _BEGINNINGS.items() if beginning.startswith(start)), "csv") == format
 
 
 def _is_shown(column: Column, facts: TableFacts) -> bool:
