@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 
 from gemini_batch_mcp.domain import Job, JobState, ResultRow, ResultSummary, RowCounts
-from gemini_batch_mcp.results.query._run import Query, QueryAnswer, run_query
+from gemini_batch_mcp.results.query._worker import Query, QueryAnswer, run_query
 from gemini_batch_mcp.results.report.writing import ReportCost, ReportFacts, write_report
 from gemini_batch_mcp.results.store import AnswerFile, ResultTable, TablePlan, build_planned, build_table
 from gemini_batch_mcp.results.table.layout import identifier

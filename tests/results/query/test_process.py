@@ -16,10 +16,8 @@ import pytest
 
 from gemini_batch_mcp.errors import NotReady, StorageError, UsageError
 from gemini_batch_mcp.results.query._limits import TOO_LARGE, MemoryFence, forbid_writing, used_bytes
-from gemini_batch_mcp.results.query._pool import ProcessPool
-from gemini_batch_mcp.results.query._process import Cause, ProcessEnded, QueryProcess
-from gemini_batch_mcp.results.query._run import Query
-from gemini_batch_mcp.results.query._worker import serve
+from gemini_batch_mcp.results.query._process import Cause, ProcessEnded, ProcessPool, QueryProcess
+from gemini_batch_mcp.results.query._worker import Query, serve
 from gemini_batch_mcp.results.query.queries import QueryEngine
 from support.answers import table_at
 

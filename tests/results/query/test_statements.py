@@ -8,8 +8,7 @@ import pytest
 
 from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.results.query._database import locked_database
-from gemini_batch_mcp.results.query._functions import FUNCTIONS, TABLE_FUNCTIONS, is_operator
-from gemini_batch_mcp.results.query._statement import checked_statement
+from gemini_batch_mcp.results.query._statement import FUNCTIONS, TABLE_FUNCTIONS, checked_statement, is_operator
 from support.answers import ask, table_at
 from support.statements import ALLOWED, REFUSED
 

@@ -1,8 +1,8 @@
 """SQL over a result table: one read-only statement, answered in a process of its own, within time and memory.
 
-Three walls stand behind each other: `query_statement` has a list of what may stand in a statement, `query_database`
-shuts and locks everything in the engine but the one file, and `query_process` keeps the engine in a process that has
-no environment, may write nothing, and is killed when it does not stop.
+Three walls stand behind each other: `_statement` has a list of what may stand in a statement, `_database` shuts and
+locks everything in the engine but the one file, and `_process` keeps the engine in a process of its own, `_worker`,
+which has no environment, may write nothing, and is killed when it does not stop.
 """
 
 import time
@@ -12,10 +12,9 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from gemini_batch_mcp.errors import BatchError, NotReady, StorageError, UsageError
-from gemini_batch_mcp.results.query._pool import ProcessPool
 from gemini_batch_mcp.results.query._problems import crash_problem, memory_problem, time_problem
-from gemini_batch_mcp.results.query._process import Cause, ProcessEnded
-from gemini_batch_mcp.results.query._run import Query, QueryAnswer
+from gemini_batch_mcp.results.query._process import Cause, ProcessEnded, ProcessPool
+from gemini_batch_mcp.results.query._worker import Query, QueryAnswer
 
 __all__ = ["QueryAnswer", "QueryEngine"]
 
