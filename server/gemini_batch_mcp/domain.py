@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 Task = Literal["generate", "embed"]
 Delivery = Literal["file", "inline"]
@@ -62,6 +62,10 @@ _TERMINAL = frozenset(
 _WITH_RESULTS = frozenset({JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED, JobState.CANCELLED})
 
 
+#: How rows may have ended that can be sent again, as assistants and people name it; `ok` ones never are.
+Retryable = Literal["failed", "missing", "blocked", "truncated", "empty"]
+
+
 class RowStatus(StrEnum):
     """How one row ended; only OK means that there is a whole answer."""
 
@@ -76,6 +80,9 @@ class RowStatus(StrEnum):
     EMPTY = "empty"
     #: No answer came back under this key.
     MISSING = "missing"
+
+
+RETRYABLE: Final = tuple(RowStatus(name) for name in get_args(Retryable))
 
 
 @dataclass(frozen=True, slots=True)

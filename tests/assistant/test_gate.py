@@ -142,6 +142,25 @@ async def test_the_hard_cap_is_not_lifted_by_agreement(
     assert sandbox.creates == 0
 
 
+async def test_a_retry_that_is_not_the_one_the_user_agreed_to_is_asked_about_again(
+    settings: Settings, sandbox: Sandbox, data: Path
+) -> None:
+    async with converse(settings, sandbox) as talk:
+        lines = [line("a", "[[sandbox:error:8]]"), line("b", "[[sandbox:max_tokens]]"), line("c", "fine")]
+        source = write_lines(data / "rows.jsonl", lines)
+        await talk.refusal("create_batch", source=source)
+        batch = (await talk.call("create_batch", source=source, confirm=True))["batch_id"]
+        sandbox.finish(newest(sandbox))
+        assert "1 rows" in await talk.refusal("retry_failed", batch=batch)
+        both = {"batch": batch, "include": ["failed", "truncated"]}
+        sentence = await talk.refusal("retry_failed", **both, confirm=True)
+        assert "has changed since" in sentence
+        assert "2 rows" in sentence
+        assert sandbox.creates == 1
+        assert (await talk.call("retry_failed", **both, confirm=True))["request_count"] == 2
+    assert sandbox.creates == 2
+
+
 async def test_a_retry_is_asked_about_too(settings: Settings, sandbox: Sandbox, data: Path, era: str) -> None:
     person = Person()
     async with asking(settings, sandbox, era, person) as talk:

@@ -22,7 +22,7 @@ from gemini_batch_mcp.assistant.views import (
     StatusView,
 )
 from gemini_batch_mcp.batches.opening import LazyDesk
-from gemini_batch_mcp.domain import JobFilter, ResultQuery
+from gemini_batch_mcp.domain import JobFilter, ResultQuery, Retryable
 from gemini_batch_mcp.threads import in_thread
 
 #: No call blocks longer than this: clients give up at 60 s. The rest goes on in the background.
@@ -154,7 +154,7 @@ async def retry_failed(
     gated: Annotated[ElicitationResult[Any], Resolve(gate.before_retry)],
     batch: args.Batch,
     include: Annotated[
-        list[Literal["failed", "missing", "blocked", "truncated", "empty"]],
+        list[Retryable],
         Field(description="Empty: missing rows and failures that may pass."),
     ] = [],  # noqa: B006 - pydantic copies it; null would be a union
     model: Annotated[str, Field(description="Empty for the same model.")] = "",

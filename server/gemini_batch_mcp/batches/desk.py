@@ -12,8 +12,9 @@ from gemini_batch_mcp.batches.ending import Deletion, cancel_batch, delete_batch
 from gemini_batch_mcp.batches.jobs.listing import JobList, list_jobs
 from gemini_batch_mcp.batches.jobs.tracking import BatchStatus
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry
+from gemini_batch_mcp.batches.orders.consent import spend_notes
 from gemini_batch_mcp.batches.orders.preparing import Preview, preview_order
-from gemini_batch_mcp.batches.orders.pricing import Cost, actual_cost, read_prices, spend_notes
+from gemini_batch_mcp.batches.orders.pricing import Cost, actual_cost, read_prices
 from gemini_batch_mcp.batches.submitting.ordering import Placement, place_order, quote_order
 from gemini_batch_mcp.batches.submitting.retrying import quote_retry, retry_rows
 from gemini_batch_mcp.batches.waiting import batch_status

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from gemini_batch_mcp.cli.session import Session
-from gemini_batch_mcp.domain import Order
+from gemini_batch_mcp.domain import RETRYABLE, Order
 from gemini_batch_mcp.errors import BatchError, UsageError
 
 if TYPE_CHECKING:
     from gemini_batch_mcp.batches.desk import Desk
-
-_RETRYABLE: Final = ("failed", "missing", "blocked", "truncated", "empty")
 
 
 class _JsonObject(click.ParamType[dict[str, Any]]):
@@ -102,7 +100,7 @@ def create_batch(session: Session, /, confirm: bool, resubmit: bool, **order: An
 
 @click.command("retry-failed")
 @click.argument("batch")
-@click.option("--include", multiple=True, type=click.Choice(_RETRYABLE), help="By default: missing, and what may pass.")
+@click.option("--include", multiple=True, type=click.Choice(RETRYABLE), help="By default: missing, and what may pass.")
 @click.option("-m", "--model", default="", help="Another model; the same by default.")
 @click.option("--yes", "confirm", is_flag=True, help="Agree to the cost.")
 @click.pass_obj

@@ -2,8 +2,8 @@
 
 Tolerant: a member of a wrong type counts as absent, nothing here raises.
 
-Shapes: the API reference and captures behind `tests/support/wire-samples`. Names are accepted in camelCase and snake_case;
-counters as strings or numbers; zero counters, false and empty members are omitted by Gemini.
+Shapes: the API reference and captures behind `tests/support/wire-samples`. Names are accepted in camelCase and
+snake_case; counters as strings or numbers; zero counters, false and empty members are omitted by Gemini.
 """
 
 import base64
@@ -134,9 +134,9 @@ def models_from_wire(raw: object) -> tuple[tuple[Model, ...], str]:
 def request_to_count(model: str, requests: Sequence[JsonObject], task: Task) -> dict[str, Any]:
     """Return the `generateContentRequest` of one countTokens call for all of `requests`.
 
-    Its form is that of `tests/support/wire-samples/71-count-tokens-full.request.json`. One request to generate goes out as it is. Of several, the contents stand one after the other, each with its
-    system instruction and its tools (as text) before it, since one request can have these once only. An
-    EmbedContentRequest is counted by its content.
+    Its form is that of `tests/support/wire-samples/71-count-tokens-full.request.json`. One request to generate goes out
+    as it is. Of several, the contents stand one after the other, each with its system instruction and its tools (as
+    text) before it, since one request can have these once only. An EmbedContentRequest is counted by its content.
     """
     if task == "generate" and len(requests) == 1:
         return {**requests[0], "model": model}

@@ -15,6 +15,7 @@ import msgspec
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.orders._staging import clear, held, sweep_others
+from gemini_batch_mcp.batches.orders.consent import quote_of, record_quote
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder, identify
 from gemini_batch_mcp.batches.orders.models import check_model, check_thinking
 from gemini_batch_mcp.batches.orders.pricing import JobLimits, estimate_file, job_limits, read_prices
@@ -86,7 +87,7 @@ async def preview_order(app: App, order: Order, *, wait_seconds: float | None = 
     ask = identified.attachments is None or not identified.attachments.uploads
     priced = await estimate_file(app, order, request_file.path, ask=ask)
     limits = job_limits(app, prices, order.model)
-    await in_thread(app.ledger.record_quote, identified.sha256, identified.source_name)
+    await record_quote(app, quote_of(identified))
     return Preview(
         model=order.model,
         request_count=request_file.count,

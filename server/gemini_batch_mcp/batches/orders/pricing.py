@@ -115,32 +115,6 @@ def refuse_over_cap(app: App, priced: Estimate, *, spent: Cost | None = None) ->
         raise UsageError(refusal, "Set maxOutputTokens, order fewer rows, or ask the user to raise the cap.")
 
 
-def spend_notes(app: App, priced: Estimate) -> tuple[str, ...]:
-    """Return what will stand between a previewed order and its submission: the cap, or a question to the user."""
-    if (refusal := over_cap(priced, app.settings.max_cost_usd)) is not None:
-        return (f"{refusal} create_batch will refuse it: set maxOutputTokens, or order fewer rows.",)
-    if cost_question(app, priced, ""):
-        return ("create_batch submits this only after the user agreed to the cost.",)
-    return ()
-
-
-def cost_question(app: App, priced: Estimate, requests: str) -> str:
-    """Return what the user has to be asked before this is ordered, empty when it costs too little to ask.
-
-    The same order gives the same words: a client may send them back with the answer.
-    """
-    threshold = app.settings.confirm_above_usd
-    high, low = priced.cost_usd_high, priced.cost_usd_low
-    if threshold is None or (high is not None and high <= threshold):
-        return ""
-    if high is None or low is None:
-        return f"{requests}: their cost is not known. Submit them?"
-    return (
-        f"{requests} may cost from {dollars(low)} (input alone) up to {dollars(high)} (every answer at its longest), "
-        f"by the prices of {priced.priced_on}; above {dollars(threshold)} you are asked. Submit them?"
-    )
-
-
 def actual_cost(prices: PriceTable, batch: BatchEntry, summary: ResultSummary) -> Cost:
     """Return what the tokens of a batch's answers cost at list prices, each attempt by the model that it asked.
 

@@ -8,10 +8,11 @@ from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.finding import MAX_DISPLAY_NAME_CHARS
 from gemini_batch_mcp.batches.jobs.tracking import BatchStatus, current, describe
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, NewBatch, Stage
+from gemini_batch_mcp.batches.orders.consent import Quote, cost_question, quote_of, record_quote, refuse_unagreed
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
 from gemini_batch_mcp.batches.orders.models import check_model, check_thinking
 from gemini_batch_mcp.batches.orders.preparing import discard_staged_lines, identify_for, stage_within
-from gemini_batch_mcp.batches.orders.pricing import cost_question, estimate_file, read_prices, refuse_over_cap
+from gemini_batch_mcp.batches.orders.pricing import estimate_file, read_prices, refuse_over_cap
 from gemini_batch_mcp.batches.submitting.creating import Submission
 from gemini_batch_mcp.batches.work import deadline_after, seconds_left
 from gemini_batch_mcp.domain import Order
@@ -50,9 +51,9 @@ class _Appraised:
     """An order with what it may cost, or the batch that stands for it already. An uploaded file has no estimate."""
 
     identified: IdentifiedOrder
+    quote: Quote
     standing: BatchEntry | None = None
     estimate: Estimate | None = None
-    question: str = ""
 
 
 async def quote_order(app: App, order: Order, *, resubmit: bool = False, wait_seconds: float | None = None) -> str:
@@ -63,9 +64,9 @@ async def quote_order(app: App, order: Order, *, resubmit: bool = False, wait_se
         StillPreparing: the requests are still being written after `wait_seconds`; that goes on.
     """
     appraised = await _appraise(app, order, resubmit=resubmit, deadline=deadline_after(wait_seconds))
-    if appraised.question:
-        await _record_quote(app, appraised.identified)
-    return appraised.question
+    if appraised.quote.question:
+        await record_quote(app, appraised.quote)
+    return appraised.quote.question
 
 
 async def place_order(
@@ -87,7 +88,7 @@ async def place_order(
     if appraised.standing is not None:
         batch = appraised.standing
     else:
-        await _refuse_unagreed(app, appraised, confirm=confirm)
+        await refuse_unagreed(app, appraised.quote, confirm=confirm)
         new = _new_batch(identified, appraised.estimate)
         batch, is_new = await in_thread(app.ledger.reserve, new, always=resubmit)
     if batch.is_submitted:
@@ -120,9 +121,9 @@ async def _appraise(app: App, order: Order, *, resubmit: bool, deadline: float |
     if not resubmit:
         standing = await in_thread(app.ledger.standing, identified.sha256)
         if standing is not None:
-            return _Appraised(identified, standing)
+            return _Appraised(identified, quote_of(identified), standing)
     if identified.kind is SourceKind.UPLOADED:
-        return _Appraised(identified, question=_uploaded_question(order.source))
+        return _Appraised(identified, quote_of(identified, _uploaded_question(order.source)))
     path, requests = identified.path, f"The requests of {plain_text(identified.source_name, 200)}"
     if path is None or identified.kind is not SourceKind.READY or order.limit_rows:
         request_file = await stage_within(app, identified, seconds_left(deadline))
@@ -130,38 +131,8 @@ async def _appraise(app: App, order: Order, *, resubmit: bool, deadline: float |
         requests = f"{request_file.count:,} requests of {plain_text(identified.source_name, 200)}"
     priced = await estimate_file(app, order, path, ask=False)
     refuse_over_cap(app, priced)
-    return _Appraised(
-        identified,
-        estimate=priced,
-        question=cost_question(app, priced, f"{requests} for {order.model} (order {identified.sha256[:8]})"),
-    )
-
-
-async def _refuse_unagreed(app: App, appraised: _Appraised, *, confirm: bool) -> None:
-    """Refuse what the user has to be asked about, unless they agreed to this very order.
-
-    Raises:
-        UsageError: says what to ask.
-    """
-    if not appraised.question:
-        return
-    identified = appraised.identified
-    agreed = confirm and await in_thread(app.ledger.is_agreed, identified.sha256, identified.source_name)
-    await _record_quote(app, identified)
-    if agreed:
-        return
-    if confirm:
-        raise UsageError(
-            f"This is not the order that was last priced for the user; it has changed since. {appraised.question}",
-            "Tell the user, then make the same call again with confirm=true.",
-        )
-    raise UsageError(
-        appraised.question, "Nothing was submitted. Ask the user, then make the same call again with confirm=true."
-    )
-
-
-async def _record_quote(app: App, identified: IdentifiedOrder) -> None:
-    await in_thread(app.ledger.record_quote, identified.sha256, identified.source_name)
+    question = cost_question(app, priced, f"{requests} for {order.model} (order {identified.sha256[:8]})")
+    return _Appraised(identified, quote_of(identified, question), estimate=priced)
 
 
 def _new_batch(identified: IdentifiedOrder, priced: Estimate | None) -> NewBatch:

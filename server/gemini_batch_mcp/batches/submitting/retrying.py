@@ -13,11 +13,11 @@ from gemini_batch_mcp.batches.jobs.finding import find_batch
 from gemini_batch_mcp.batches.jobs.lock import submit_lock
 from gemini_batch_mcp.batches.jobs.tracking import current, describe, has_rows, load, refresh
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, Stage
+from gemini_batch_mcp.batches.orders.consent import Quote, cost_question, record_quote, refuse_unagreed
 from gemini_batch_mcp.batches.orders.models import check_model
 from gemini_batch_mcp.batches.orders.preparing import identify_for
 from gemini_batch_mcp.batches.orders.pricing import (
     actual_cost,
-    cost_question,
     estimate_file,
     job_limits,
     read_prices,
@@ -29,7 +29,7 @@ from gemini_batch_mcp.batches.submitting._cutting import cut_jobs
 from gemini_batch_mcp.batches.submitting.creating import Submission
 from gemini_batch_mcp.batches.submitting.ordering import Placement
 from gemini_batch_mcp.batches.work import deadline_after, seconds_left
-from gemini_batch_mcp.domain import Order, RequestFile, ResultSummary, RowStatus
+from gemini_batch_mcp.domain import RETRYABLE, Order, RequestFile, ResultSummary, RowStatus
 from gemini_batch_mcp.errors import BatchError, NotFound, NotReady, StillPreparing, UsageError
 from gemini_batch_mcp.intake.files.in_lines import renew_references
 from gemini_batch_mcp.intake.prices.estimate import Estimate
@@ -39,8 +39,6 @@ from gemini_batch_mcp.results.chosen import keys_that_ended
 from gemini_batch_mcp.results.store import ResultTable
 from gemini_batch_mcp.threads import in_thread
 
-#: Rows that may be asked for; `ok` ones are never sent again.
-RETRYABLE: Final = (RowStatus.FAILED, RowStatus.MISSING, RowStatus.BLOCKED, RowStatus.TRUNCATED, RowStatus.EMPTY)
 #: google.rpc codes with which the same request fails again: invalid argument, not found, permission denied, failed
 #: precondition, out of range, unimplemented, unauthenticated. All others may pass by themselves.
 PERMANENT_CODES: Final = frozenset({3, 5, 7, 9, 11, 12, 16})
@@ -48,14 +46,13 @@ PERMANENT_CODES: Final = frozenset({3, 5, 7, 9, 11, 12, 16})
 
 @dataclass(frozen=True, slots=True)
 class _Chosen:
-    """The rows of a retry, written as a new attempt's request file, and what the user has to be asked about them."""
+    """The rows of a retry, written as a new attempt's request file, and what the user is told about them."""
 
     attempt: int
     model: str
     request_file: RequestFile
     estimate: Estimate
-    question: str
-    fingerprint: str
+    quote: Quote
 
 
 async def quote_retry(
@@ -74,8 +71,8 @@ async def quote_retry(
         if batch is None:
             return ""
         chosen = await _choose(app, batch, include, model)
-        await in_thread(app.ledger.record_quote, chosen.fingerprint, _quote_source(batch))
-        return chosen.question
+        await record_quote(app, chosen.quote)
+        return chosen.quote.question
 
 
 async def retry_rows(
@@ -105,7 +102,7 @@ async def retry_rows(
         batch = await _still_ended(app, ended)
         if batch is not None:
             chosen = await _choose(app, batch, include, model)
-            await _refuse_unagreed(app, batch, chosen, confirm=confirm)
+            await refuse_unagreed(app, chosen.quote, confirm=confirm)
             added = await _add_attempt(app, batch, chosen)
     if batch is None:
         return await _continue_retry(app, ended, model, deadline)
@@ -209,7 +206,8 @@ async def _choose(app: App, batch: BatchEntry, include: Sequence[str], model: st
     refuse_over_cap(app, priced, spent=actual_cost(await read_prices(app), batch, summary))
     fingerprint = hashlib.sha256(f"retry {batch.id} {model} {request_file.sha256}".encode()).hexdigest()
     rows = f"{request_file.count:,} rows of {batch.id}, sent again to {model} (order {fingerprint[:8]}),"
-    return _Chosen(attempt, model, request_file, priced, cost_question(app, priced, rows), fingerprint)
+    quote = Quote(cost_question(app, priced, rows), fingerprint, source=f"retry {batch.id}")
+    return _Chosen(attempt, model, request_file, priced, quote)
 
 
 def _no_dearer(priced: Estimate, batch: BatchEntry, model: str) -> Estimate:
@@ -281,22 +279,6 @@ def _write(
         files.keys(attempt),
         sha256=batch.request_sha256,
     )
-
-
-async def _refuse_unagreed(app: App, batch: BatchEntry, chosen: _Chosen, *, confirm: bool) -> None:
-    if not chosen.question:
-        return
-    source = _quote_source(batch)
-    agreed = confirm and await in_thread(app.ledger.is_agreed, chosen.fingerprint, source)
-    await in_thread(app.ledger.record_quote, chosen.fingerprint, source)
-    if not agreed:
-        raise UsageError(
-            chosen.question, "Nothing was submitted. Ask the user, then make the same call again with confirm=true."
-        )
-
-
-def _quote_source(batch: BatchEntry) -> str:
-    return f"retry {batch.id}"
 
 
 async def _submit(app: App, batch: BatchEntry, deadline: float | None) -> None:
