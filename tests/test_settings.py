@@ -1,9 +1,12 @@
 """Settings come from a mapping, once; wrong values name their variable; keys never show themselves."""
 
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+import gemini_batch_mcp
 from gemini_batch_mcp.errors import ConfigurationError
 from gemini_batch_mcp.settings import SETTINGS, Settings
 
@@ -97,8 +100,41 @@ def test_money_is_uncapped_and_confirmed_above_a_dollar_unless_it_is_said_otherw
     assert (strict.max_cost_usd, strict.prices_path) == (0, Path("/data/prices.json"))
 
 
-def test_every_setting_that_is_read_is_documented() -> None:
-    source = Path(Settings.from_env.__func__.__code__.co_filename).read_text(encoding="utf-8")  # type: ignore[attr-defined]  # a classmethod
-    code = source[source.index("class Settings") :]
-    for setting in SETTINGS:
-        assert f'"{setting.name}"' in code
+class Asked(Mapping[str, str]):
+    """An environment that remembers which variables were asked for."""
+
+    def __init__(self, values: dict[str, str]) -> None:
+        self._values = values
+        self.names: set[str] = set()
+
+    def __getitem__(self, name: str) -> str:
+        self.names.add(name)
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        raise AssertionError("Settings are asked for one by one, by their names.")
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+@pytest.mark.parametrize("values", [{}, {"GEMINI_BATCH_SANDBOX": "1"}])
+def test_every_setting_that_is_read_is_documented_and_every_one_that_is_documented_is_read(
+    values: dict[str, str],
+) -> None:
+    """The README's table and the manifests are written from SETTINGS."""
+    env = Asked(values)
+    Settings.from_env(env, working_directory=Path("/data/project"), user_home=Path("/home/me"))
+
+    assert env.names == {setting.name for setting in SETTINGS}
+
+
+def test_every_setting_that_a_sentence_of_ours_names_is_there() -> None:
+    package = Path(gemini_batch_mcp.__file__).parent
+    named = {
+        name
+        for path in package.rglob("*.py")
+        for name in re.findall(r"\bGEMINI_[A-Z_]*[A-Z]\b", path.read_text(encoding="utf-8"))
+    }
+    assert "GEMINI_BATCH_HOME" in named
+    assert named <= {setting.name for setting in SETTINGS}

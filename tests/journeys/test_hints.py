@@ -27,16 +27,24 @@ async def test_a_preview_says_what_stands_between_it_and_its_order(
 
 
 @pytest.mark.parametrize(
-    ("name", "start"), [("a.csv", b"key,"), ("a.PARQUET", b"PAR1"), ("a.jsonl", b"{"), ("a", b"{")]
+    ("name", "written_as", "start"),
+    [
+        ("a.csv", "csv", b"key,"),
+        ("a.PARQUET", "parquet", b"PAR1"),
+        ("a.jsonl", "jsonl", b'{"key":"k1",'),
+        ("a", "jsonl", b'{"key":"k1",'),
+        ("a.csv.jsonl", "jsonl", b'{"key":"k1",'),
+    ],
 )
 async def test_a_file_is_written_as_its_name_says(
-    talk: Conversation, sandbox: Sandbox, data: Path, name: str, start: bytes
+    talk: Conversation, sandbox: Sandbox, data: Path, name: str, written_as: str, start: bytes
 ) -> None:
     batch = (await talk.call("create_batch", source=request_file(data)))["batch_id"]
     sandbox.finish(newest(sandbox))
     saved = (await talk.call("get_results", batch=batch, save_to=name))["saved"]
     assert Path(saved["path"]).read_bytes().startswith(start)
-    assert saved["format"] in (Path(name).suffix.lower().removeprefix("."), "jsonl")
+    assert saved["format"] == written_as
+    assert saved["rows"] == 3
 
 
 async def test_a_key_that_no_row_has_is_named(talk: Conversation, sandbox: Sandbox, data: Path) -> None:
