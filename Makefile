@@ -22,8 +22,9 @@ check: $(STAMP) tests/js/node_modules  ## format, lint, types, manifests, tests 
 	$(BIN)/python manifests/generate.py --check
 	$(BIN)/python -m pytest -q -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=95
 
-matrix: $(STAMP)  ## kill and disturb a process at every step; writes the tables of tests/README.md
+matrix: $(STAMP) tests/js/node_modules  ## all of what the tests run a part of, each kill and fault; writes the tables of tests/README.md
 	MATRIX=full $(BIN)/python -m pytest -q tests/crash
+	MATRIX=full $(BIN)/python -m pytest -q -n 2 -m matrix --ignore tests/crash
 
 bench: $(STAMP)  ## ratios against the plain way; BENCH_ARGS="--megabytes 1000 --rows 1000000", INTEGRITY_ARGS="--rows 1000000" for the full size
 	PYTHONPATH=tests $(BIN)/python -m bench.bench $(BENCH_ARGS)

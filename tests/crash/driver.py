@@ -7,6 +7,7 @@ and answers with the array of their exit codes (negative: the signal). Forked, b
 second and a matrix has hundreds of lives; nothing but imports has happened before the fork.
 """
 
+import ctypes
 import importlib
 import os
 import resource
@@ -23,13 +24,13 @@ from anyio.abc import TaskGroup
 
 from crash.scenario import User, Wish
 from crash.traps import Trap, Watch, move_clock
-from gemini_batch_mcp.batches.app import open_app
+from gemini_batch_mcp.batches.app import App, open_app
 from gemini_batch_mcp.batches.desk import Desk
 from gemini_batch_mcp.batches.work import Work
 from gemini_batch_mcp.errors import BatchError
 from gemini_batch_mcp.settings import Settings
 
-#: What is loaded only when it is needed: a fork would have to do it every time, and nobody may not even be able to.
+#: What is loaded only when it is needed: a fork would have to do it every time.
 _LOADED_LATE: Final = (
     "duckdb",
     "gemini_batch_mcp.gemini.developer._client",
@@ -39,6 +40,11 @@ _LOADED_LATE: Final = (
     "sqlite3",
 )
 
+
+#: CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH and CAP_FOWNER of Linux, and what it takes to give them up.
+_POWERS_OVER_FILES: Final = (1, 2, 3)
+_PR_CAPBSET_DROP: Final = 24
+_CAPABILITY_VERSION_3: Final = 0x20080522
 
 #: `order`: the user gives the order, waits, reads, sends again what failed, and saves. `collect` and `server`: the
 #: same after `gemini-batch-mcp collect`, or a server left to itself, has done what it can. `place` ends when the order
@@ -59,8 +65,8 @@ class Life(msgspec.Struct, frozen=True):
     program: Program = "order"
     #: Wait for this file to appear, so that several processes begin together.
     starts_with: str = ""
-    #: User and group of the process; 0 leaves it as it is.
-    uid: int = 0
+    #: The rights of files hold the process back, which they do not when it is root's.
+    is_ordinary: bool = False
     #: No file may grow beyond this; 0 for no limit.
     max_file_bytes: int = 0
     #: How far its clock is ahead of time, negative when it is behind.
@@ -125,35 +131,59 @@ def _live(life: Life) -> int:
 def _limit(life: Life) -> None:
     if life.max_file_bytes:
         resource.setrlimit(resource.RLIMIT_FSIZE, (life.max_file_bytes, resource.RLIM_INFINITY))
-    if life.uid:
-        os.setgroups([])
-        os.setgid(life.uid)
-        os.setuid(life.uid)
+    if life.is_ordinary and os.geteuid() == 0:
+        _become_ordinary()
+
+
+def _become_ordinary() -> None:
+    """Give up root's power over the rights of files (Linux), for this process and those that it starts.
+
+    It stays the same user: another one might not be allowed to read Python, or the product, where they are installed.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    for capability in _POWERS_OVER_FILES:
+        if libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0):
+            raise OSError(ctypes.get_errno(), "A capability cannot be given up.")
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    # For capabilities 0 to 31, then for those from 32: effective, permitted, inheritable.
+    held = (ctypes.c_uint32 * 6)()
+    if libc.capget(header, held):
+        raise OSError(ctypes.get_errno(), "The capabilities cannot be read.")
+    for place in range(3):
+        held[place] &= ~sum(1 << capability for capability in _POWERS_OVER_FILES)
+    if libc.capset(header, held):
+        raise OSError(ctypes.get_errno(), "The capabilities cannot be set.")
 
 
 async def _serve(settings: Settings, life: Life, watch: Watch) -> None:
-    report = Path(f"{life.report}.json")
-    async with anyio.create_task_group() as task_group:
-        refusals: list[str] = []
-        app = None
-        for _ in range(life.tries):
+    app = user = None
+    try:
+        async with anyio.create_task_group() as task_group:
+            app, refusals = await _opened(settings, life, watch, task_group)
+            user = User(app, life.wish, life.tries)
+            user.outcome.failures += refusals
             try:
-                app = open_app(settings, Work(task_group), lives_on=True, hook=watch)
-                break
-            except BatchError as error:
-                refusals.append(f"{type(error).__name__}: {error}")
-                await anyio.sleep(0.02)
-        if app is None:
-            raise TimeoutError(f"The state directory was refused {life.tries} times: {refusals[-1]}")
-        user = User(app, life.wish, life.tries)
-        user.outcome.failures += refusals
-        try:
-            await _carry_out(life.program, user, Desk(app), task_group)
-        finally:
-            task_group.cancel_scope.cancel()
+                await _carry_out(life.program, user, Desk(app), task_group)
+            finally:
+                task_group.cancel_scope.cancel()
+    finally:
+        # Not before all work has ended, as a server does it: else a ledger that is in use is not folded together.
+        if app is not None and user is not None:
             with anyio.CancelScope(shield=True):
                 await app.aclose()
-            report.write_bytes(msgspec.json.encode(user.outcome))
+            Path(f"{life.report}.json").write_bytes(msgspec.json.encode(user.outcome))
+
+
+async def _opened(settings: Settings, life: Life, watch: Watch, task_group: TaskGroup) -> tuple[App, list[str]]:
+    """Open the state directory as often as the user tries; returns the refusals until then, too."""
+    refusals: list[str] = []
+    for _ in range(life.tries):
+        try:
+            return open_app(settings, Work(task_group), lives_on=True, hook=watch), refusals
+        except BatchError as error:
+            refusals.append(f"{type(error).__name__}: {error}")
+            await anyio.sleep(0.02)
+    raise TimeoutError(f"The state directory was refused {life.tries} times: {refusals[-1]}")
 
 
 async def _carry_out(program: Program, user: User, desk: Desk, task_group: TaskGroup) -> None:

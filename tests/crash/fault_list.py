@@ -16,6 +16,7 @@ from crash.faults import (
     read_only_after,
     read_only_from_the_start,
 )
+from crash.traps import Trap
 from gemini_batch_mcp.sandbox.app import Sandbox
 
 #: Routes that a storm of refusals blows over, and after how many requests.
@@ -89,8 +90,42 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *(file_limit(size) for size in (4_000, 20_000, 60_000)),
     read_only_from_the_start(),
     read_only_after("place"),
+    read_only_after("place", Trap("ledger.reserve:after")),
+    read_only_after("place", Trap("create:after")),
     race(2, plans.SHARDS),
     race(5, plans.SHARDS),
     race(5, plans.INLINE),
     race(5, plans.QUEUED),
 )
+
+#: Faults of one kind at other places, which a run of a part leaves to the complete one.
+_MORE_OF_A_KIND: Final = {
+    *(f"clock set back a day at {step}" for step in ("ledger.reserve:after", "create:before", "download:before")),
+    *(
+        f"killed at {step}, then the clock set back a day"
+        for step in ("ledger.reserve:after", "get:after", "ledger.add_attempt:after")
+    ),
+    *(
+        f"disk full from {step}"
+        for step in (
+            "ledger.plan:before",
+            "ledger.move_job:before",
+            "ledger.update_job:before",
+            "create:after",
+            "download:after",
+            "file.rename data/.*",
+            "ledger.add_attempt:before",
+        )
+    ),
+    "no file larger than 4,000 bytes",
+    "no file larger than 60,000 bytes",
+    "download cut at byte 0",
+    "download cut at byte 1",
+    "replies to two creates lost",
+    "503 before a create took effect",
+    "500 after a finalize took effect",
+    "2 processes race on one order: two jobs from one file",
+    "5 processes race on one order: one job within the call",
+    "state directory read-only after a kill at ledger.reserve:after",
+}
+PART: Final = tuple(fault for fault in FAULTS if fault.name not in _MORE_OF_A_KIND)

@@ -14,13 +14,12 @@ from typing import Any, Final
 import httpx2
 
 from crash import plans
+from crash.driver import Program
 from crash.ground import Bench, Ground, Plan
 from crash.matrix import Baseline, Verdict, brought_to_an_end, ground
 from crash.traps import DAY_AND_MORE_SECONDS, Trap
 from gemini_batch_mcp.sandbox.app import Sandbox
 
-#: Rights of files do not hold root back, so its processes become the user nobody.
-_NOBODY: Final = 65534 if os.geteuid() == 0 else 0
 _RACES: Final = 8
 _DISK_BYTES: Final = 24 * 1024**2
 
@@ -108,7 +107,7 @@ def read_only_from_the_start() -> Fault:
 
     def run(place: Ground) -> list[str]:
         with _locked(place.home):
-            problems = _refused(place, place.life(uid=_NOBODY, tries=3), ("cannot be", "could not be", "unable"))
+            problems = _refused(place, place.life(is_ordinary=True, tries=3), ("cannot be", "could not be", "unable"))
         if place.service.requests:
             problems.append("something was sent although nothing can be remembered")
         return problems
@@ -116,18 +115,22 @@ def read_only_from_the_start() -> Fault:
     return Fault("state directory read-only from the start", plans.SHARDS, run)
 
 
-def read_only_after(program: Any) -> Fault:
-    """The state directory becomes read-only after a first process has done something in it."""
+def read_only_after(program: Program, death: Trap | None = None) -> Fault:
+    """The state directory becomes read-only after a first process has done something in it, or has died there.
+
+    One that comes to its end closes the ledger, so that the next one cannot even open it; one that dies leaves it open.
+    """
 
     def run(place: Ground) -> list[str]:
-        problems = _ended(place, place.life(program=program), [0])
+        problems = _ended(place, place.life(death, program=program), [0 if death is None else -9])
         with _locked(place.home):
             problems += _refused(
-                place, place.life(uid=_NOBODY, tries=3), ("cannot be", "could not be", "unable", "readonly")
+                place, place.life(is_ordinary=True, tries=3), ("cannot be", "could not be", "unable", "readonly")
             )
         return problems
 
-    return Fault(f"state directory read-only after {program}", plans.SHARDS, run)
+    name = program if death is None else f"a kill at {death.step}"
+    return Fault(f"state directory read-only after {name}", plans.SHARDS, run)
 
 
 def clock_back_at(step: str) -> Fault:

@@ -125,8 +125,6 @@ def killed_again_and_again(bench: Bench, plan: Plan, baseline: Baseline, steps: 
 def ground(bench: Bench, plan: Plan, state: Path | None = None) -> Generator[Ground]:
     """Give a fresh ground for one case."""
     with tempfile.TemporaryDirectory() as directory:
-        # Open to a process of another user, for the cases that have one.
-        Path(directory).chmod(0o755)
         place = Ground(bench, Path(directory), plan, state=state)
         try:
             yield place

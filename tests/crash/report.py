@@ -1,16 +1,11 @@
 """The matrices' figures as tables in tests/README.md: written by a complete run, checked by every run."""
 
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-#: `MATRIX=full` runs every case and writes the tables, `MATRIX=download` those at steps with that word in their names;
-#: otherwise a representative part runs.
-WANTED: Final = os.environ.get("MATRIX", "")
-IS_FULL: Final = WANTED == "full"
 README: Final = Path(__file__).parent.parent / "README.md"
 _HEAD: Final = "| {title} | tried | survived | creates | rows |\n| --- | ---: | ---: | ---: | ---: |\n"
 

@@ -22,10 +22,11 @@ from crash.matrix import (
     several_benches,
     undisturbed,
 )
-from crash.report import IS_FULL, WANTED, Tally, missing_and_stale, table, write_section
+from crash.report import Tally, missing_and_stale, table, write_section
 from crash.traps import Trap
+from support.extent import IS_FULL, WANTED, in_part, tries
 
-pytestmark = pytest.mark.timeout(3600 if WANTED else 400)
+pytestmark = [pytest.mark.timeout(3600 if WANTED else 400), in_part]
 
 #: How a batch is gone on with after a kill.
 WAYS: Final[tuple[Program, ...]] = ("order", "collect", "server")
@@ -117,7 +118,7 @@ def test_a_process_killed_at_any_step_costs_nothing_and_loses_nothing(
     assert sum(verdict.was_tried for verdict in verdicts) >= REACHED * len(verdicts)
 
 
-@pytest.mark.parametrize("seed", range(40 if IS_FULL else 4))
+@pytest.mark.parametrize("seed", range(tries(40, 2)))
 def test_processes_that_die_one_after_the_other_get_there_all_the_same(
     benches: list[Bench], baselines: dict[str, Baseline], seed: int
 ) -> None:

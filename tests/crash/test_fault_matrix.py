@@ -4,13 +4,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from crash.fault_list import FAULTS
+from crash.fault_list import FAULTS, PART
 from crash.faults import Fault, suffered, why_no_small_disk
 from crash.ground import Bench, Plan, bench
 from crash.matrix import Baseline, undisturbed
-from crash.report import IS_FULL, Tally, missing_and_stale, table, write_section
+from crash.report import Tally, missing_and_stale, table, write_section
+from support.extent import IS_FULL, in_part
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), in_part]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def small_disk_refusal() -> str:
     return why_no_small_disk()
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", FAULTS if IS_FULL else PART, ids=lambda fault: fault.name)
 def test_a_disturbance_costs_nothing_and_loses_nothing(
     place: Bench, baselines: dict[str, Baseline], tallies: dict[str, Tally], small_disk_refusal: str, fault: Fault
 ) -> None:

@@ -121,11 +121,17 @@ async def desk_of(settings: Settings, sandbox: Sandbox) -> AsyncIterator[Desk]:
 async def hooked_desk(settings: Settings, sandbox: Sandbox, hook: Callable[[str], None]) -> AsyncIterator[Desk]:
     """A desk that announces each of its effects to `hook`."""
     settings.home.mkdir(exist_ok=True)
-    async with anyio.create_task_group() as tasks:
-        app = open_app(settings, Work(tasks), sandbox.transport(), hook=hook)
-        try:
-            yield Desk(app)
-        finally:
+    app = None
+    try:
+        async with anyio.create_task_group() as tasks:
+            app = open_app(settings, Work(tasks), sandbox.transport(), hook=hook)
+            try:
+                yield Desk(app)
+            finally:
+                tasks.cancel_scope.cancel()
+    finally:
+        # Not before all work has ended: what is in use does not close.
+        if app is not None:
             await app.aclose()
 
 

@@ -11,6 +11,7 @@ import filelock
 
 from gemini_batch_mcp.batches.answers._fetching import fetch_answers
 from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.jobs.lock import lock_errors
 from gemini_batch_mcp.batches.jobs.tracking import has_rows, load
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry, Stage
 from gemini_batch_mcp.digests import file_digest, has_digest
@@ -189,14 +190,15 @@ async def _collect_lock(app: App, batch_id: str) -> AsyncIterator[None]:
     """Keep other processes from collecting the same batch.
 
     Raises:
-        StorageError: one of them has been at it for too long.
+        StorageError: one of them has been at it for too long, or the lock's file cannot be opened.
     """
     lock = filelock.FileLock(app.files(batch_id).collect_lock, blocking=False, thread_local=False)
     deadline = anyio.current_time() + _LOCK_SECONDS
     while True:
         try:
             # Not in a thread: it does not wait, and a lock that is taken after a cancel would never be released.
-            lock.acquire()
+            with lock_errors(batch_id):
+                lock.acquire()
             break
         except filelock.Timeout:
             if anyio.current_time() > deadline:

@@ -9,6 +9,7 @@ import filelock
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.advice import EXPIRES_AFTER, advice, interrupted
 from gemini_batch_mcp.batches.jobs.finding import find_by_tag
+from gemini_batch_mcp.batches.jobs.lock import lock_errors
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry, Stage
 from gemini_batch_mcp.domain import Job, JobState, RowCounts
 from gemini_batch_mcp.errors import BatchError, NotFound
@@ -137,7 +138,7 @@ def _is_being_submitted(app: App, batch: BatchEntry) -> bool:
     if app.work.is_running(f"submit {batch.id}"):
         return True
     try:
-        with filelock.FileLock(lock_path, blocking=False, thread_local=False):
+        with lock_errors(batch.id), filelock.FileLock(lock_path, blocking=False, thread_local=False):
             return False
     except filelock.Timeout:
         return True
