@@ -2,15 +2,41 @@
 
 import subprocess
 import sys
+import zlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.sandbox.config import OnCommand, SandboxConfig
 from gemini_batch_mcp.settings import Secret, Settings
 from support.conversation import Conversation, Run, converse, process_env
+from support.extent import IS_FULL, in_part
+
+#: Both protocol eras: 2025-11-25 with its handshake, and 2026-07-28 without.
+ERAS = ("legacy", "auto")
+
+# The same examples in every run: what chance finds belongs in the complete one, which may find something new.
+hypothesis.settings.register_profile("the same each time", derandomize=True, database=None)
+if not IS_FULL:
+    hypothesis.settings.load_profile("the same each time")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give `era` to a test: both, where the protocol is what it is about; else one of them, by the test's name.
+
+    The desk behind the protocol is the same in both eras, so that half of the tests hold each of them.
+    """
+    if "era" not in metafunc.fixturenames:
+        return
+    if metafunc.definition.get_closest_marker("both_eras"):
+        metafunc.parametrize("era", ERAS)
+        return
+    number = zlib.crc32(metafunc.definition.name.encode()) % len(ERAS)
+    eras = ERAS if IS_FULL else ERAS[number : number + 1]
+    metafunc.parametrize("era", [pytest.param(era, marks=in_part) for era in eras])
 
 
 @pytest.fixture
@@ -45,12 +71,6 @@ def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
     with Sandbox(tmp_path / "service", SandboxConfig(pace=OnCommand())) as service:
         yield service
         assert service.unknown_requests == ()
-
-
-@pytest.fixture(params=["legacy", "auto"])
-def era(request: pytest.FixtureRequest) -> str:
-    """Both protocol eras: 2025-11-25 with its handshake, and 2026-07-28 without."""
-    return str(request.param)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.settings import Settings
 from support.conversation import Conversation, converse, line, newest, request_file, write_lines
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_eras]
 
 
 @pytest.fixture

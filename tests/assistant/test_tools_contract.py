@@ -12,7 +12,7 @@ from gemini_batch_mcp.intake.templates import TEMPLATES
 from support.conversation import Conversation
 from support.npm import count_tokens
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_eras]
 
 README = Path(__file__).parents[2] / "README.md"
 NAMES = [

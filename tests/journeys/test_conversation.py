@@ -9,7 +9,7 @@ import pytest
 from gemini_batch_mcp.sandbox.app import Sandbox
 from support.conversation import Conversation, converse, line, request_file, write_lines
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_eras]
 
 
 async def test_a_file_is_ordered_followed_and_read(talk: Conversation, sandbox: Sandbox, data: Path) -> None:

@@ -22,6 +22,7 @@ from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.sandbox.config import OnCommand, SandboxConfig
 from gemini_batch_mcp.settings import Secret, Settings
 from support.conversation import line, write_lines
+from support.extent import in_part, tries
 
 ORDERS = 3
 ROWS = 6
@@ -154,7 +155,7 @@ def _mark(row: int) -> str:
     return "[[sandbox:error:13]]" if row == 1 else ""
 
 
-TestLife = Life.TestCase
+TestLife = in_part(Life.TestCase)
 TestLife.settings = settings(
-    max_examples=15, stateful_step_count=14, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=tries(60, 10), stateful_step_count=14, deadline=None, suppress_health_check=list(HealthCheck)
 )

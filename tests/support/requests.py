@@ -20,8 +20,10 @@ from gemini_batch_mcp.intake.prices.estimate import (
     Sample,
     Sampler,
 )
+from support.extent import tries
 
-GENERATE_BODIES = 600
+#: Enough for every kind of part, tool and setting.
+GENERATE_BODIES = tries(600, 150)
 
 #: Members that the converters refuse for the Developer API, or that are no part of the wire form.
 LEFT_OUT = {

@@ -15,6 +15,7 @@ from gemini_batch_mcp.domain import Task
 from gemini_batch_mcp.errors import PathError, RequestProblems, StorageError, UsageError
 from gemini_batch_mcp.intake.requests.reader import CHUNK_BYTES, CheckedReader, CopyNeeded, LinesRefused, file_sha256
 from gemini_batch_mcp.settings import MAX_FILE_BYTES, MAX_LINE_BYTES
+from support.extent import in_part, tries
 
 #: More than three chunks, so that something has left before the end is seen.
 LINES_OF_A_LARGE_FILE = 26_000
@@ -79,7 +80,8 @@ def desk(tmp_path: Path) -> Desk:
 KEYS = st.lists(st.text(min_size=1, max_size=20), unique=True, min_size=1, max_size=120)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@in_part
+@settings(max_examples=tries(60, 25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(keys=KEYS, text=st.text(), size=st.integers(1, 5000), ends=st.booleans())
 def test_any_right_file_is_handed_out_byte_by_byte_as_it_is(
     desk: Desk, keys: list[str], text: str, size: int, ends: bool

@@ -14,8 +14,9 @@ from gemini_batch_mcp.domain import RequestFile
 from gemini_batch_mcp.errors import PathError, StorageError, UsageError
 from gemini_batch_mcp.intake.requests.copies import write_request_copy
 from gemini_batch_mcp.intake.requests.selection import write_selected
+from support.extent import in_part, tries
 
-FAST = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FAST = settings(max_examples=tries(60, 25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def line(key: str, text: str = "hi") -> bytes:
@@ -57,6 +58,7 @@ def batch(tmp_path: Path) -> Batch:
     return Batch(tmp_path)
 
 
+@in_part
 @FAST
 @given(keys=st.lists(st.text(min_size=1, max_size=9), unique=True, min_size=1, max_size=40), data=st.data())
 def test_any_choice_of_lines_is_copied_in_order_byte_for_byte(

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from gemini_batch_mcp.errors import PathError, UsageError
 from gemini_batch_mcp.intake.requests.shards import Shard, ShardReader, cut, split
+from support.extent import in_part, tries
 
-FAST = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FAST = settings(max_examples=tries(150, 50), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 CHUNK_BYTES = 8 * 1024**2
 
 
@@ -45,6 +46,7 @@ def check(shards: tuple[Shard, ...], content: bytes) -> list[bytes]:
 LINES = st.lists(st.integers(0, 40), min_size=1, max_size=60)
 
 
+@in_part
 @FAST
 @given(
     sizes=LINES,
@@ -222,6 +224,7 @@ def shards_of(path: Path, content: bytes, max_bytes: int) -> tuple[Shard, ...]:
     return cut(path, **write(path, content), max_bytes=max_bytes, max_tokens=None, tokens_per_byte=0.25)
 
 
+@in_part
 @FAST
 @given(sizes=LINES, read_bytes=st.integers(1, 300))
 def test_the_readers_of_all_shards_hand_out_the_file(tmp_path: Path, sizes: list[int], read_bytes: int) -> None:

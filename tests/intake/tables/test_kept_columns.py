@@ -15,6 +15,7 @@ from gemini_batch_mcp.errors import PathError, RequestProblems, StorageError
 from gemini_batch_mcp.intake.compose import write_rows
 from gemini_batch_mcp.intake.tables.folders import list_folder
 from gemini_batch_mcp.intake.tables.kept_columns import distinct_names, write_columns
+from support.extent import in_part, tries
 from support.sources import read
 
 
@@ -95,7 +96,8 @@ def test_whatever_columns_are_called_their_names_are_distinct(columns: list[str]
 CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@in_part
+@settings(max_examples=tries(40, 15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=5))
 def test_every_cell_is_kept_exactly(tmp_path: Path, rows: list[tuple[str, str]]) -> None:
     source = tmp_path / "t.csv"

@@ -12,6 +12,7 @@ from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.results.query._limits import watched
 from gemini_batch_mcp.results.query.queries import QueryEngine
 from support.answers import ask, table_at
+from support.extent import in_part, part
 
 #: Each takes hours, or more memory than there is, when nothing stops it.
 BOMBS = (
@@ -60,7 +61,8 @@ def engine() -> Iterator[QueryEngine]:
         yield engine
 
 
-@pytest.mark.parametrize("bomb", BOMBS)
+@in_part
+@pytest.mark.parametrize("bomb", part(BOMBS, 3))
 def test_a_bomb_is_stopped_and_the_next_query_works(engine: QueryEngine, table: Path, bomb: str) -> None:
     # With less memory than usual the large ones end sooner, and all of them end in time.
     started = time.monotonic()

@@ -23,6 +23,7 @@ from support.answers import (
     status_sum,
     table_of,
 )
+from support.extent import in_part, tries
 from support.samples import SAMPLES
 
 SAMPLE_LINES = [
@@ -62,7 +63,8 @@ files = st.builds(
 )
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@in_part
+@settings(max_examples=tries(50, 15), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(files, st.sampled_from([None, KEYS]), st.sampled_from([0, 4, 50]))
 def test_any_bytes_make_a_table_with_one_row_for_each_key(
     content: bytes, keys: list[str] | None, expected_rows: int
@@ -82,7 +84,8 @@ def test_any_bytes_make_a_table_with_one_row_for_each_key(
         assert not re.search(r"[\ud800-\udfff]", repr(rows) + repr(summary) + repr(written))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@in_part
+@settings(max_examples=tries(25, 8), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(st.sampled_from(["a", "b", "c", "d", "x"]), max_size=12),
     st.lists(st.booleans(), min_size=12, max_size=12),

@@ -33,6 +33,7 @@ from gemini_batch_mcp.results.store import AnswerFile, ResultTable, TableBuild, 
 from gemini_batch_mcp.results.table._slice_files import SliceFiles
 from gemini_batch_mcp.results.table.slices import AnswerBytes, Slice, slices_of
 from support.answers import all_rows, answer, answer_file, cells, exported, failure, keys_file, source_file
+from support.extent import in_part, tries
 
 BOM = b"\xef\xbb\xbf"
 
@@ -83,8 +84,11 @@ def contents_of(piece: Slice) -> bytes:
         return file.read()
 
 
+@in_part
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+    max_examples=tries(40, 12),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(
     st.lists(
