@@ -1,19 +1,23 @@
 """What hosts read: written by the package itself, right by each host's own schema, one version everywhere."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import jsonschema
-import pytest
 import skillsaw
 
 from gemini_batch_mcp import __version__
+from gemini_batch_mcp.assistant.tools import TOOLS
+from gemini_batch_mcp.settings import SETTINGS
 
 ROOT = Path(__file__).parent.parent
 MANIFESTS = ROOT / "manifests"
+#: What a host puts into a bundle's settings, by the name under which it asked the user.
+_FILLED_IN = re.compile(r"\$\{user_config\.(\w+)\}")
 
 
 def _read(name: str) -> dict[str, Any]:
@@ -66,15 +70,23 @@ def test_the_readme_carries_the_registrys_name() -> None:
 
 
 def test_no_secret_has_a_default() -> None:
-    for variable in _read("server.json")["packages"][0]["environmentVariables"]:
-        if variable.get("isSecret"):
-            assert "default" not in variable
-            assert "value" not in variable
+    variables = _read("server.json")["packages"][0]["environmentVariables"]
+    secret = {variable["name"]: variable for variable in variables if variable.get("isSecret")}
+    assert secret.keys() == {"GEMINI_API_KEY", "GOOGLE_API_KEY"}
+    for variable in secret.values():
+        assert variable.keys() & {"default", "value"} == set()
 
 
-@pytest.mark.parametrize("key", ["name", "version", "description", "author", "server"])
-def test_the_bundle_has_what_its_format_requires(key: str) -> None:
+def test_the_bundle_has_what_its_format_requires() -> None:
     manifest = _read("manifest.json")
-    assert manifest[key]
+    assert all(manifest[key] for key in ("manifest_version", "name", "version", "description", "author", "server"))
     assert manifest["server"]["mcp_config"]["command"] == "uv"
     assert (ROOT / manifest["server"]["entry_point"]).is_file()
+    assert {tool["name"] for tool in manifest["tools"]} == {spec.function.__name__ for spec in TOOLS}
+
+
+def test_the_bundle_asks_the_user_for_what_it_hands_to_the_server() -> None:
+    manifest = _read("manifest.json")
+    handed = {name for value in manifest["server"]["mcp_config"]["env"].values() for name in _FILLED_IN.findall(value)}
+    assert handed == manifest["user_config"].keys()
+    assert manifest["server"]["mcp_config"]["env"].keys() <= {setting.name for setting in SETTINGS}

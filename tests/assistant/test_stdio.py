@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -115,11 +114,10 @@ async def test_two_servers_on_one_ledger_submit_one_order_once(tmp_path: Path, d
             assert result.structured_content is not None, result.content
             answers.append(result.structured_content)
 
-    started = time.monotonic()
-    async with anyio.create_task_group() as task_group:
-        task_group.start_soon(order)
-        task_group.start_soon(order)
+    with anyio.fail_after(120):
+        async with anyio.create_task_group() as task_group:
+            task_group.start_soon(order)
+            task_group.start_soon(order)
 
-    assert time.monotonic() - started < 60
     assert len({answer["batch_id"] for answer in answers}) == 1
     assert sorted(bool(answer["reused"]) for answer in answers) == [False, True]

@@ -8,12 +8,12 @@ import pytest
 
 from gemini_batch_mcp.batches.opening import LazyDesk, lazy_desk
 from gemini_batch_mcp.cli import main as cli
-from gemini_batch_mcp.cli.console import follow
+from gemini_batch_mcp.cli.console import follow, show_placement
 from gemini_batch_mcp.domain import Order
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.sandbox.config import ByTime, SandboxConfig
 from gemini_batch_mcp.settings import Settings
-from support.conversation import Run, line, request_file, write_lines
+from support.conversation import Run, desk_of, ended, line, request_file, write_lines
 
 
 def test_a_retry_says_how_many_rows_it_sends_and_a_delete_how_to_agree(run: Run, data: Path) -> None:
@@ -25,13 +25,27 @@ def test_a_retry_says_how_many_rows_it_sends_and_a_delete_how_to_agree(run: Run,
     again = run("retry-failed", batch)
     assert again.returncode == 0, again.stderr
     assert again.stderr.startswith("1 request sent again.")
-    assert "being sent again already; nothing new" in run("retry-failed", batch).stderr
 
     refused = run("delete", batch)
     assert refused.returncode == 2
     assert "This would delete" in refused.stderr
     assert "--yes" in refused.stderr
     assert "confirm=true" not in refused.stderr
+
+
+@pytest.mark.anyio
+async def test_rows_that_are_being_sent_again_are_not_sent_once_more(
+    settings: Settings, sandbox: Sandbox, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With jobs that move on command: those of a command's own sandbox may have ended before the second command."""
+    async with desk_of(settings, sandbox) as desk:
+        batch = await ended(desk, sandbox, request_file(data, 5, mark=" [[sandbox:error:13]]"))
+        for said in ("1 request sent again. ", "1 request being sent again already; nothing new was submitted. "):
+            show_placement(await desk.retry(batch, ()))
+            shown = capsys.readouterr()
+            assert shown.err.startswith(said)
+            assert shown.out == f"{batch}\n"
+    assert sandbox.creates == 2
 
 
 def test_whoever_says_yes_agrees_to_what_the_order_costs_now(run: Run, data: Path) -> None:
@@ -80,12 +94,13 @@ async def test_whoever_waits_for_a_batch_on_the_command_line_submits_what_waits_
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "sentence"),
-    [("GEMINI_BATCH_HOME", "/proc/nowhere", "cannot be used"), ("GEMINI_BATCH_MAX_FILE_BYTES", "0.1", "3 (")],
+    ("variable", "value", "code", "sentence"),
+    [("GEMINI_BATCH_HOME", "/proc/nowhere", 1, "cannot be used"), ("GEMINI_BATCH_MAX_FILE_BYTES", "0.1", 0, "3 (")],
 )
 def test_settings_that_make_no_sense_end_in_a_sentence(
-    run: Run, data: Path, variable: str, value: str, sentence: str
+    run: Run, data: Path, variable: str, value: str, code: int, sentence: str
 ) -> None:
     done = run("preview", request_file(data), env={variable: value})
+    assert done.returncode == code
     assert sentence in done.stdout + done.stderr
     assert "foreseen" not in done.stderr
