@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -121,6 +122,19 @@ def test_every_command_says_how_it_is_called_and_what_it_does(command: str) -> N
     usage, _, rest = shown.output.partition("\n\n")
     assert usage.startswith(f"Usage: gemini-batch-mcp {command} [OPTIONS]")
     assert rest.split("Options:")[0].strip().endswith("."), rest
+
+
+def test_every_choice_is_taken_in_the_word_that_tools_take() -> None:
+    choices = {
+        (name, option.name): tuple(option.type.choices)
+        for name, command in commands.commands.items()
+        for option in command.params
+        if isinstance(option.type, click.Choice)
+    }
+    assert choices["retry-failed", "include"] == ("failed", "missing", "blocked", "truncated", "empty")
+    for words in choices.values():
+        assert {type(word) for word in words} == {str}, words
+        assert [word.lower() for word in words] == list(words)
 
 
 def test_the_demo_ends_by_itself_and_shows_the_whole_conversation(run: Run, data: Path) -> None:

@@ -22,7 +22,7 @@ def test_a_retry_says_how_many_rows_it_sends_and_a_delete_how_to_agree(run: Run,
     run("check-status", batch, "-w")
     assert "$" in run("get-results", batch).stdout
 
-    again = run("retry-failed", batch)
+    again = run("retry-failed", batch, "--include", "failed")
     assert again.returncode == 0, again.stderr
     assert again.stderr.startswith("1 request sent again.")
 

@@ -4,16 +4,19 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 import click
 
 from gemini_batch_mcp.cli.session import Session
-from gemini_batch_mcp.domain import RETRYABLE, Order
+from gemini_batch_mcp.domain import Order, Retryable
 from gemini_batch_mcp.errors import BatchError, UsageError
 
 if TYPE_CHECKING:
     from gemini_batch_mcp.batches.desk import Desk
+
+#: As plain words: of an enumeration click would take the members' names, in capitals.
+_STATUSES: Final = get_args(Retryable)
 
 
 class _JsonObject(click.ParamType[dict[str, Any]]):
@@ -100,7 +103,7 @@ def create_batch(session: Session, /, confirm: bool, resubmit: bool, **order: An
 
 @click.command("retry-failed")
 @click.argument("batch")
-@click.option("--include", multiple=True, type=click.Choice(RETRYABLE), help="By default: missing, and what may pass.")
+@click.option("--include", multiple=True, type=click.Choice(_STATUSES), help="By default: missing, and what may pass.")
 @click.option("-m", "--model", default="", help="Another model; the same by default.")
 @click.option("--yes", "confirm", is_flag=True, help="Agree to the cost.")
 @click.pass_obj
