@@ -50,16 +50,10 @@ class JobState(StrEnum):
         """True when Gemini will not change the job any more."""
         return self in _TERMINAL
 
-    @property
-    def may_have_results(self) -> bool:
-        """True when a result file or inlined answers can be there to collect."""
-        return self in _WITH_RESULTS
-
 
 _TERMINAL = frozenset(
     {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED, JobState.PARTIALLY_SUCCEEDED}
 )
-_WITH_RESULTS = frozenset({JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED, JobState.CANCELLED})
 
 
 #: How rows may have ended that can be sent again, as assistants and people name it; `ok` ones never are.

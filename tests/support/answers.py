@@ -117,7 +117,7 @@ def only_row(directory: Path, content: bytes) -> ResultRow:
 
 def exported(table: ResultTable, directory: Path) -> list[dict[str, Any]]:
     """Export a table and read it back as strict JSON."""
-    path = table.export_jsonl(directory / "export.jsonl").path
+    path = table.export(directory / "export.jsonl", "jsonl").path
     return [json.loads(text, parse_constant=_refuse) for text in path.read_bytes().split(b"\n")[:-1]]
 
 

@@ -24,8 +24,8 @@ def connect(memory_limit_bytes: int, temp_directory: Path) -> "DuckDBPyConnectio
     """Return a connection to an empty database in memory, which spills to `temp_directory`.
 
     One thread: it passes lines on in the order of the file without holding them back, which costs least memory, and
-    leaves the other cores to the download. It also reads a file from its start to its end, which `slice_files` needs:
-    several threads would ask for places that may not have arrived.
+    leaves the other cores to the download. It also reads a file from its start to its end, which the build of a table
+    needs: several threads would ask for places that may not have arrived.
     """
     # Imported here because loading the engine takes 0.2 s and 40 MB, which a server start should not pay for.
     import duckdb

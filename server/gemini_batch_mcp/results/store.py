@@ -3,7 +3,7 @@
 `build_table` and `TableBuild` write it; `ResultTable` reads it. The table is a Parquet file with one row for each key
 that was sent and whose job has ended:
 
-    the columns of the user's own table, where there is one; see `columns` for names that clash
+    the columns of the user's own table, where there is one; see `table.layout` for names that clash
     key, status, text
     json            the answer's JSON, where a response schema was ordered and the answer fits it; then its fields
     finish_reason, error_code, error_message, model_version
@@ -172,17 +172,13 @@ class ResultTable:
         return tuple(self.path.parent / name for (name,) in found)
 
     def export(self, destination: Path, format: Format) -> SavedFile:
-        """Write all rows to `destination` in request order; see `export.export_table`.
+        """Write all rows to `destination` in request order; see `export_table`.
 
         Raises:
             UsageError: the table has nothing for this format.
             StorageError: the table or its raw answers cannot be read, or the file cannot be written.
         """
         return export_table(self.path, self._facts, destination, format)
-
-    def export_jsonl(self, destination: Path) -> SavedFile:
-        """Write all rows as JSON lines; see `export`."""
-        return self.export(destination, "jsonl")
 
     @contextmanager
     def _reading(self) -> Iterator["DuckDBPyConnection"]:

@@ -31,6 +31,8 @@ What is assumed, because Google's documents leave it open or contradict each oth
   `keeps_cancelled_rows`. Cancelling an ended job changes nothing. A deleted job is gone at once, its result file stays.
 - An update answers with the operation. Embedding operations look like the others, with EmbedContentBatch as type.
 
+Wire samples, which the comments here name by number, are the files of `tests/support/wire-samples`.
+
 On a port nothing but the key check stands between a caller and the files, and `/sandbox/…` (see `api/control.py`) asks
 for none: bind it to the local host.
 """

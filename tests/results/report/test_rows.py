@@ -5,7 +5,7 @@ from pathlib import Path
 
 import duckdb
 
-from gemini_batch_mcp.results.report._rows import MAX_BYTES, MAX_EXTRA_COLUMNS, MAX_ROWS
+from gemini_batch_mcp.results.report._rows import MAX_BYTES, MAX_EXTRA_COLUMNS, MAX_SHOWN_ROWS
 from gemini_batch_mcp.results.report.writing import write_report
 from support.answers import facts, read_page
 
@@ -82,7 +82,7 @@ def test_fifty_thousand_rows_make_a_small_page_that_says_what_it_holds(tmp_path:
     page = read_page(path)
 
     numbers = [row[0] for row in page.data["rows"] if row[STATUS] == "ok"]
-    assert saved.rows == len(page.data["rows"]) == MAX_ROWS
+    assert saved.rows == len(page.data["rows"]) == MAX_SHOWN_ROWS
     assert saved.size_bytes < MAX_BYTES + (1 << 20)
     assert sum(row[STATUS] == "failed" for row in page.data["rows"]) == 100
     gaps = [after - before for before, after in pairwise(numbers)]
@@ -100,7 +100,7 @@ def test_rows_that_would_fill_the_page_are_cut_shorter_and_then_left_out(tmp_pat
     table = _parquet(tmp_path, f"SELECT {extra}, {_COLUMNS} FROM range(3000) t(i)")
     saved = write_report(facts(), table, path)
     assert saved.size_bytes < MAX_BYTES + (1 << 20)
-    assert 500 <= saved.rows < MAX_ROWS
+    assert 500 <= saved.rows < MAX_SHOWN_ROWS
     assert "Cells are cut at 200 characters." in read_page(path).words
 
 

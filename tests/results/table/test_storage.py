@@ -159,7 +159,7 @@ def test_damage_inside_a_table_is_a_storage_error_of_the_page(tmp_path: Path) ->
 
 def test_an_export_is_whole_and_in_request_order(tmp_path: Path) -> None:
     table = table_of(tmp_path, [answer("b", "of b"), b"\n", failure("c", "no\u200b")], keys=["a", "b", "c"])
-    saved = table.export_jsonl(tmp_path / "mine.jsonl")
+    saved = table.export(tmp_path / "mine.jsonl", "jsonl")
 
     first, second, third = (json.loads(text) for text in saved.path.read_text("utf-8").splitlines())
     assert (saved.format, saved.rows, saved.size_bytes) == ("jsonl", 3, saved.path.stat().st_size)
@@ -196,7 +196,7 @@ def test_an_export_notices_raw_answers_that_changed(tmp_path: Path, change: byte
     (tmp_path / "answers-1.jsonl").write_bytes(change if len(change) != size else b"\n" * size)
 
     with pytest.raises(StorageError, match=r"answers-1\.jsonl.* changed"):
-        table.export_jsonl(tmp_path / "mine.jsonl")
+        table.export(tmp_path / "mine.jsonl", "jsonl")
     assert not [name for name in names(tmp_path) if name == "mine.jsonl" or name.endswith(".part")]
 
 
@@ -212,7 +212,7 @@ def test_an_export_into_nowhere_is_a_storage_error(tmp_path: Path) -> None:
     table = table_of(tmp_path, answer("a"), keys=["a"])
 
     with pytest.raises(StorageError, match="could not be written"):
-        table.export_jsonl(tmp_path / "nowhere" / "mine.jsonl")
+        table.export(tmp_path / "nowhere" / "mine.jsonl", "jsonl")
 
 
 def test_paths_that_look_like_patterns_or_sql_are_plain_paths(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ _INTERRUPTED = (
 )
 
 
-#: What a job's google.rpc code usually means, and what helps (facts 4 and 5; words of ours).
+#: What a job's google.rpc code usually means, and what helps (words of ours).
 _CAUSES = {
     3: "Gemini could not use the request file: correct the lines and order again.",
     5: "A model, file or cache that the requests name is not there: correct that and order again.",

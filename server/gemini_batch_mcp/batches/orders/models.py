@@ -10,7 +10,7 @@ from gemini_batch_mcp.domain import Model, Order, Task
 from gemini_batch_mcp.errors import Unavailable, UsageError
 from gemini_batch_mcp.intake.prices.price_list import PriceTable
 
-#: The batch call of each task, as `supportedGenerationMethods` names it (facts 6; public fixtures of the live reply).
+#: The batch call of each task, as `supportedGenerationMethods` names it in the live list of models.
 _BATCH_METHOD = {"generate": "batchGenerateContent", "embed": "asyncBatchEmbedContent"}
 _MODEL_NAME = re.compile(r"(?:models/|tunedModels/)?[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}")
 

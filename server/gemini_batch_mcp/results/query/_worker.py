@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from gemini_batch_mcp.errors import StorageError, UsageError
 from gemini_batch_mcp.results.query._cells import Cell, cell_columns, fitted_row, json_chars
@@ -32,9 +32,9 @@ from gemini_batch_mcp.results.visible import visible_cell
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
-_MAX_NAME_CHARS = 200
+_MAX_HEADER_CHARS: Final = 200
 #: More columns than fit into an answer; each takes two in the query that shortens them.
-_MAX_COLUMNS = 1000
+_MAX_COLUMNS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ def run_query(query: Query) -> QueryAnswer:
 
 def _answer(connection: "DuckDBPyConnection", query: Query) -> QueryAnswer:
     relation, is_open_ended = _bound(connection, query.sql)
-    names = [visible_cell(name, _MAX_NAME_CHARS) for name in relation.columns]
+    names = [visible_cell(name, _MAX_HEADER_CHARS) for name in relation.columns]
     budget = query.max_chars - json_chars(names)
     if len(names) > _MAX_COLUMNS or budget < query.max_chars // 2:
         raise _too_wide(len(names))

@@ -18,7 +18,7 @@ from gemini_batch_mcp.results.query._worker import Query, QueryAnswer
 
 __all__ = ["QueryAnswer", "QueryEngine"]
 
-MAX_ROWS: Final = 1000
+MAX_ANSWER_ROWS: Final = 1000
 #: Each may take a processor and its memory limit; a third query waits.
 MAX_PROCESSES: Final = 2
 #: How long a process that nobody uses, and that takes 60 MB, is kept for the next query.
@@ -79,8 +79,8 @@ class QueryEngine:
             NotReady: other queries are running, or the table is being built.
             StorageError: the table is missing or damaged, or no process can be started.
         """
-        if not 1 <= limit <= MAX_ROWS:
-            raise UsageError(f"limit is {limit}.", f"Give a number from 1 to {MAX_ROWS}.")
+        if not 1 <= limit <= MAX_ANSWER_ROWS:
+            raise UsageError(f"limit is {limit}.", f"Give a number from 1 to {MAX_ANSWER_ROWS}.")
         query = Query("", sql, limit, time_limit_seconds, memory_limit_bytes, max_cell_chars, max_chars)
         with self._pool.slot(time_limit_seconds):
             return self._answer(table, query)

@@ -86,7 +86,7 @@ class Figures:
 
 
 def read_figures(connection: "DuckDBPyConnection", table: Path) -> Figures:
-    """Count a table. Leaves the temporary table `reasons (place, status, code, message)` for `report_rows`."""
+    """Count a table. Leaves the temporary table `reasons (place, status, code, message)` for `shown_rows`."""
     connection.execute(
         f"""CREATE TEMP TABLE measures AS
             SELECT row, status, length("text") AS characters, coalesce(input_tokens, 0) AS input_tokens,

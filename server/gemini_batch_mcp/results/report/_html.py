@@ -1,4 +1,9 @@
-"""HTML that cannot be broken by what it shows: elements are built, text in them is always escaped."""
+"""HTML that cannot be broken by what it shows: elements are built, text in them is always escaped.
+
+No template language: with Jinja2 and its autoescape the page comes out the same but for white space, and some 150 of
+its 520 lines shorter; but no type checker reads a template, and in one an attribute without quotation marks is a hole,
+which cannot be written here.
+"""
 
 from html import escape
 from typing import Final

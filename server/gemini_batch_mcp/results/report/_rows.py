@@ -18,7 +18,7 @@ from gemini_batch_mcp.text import safe_text
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-MAX_ROWS: Final = 2000
+MAX_SHOWN_ROWS: Final = 2000
 #: So many of them may be rows that are not ok; the rest is an even sample of those that are.
 _MAX_NOT_OK: Final = 1500
 #: The size of the rows as JSON. Cells are cut shorter until they fit; what still does not is left out evenly.
@@ -69,13 +69,13 @@ class ShownRows:
 def shown_rows(connection: "DuckDBPyConnection", table: Path, *, max_bytes: int = MAX_BYTES) -> ShownRows:
     """Choose and read the rows of a page: those that are not ok first, then an even sample of the others.
 
-    Needs the temporary tables of `read_figures`. At most `MAX_ROWS` rows and `max_bytes` bytes of JSON.
+    Needs the temporary tables of `read_figures`. At most `MAX_SHOWN_ROWS` rows and `max_bytes` bytes of JSON.
     """
     extra, left_out = _extra_columns(connection, table)
     connection.execute("CREATE TEMP TABLE chosen (row BIGINT)")
     connection.execute("INSERT INTO chosen " + _even_sample("status <> 'ok'", _MAX_NOT_OK))
     not_ok = connection.execute("SELECT count(*) FROM chosen").fetchall()[0][0]
-    connection.execute("INSERT INTO chosen " + _even_sample("status = 'ok'", MAX_ROWS - not_ok))
+    connection.execute("INSERT INTO chosen " + _even_sample("status = 'ok'", MAX_SHOWN_ROWS - not_ok))
     cells = _read(connection, table, list(extra.values()))
     names = ("key", "text", "error", "finish_reason", *extra)
     columns = [_Column(visible_cell(name, _NAME_CHARS), name in _ASIDE) for name in names]

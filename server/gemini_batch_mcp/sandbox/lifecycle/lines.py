@@ -1,7 +1,7 @@
-"""Whether a request line, or an inlined request, is one that Gemini would accept; the words are those of sample 30.
+"""Whether a request line, or an inlined request, is one that Gemini would accept, in the words of wire sample 30.
 
-Every request is checked along the table of `intake.schema`. The lines of a batch mostly differ in their text alone:
-once one of them was right, those that repeat its other members are right as soon as they decode.
+Every request is checked along the table of `intake.validator.wire_schema`. The lines of a batch mostly differ in their
+text alone: once one of them was right, those that repeat its other members are right as soon as they decode.
 """
 
 import base64
