@@ -14,6 +14,7 @@ from gemini_batch_mcp.sandbox.config import OnCommand, SandboxConfig
 from gemini_batch_mcp.settings import Secret, Settings
 from support.conversation import Conversation, Run, converse, process_env
 from support.extent import IS_FULL, in_part
+from support.services import MovedClock
 
 #: Both protocol eras: 2025-11-25 with its handshake, and 2026-07-28 without.
 ERAS = ("legacy", "auto")
@@ -66,9 +67,15 @@ def settings(tmp_path: Path, data: Path) -> Settings:
 
 
 @pytest.fixture
-def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
+def service_clock() -> MovedClock:
+    """The clock of the sandbox: moved back before a job ends, it ended that long ago."""
+    return MovedClock()
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path, service_clock: MovedClock) -> Iterator[Sandbox]:
     """A Gemini whose jobs move on command. A request that it does not know fails the test."""
-    with Sandbox(tmp_path / "service", SandboxConfig(pace=OnCommand())) as service:
+    with Sandbox(tmp_path / "service", SandboxConfig(pace=OnCommand(), clock_ns=service_clock)) as service:
         yield service
         assert service.unknown_requests == ()
 

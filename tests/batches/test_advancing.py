@@ -98,7 +98,7 @@ async def test_one_batch_that_fails_does_not_keep_the_others_back(
     second = await _place(settings, sandbox, data, rows=4)
     for record in sandbox.create_records:
         sandbox.finish(record.name)
-    sandbox.fail_next("files.download", status=404, times=1)
+    sandbox.fail_next("files.download", status=403, times=1)
     with caplog.at_level(logging.ERROR):
         async with lazy_desk(settings, sandbox.transport) as lazy:
             advanced = await (await lazy.get()).collect()

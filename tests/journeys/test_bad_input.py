@@ -12,6 +12,7 @@ from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.sandbox.config import OnCommand, SandboxConfig
 from gemini_batch_mcp.settings import Secret, Settings
 from support.conversation import Conversation, converse, line, request_file, spoken, write_lines
+from support.services import MovedClock
 
 pytestmark = pytest.mark.anyio
 
@@ -368,7 +369,10 @@ async def test_a_state_that_nobody_knows_is_shown_and_not_taken_as_finished(
     assert "BATCH_STATE_REBALANCING" in status["advice"]
 
 
-async def test_a_result_file_that_is_gone_is_said_to_be_gone(talk: Conversation, sandbox: Sandbox, data: Path) -> None:
+async def test_a_result_file_that_is_gone_is_said_to_be_gone(
+    talk: Conversation, sandbox: Sandbox, service_clock: MovedClock, data: Path
+) -> None:
+    service_clock.move(-7200)
     created = await talk.call("create_batch", source=request_file(data))
     sandbox.finish(created["jobs"][0]["name"])
     sandbox.fail_next("files.download", status=404, times=10)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -19,6 +20,19 @@ EMBEDDING_MODEL = "gemini-embedding-2"
 IN_PROCESS = "http://sandbox"
 
 Way = Literal["process", "port"]
+
+
+class MovedClock:
+    """The time of day, as far ahead (or behind) as a test has moved it."""
+
+    def __init__(self) -> None:
+        self._ahead_ns = 0
+
+    def __call__(self) -> int:
+        return time.time_ns() + self._ahead_ns
+
+    def move(self, seconds: float) -> None:
+        self._ahead_ns += round(seconds * NANOSECONDS)
 
 
 class Clock:

@@ -8,20 +8,23 @@ import logging
 import time
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 import anyio
 
 from gemini_batch_mcp.batches.answers.collecting import collect_batch
 from gemini_batch_mcp.batches.app import App
-from gemini_batch_mcp.batches.jobs.pauses import jittered, next_pause
-from gemini_batch_mcp.batches.jobs.tracking import BatchStatus, current, describe, has_rows, load, refresh
-from gemini_batch_mcp.batches.ledger.entries import Stage
+from gemini_batch_mcp.batches.jobs.delivery import can_fetch, utc_now
+from gemini_batch_mcp.batches.jobs.pauses import MAX_PAUSE_SECONDS, jittered, next_pause
+from gemini_batch_mcp.batches.jobs.tracking import BatchStatus, current, describe, load, refresh
 from gemini_batch_mcp.batches.submitting.creating import Submission
 from gemini_batch_mcp.batches.submitting.quota import can_submit
 from gemini_batch_mcp.errors import BatchError
 from gemini_batch_mcp.threads import in_thread
 
 logger = logging.getLogger(__name__)
+
+_OVERDUE_SECONDS: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ async def advance_batch(app: App, batch_id: str) -> BatchStatus:
     if any(can_submit(job) for job in batch.jobs):
         await app.work.run(f"submit {batch_id}", Submission(app, batch_id).run, wait_seconds=None)
         batch = await current(app, batch_id)
-    if any(job.stage is Stage.FINISHED and has_rows(job) for job in batch.jobs):
+    if any(can_fetch(job, utc_now()) for job in batch.jobs):
         await app.work.run(f"collect {batch_id}", partial(collect_batch, app, batch_id), wait_seconds=None)
         batch = await load(app, batch_id)
     return describe(batch)
@@ -83,12 +86,20 @@ class _Look:
     seen: object = None
 
     def note(self, advanced: Advanced, first_pause_seconds: float) -> None:
-        """Look again soon after a change, and later and later without one."""
+        """Look again soon after a change, and later and later without one; at answers that are late, when it is time.
+
+        Answers that are not expected any more are looked for once an hour.
+        """
         status = advanced.status
         seen = (status.state, status.counts) if status is not None else advanced.failure
         self.pause_seconds = next_pause(self.pause_seconds) if seen == self.seen else first_pause_seconds
         self.seen = seen
         self.at = time.monotonic() + jittered(self.pause_seconds)
+        if status is not None and status.is_overdue:
+            self.at = time.monotonic() + _OVERDUE_SECONDS
+        elif status is not None and status.done and status.look_again_at is not None:
+            pause_seconds = (status.look_again_at - utc_now()).total_seconds()
+            self.at = time.monotonic() + jittered(min(max(pause_seconds, 0.0), MAX_PAUSE_SECONDS), 1.0, 1.1)
 
 
 async def _advance_or_note(app: App, batch_id: str) -> Advanced:

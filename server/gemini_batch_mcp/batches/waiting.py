@@ -15,7 +15,7 @@ from gemini_batch_mcp.errors import BatchError
 
 
 async def batch_status(app: App, reference: str, *, wait_seconds: float = 0.0) -> BatchStatus:
-    """Ask Gemini how a batch is getting on; wait for its end, at most `wait_seconds`.
+    """Ask Gemini how a batch is getting on; wait for its end and its output, at most `wait_seconds`.
 
     Jobs that waited here and may go are submitted: in the background, or before this returns in a process that ends
     with its command and waits for the batch.
@@ -28,7 +28,7 @@ async def batch_status(app: App, reference: str, *, wait_seconds: float = 0.0) -
     may_submit = not app.settings.read_only and (app.lives_on or wait_seconds > 0)
     batch = await _look(app, await find_batch(app, reference), may_submit=may_submit)
     pause_seconds = app.settings.poll_seconds
-    while not (status := describe(batch)).done and (left := deadline - time.monotonic()) > 0:
+    while (not (status := describe(batch)).done or status.awaits_output) and (left := deadline - time.monotonic()) > 0:
         await anyio.sleep(min(left, jittered(pause_seconds)))
         pause_seconds = next_pause(pause_seconds)
         batch = await _look(app, batch, may_submit=may_submit)

@@ -25,6 +25,7 @@ from support.conversation import (
     sharded,
     write_lines,
 )
+from support.services import MovedClock
 
 pytestmark = pytest.mark.anyio
 
@@ -122,8 +123,9 @@ async def test_answers_that_are_not_as_they_were_are_noticed(
 
 
 async def test_answers_that_nobody_has_any_more_are_named_and_the_table_is_still_read(
-    settings: Settings, sandbox: Sandbox, data: Path
+    settings: Settings, sandbox: Sandbox, service_clock: MovedClock, data: Path
 ) -> None:
+    service_clock.move(-7200)
     async with desk_of(settings, sandbox) as desk:
         batch = await ended(desk, sandbox, request_file(data))
         await desk.results(batch, ROWS)
@@ -140,8 +142,9 @@ async def test_answers_that_nobody_has_any_more_are_named_and_the_table_is_still
 
 
 async def test_a_result_file_that_is_gone_before_it_was_fetched_is_said(
-    settings: Settings, sandbox: Sandbox, data: Path
+    settings: Settings, sandbox: Sandbox, service_clock: MovedClock, data: Path
 ) -> None:
+    service_clock.move(-7200)
     async with desk_of(settings, sandbox) as desk:
         batch = await ended(desk, sandbox, request_file(data))
         job = (await desk.status(batch)).batch.jobs[0]
@@ -190,24 +193,6 @@ async def test_a_download_that_is_cut_goes_on_or_starts_again(
         assert (summary.succeeded, summary.integrity_ok) == (200, True)
         (path,) = answers_of(settings, batch)
         assert [entry.name for entry in path.parent.iterdir() if ".part" in entry.name] == []
-
-
-@pytest.mark.parametrize("again", [0, 1])
-async def test_a_body_that_ends_early_is_fetched_once_more(
-    settings: Settings, sandbox: Sandbox, data: Path, again: int
-) -> None:
-    async with desk_of(settings, sandbox) as desk:
-        batch = await ended(desk, sandbox, request_file(data, 20))
-        sandbox.shorten_next("files.download", at_byte=4000)
-        if again:
-            sandbox.shorten_next("files.download", at_byte=1000)
-        summary = (await desk.results(batch, ROWS)).summary
-        await desk.results(batch, ROWS)
-
-        (path,) = answers_of(settings, batch)
-        assert (summary.missing == 0) == (again == 0)
-        assert path.stat().st_size == 4000 if again else path.stat().st_size > 4000
-    assert downloads(sandbox) == 2
 
 
 async def test_what_cannot_be_fetched_does_not_hide_what_was(settings: Settings, sandbox: Sandbox, data: Path) -> None:

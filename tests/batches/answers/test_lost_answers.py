@@ -9,6 +9,7 @@ from gemini_batch_mcp.batches.ledger.ledger import Ledger
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.settings import Settings
 from support.conversation import converse, newest, request_file
+from support.services import MovedClock
 
 pytestmark = pytest.mark.anyio
 
@@ -25,8 +26,9 @@ def _result_file(settings: Settings, batch_id: str) -> str:
 
 
 async def test_rows_whose_answers_are_gone_are_sent_again_and_the_others_are_kept(
-    settings: Settings, sandbox: Sandbox, data: Path, era: str
+    settings: Settings, sandbox: Sandbox, service_clock: MovedClock, data: Path, era: str
 ) -> None:
+    service_clock.move(-7200)
     source = request_file(data, 30)
     limited = replace(settings, max_file_bytes=Path(source).stat().st_size // 3 + 40)
     async with converse(limited, sandbox, era) as talk:
@@ -50,8 +52,9 @@ async def test_rows_whose_answers_are_gone_are_sent_again_and_the_others_are_kep
 
 
 async def test_answers_that_another_key_cannot_see_are_not_taken_for_lost(
-    settings: Settings, sandbox: Sandbox, data: Path
+    settings: Settings, sandbox: Sandbox, service_clock: MovedClock, data: Path
 ) -> None:
+    service_clock.move(-7200)
     async with converse(settings, sandbox) as talk:
         batch = (await talk.call("create_batch", source=request_file(data)))["batch_id"]
         sandbox.finish(newest(sandbox))

@@ -175,9 +175,9 @@ def test_a_file_that_is_sent_again_is_taken_from_the_disk(tmp_path: Path) -> Non
     with TableBuild(TablePlan((AnswerFile(other), AnswerFile(path))), tmp_path / "results.parquet") as build:
         build.add_next()
         build.add_next(AnswerBytes.of(torn))
-        assert build.line_counts == (1, 2)
+        assert build.answer_counts == (1, 1)
         build.begin_again()
-        assert build.line_counts == (1, 3)
+        assert build.answer_counts == (1, 3)
         build.finish()
 
     assert [row.key for row in all_rows(ResultTable.open(tmp_path / "results.parquet"))] == ["z", "a", "b", "c"]

@@ -3,12 +3,14 @@
 import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import anyio
 
 from gemini_batch_mcp.batches.app import App
-from gemini_batch_mcp.batches.ledger.entries import JobEntry
+from gemini_batch_mcp.batches.jobs.delivery import LATE_FILE, since_end
+from gemini_batch_mcp.batches.ledger.entries import JobEntry, Lack
 from gemini_batch_mcp.digests import file_digest
 from gemini_batch_mcp.domain import JsonObject
 from gemini_batch_mcp.errors import BatchError, NotFound, StorageError
@@ -17,13 +19,22 @@ from gemini_batch_mcp.results.table.slices import AnswerBytes
 from gemini_batch_mcp.threads import in_thread
 
 
-async def fetch_answers(app: App, job: JobEntry, destination: Path, build: TableBuild | None = None) -> None:
-    """Bring one job's answers to `destination`, whole or not at all, and record their digest.
+class NotDelivered(Exception):
+    """Gemini has ended the job and does not have its answers to fetch yet; `lack` says what is missing."""
+
+    def __init__(self, lack: Lack) -> None:
+        super().__init__(lack)
+        self.lack = lack
+
+
+async def fetch_answers(app: App, job: JobEntry, destination: Path, build: TableBuild | None = None) -> str:
+    """Bring one job's answers to `destination`, as they come; record their digest, and return it.
 
     With `build`, they are the next answer file of its plan, and staged by the time this returns. A failure to stage
     them is raised after they have been brought: they stay.
 
     Raises:
+        NotDelivered: Gemini shows no output, or its result file is not there so shortly after the end.
         NotFound: Gemini does not have them any more.
         GeminiError: they could not be fetched.
         StorageError: they could not be stored, or not be staged.
@@ -33,18 +44,23 @@ async def fetch_answers(app: App, job: JobEntry, destination: Path, build: Table
     if not name:
         seen = await app.gateway.get_job(job.name)
         name, inlined = seen.responses_file, seen.inlined_responses
-    if not name or inlined is not None:
-        digest = await in_thread(_write_inlined, inlined or (), destination)
+    if inlined is not None:
+        digest = await in_thread(_write_inlined, inlined, destination)
         await _record(app, job, digest)
         if build is not None:
             await in_thread(build.add_next)
-        return
+        return digest
+    if not name:
+        raise NotDelivered(Lack.OUTPUT)
     try:
-        if build is None:
-            await _record(app, job, (await app.gateway.download(name, destination)).digest)
-        else:
-            await _download_and_stage(app, job, name, destination, build)
+        if build is not None:
+            return await _download_and_stage(app, job, name, destination, build)
+        digest = (await app.gateway.download(name, destination)).digest
+        await _record(app, job, digest)
+        return digest
     except NotFound:
+        if since_end(job, datetime.now(UTC)) < LATE_FILE:
+            raise NotDelivered(Lack.FILE) from None
         raise NotFound(
             f"The result file of {job.name} is gone from Gemini.",
             "Results are kept for a limited time; retry_failed sends the rows again.",
@@ -56,20 +72,20 @@ async def _record(app: App, job: JobEntry, digest: str) -> None:
     await in_thread(app.ledger.update_job, job.id, answers_digest=digest)
 
 
-async def _download_and_stage(app: App, job: JobEntry, name: str, destination: Path, build: TableBuild) -> None:
+async def _download_and_stage(app: App, job: JobEntry, name: str, destination: Path, build: TableBuild) -> str:
     staging = _Staging(build)
     failure: BatchError | None = None
-    is_there = False
+    digest = ""
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(staging.run)
         try:
             downloaded = await app.gateway.download(name, destination, follower=staging)
             await _record(app, job, downloaded.digest)
-            is_there = True
+            digest = downloaded.digest
         except BatchError as error:
             failure = error
         finally:
-            if not is_there:  # Also when this is cancelled: the thread that stages waits for what arrives.
+            if not digest:  # Also when this is cancelled: the thread that stages waits for what arrives.
                 staging.void()
     if failure is not None:
         raise failure
@@ -77,6 +93,7 @@ async def _download_and_stage(app: App, job: JobEntry, name: str, destination: P
         raise staging.failure
     if not staging.is_whole:
         await in_thread(build.begin_again)
+    return digest
 
 
 class _Staging:

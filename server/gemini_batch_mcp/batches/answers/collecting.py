@@ -1,23 +1,35 @@
 """Collecting a batch: which answers are not here yet, fetched by one process at a time, and made into the table."""
 
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import anyio
 import filelock
 
-from gemini_batch_mcp.batches.answers._fetching import fetch_answers
+from gemini_batch_mcp.batches.answers._fetching import NotDelivered, fetch_answers
 from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.jobs.delivery import (
+    Body,
+    can_fetch,
+    counted,
+    has_rows,
+    is_undelivered,
+    lack_of,
+    next_look,
+    utc_now,
+)
 from gemini_batch_mcp.batches.jobs.lock import lock_errors
-from gemini_batch_mcp.batches.jobs.tracking import has_rows, load
-from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry, Stage
+from gemini_batch_mcp.batches.jobs.tracking import load
+from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry, Lack, Stage
 from gemini_batch_mcp.digests import file_digest, has_digest
 from gemini_batch_mcp.errors import NotFound, StorageError
 from gemini_batch_mcp.paths import DRAFT_PREFIX, sweep
 from gemini_batch_mcp.results.store import AnswerFile, ResultTable, TableBuild, TablePlan, build_planned
+from gemini_batch_mcp.results.table.lines import count_answers, ends_whole
 from gemini_batch_mcp.threads import in_thread
 
 #: How long a process waits for another one that is collecting the same batch, and how often it looks.
@@ -50,7 +62,7 @@ async def collect_batch(app: App, batch_id: str) -> bool:
         directory = app.files(batch_id).directory
         await in_thread(sweep, directory, "answers-*.part*", ".again-*", f"{DRAFT_PREFIX}*")
         try:
-            await _collect(app, batch)
+            delivered = await _collect(app, batch, utc_now())
             await in_thread(_check_table, app, batch)
         except OSError as error:
             raise StorageError(
@@ -58,20 +70,27 @@ async def collect_batch(app: App, batch_id: str) -> bool:
                 "Free some space in the state directory, then make the same call again.",
             ) from None
         for job in batch.jobs:
-            if job.stage is Stage.FINISHED:
-                await in_thread(app.ledger.update_job, job.id, stage=Stage.COLLECTED)
+            if job.stage is Stage.FINISHED and not has_rows(job):
+                await _set(app, job, stage=Stage.COLLECTED)
+            elif job.id in delivered:
+                body = delivered[job.id]
+                await _set(app, job, stage=Stage.COLLECTED, answer_count=body.answer_count, lack=Lack.NOTHING)
     return True
 
 
 def must_collect(app: App, batch: BatchEntry) -> bool:
-    """True when a job has ended whose rows the table does not have yet, or files are not as they were. Quick."""
-    jobs = _ended_jobs(batch)
+    """True when the table lacks rows that may be there to fetch, or files are not as they were. Quick."""
+    now = utc_now()
+    jobs = _ended_jobs(batch, now)
     if not jobs:
         return False
-    if any(job.stage is Stage.FINISHED and has_rows(job) for job in jobs):
+    if any(can_fetch(job, now) or _was_never_counted(job) for job in jobs):
         return True
-    table = opened_table(app, batch)
-    return table is None or table.plan_digest != _plan(app, batch, jobs).digest() or bool(table.changed_answers())
+    return not _is_current(app, batch, _plan(app, batch, jobs), opened_table(app, batch))
+
+
+def _is_current(app: App, batch: BatchEntry, plan: TablePlan, table: ResultTable | None) -> bool:
+    return table is not None and table.plan_digest == plan.digest() and not table.changed_answers()
 
 
 def opened_table(app: App, batch: BatchEntry) -> ResultTable | None:
@@ -84,69 +103,118 @@ def opened_table(app: App, batch: BatchEntry) -> ResultTable | None:
 
 def _check_table(app: App, batch: BatchEntry) -> None:
     """Read a row: a table that cannot be read is found here, and the first page will not wait for the engine."""
-    ResultTable.open(app.files(batch.id).table, app.tables).page(view="rows", limit=1)
+    path = app.files(batch.id).table
+    if path.exists():
+        ResultTable.open(path, app.tables).page(view="rows", limit=1)
 
 
-async def _collect(app: App, batch: BatchEntry) -> None:
+async def _collect(app: App, batch: BatchEntry, now: datetime) -> Mapping[int, Body]:
+    """Fetch what can be fetched, and build the table of what is here; return what came as answers that are all here.
+
+    By the job's id. What lacks answers is noted in the ledger, and is not in the table.
+    """
     files = app.files(batch.id)
-    jobs = _ended_jobs(batch)
+    jobs = _ended_jobs(batch, now)
     plan = _plan(app, batch, jobs)
     table = await in_thread(opened_table, app, batch)
     # What a table was built from and has not been touched since needs no second look.
     trusted = {files.answers(job.id) for job in jobs} - set(table.changed_answers()) if table is not None else set()
-    fetched: list[tuple[int, JobEntry]] = []
+    delivered: dict[int, Body] = {}
+    is_as_planned = True
     build = TableBuild(plan, files.table)
     await in_thread(build.open)
     try:
         for number, (job, answer) in enumerate(zip(jobs, plan.answers, strict=True)):
             path = answer.path
-            if path is None or await in_thread(_is_intact, job, path, path in trusted):
+            if path is None or (not job.lack and await in_thread(_is_intact, job, path, path in trusted)):
                 await in_thread(build.add_next)
+                if path is None or (job.stage is Stage.COLLECTED and job.answer_count is not None):
+                    continue
+                digest = job.answers_digest or await in_thread(file_digest, path)
             else:
-                await _fetch(app, job, path, build)
-                fetched.append((number, job))
-        counts = build.line_counts
-        short = [job for number, job in fetched if counts[number] < job.counts.succeeded + job.counts.failed]
-        if not await _fetch_again(app, files.directory, short):
+                try:
+                    digest = await _fetch(app, job, path, build)
+                except NotDelivered as found:
+                    await in_thread(build.leave_out, number)
+                    await _note_lack(app, job, found.lack, None, now)
+                    is_as_planned = False
+                    continue
+            body = Body(build.answer_counts[number], await in_thread(ends_whole, path), digest)
+            lack = lack_of(job, body, now)
+            if _was_never_counted(job):
+                second = await _look_once_more(app, job, body)
+                is_as_planned &= second == body
+                delivered[job.id] = second
+            elif lack:
+                await _note_lack(app, job, lack, body, now)
+                is_as_planned = False
+            else:
+                delivered[job.id] = body
+        if is_as_planned:
             await in_thread(build.finish)
-            return
+            return delivered
     finally:
         await in_thread(build.close)
-    await in_thread(build_planned, plan, files.table)
+    here = _plan(app, batch, _ended_jobs(await load(app, batch.id), now))
+    if here.answers and not await in_thread(_is_current, app, batch, here, table):
+        await in_thread(build_planned, here, files.table)
+    return delivered
 
 
-async def _fetch(app: App, job: JobEntry, path: Path, build: TableBuild) -> None:
+async def _note_lack(app: App, job: JobEntry, lack: Lack, body: Body | None, now: datetime) -> None:
+    """Write down that answers were looked for and are not all here, and when to look again."""
+    again = next_look(job, now, app.settings.poll_seconds)
+    came = {"seen_digest": body.digest, "answer_count": body.answer_count} if body is not None else {}
+    await _set(app, job, stage=Stage.FINISHED, lack=lack, looks=job.looks + 1, look_again_at=again, **came)
+
+
+async def _set(app: App, job: JobEntry, **values: Any) -> None:
+    await in_thread(app.ledger.update_job, job.id, **values)
+
+
+async def _fetch(app: App, job: JobEntry, path: Path, build: TableBuild) -> str:
+    """Bring a job's answers to `path`, staged, and return their digest."""
     try:
-        await fetch_answers(app, job, path, build)
+        return await fetch_answers(app, job, path, build)
     except NotFound:
         if job.stage is Stage.COLLECTED:
             raise StorageError(
                 f"{path} was removed or changed after it had been collected, and Gemini does not have it any more.",
                 "Put the file back as it was, or order the rows again.",
             ) from None
-        raise
+        if not job.answer_count or not await in_thread(_is_intact, job, path, False):
+            raise
+        # Some of its answers came before, and there will be no others.
+        await in_thread(build.begin_again)
+        return job.answers_digest
 
 
-async def _fetch_again(app: App, directory: Path, jobs: Sequence[JobEntry]) -> bool:
-    """Fetch answers a second time that have fewer lines than Gemini counted rows; returns whether there are more now.
+def _was_never_counted(job: JobEntry) -> bool:
+    """True for answers that an older version took for whole whatever came."""
+    return job.stage is Stage.COLLECTED and has_rows(job) and job.answer_count is None
 
-    A body that ends early in a well-formed way shows nowhere else.
+
+async def _look_once_more(app: App, job: JobEntry, body: Body) -> Body:
+    """Return what is here of answers that were never counted; fewer than Gemini counts are fetched once more.
+
+    What is here is replaced only by more answers, and stays when Gemini has none any more.
     """
-    is_longer = False
-    for job in jobs:
-        path = app.files(job.batch_id).answers(job.id)
-        second = directory / f".again-{secrets.token_hex(4)}.jsonl"
-        try:
-            await fetch_answers(app, job, second)
-            if second.stat().st_size > path.stat().st_size:
-                second.replace(path)
-                is_longer = True
-            else:
-                digest = await in_thread(file_digest, path)
-                await in_thread(app.ledger.update_job, job.id, answers_digest=digest)
-        finally:
-            second.unlink(missing_ok=True)
-    return is_longer
+    if body.answer_count >= counted(job) and body.is_whole:
+        return body
+    path = app.files(job.batch_id).answers(job.id)
+    second = path.with_name(f".again-{secrets.token_hex(4)}.jsonl")
+    try:
+        digest = await fetch_answers(app, job, second)
+        count = await in_thread(count_answers, second)
+        if count > body.answer_count:
+            await in_thread(second.replace, path)
+            return Body(count, is_whole=True, digest=digest)
+    except (NotDelivered, NotFound):
+        pass
+    finally:
+        second.unlink(missing_ok=True)
+    await _set(app, job, answers_digest=body.digest)
+    return body
 
 
 def _is_intact(job: JobEntry, path: Path, is_trusted: bool) -> bool:
@@ -156,10 +224,14 @@ def _is_intact(job: JobEntry, path: Path, is_trusted: bool) -> bool:
     return is_trusted or not job.answers_digest or has_digest(path, job.answers_digest)
 
 
-def _ended_jobs(batch: BatchEntry) -> list[JobEntry]:
-    """Return the jobs whose rows have all come to an end, in request order, attempt by attempt."""
+def _ended_jobs(batch: BatchEntry, now: datetime) -> list[JobEntry]:
+    """Return the jobs whose rows have come to an end and may be here, in request order, attempt by attempt.
+
+    Rows of others are pending, those of a job that has ended and is not delivered among them.
+    """
     return sorted(
-        (job for job in batch.jobs if job.stage in _ENDED), key=lambda job: (job.attempt, job.first_row, job.shard)
+        (job for job in batch.jobs if job.stage in _ENDED and (not is_undelivered(job) or can_fetch(job, now))),
+        key=lambda job: (job.attempt, job.first_row, job.shard),
     )
 
 

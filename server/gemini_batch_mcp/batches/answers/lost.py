@@ -1,8 +1,11 @@
-"""Answers that Gemini had and has no more: noted as lost, so that their rows can be sent again."""
+"""Answers that Gemini had and has no more, or never delivered: noted as lost, so that rows can be sent again."""
+
+from collections.abc import Sequence
 
 import anyio
 
 from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.jobs.delivery import LATE_FILE, since_end, utc_now
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry, Stage
 from gemini_batch_mcp.domain import JobError, JobState
 from gemini_batch_mcp.errors import NotFound
@@ -10,6 +13,7 @@ from gemini_batch_mcp.threads import in_thread
 
 #: google.rpc NOT_FOUND.
 _NOT_FOUND = 5
+_UNDELIVERED = JobError(_NOT_FOUND, "Gemini ended it, and had not delivered its answers a day later.")
 _LOST = JobError(_NOT_FOUND, "Its answers were not fetched while Gemini kept them.")
 
 
@@ -24,20 +28,31 @@ async def note_lost_answers(app: App, batch: BatchEntry) -> bool:
     """
     lost = [job for job in batch.jobs if job.stage is Stage.FINISHED and await _is_lost(app, job)]
     for job in lost:
-        await in_thread(
-            app.ledger.update_job,
-            job.id,
-            expected=Stage.FINISHED,
-            error=_LOST,
-            stage=Stage.FAILED,
-            state=JobState.FAILED,
-        )
+        await _fail(app, job, _LOST)
     return bool(lost)
+
+
+async def note_undelivered(app: App, jobs: Sequence[JobEntry]) -> None:
+    """Mark ended jobs as failed whose answers are not expected any more; see `delivery.is_overdue`."""
+    for job in jobs:
+        await _fail(app, job, _UNDELIVERED)
+
+
+async def _fail(app: App, job: JobEntry, why: JobError) -> None:
+    await in_thread(
+        app.ledger.update_job,
+        job.id,
+        expected=Stage.FINISHED,
+        error=why,
+        stage=Stage.FAILED,
+        state=JobState.FAILED,
+    )
 
 
 async def _is_lost(app: App, job: JobEntry) -> bool:
     answers = app.files(job.batch_id).answers(job.id)
-    if not job.responses_file or await anyio.Path(answers).is_file():
+    is_here = not job.lack and await anyio.Path(answers).is_file()
+    if since_end(job, utc_now()) < LATE_FILE or not job.responses_file or is_here:
         return False
     try:
         await app.gateway.get_job(job.name)

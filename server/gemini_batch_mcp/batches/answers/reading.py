@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Literal
 
 from gemini_batch_mcp.batches.answers._saving import save_files, saved_files
+from gemini_batch_mcp.batches.answers.awaiting import await_delivery
 from gemini_batch_mcp.batches.answers.collecting import collect_batch, must_collect, opened_table
 from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.jobs.advice import next_step
+from gemini_batch_mcp.batches.jobs.delivery import lost_answers, not_there_yet, undelivered, utc_now
 from gemini_batch_mcp.batches.jobs.finding import find_batch
 from gemini_batch_mcp.batches.jobs.tracking import BatchStatus, describe, load, refresh
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry
@@ -60,26 +63,17 @@ async def read_results(app: App, reference: str, query: ResultQuery, *, wait_sec
     """
     deadline = deadline_after(wait_seconds)
     batch = await refresh(app, await find_batch(app, reference))
-    status = describe(batch)
-    if not status.results_ready:
+    if not (status := describe(batch)).results_ready and not undelivered(batch):
         raise NotReady(f"{batch.id} has no results: its state is {status.state}.", status.advice)
     name = f"{batch.id}.{query.file_format}"
     destination = app.guard.writable_file(query.save_to, default_name=name) if query.save_to else None
-    warnings: tuple[str, ...] = ()
-    if await in_thread(must_collect, app, batch):
-        await app.prepare_queries()
-        try:
-            await _in_background(
-                app, f"collect {batch.id}", partial(collect_batch, app, batch.id), deadline, "being fetched"
-            )
-        except StillCollecting:
-            raise
-        except BatchError as error:
-            if await in_thread(opened_table, app, batch) is None:
-                raise
-            warnings = (f"What was collected before is shown: {error}",)
-        batch = await load(app, batch.id)
-        status = describe(batch)
+    batch, warnings = await _collected(app, batch, deadline)
+    status = describe(batch)
+    missing, now = undelivered(batch), utc_now()
+    if not status.results_ready:
+        raise NotReady(not_there_yet(missing, now), next_step(batch, now))
+    if missing:
+        warnings += (f"{not_there_yet(missing, now)} {next_step(batch, now)}",)
     table = await in_thread(ResultTable.open, app.files(batch.id).table, app.tables)
     page = None
     if query.view != "summary" or query.keys or query.cursor:
@@ -87,7 +81,37 @@ async def read_results(app: App, reference: str, query: ResultQuery, *, wait_sec
     saved = None
     if destination is not None:
         saved = await _saved(app, batch, table, destination, query.file_format, deadline)
-    return Results(status, table.summary(), table, page, saved, warnings)
+    summary = table.summary()
+    if summary.missing and (lost := lost_answers(batch)):
+        warnings += (
+            f"Gemini counts {lost:,} more rows of {batch.id} as done than it has delivered answers, in two downloads "
+            "of the same bytes or a day after the end: these answers are lost at Gemini.",
+        )
+    return Results(status, summary, table, page, saved, warnings)
+
+
+async def _collected(app: App, batch: BatchEntry, deadline: float | None) -> tuple[BatchEntry, tuple[str, ...]]:
+    """Collect what can be collected of a batch, and return it with sentences about what could not."""
+    warnings: tuple[str, ...] = ()
+
+    async def collect(batch: BatchEntry) -> BatchEntry:
+        nonlocal warnings
+        warnings = ()
+        if not await in_thread(must_collect, app, batch):
+            return batch
+        await app.prepare_queries()
+        work = partial(collect_batch, app, batch.id)
+        try:
+            await _in_background(app, f"collect {batch.id}", work, deadline, "being fetched")
+        except StillCollecting:
+            raise
+        except BatchError as error:
+            if await in_thread(opened_table, app, batch) is None:
+                raise
+            warnings = (f"What was collected before is shown: {error}",)
+        return await load(app, batch.id)
+
+    return await await_delivery(app, batch, collect, deadline), warnings
 
 
 async def _saved(

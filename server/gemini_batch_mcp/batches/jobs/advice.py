@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+from gemini_batch_mcp.batches.jobs.delivery import is_overdue, not_there_yet, undelivered
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, Stage
 from gemini_batch_mcp.domain import JobState, RowCounts
 
@@ -38,6 +39,9 @@ def advice(batch: BatchEntry, state: JobState, counts: RowCounts, age: timedelta
             f"Gemini reports the state {unknown!r}, which this version does not know; it is not taken as finished. "
             "Call check_status again later."
         )
+    if state.is_terminal and (missing := undelivered(batch)):
+        now = datetime.now(UTC)
+        return f"{not_there_yet(missing, now)} {next_step(batch, now)}"
     match state:
         case JobState.UNSPECIFIED:
             return (
@@ -77,6 +81,17 @@ def advice(batch: BatchEntry, state: JobState, counts: RowCounts, age: timedelta
         case _:
             said = (_progress(batch, state, counts, age), _waiting(batch))
             return " ".join(sentence for sentence in said if sentence)
+
+
+def next_step(batch: BatchEntry, now: datetime) -> str:
+    """Say what to do about answers of a batch that are not delivered."""
+    if not all(is_overdue(job, now) for job in undelivered(batch)):
+        return "Call get_results again in a minute."
+    if not batch.is_ours or not batch.order_sha256:
+        return (
+            "get_results looks once more; the requests are not kept here, so order these rows again from their source."
+        )
+    return "get_results looks once more; retry_failed sends these rows again, and they are charged again."
 
 
 def _progress(batch: BatchEntry, state: JobState, counts: RowCounts, age: timedelta) -> str:

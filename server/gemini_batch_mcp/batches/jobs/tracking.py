@@ -8,9 +8,18 @@ import filelock
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.advice import EXPIRES_AFTER, advice, interrupted
+from gemini_batch_mcp.batches.jobs.delivery import (
+    LATE_FILE,
+    has_rows,
+    is_due,
+    is_overdue,
+    next_look,
+    since_end,
+    undelivered,
+)
 from gemini_batch_mcp.batches.jobs.finding import find_by_tag
 from gemini_batch_mcp.batches.jobs.lock import lock_errors
-from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry, Stage
+from gemini_batch_mcp.batches.ledger.entries import UNSUBMITTED, BatchEntry, JobEntry, Lack, Stage
 from gemini_batch_mcp.domain import Job, JobState, RowCounts
 from gemini_batch_mcp.errors import BatchError, NotFound
 from gemini_batch_mcp.threads import in_thread
@@ -24,7 +33,10 @@ _FORGOTTEN = (
 
 @dataclass(frozen=True, slots=True)
 class BatchStatus:
-    """A batch as of now. `state` sums up its jobs; `results_ready`: get_results will answer with rows."""
+    """A batch as of now. `state` sums up its jobs; `results_ready`: get_results will answer with rows.
+
+    `look_again_at` says when answers that Gemini has not delivered yet are looked for again, None when there are none.
+    """
 
     batch: BatchEntry
     state: JobState
@@ -34,10 +46,23 @@ class BatchStatus:
     age_seconds: int
     expires_at: datetime | None
     advice: str
+    look_again_at: datetime | None = None
+
+    @property
+    def awaits_output(self) -> bool:
+        """True while Gemini shows an ended job without its output, and may still show it."""
+        now = datetime.now(UTC)
+        return any(job.lack is Lack.OUTPUT and not is_overdue(job, now) for job in undelivered(self.batch))
+
+    @property
+    def is_overdue(self) -> bool:
+        """True when nothing is left to wait for but answers that are not expected any more."""
+        now, missing = datetime.now(UTC), undelivered(self.batch)
+        return bool(missing) and self.done and all(is_overdue(job, now) for job in missing)
 
 
 async def refresh(app: App, batch: BatchEntry) -> BatchEntry:
-    """Bring the ledger's view of a batch up to date: one read per job that Gemini may still change.
+    """Bring the ledger's view of a batch up to date: one read per job that Gemini may still change, or still deliver.
 
     A job that Gemini does not know any more keeps the state in which it was last seen; `failure` says so.
     """
@@ -48,7 +73,7 @@ async def refresh(app: App, batch: BatchEntry) -> BatchEntry:
         if job.stage is Stage.UNKNOWN and not is_being_submitted:
             if (found := (await find_by_tag(app, job.tag, for_seconds=0.0)).found) is not None:
                 await record(app, job, found)
-        elif job.stage is Stage.SUBMITTED:
+        elif job.stage is Stage.SUBMITTED or _may_show_output(job):
             try:
                 await record(app, job, await app.gateway.get_job(job.name))
             except NotFound:
@@ -61,13 +86,19 @@ async def refresh(app: App, batch: BatchEntry) -> BatchEntry:
 
 async def record(app: App, job: JobEntry, seen: Job) -> None:
     """Write what Gemini said about a job into the ledger, unless somebody has taken the job further meanwhile."""
-    stage = Stage.SUBMITTED
+    stage, now = Stage.SUBMITTED, datetime.now(UTC)
+    look: dict[str, Any] = {}
     if seen.state is JobState.FAILED:
         stage = Stage.FAILED
     elif seen.state.is_terminal:
         has_answers = bool(seen.responses_file) or seen.inlined_responses is not None
         stage = Stage.CANCELLED if seen.state is JobState.CANCELLED and not has_answers else Stage.FINISHED
-    has_moved = job.stage is not Stage.SUBMITTED or seen.state != job.state or seen.counts != job.counts
+        if has_answers and job.lack is Lack.OUTPUT:
+            look = {"lack": Lack.NOTHING, "looks": 0, "look_again_at": None}
+        elif not has_answers and (job.lack is Lack.NOTHING or is_due(job, now)):
+            again = next_look(job, now, app.settings.poll_seconds)
+            look = {"lack": Lack.OUTPUT, "looks": job.looks + 1, "look_again_at": again}
+    has_moved = job.stage in UNSUBMITTED or seen.state != job.state or seen.counts != job.counts
     # Gemini goes on saying RUNNING for a while after it has taken a cancel.
     is_cancelling = job.state is JobState.CANCELLING and not seen.state.is_terminal
     await in_thread(
@@ -83,8 +114,19 @@ async def record(app: App, job: JobEntry, seen: Job) -> None:
         responses_file=seen.responses_file,
         created_at=seen.created_at,
         ended_at=seen.ended_at,
-        moved_at=datetime.now(UTC) if has_moved else job.moved_at,
+        moved_at=now if has_moved else job.moved_at,
+        **look,
     )
+
+
+def _may_show_output(job: JobEntry) -> bool:
+    """True for an ended job without output that Gemini may still show one of: SUCCEEDED comes before it."""
+    if job.stage is Stage.FINISHED and job.lack is Lack.OUTPUT and has_rows(job):
+        return True
+    # Whether a stopped job keeps the rows that it had done is documented nowhere, so that nobody waits for them.
+    is_stopped = job.stage is Stage.CANCELLED or (job.stage is Stage.FINISHED and job.state is JobState.EXPIRED)
+    was_begun = bool(job.name and job.counts.succeeded + job.counts.failed) and not job.responses_file
+    return is_stopped and was_begun and since_end(job, datetime.now(UTC)) < LATE_FILE
 
 
 class ChangedMeanwhile(BatchError):
@@ -153,15 +195,19 @@ def describe(batch: BatchEntry) -> BatchStatus:
     counts = _sum_counts(batch)
     is_open = state not in (JobState.QUEUED, JobState.UNSPECIFIED) and not state.is_terminal
     age = (ended if ended and state.is_terminal else now) - started
+    missing = undelivered(batch)
     return BatchStatus(
         batch=batch,
         state=state,
         counts=counts,
         done=state.is_terminal,
-        results_ready=any(job.stage in (Stage.FINISHED, Stage.COLLECTED) and has_rows(job) for job in batch.jobs),
+        results_ready=any(
+            job.stage in (Stage.FINISHED, Stage.COLLECTED) and has_rows(job) for job in batch.jobs if job not in missing
+        ),
         age_seconds=max(0, int(age.total_seconds())),
         expires_at=started + EXPIRES_AFTER if is_open else None,
         advice=advice(batch, state, counts, age),
+        look_again_at=min((job.look_again_at for job in missing if job.look_again_at), default=None),
     )
 
 
@@ -188,11 +234,6 @@ def _counting_jobs(batch: BatchEntry) -> tuple[JobEntry, ...]:
         job for job in batch.jobs if job.attempt == batch.attempts or (has_rows(job) and job.stage is not Stage.FAILED)
     )
     return came_to_something or batch.jobs
-
-
-def has_rows(job: JobEntry) -> bool:
-    """True when a finished job is worth collecting: Gemini kept its answers."""
-    return job.state is not JobState.EXPIRED or bool(job.responses_file)
 
 
 def _sum_counts(batch: BatchEntry) -> RowCounts:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry, NewBatch, Stage
+from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry, Lack, NewBatch, Stage
 from gemini_batch_mcp.domain import JobError, JobState, Order, RowCounts
 from gemini_batch_mcp.intake.prices.estimate import Estimate
 
@@ -86,6 +86,11 @@ def job_entry(row: Mapping[Any, Any]) -> JobEntry:
         wait_until=utc(row["wait_until"]),
         waits=row["waits"],
         moved_at=utc(row["moved_at"]),
+        lack=Lack(row["lack"]),
+        looks=row["looks"],
+        look_again_at=utc(row["look_again_at"]),
+        seen_digest=row["seen_digest"],
+        answer_count=row["answer_count"],
     )
 
 

@@ -69,6 +69,11 @@ jobs = sa.Table(
     sa.Column("wait_until", sa.DateTime),
     sa.Column("waits", sa.Integer),
     sa.Column("moved_at", sa.DateTime),
+    sa.Column("lack", sa.Text),
+    sa.Column("looks", sa.Integer),
+    sa.Column("look_again_at", sa.DateTime),
+    sa.Column("seen_digest", sa.Text),
+    sa.Column("answer_count", sa.Integer),
 )
 
 saved_files = sa.Table(
@@ -217,6 +222,22 @@ def _m005_tagged_digests(connection: sa.Connection) -> None:
         connection.exec_driver_sql(f"UPDATE {table} SET {name} = 'sha256:' || {name} WHERE {name} <> ''")  # noqa: S608 - our own names
 
 
+def _m006_delivery(connection: sa.Connection) -> None:
+    for column, kind in (
+        ("lack", "TEXT NOT NULL DEFAULT ''"),
+        ("looks", "INTEGER NOT NULL DEFAULT 0"),
+        ("look_again_at", "DATETIME"),
+        ("seen_digest", "TEXT NOT NULL DEFAULT ''"),
+        # NULL: collected by a version that did not count.
+        ("answer_count", "INTEGER"),
+    ):
+        connection.exec_driver_sql(f"ALTER TABLE jobs ADD COLUMN {column} {kind}")
+    connection.exec_driver_sql(
+        "UPDATE jobs SET lack = 'output' WHERE responses_file = '' AND "
+        "(stage = 'finished' OR stage = 'collected' AND state = 'JOB_STATE_EXPIRED')"
+    )
+
+
 #: In order, for ever.
 MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     _m001_batches_and_jobs,
@@ -224,6 +245,7 @@ MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     _m003_shards_and_waits,
     _m004_attachments_and_quotes,
     _m005_tagged_digests,
+    _m006_delivery,
 )
 
 

@@ -19,14 +19,30 @@ class Stage(StrEnum):
     UNKNOWN = "unknown"
     #: Gemini has the job.
     SUBMITTED = "submitted"
-    #: Gemini is done with it; its answers have not been fetched.
+    #: Gemini is done with it; its answers have not been fetched, or have not been delivered yet (see `Lack`).
     FINISHED = "finished"
-    #: Its answers are here.
+    #: Its answers are here: as many as Gemini counts, or all that it delivers.
     COLLECTED = "collected"
     #: It was refused or failed as a whole.
     FAILED = "failed"
     #: It was cancelled.
     CANCELLED = "cancelled"
+
+
+class Lack(StrEnum):
+    """What was missing when the answers of an ended job were last looked for."""
+
+    NOTHING = ""
+    #: Gemini shows no output: neither a result file nor inlined answers.
+    OUTPUT = "output"
+    #: The result file that it names is not there (404).
+    FILE = "file"
+    #: What came holds no answer to this job: an empty body, a page of a network that wants a sign-in.
+    ANSWERS = "answers"
+    #: What came ends in the middle of a line.
+    END = "end"
+    #: What came has fewer answers than Gemini counts.
+    LINES = "lines"
 
 
 #: A job in one of these stages stands for its order: the same order again is answered with it.
@@ -76,6 +92,14 @@ class JobEntry:
     waits: int = 0
     #: When its state or its counts were last seen to change.
     moved_at: datetime | None = None
+    #: What was missing of its answers at the last look; `looks` counts the looks that found something missing.
+    lack: Lack = Lack.NOTHING
+    looks: int = 0
+    look_again_at: datetime | None = None
+    #: Of the body that lacked answers at the last look.
+    seen_digest: str = ""
+    #: Answers that came, None when they have not been counted.
+    answer_count: int | None = None
 
     @property
     def is_waiting(self) -> bool:

@@ -6,12 +6,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
+from gemini_batch_mcp.batches.answers.awaiting import await_delivery
 from gemini_batch_mcp.batches.answers.collecting import collect_batch
-from gemini_batch_mcp.batches.answers.lost import note_lost_answers
+from gemini_batch_mcp.batches.answers.lost import note_lost_answers, note_undelivered
 from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.jobs.advice import next_step
+from gemini_batch_mcp.batches.jobs.delivery import has_rows, is_overdue, not_there_yet, undelivered, utc_now
 from gemini_batch_mcp.batches.jobs.finding import find_batch
 from gemini_batch_mcp.batches.jobs.lock import submit_lock
-from gemini_batch_mcp.batches.jobs.tracking import current, describe, has_rows, load, refresh
+from gemini_batch_mcp.batches.jobs.tracking import current, describe, load, refresh
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, Stage
 from gemini_batch_mcp.batches.orders.consent import Quote, cost_question, record_quote, refuse_unagreed
 from gemini_batch_mcp.batches.orders.models import check_model
@@ -160,7 +163,7 @@ async def _ended_batch(app: App, reference: str, wait_seconds: float | None) -> 
     """Return a batch whose rows have all come to an end and are here; None while a retry of it is under way.
 
     Raises:
-        NotReady: its first attempt has not ended.
+        NotReady: its first attempt has not ended, or is not delivered.
         UsageError: its requests are not here.
     """
     batch = await refresh(app, await find_batch(app, reference))
@@ -180,12 +183,27 @@ async def _ended_batch(app: App, reference: str, wait_seconds: float | None) -> 
 
 
 async def _collect_what_is_left(app: App, batch: BatchEntry) -> None:
-    """Fetch the answers that are not here; rows whose answers are gone from Gemini count as missing."""
-    try:
-        await collect_batch(app, batch.id)
-    except NotFound:
-        if not await note_lost_answers(app, batch):
-            raise
+    """Fetch the answers that are not here; rows whose answers are gone from Gemini count as missing.
+
+    Raises:
+        NotReady: Gemini has answers that it has not delivered yet: their rows need not be sent again.
+    """
+
+    async def collect(batch: BatchEntry) -> BatchEntry:
+        try:
+            await collect_batch(app, batch.id)
+        except NotFound:
+            if not await note_lost_answers(app, batch):
+                raise
+            await collect_batch(app, batch.id)
+        return await load(app, batch.id)
+
+    batch = await await_delivery(app, batch, collect)
+    if missing := undelivered(batch):
+        now = utc_now()
+        if not all(is_overdue(job, now) for job in missing):
+            raise NotReady(f"{not_there_yet(missing, now)} Nothing was submitted.", next_step(batch, now))
+        await note_undelivered(app, missing)
         await collect_batch(app, batch.id)
 
 

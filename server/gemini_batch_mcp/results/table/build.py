@@ -107,6 +107,8 @@ class TableBuild:
         self._id = uuid.uuid4().hex
         self._line_counts: list[int] = []
         self._agreeing: list[int] = []
+        self._answers: list[int] = []
+        self._known: list[int] = []
         self._start: Mark | None = None
 
     def __enter__(self) -> Self:
@@ -135,8 +137,7 @@ class TableBuild:
             if self._start is None:
                 self._prepare()
             self._start = self._staged.mark()
-        self._line_counts.append(0)
-        self._agreeing.append(0)
+        self._expect_file()
         self._add(arriving)
 
     def begin_again(self) -> None:
@@ -144,13 +145,37 @@ class TableBuild:
         assert self._start is not None, "there is an answer file"
         with storage_errors(self._failure, self._destination.parent):
             self._staged.go_back(self._start)
-        self._line_counts[-1] = self._agreeing[-1] = 0
+        self._forget_counts()
         self._add(None)
 
+    def leave_out(self, number: int) -> None:
+        """Take nothing of the answer file `number` (from 0), the present or the next one. The plan gets no table."""
+        if number == len(self._line_counts):
+            self._expect_file()
+            return
+        assert self._start is not None, "there is an answer file"
+        with storage_errors(self._failure, self._destination.parent):
+            self._staged.go_back(self._start)
+        self._forget_counts()
+
     @property
-    def line_counts(self) -> tuple[int, ...]:
-        """How many lines that are not blank each answer file has, as far as they were taken."""
-        return tuple(self._line_counts)
+    def answer_counts(self) -> tuple[int, ...]:
+        """How many lines of each answer file can be read as answers, as far as they were taken.
+
+        0 also when none of them has a key that was sent: an answer of somebody else, a proxy say, has the form of one.
+        """
+        return tuple(
+            answers if known or not self._plan.keys_paths else 0
+            for answers, known in zip(self._answers, self._known, strict=True)
+        )
+
+    def _expect_file(self) -> None:
+        for counts in (self._line_counts, self._agreeing, self._answers, self._known):
+            counts.append(0)
+
+    def _forget_counts(self) -> None:
+        for counts in (self._line_counts, self._agreeing, self._answers, self._known):
+            counts[-1] = 0
 
     def finish(self) -> ResultSummary:
         """Put the table in place, and return its summary."""
@@ -185,8 +210,11 @@ class TableBuild:
         lines_before = self._line_counts[file]
         rows_before = lines_before + (answer.first_row if answer.row_count else sum(self._line_counts[:file]))
         part = self._stager.stage(piece, Place(file, answer.attempt, lines_before, rows_before))
+        self._answers[file] += merge.readable_rows(self._connection, part)
         if self._plan.keys_paths:
-            self._agreeing[file] += merge.agreeing_rows(self._connection, part, rows_before)
+            agreeing = merge.agreeing_rows(self._connection, part, rows_before)
+            self._agreeing[file] += agreeing
+            self._known[file] += agreeing or merge.known_rows(self._connection, part)
         self._line_counts[file] += self._staged.append(part)
 
     def _prepare(self) -> None:

@@ -10,6 +10,7 @@ import re
 from array import array
 from collections.abc import Iterator
 from math import isfinite
+from os import SEEK_END
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -57,6 +58,37 @@ def mended(line: bytes) -> str:
     text = line.removeprefix(_BOM).decode("utf-8", "replace")
     text = _CONTROL.sub(lambda match: " " if match[0] in "\t\n\r" else "\ufffd", text).strip(" ")
     return _ESCAPE.sub(lambda match: "\\ufffd" if match["lone"] else match[0], text)
+
+
+def count_answers(path: Path) -> int:
+    """Return how many lines of `path` are JSON objects that can be read, in whatever form."""
+    return sum(_is_object(line) for _, line in answer_lines(path))
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(mended(line)), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def ends_whole(path: Path) -> bool:
+    """Return whether the last line of `path` is whole: it has its line feed, or can be read without one."""
+    with path.open("rb") as file:
+        place = file.seek(0, SEEK_END)
+        tail = b""
+        while place and b"\n" not in tail:
+            size_bytes = min(_READ_AHEAD_BYTES, place)
+            place = file.seek(place - size_bytes)
+            tail = file.read(size_bytes) + tail
+    last = tail.rpartition(b"\n")[2]
+    if not last.strip():
+        return True
+    try:
+        json.loads(mended(last))
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 class _Answer(msgspec.Struct):

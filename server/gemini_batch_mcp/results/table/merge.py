@@ -106,6 +106,16 @@ def agreeing_rows(connection: "DuckDBPyConnection", part: Path, rows_before: int
     )
 
 
+def readable_rows(connection: "DuckDBPyConnection", part: Path) -> int:
+    """Return how many rows of a part are answers that can be read."""
+    return count(connection, f"{rows_of(part)} WHERE status IS NOT NULL")
+
+
+def known_rows(connection: "DuckDBPyConnection", part: Path) -> int:
+    """Return how many rows of a part have a key that was sent, in whatever place."""
+    return count(connection, f"{rows_of(part)} part WHERE part.key IN (SELECT key FROM sent)")
+
+
 def has_distinct_keys(connection: "DuckDBPyConnection", staged: Path) -> bool:
     """True when every staged row could be read and has a key that no other one has."""
     rows, readable, keys = _row(
