@@ -10,6 +10,7 @@ import re
 import sys
 import tomllib
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -131,7 +132,8 @@ def _place(module: str) -> str:
     return place
 
 
-def _imports(path: Path) -> set[str]:
+@cache
+def _imports(path: Path) -> frozenset[str]:
     """Every module that a file imports, inside functions and under TYPE_CHECKING too; ours by their whole name."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -140,7 +142,7 @@ def _imports(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             found |= _names(node)
-    return found
+    return frozenset(found)
 
 
 def _names(node: ast.ImportFrom) -> set[str]:
@@ -150,9 +152,10 @@ def _names(node: ast.ImportFrom) -> set[str]:
     return modules or {module}
 
 
-def _ours(path: Path) -> set[str]:
+@cache
+def _ours(path: Path) -> frozenset[str]:
     prefix = "gemini_batch_mcp."
-    return {name.removeprefix(prefix) for name in _imports(path) if name.startswith(prefix)}
+    return frozenset(name.removeprefix(prefix) for name in _imports(path) if name.startswith(prefix))
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if module not in HALL])
