@@ -115,7 +115,7 @@ def test_the_version_and_every_command_are_shown(run: Run) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_says_how_it_is_called_and_what_it_does(command: str) -> None:
-    """In this process: fifteen of them would take half a minute to start."""
+    """In this process: a process for each of them would take longer to start than to say it."""
     shown = CliRunner().invoke(commands, [command, "--help"], prog_name="gemini-batch-mcp")
 
     assert shown.exit_code == 0
