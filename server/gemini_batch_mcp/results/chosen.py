@@ -8,7 +8,7 @@ from tempfile import gettempdir
 from typing import Final
 
 from gemini_batch_mcp.domain import RowStatus
-from gemini_batch_mcp.results.engine import connect, storage_errors
+from gemini_batch_mcp.results.engine import connect, table_errors
 from gemini_batch_mcp.results.table.merge import rows_of
 
 _MEMORY_LIMIT_BYTES: Final = 256 << 20
@@ -27,7 +27,7 @@ def keys_that_ended(
     if without_codes:
         query += " AND coalesce(error_code NOT IN (SELECT unnest(?)), true)"
         values.append(list(without_codes))
-    with storage_errors(f"The result table {table} could not be read"):
+    with table_errors(f"The result table {table} could not be read"):
         connection = connect(_MEMORY_LIMIT_BYTES, Path(gettempdir()))
         try:
             return frozenset(key for (key,) in connection.execute(query, values).fetchall())

@@ -121,7 +121,7 @@ def listed(values: Iterable[object]) -> str:
 
 
 @contextmanager
-def storage_errors(what: str, directory: Path | None = None) -> Iterator[None]:
+def table_errors(what: str, directory: Path | None = None) -> Iterator[None]:
     """Turn every failure of the engine or of a file inside the block into a StorageError about `what`.
 
     When the disk of `directory` is as good as full, the error says that.

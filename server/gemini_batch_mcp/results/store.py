@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 from gemini_batch_mcp.domain import Column, ResultPage, ResultRow, ResultSummary, RowAttempt, RowStatus, SavedFile
 from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.results.cursor import Position, cursor_at, position_of
-from gemini_batch_mcp.results.engine import TableReader, storage_errors
+from gemini_batch_mcp.results.engine import TableReader, table_errors
 from gemini_batch_mcp.results.export.formats import Format, export_table
 from gemini_batch_mcp.results.table.build import TableBuild, build_planned, build_table
 from gemini_batch_mcp.results.table.inputs import AnswerFile, TablePlan
@@ -182,7 +182,7 @@ class ResultTable:
 
     @contextmanager
     def _reading(self) -> Iterator["DuckDBPyConnection"]:
-        with storage_errors(f"The result table {self.path} could not be read"), self._reader.reading() as connection:
+        with table_errors(f"The result table {self.path} could not be read"), self._reader.reading() as connection:
             yield connection
 
     def _numbers(

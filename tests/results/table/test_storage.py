@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from gemini_batch_mcp.errors import StorageError
-from gemini_batch_mcp.results.engine import connect, storage_errors
+from gemini_batch_mcp.results.engine import connect, table_errors
 from gemini_batch_mcp.results.store import AnswerFile, ResultTable, build_table
 from support.answers import all_rows, answer, answer_file, exported, failure, table_of
 
@@ -227,15 +227,15 @@ def test_paths_that_look_like_patterns_or_sql_are_plain_paths(tmp_path: Path) ->
 def test_our_own_wrong_sql_is_no_storage_error(tmp_path: Path) -> None:
     connection = connect(1 << 27, tmp_path)
 
-    with pytest.raises(duckdb.BinderException), storage_errors("The table"):
+    with pytest.raises(duckdb.BinderException), table_errors("The table"):
         connection.execute("SELECT nothing")
     connection.close()
 
 
 def test_a_full_disk_is_called_one(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match=r"The table: the disk is full\. Make room"), storage_errors("The table"):
+    with pytest.raises(StorageError, match=r"The table: the disk is full\. Make room"), table_errors("The table"):
         raise OSError(errno.ENOSPC, "No space left on device")
-    with pytest.raises(StorageError, match="The table: Permission denied"), storage_errors("The table", tmp_path):
+    with pytest.raises(StorageError, match="The table: Permission denied"), table_errors("The table", tmp_path):
         raise OSError(errno.EACCES, "Permission denied")
 
 
@@ -244,7 +244,7 @@ def test_a_failed_write_on_a_disk_without_room_is_explained_by_it() -> None:
     for failure_of in (duckdb.IOException("could not write"), duckdb.OutOfMemoryException("spill"), OSError(5, "I/O")):
         with (
             pytest.raises(StorageError, match=r"the disk of /proc is full \(0 bytes are free\)"),
-            storage_errors("The table", Path("/proc")),
+            table_errors("The table", Path("/proc")),
         ):
             raise failure_of
 

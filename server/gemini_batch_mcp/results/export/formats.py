@@ -10,7 +10,7 @@ from typing import Final, Literal
 from gemini_batch_mcp.domain import Column, FileFormat, SavedFile
 from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.paths import DRAFT_PREFIX
-from gemini_batch_mcp.results.engine import connect, storage_errors
+from gemini_batch_mcp.results.engine import connect, table_errors
 from gemini_batch_mcp.results.export._jsonl import write_jsonl
 from gemini_batch_mcp.results.export._sql import write_csv, write_parquet
 from gemini_batch_mcp.results.export._vectors import write_keys, write_vectors
@@ -40,7 +40,7 @@ def export_table(table: Path, facts: TableFacts, destination: Path, format: Form
     columns = tuple(column for column in facts.columns if _is_shown(column, facts))
     rows = facts.rows
     with (
-        storage_errors(f"{destination} could not be written", destination.parent),
+        table_errors(f"{destination} could not be written", destination.parent),
         _replacing(destination) as partial,
         tempfile.TemporaryDirectory(prefix=DRAFT_PREFIX, dir=destination.parent) as scratch,
         closing(connect(_MEMORY_LIMIT_BYTES, Path(scratch))) as connection,

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from gemini_batch_mcp.domain import ResultSummary, RowStatus, SavedFile
-from gemini_batch_mcp.errors import StorageError, system_reason
-from gemini_batch_mcp.results.engine import connect, storage_errors
+from gemini_batch_mcp.errors import storage_errors
+from gemini_batch_mcp.results.engine import connect, table_errors
 from gemini_batch_mcp.results.report import _sections as sections
 from gemini_batch_mcp.results.report._charts import Part, columns, cost_range, histogram, status_parts, strip
 from gemini_batch_mcp.results.report._drawing import Chart, draw, require_charts
@@ -54,17 +54,13 @@ def write_report(facts: ReportFacts, table: Path | None, destination: Path) -> S
     if figures is not None and shown is not None:
         body.append(rows_section(shown, figures.rows))
     text = page(facts.display_name or facts.batch_id, body, shown, facts.written_at)
-    try:
+    with storage_errors(f"{destination} could not be written", "Give another place."):
         destination.write_text(text, encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise StorageError(
-            f"{destination} could not be written: {system_reason(error)}.", "Give another place."
-        ) from error
     return SavedFile(destination, "html", shown.rows if shown is not None else 0, destination.stat().st_size)
 
 
 def _read(table: Path) -> tuple[Figures, ShownRows]:
-    with storage_errors(f"The result table {table} could not be read"):
+    with table_errors(f"The result table {table} could not be read"):
         connection = connect(_MEMORY_LIMIT_BYTES, Path(tempfile.gettempdir()))
         try:
             return read_figures(connection, table), shown_rows(connection, table)

@@ -23,7 +23,7 @@ import msgspec
 from gemini_batch_mcp.domain import Column, ResultSummary, Usage
 from gemini_batch_mcp.errors import StorageError
 from gemini_batch_mcp.paths import DRAFT_PREFIX
-from gemini_batch_mcp.results.engine import connect, execute_widening, quoted, storage_errors, widening
+from gemini_batch_mcp.results.engine import connect, execute_widening, quoted, table_errors, widening
 from gemini_batch_mcp.results.parquet.files import Concatenation, Mark
 from gemini_batch_mcp.results.structured.checking import AnswerCheck
 from gemini_batch_mcp.results.structured.schema import field_columns, plain_schema
@@ -122,7 +122,7 @@ class TableBuild:
 
     def open(self) -> None:
         """Make room for the build; `close` has to follow, whatever comes between."""
-        with storage_errors(self._failure, self._destination.parent):
+        with table_errors(self._failure, self._destination.parent):
             for path in self._plan.keys_paths:
                 _require(path)
             self._workspace = self._stack.enter_context(_workspace(self._destination.parent))
@@ -133,7 +133,7 @@ class TableBuild:
 
     def add_next(self, arriving: AnswerBytes | None = None) -> None:
         """Take the next answer file of the plan: from the disk, or while it arrives."""
-        with storage_errors(self._failure, self._destination.parent):
+        with table_errors(self._failure, self._destination.parent):
             if self._start is None:
                 self._prepare()
             self._start = self._staged.mark()
@@ -143,7 +143,7 @@ class TableBuild:
     def begin_again(self) -> None:
         """Forget the present answer file as far as it came, and take it from the disk."""
         assert self._start is not None, "there is an answer file"
-        with storage_errors(self._failure, self._destination.parent):
+        with table_errors(self._failure, self._destination.parent):
             self._staged.go_back(self._start)
         self._forget_counts()
         self._add(None)
@@ -154,7 +154,7 @@ class TableBuild:
             self._expect_file()
             return
         assert self._start is not None, "there is an answer file"
-        with storage_errors(self._failure, self._destination.parent):
+        with table_errors(self._failure, self._destination.parent):
             self._staged.go_back(self._start)
         self._forget_counts()
 
@@ -179,7 +179,7 @@ class TableBuild:
 
     def finish(self) -> ResultSummary:
         """Put the table in place, and return its summary."""
-        with storage_errors(self._failure, self._destination.parent):
+        with table_errors(self._failure, self._destination.parent):
             if self._start is None:
                 self._prepare()
             if self._staged.is_empty:
@@ -200,7 +200,7 @@ class TableBuild:
         if arriving is None:
             _require(answer.path)
         is_plain = self._source is None and not self._plan.response_schema
-        with storage_errors(self._failure, self._destination.parent):
+        with table_errors(self._failure, self._destination.parent):
             answers = arriving or AnswerBytes.of(answer.path)
             for piece in slices_of(answers, _PLAIN_SLICE_BYTES if is_plain else _SLICE_BYTES):
                 self._stage(piece, answer)
