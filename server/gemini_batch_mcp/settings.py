@@ -17,9 +17,9 @@ from gemini_batch_mcp.errors import ConfigurationError
 T = TypeVar("T")
 D = TypeVar("D")
 
-#: One batch input file at the Developer API (docs/files and the batch guide, 2026-08): 2 GB.
+#: One batch input file (ai.google.dev/gemini-api/docs/batch-api and …/docs/files, read 2026-08): 2 GB.
 MAX_FILE_BYTES: Final = 2 * 1000**3
-#: One create call with inlined requests, whole body (batch guide, 2026-09): below 20 MB.
+#: One create call with inlined requests, whole body (the same guide, read 2026-09): below 20 MB.
 MAX_INLINE_CREATE_BYTES: Final = 20 * 1000**2
 #: One request line (our choice): users met undocumented caps at tens of MB, and no answer to such a row is known.
 MAX_LINE_BYTES: Final = 20 * 1024**2

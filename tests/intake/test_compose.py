@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from gemini_batch_mcp.domain import Order, RequestFile
 from gemini_batch_mcp.errors import RequestProblems, StorageError, UsageError
-from gemini_batch_mcp.intake.compose import preview_rows, write_rows
+from gemini_batch_mcp.intake.compose import write_rows
 from gemini_batch_mcp.intake.validator.validate import check_line
 from gemini_batch_mcp.settings import MAX_FILE_BYTES
 from support.extent import in_part, tries
+from support.sources import first_requests
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 FAST = settings(max_examples=tries(60, 25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -169,8 +170,8 @@ def test_a_preview_is_what_is_written(tmp_path: Path) -> None:
     source = table(tmp_path / "t.csv", ("a", "b"), ("1", "x"), ("2", "y"), ("3", "z"))
     order = Order(prompt="{{a}} {{b}}", key_column="a")
 
-    assert list(preview_rows(source, tmp_path, order=order)) == written(source, order)[1][:2]
-    assert len(preview_rows(source, tmp_path, order=Order(prompt="{{a}}", limit_rows=1), count=5)) == 1
+    assert list(first_requests(source, order=order)) == written(source, order)[1][:2]
+    assert len(first_requests(source, order=Order(prompt="{{a}}", limit_rows=1), count=5)) == 1
     assert {path.name for path in tmp_path.iterdir()} == {"t.csv", "out"}
 
 

@@ -10,12 +10,13 @@ from pydantic import BaseModel, Field
 
 from gemini_batch_mcp.domain import Order, Task
 from gemini_batch_mcp.errors import BatchError, UsageError
-from gemini_batch_mcp.intake.compose import preview_rows, write_rows
+from gemini_batch_mcp.intake.compose import write_rows
 from gemini_batch_mcp.intake.generation_config import request_members
 from gemini_batch_mcp.intake.response_schema import to_response_schema
 from gemini_batch_mcp.intake.tables.folders import list_folder
 from gemini_batch_mcp.intake.template import compile_template
 from gemini_batch_mcp.intake.validator.validate import check_line
+from support.sources import first_requests
 
 
 class Mood(Enum):
@@ -247,7 +248,7 @@ def test_the_files_of_a_folder_are_rows(tmp_path: Path) -> None:
     (folder / "deep" / "c.txt").write_text("third", encoding="utf-8")
     (folder / ".hidden.txt").write_text("secret", encoding="utf-8")
     source = list_folder(folder, "**/*.txt")
-    rows = preview_rows(source, tmp_path, order=Order(source="notes", prompt="{{path}}: {{text}}"), count=9)
+    rows = first_requests(source, order=Order(source="notes", prompt="{{path}}: {{text}}"), count=9)
 
     texts = [row["request"]["contents"][0]["parts"][0]["text"] for row in rows]
     assert texts == ["a.txt: first", "b.txt: second", "deep/c.txt: third"]

@@ -1,4 +1,4 @@
-"""Every kind of row that facts 3.2 know, ordered, answered and read through the protocol, in both eras."""
+"""Every kind of row that answers are known to have, ordered, answered and read through the protocol, in both eras."""
 
 import base64
 import json

@@ -4,7 +4,7 @@ import json
 import struct
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -15,6 +15,7 @@ from gemini_batch_mcp.batches.desk import Desk
 from gemini_batch_mcp.domain import JsonObject, Order, Task
 from gemini_batch_mcp.errors import BatchError, RequestProblems
 from gemini_batch_mcp.intake.compose import write_rows
+from gemini_batch_mcp.intake.files.planning import AttachmentPlan
 from gemini_batch_mcp.intake.openai.lines import Conversion
 from gemini_batch_mcp.intake.tables.folders import Folder
 from gemini_batch_mcp.intake.tables.memory import EFFORTS, MoreEffort
@@ -33,6 +34,17 @@ def read(source: Path | Folder, limit_rows: int = 0) -> tuple[list[str], list[li
         rows = [json.loads(line) for line in lines.read_bytes().split(b"\n")[:-1]]
         assert len(rows) == count
         return list(table.columns), rows, list(table.warnings)
+
+
+def first_requests(
+    source: Path | Folder, *, order: Order, count: int = 2, attachments: AttachmentPlan | None = None
+) -> tuple[dict[str, Any], ...]:
+    """Return the first `count` lines that the product writes of a source, as objects."""
+    first = replace(order, limit_rows=min(count, order.limit_rows) if order.limit_rows else count)
+    with TemporaryDirectory() as name:
+        path = Path(name) / "requests.jsonl"
+        write_rows(source, path, order=first, keys_path=path.with_suffix(".keys"), attachments=attachments)
+        return tuple(json.loads(line) for line in path.read_bytes().split(b"\n")[:-1])
 
 
 def outcome(source: Path | Folder) -> dict[str, Any]:

@@ -8,9 +8,8 @@ import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from gemini_batch_mcp.domain import Order, RequestFile, Task, UploadedFile
@@ -161,27 +160,6 @@ def _write(table: Table, form: _Form, writing: _Writing, effort: Effort) -> Insp
             raise too_large(f"{table.name}, rendered,", inspection.size_bytes, writing.max_file_bytes)
         keys.keep()
     return inspection
-
-
-def preview_rows(
-    source: Path | Folder,
-    scratch: Path,
-    *,
-    order: Order,
-    count: int = 2,
-    attachments: AttachmentPlan | None = None,
-) -> tuple[dict[str, Any], ...]:
-    """Return the first `count` lines as objects, written by `write_rows` itself and read back.
-
-    Raises:
-        as `write_rows`; keys are compared among these lines only.
-    """
-    limit = min(count, order.limit_rows) if order.limit_rows else count
-    first = replace(order, limit_rows=limit)
-    with TemporaryDirectory(prefix="preview-", dir=scratch, ignore_cleanup_errors=True) as name:
-        path = Path(name) / "requests.jsonl"
-        write_rows(source, path, order=first, keys_path=path.with_suffix(".keys"), attachments=attachments)
-        return tuple(json.loads(line) for line in path.read_bytes().split(b"\n")[:-1])
 
 
 def _form(table: Table, order: Order, members: dict[str, Any]) -> _Form:

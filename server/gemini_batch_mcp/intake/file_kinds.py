@@ -2,6 +2,9 @@
 
 What Gemini takes: Google's guides on images, documents, audio and video (ai.google.dev, read 2026-06), and for the
 rarer audio containers the list of input files that Firebase keeps for the same API.
+
+The content is told by `filetype`. By itself it names 16 of the 40 files of our tests as Gemini does, puremagic 21 and
+`mimetypes` 24: what is here is the way between their names and Gemini's, and what to do where they say nothing.
 """
 
 import mimetypes

@@ -1,7 +1,8 @@
 """JSON Schema, as Pydantic and others write it, as the `responseSchema` that Gemini's batch accepts.
 
 What cannot be said in that form is refused with its path. What can only be said in words (a format such as `date`, an
-exclusive bound of a number) goes into the description, where the model reads it.
+exclusive bound of a number) goes into the description, where the model reads it. The conversion of google-genai refuses
+`const`, `allOf` and exclusive bounds, and makes `oneOf`, recursion and free member names empty without a word.
 """
 
 import json

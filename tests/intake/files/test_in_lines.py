@@ -15,14 +15,14 @@ import pytest
 
 from gemini_batch_mcp.domain import Order, RequestFile, UploadedFile
 from gemini_batch_mcp.errors import PathError, RequestProblems, StorageError, UsageError
-from gemini_batch_mcp.intake.compose import preview_rows, write_rows
+from gemini_batch_mcp.intake.compose import write_rows
 from gemini_batch_mcp.intake.files.in_lines import AttachedLines, Parts, renew_references, without_files
 from gemini_batch_mcp.intake.files.planning import AttachmentPlan, plan_attachments
 from gemini_batch_mcp.intake.tables.folders import Folder, find_source
 from gemini_batch_mcp.intake.validator.validate import check_line
 from gemini_batch_mcp.paths import PathGuard
 from gemini_batch_mcp.settings import MAX_LINE_BYTES
-from support.sources import jpeg, pdf, png, write
+from support.sources import first_requests, jpeg, pdf, png, write
 
 START = "https://generativelanguage.googleapis.com/v1beta/"
 ORDER = Order(prompt="What is on it, {{id}}?", attach="{{photo}}")
@@ -97,7 +97,6 @@ def test_each_row_has_its_own_file_before_the_text_and_a_row_without_one_has_non
         [inlined(pdf(), "application/pdf"), {"text": "What is on it, 6?"}],
     ]
     assert (file.count, file.warnings) == (6, ())
-    assert file.size_bytes > plan.inline_bytes
 
 
 def test_uploaded_files_are_named_and_in_a_preview_by_names_that_lead_nowhere_yet(
@@ -117,7 +116,7 @@ def test_uploaded_files_are_named_and_in_a_preview_by_names_that_lead_nowhere_ye
         {"fileUri": f"{START}files/f0", "mimeType": "image/png"},
         {"fileUri": f"{START}files/before", "mimeType": "audio/wav"},
     ]
-    previewed = preview_rows(source, tmp_path, order=ORDER, count=4, attachments=plan)
+    previewed = first_requests(source, order=ORDER, count=4, attachments=plan)
     sha256 = hashlib.sha256(png(1)).hexdigest()
     assert parts(previewed[0])[0]["fileData"] == {
         "fileUri": f"{START}files/not-uploaded-yet-{sha256[:12]}-{len(png(1))}-bytes",
@@ -172,12 +171,12 @@ def test_text_files_can_be_attached_as_well_as_written_into_the_prompt(
     assert parts(values[0])[0] == inlined(b"# One", "text/plain")
     assert parts(values[2])[0]["fileData"]["mimeType"] == "text/plain"
     with pytest.raises(RequestProblems, match=r"c\.txt has 20,971,521 bytes"):
-        preview_rows(folder, tmp_path, order=Order(prompt="{{text}}"), count=3)
+        first_requests(folder, order=Order(prompt="{{text}}"), count=3)
     small = find_source("in/[ab]*", guard)
-    (value, other) = preview_rows(small, tmp_path, order=Order(prompt="{{text}}|{{path}}"))
+    (value, other) = first_requests(small, order=Order(prompt="{{text}}|{{path}}"))
     assert [parts(value), parts(other)] == [[{"text": "# One|a.md"}], [{"text": "|b.png"}]]
     with pytest.raises(UsageError, match="Its columns are: path, name, text"):
-        preview_rows(small, tmp_path, order=Order(prompt="{{content}}"))
+        first_requests(small, order=Order(prompt="{{content}}"))
 
 
 def test_cells_that_need_escaping_find_their_files(guard: PathGuard, data: Path, tmp_path: Path) -> None:
@@ -259,11 +258,11 @@ def test_files_and_the_order_must_go_together(guard: PathGuard, data: Path, tmp_
 
     for order in (replace(ORDER, attach="id"), replace(ORDER, attach="")):
         with pytest.raises(UsageError, match="have not been looked at"):
-            preview_rows(source, tmp_path, order=order, attachments=plan)
+            first_requests(source, order=order, attachments=plan)
     with pytest.raises(UsageError, match="have not been looked at"):
-        preview_rows(source, tmp_path, order=ORDER)
+        first_requests(source, order=ORDER)
     with pytest.raises(UsageError, match="Embeddings take no files here"):
-        preview_rows(source, tmp_path, order=replace(ORDER, task="embed"), attachments=plan)
+        first_requests(source, order=replace(ORDER, task="embed"), attachments=plan)
     assert isinstance(plan.cells, MappingProxyType)
 
 

@@ -15,7 +15,7 @@ from gemini_batch_mcp.intake.files.placeholder import Known, known_of, placehold
 from gemini_batch_mcp.intake.files.planning import plan_attachments
 from gemini_batch_mcp.intake.prices.estimate import Estimate, Sampler, estimate
 from gemini_batch_mcp.intake.prices.price_list import load_prices
-from gemini_batch_mcp.intake.prices.tokens import most_counts, offline_counts, offline_tokens
+from gemini_batch_mcp.intake.prices.tokens import most_counts, offline_counts
 from gemini_batch_mcp.paths import PathGuard
 from support.sources import pdf
 
@@ -131,7 +131,7 @@ def test_pages_of_a_pdf_inside_a_line_are_counted_though_they_are_packed() -> No
     pages = zlib.compress(b"<</Type /Page>> " * 12)
     data = b"%PDF-1.7\n1 0 obj <</Type /ObjStm /Length 99>> stream\n" + pages + b"\nendstream"
 
-    assert offline_tokens(inline("application/pdf", data), model=FLASH) == 12 * 560
+    assert offline_counts(inline("application/pdf", data), model=FLASH).total == 12 * 560
 
 
 def test_a_file_that_is_still_to_be_uploaded_is_counted_by_what_is_known_of_it(tmp_path: Path) -> None:

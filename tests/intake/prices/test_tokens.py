@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gemini_batch_mcp.intake.prices.tokens import offline_counts, offline_tokens, text_tokens
+from gemini_batch_mcp.intake.prices.tokens import offline_counts, text_tokens
 from support.requests import FLASH, ask, with_part
 
 
@@ -86,7 +86,7 @@ def low_resolution(name: str) -> dict[str, Any]:
     ],
 )
 def test_media_are_counted_by_their_units(request_: dict[str, Any], model: str, tokens: int) -> None:
-    assert offline_tokens(request_, model=model) == tokens
+    assert offline_counts(request_, model=model).total == tokens
 
 
 def test_everything_that_gemini_reads_is_counted() -> None:
@@ -95,10 +95,10 @@ def test_everything_that_gemini_reads_is_counted() -> None:
         "systemInstruction": {"parts": [{"text": "x" * 80}]},
         "tools": [{"googleSearch": {}}],
     }
-    assert offline_tokens(request) == 10 + 20 + 5 + 6
-    assert offline_tokens({"content": {"parts": [{"text": "x" * 40}]}}) == 10
-    assert offline_tokens(with_part({"functionCall": {"name": "look_up", "args": {}}})) == 12
-    assert offline_tokens({"contents": "x" * 40, "system_instruction": "x" * 8}) == 12
+    assert offline_counts(request).total == 10 + 20 + 5 + 6
+    assert offline_counts({"content": {"parts": [{"text": "x" * 40}]}}).total == 10
+    assert offline_counts(with_part({"functionCall": {"name": "look_up", "args": {}}})).total == 12
+    assert offline_counts({"contents": "x" * 40, "system_instruction": "x" * 8}).total == 12
     assert offline_counts({**ask("abcd"), "cachedContent": "cachedContents/x"}).unknown_references == 1
 
 
@@ -114,4 +114,4 @@ def test_everything_that_gemini_reads_is_counted() -> None:
 )
 def test_no_malformed_request_breaks_the_rule(request_: dict[str, Any]) -> None:
     for model in (FLASH, "gemini-2.5-pro"):
-        assert offline_tokens(request_, model=model) >= 0
+        assert offline_counts(request_, model=model).total >= 0

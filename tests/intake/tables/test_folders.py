@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from gemini_batch_mcp.domain import Order
 from gemini_batch_mcp.errors import PathError, RequestProblems, UsageError
-from gemini_batch_mcp.intake.compose import preview_rows
 from gemini_batch_mcp.intake.tables import folders
 from gemini_batch_mcp.intake.tables.folders import Folder, find_source, folder_sha256, list_folder
 from gemini_batch_mcp.paths import PathGuard
+from support.sources import first_requests
 
 
 @pytest.fixture
@@ -251,7 +251,7 @@ def test_a_pilot_opens_no_file_beyond_its_own(data: Path) -> None:
     (data / "in" / "c.txt").write_bytes("ü".encode() + b"\xff")
     folder = list_folder(data / "in")
 
-    lines = preview_rows(folder, data, order=Order(prompt="{{text}}"))
+    lines = first_requests(folder, order=Order(prompt="{{text}}"))
 
     assert [line["request"]["contents"][0]["parts"] for line in lines] == [
         [{"text": "in/a.txt"}],
@@ -259,7 +259,7 @@ def test_a_pilot_opens_no_file_beyond_its_own(data: Path) -> None:
     ]
     assert folder.first(0) is folder
     with pytest.raises(RequestProblems, match=r"c\.txt cannot be read as text"):
-        preview_rows(folder, data, order=Order(prompt="{{text}}"), count=3)
+        first_requests(folder, order=Order(prompt="{{text}}"), count=3)
 
 
 def test_the_digest_of_a_folder_depends_on_names_and_contents_and_not_on_the_place(data: Path) -> None:

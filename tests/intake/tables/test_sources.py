@@ -301,10 +301,11 @@ def test_a_time_with_a_zone_is_written_the_same_on_every_machine(tmp_path: Path)
         f"COPY (SELECT {moment} AS a, [{moment}] AS b, {{'t': {moment}}} AS c) TO '{source}' (FORMAT parquet)"
     )
     script = (
-        "import sys; from pathlib import Path; from gemini_batch_mcp.domain import Order;"
-        "from gemini_batch_mcp.intake.compose import preview_rows as preview;"
-        "source = Path(sys.argv[1]); order = Order(prompt='{{a}}|{{b}}|{{c}}');"
-        "print(preview(source, source.parent, order=order)[0]['request']['contents'][0]['parts'][0]['text'])"
+        "import json, sys; from pathlib import Path; from gemini_batch_mcp.domain import Order;"
+        "from gemini_batch_mcp.intake.compose import write_rows;"
+        "source = Path(sys.argv[1]); lines = source.with_name('lines'); order = Order(prompt='{{a}}|{{b}}|{{c}}');"
+        "write_rows(source, lines, order=order, keys_path=source.with_name('keys'));"
+        "print(json.loads(lines.read_bytes())['request']['contents'][0]['parts'][0]['text'])"
     )
     expected = '2026-07-02 01:04:05.5+00|["2026-07-02 01:04:05.5+00"]|{"t":"2026-07-02 01:04:05.5+00"}'
     for zone in ("Asia/Kolkata", "America/St_Johns", "UTC"):

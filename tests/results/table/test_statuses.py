@@ -1,4 +1,4 @@
-"""One row for each kind of answer line: facts 3.2, wire samples 55-57 and 85, and the enums of google-genai 3.4.0."""
+"""One row for each kind of answer line: wire samples 55-57 and 85, and the enums of google-genai 3.4.0."""
 
 from pathlib import Path
 from typing import Any

@@ -164,11 +164,6 @@ class BatchEntry:
         return not any(job.stage in UNSUBMITTED for job in self.jobs)
 
     @property
-    def is_settled(self) -> bool:
-        """True when nothing is left to be done: every answer that Gemini has is here."""
-        return not any(job.stage in UNSETTLED for job in self.jobs)
-
-    @property
     def attempts(self) -> int:
         """How often rows of it were sent: 1 for the first submission, one more for each retry."""
         return max((job.attempt for job in self.jobs), default=1)

@@ -18,7 +18,7 @@ from gemini_batch_mcp.text import plain_text
 
 Sha256 = str | Callable[[], str]
 
-#: Documented for batch files; some projects have been answered 400 for it and take the second (facts of users).
+#: Documented for batch files; users report projects that are answered 400 for it and take the second.
 _USUAL_MIME_TYPE: Final = "jsonl"
 _OTHER_MIME_TYPE: Final = "application/jsonl"
 _PATH_ATTEMPTS: Final = 3

@@ -33,7 +33,7 @@ from gemini_batch_mcp.paths import PathGuard
 _UPLOAD_WORTH_BYTES: Final = 1 << 20
 #: All that may stand inside the lines (our choice): half of one request file, which must hold the texts as well.
 MAX_IN_LINES_BYTES: Final = 1000**3
-#: All files of a project (docs/files): 20 GB.
+#: All files of a project (ai.google.dev/gemini-api/docs/files): 20 GB.
 MAX_STORED_BYTES: Final = 20 * 1000**3
 
 _VALUE: Final = msgspec.json.Decoder(tuple[str, int, int])
@@ -97,11 +97,6 @@ class AttachmentPlan:
     def upload_bytes(self) -> int:
         """Bytes to be sent to the Files API."""
         return sum(content.size_bytes for content in self.contents if content.mode == "upload")
-
-    @property
-    def inline_bytes(self) -> int:
-        """Bytes that base64 takes inside the lines."""
-        return sum(_inline_bytes(content) for content in self.contents if content.mode == "inline")
 
     @property
     def media(self) -> tuple[MediaCount, ...]:

@@ -119,18 +119,16 @@ class Tokens:
         )
 
 
-def offline_tokens(request: JsonObject, *, model: str = "") -> int:
-    """Return the input tokens of a GenerateContentRequest or EmbedContentRequest, by the rules above."""
-    return offline_counts(request, model=model).total
-
-
 def offline_counts(request: JsonObject, *, model: str = "") -> Tokens:
-    """Return the same by modality. Members of a wrong type count as nothing; never raises."""
+    """Return the input tokens of a GenerateContentRequest or EmbedContentRequest, by the rules above.
+
+    Members of a wrong type count as nothing; never raises.
+    """
     return _counts(request, _Rule(model, _USUAL))
 
 
 def most_counts(request: JsonObject, *, model: str = "") -> Tokens:
-    """Return the same by modality, where nothing says how much it is, as much as it can be."""
+    """Return the same, where nothing says how much it is, as much as it can be."""
     return _counts(request, _Rule(model, _MOST))
 
 

@@ -4,7 +4,7 @@
 which is several times as fast as a loop over rows. The engine keeps to one thread, a memory limit and a directory.
 """
 
-# ruff: noqa: S608 - statements consist of our own names, of numbers, and of literals made by `source_sql`
+# ruff: noqa: S608 - statements consist of our own names, of numbers, and of literals made by `sql.py`
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -267,7 +267,7 @@ class Table:
 
 
 def _csv_table(connection: "DuckDBPyConnection", csv: CsvTable, name: str, path: Path | None = None) -> Table:
-    """Open what `source_csv` or `source_spool` has found out."""
+    """Open what `open_csv` has found out, or a spool."""
     aliases = [f"c{number}" for number in range(len(csv.columns))]
     types = "{" + ", ".join(f"'{alias}': 'VARCHAR'" for alias in aliases) + "}"
     # Left to guess, the engine takes a carriage return in the first row of a spool for a line end.

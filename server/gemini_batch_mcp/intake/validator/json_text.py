@@ -1,6 +1,8 @@
 """One line of bytes as JSON, strictly: what is no JSON is named with its place, what JSON readers gloss over is kept.
 
 Readers differ on repeated member names, numbers beyond a double, NaN and half surrogates; none may pass unseen.
+msgspec and orjson let repeated names pass, and name a byte where a user needs the slip; they are six times as fast, so
+msgspec reads first (`decoders.py`), and only what it does not take comes here.
 """
 
 import json
