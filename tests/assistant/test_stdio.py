@@ -76,7 +76,7 @@ def test_every_line_on_stdout_is_a_message_of_the_protocol(tmp_path: Path, data:
         if "id" in message:
             answer = json.loads(process.stdout.readline())
             answers[answer["id"]] = answer
-    out, errors = process.communicate(timeout=30)
+    out, errors = process.communicate(timeout=90)
 
     for row in out.splitlines():
         assert json.loads(row)["jsonrpc"] == "2.0"

@@ -32,7 +32,7 @@ def running(*arguments: str, home: Path, cwd: Path) -> Iterator["subprocess.Pope
         yield process
     finally:
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=90)
 
 
 def _free_port() -> int:
@@ -44,7 +44,7 @@ def _free_port() -> int:
 
 
 async def _until_listening(port: int) -> None:
-    with anyio.fail_after(30):
+    with anyio.fail_after(90):
         while True:
             try:
                 await (await anyio.connect_tcp("127.0.0.1", port)).aclose()

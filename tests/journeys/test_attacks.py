@@ -8,7 +8,6 @@ from pathlib import Path
 import anyio
 import pytest
 
-from gemini_batch_mcp.batches.ledger.entries import Stage
 from gemini_batch_mcp.batches.ledger.ledger import Ledger
 from gemini_batch_mcp.batches.opening import lazy_desk
 from gemini_batch_mcp.cli.console import output
@@ -17,6 +16,7 @@ from gemini_batch_mcp.paths import publish
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.settings import Settings
 from support.conversation import Conversation, converse, process_env, request_file, until
+from support.services import Gate, is_create
 
 pytestmark = pytest.mark.anyio
 
@@ -24,15 +24,15 @@ pytestmark = pytest.mark.anyio
 async def test_a_cancel_waits_for_a_create_in_flight_and_then_cancels_the_job(
     settings: Settings, sandbox: Sandbox, data: Path
 ) -> None:
-    sandbox.delay_next("batches.create", 0.5)
-    async with lazy_desk(settings, sandbox.transport) as lazy:
+    gate = Gate(sandbox, is_create)
+    async with lazy_desk(settings, lambda: gate) as lazy:
         desk = await lazy.get()
         placed = await desk.place_order(Order(source=request_file(data)), wait_seconds=0.0)
         batch_id = placed.status.batch.id
-        while not any(request.route == "files.finalize" for request in sandbox.requests):
-            await anyio.lowlevel.checkpoint()
-        await _until_create_is_in_flight(settings, batch_id)
-        cancelled = await desk.cancel(batch_id)
+        await gate.has_come.wait()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_let_through_once_others_wait, gate)
+            cancelled = await desk.cancel(batch_id)
     assert sandbox.creates == 1
     assert cancelled.state in (JobState.CANCELLING, JobState.CANCELLED)
     assert any(request.route == "batches.cancel" for request in sandbox.requests)
@@ -41,30 +41,25 @@ async def test_a_cancel_waits_for_a_create_in_flight_and_then_cancels_the_job(
 async def test_a_cancel_from_another_process_waits_for_a_create_in_flight_and_cancels_its_job(
     settings: Settings, sandbox: Sandbox, data: Path
 ) -> None:
-    sandbox.delay_next("batches.create", 1.0)
+    gate = Gate(sandbox, is_create)
     async with (
-        lazy_desk(settings, sandbox.transport) as first,
+        lazy_desk(settings, lambda: gate) as first,
         lazy_desk(settings, sandbox.transport) as second,
     ):
         ordering, other = await first.get(), await second.get()
         placed = await ordering.place_order(Order(source=request_file(data)), wait_seconds=0.0)
-        await _until_create_is_in_flight(settings, placed.status.batch.id)
-        cancelled = await other.cancel(placed.status.batch.id)
+        await gate.has_come.wait()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_let_through_once_others_wait, gate)
+            cancelled = await other.cancel(placed.status.batch.id)
         assert cancelled.state in (JobState.CANCELLING, JobState.CANCELLED)
     assert sandbox.creates == 1
     assert any(request.route == "batches.cancel" for request in sandbox.requests)
 
 
-async def _until_create_is_in_flight(settings: Settings, batch_id: str) -> None:
-    ledger = Ledger.open(settings.home / "ledger.sqlite3")
-    with anyio.fail_after(10):
-        while True:
-            batch = ledger.batch(batch_id)
-            assert batch is not None
-            if batch.jobs[0].stage is Stage.UNKNOWN:
-                break
-            await anyio.sleep(0.01)
-    ledger.close()
+async def _let_through_once_others_wait(gate: Gate) -> None:
+    await anyio.wait_all_tasks_blocked()
+    gate.is_open.set()
 
 
 async def test_a_file_that_the_user_uploaded_is_never_deleted(talk: Conversation, sandbox: Sandbox, data: Path) -> None:

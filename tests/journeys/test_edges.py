@@ -17,6 +17,7 @@ from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.sandbox.config import SandboxConfig
 from gemini_batch_mcp.settings import Settings
 from support.conversation import Conversation, converse, line, request_file
+from support.services import Gate, is_finalize
 
 pytestmark = pytest.mark.anyio
 
@@ -333,15 +334,17 @@ async def test_a_cancel_in_another_process_stops_an_order_that_is_on_its_way(
     settings: Settings, sandbox: Sandbox, data: Path
 ) -> None:
     """Two desks on one state directory stand for two processes."""
-    sandbox.delay_next("files.finalize", 0.5)
+    gate = Gate(sandbox, is_finalize)
     async with (
-        lazy_desk(settings, sandbox.transport) as first,
+        lazy_desk(settings, lambda: gate) as first,
         lazy_desk(settings, sandbox.transport) as second,
     ):
         ordering, other = await first.get(), await second.get()
         placed = await ordering.place_order(Order(source=request_file(data)), wait_seconds=0.1)
+        await gate.has_come.wait()
         cancelled = await other.cancel(placed.status.batch.id)
         assert cancelled.state is JobState.CANCELLED
+        gate.is_open.set()
         with pytest.raises(BatchError, match="was changed while it was being submitted"):
             await ordering.app.work.run(f"submit {placed.status.batch.id}", anyio.lowlevel.checkpoint, wait_seconds=10)
     assert sandbox.creates == 0

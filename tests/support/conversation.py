@@ -95,8 +95,8 @@ def request_file(directory: Path, count: int = 3, *, name: str = "reviews.jsonl"
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Wait until something has come true, for 20 s at most."""
-    with anyio.fail_after(20):
+    """Wait until something has come true, for a minute at most: a machine may be busy."""
+    with anyio.fail_after(60):
         while True:
             if condition():
                 return

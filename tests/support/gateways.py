@@ -17,7 +17,7 @@ from support.samples import SAMPLES
 KEY = "AIzaSyTEST-0123456789abcdefghijklmnopq"
 UPLOAD_ID = "ABPtcPqSecretUploadId"
 JOB = "batches/q7m2k9x4c1v8b5n3z6l0p2w4t8r1y5u7d3e9"
-QUICK = RetryPolicy(attempts=3, initial_delay_seconds=0.001, max_delay_seconds=0.01, total_seconds=5.0)
+QUICK = RetryPolicy(attempts=3, initial_delay_seconds=0.001, max_delay_seconds=0.01, total_seconds=60.0)
 MODEL = "gemini-3-flash-preview"
 
 Reply = httpx2.Response | Exception

@@ -3,11 +3,12 @@
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import anyio
 import httpx2
 from google import genai
 from google.genai import types
@@ -78,6 +79,33 @@ def raw(sandbox: Sandbox, key: str = "test-key") -> httpx2.AsyncClient:
     """Return a plain HTTP client on a sandbox in process."""
     headers = {"x-goog-api-key": key} if key else {}
     return httpx2.AsyncClient(transport=sandbox.transport(), base_url=IN_PROCESS, headers=headers, timeout=20)
+
+
+class Gate(httpx2.AsyncBaseTransport):
+    """The way to a sandbox, on which the first request of a kind is held until it is let through."""
+
+    def __init__(self, sandbox: Sandbox, is_held: Callable[[httpx2.Request], bool]) -> None:
+        self._way = sandbox.transport()
+        self._is_held = is_held
+        #: The request has come, but not to the sandbox; it may go on.
+        self.has_come, self.is_open = anyio.Event(), anyio.Event()
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        if self._is_held(request):
+            self.has_come.set()
+            await self.is_open.wait()
+        return await self._way.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self._way.aclose()
+
+
+def is_create(request: httpx2.Request) -> bool:
+    return request.url.path.endswith(":batchGenerateContent")
+
+
+def is_finalize(request: httpx2.Request) -> bool:
+    return "finalize" in request.headers.get("x-goog-upload-command", "")
 
 
 def generate_line(key: str, text: str = "Sort this note.", **members: Any) -> bytes:

@@ -212,15 +212,22 @@ def test_a_table_that_fails_after_it_was_opened_is_named(tmp_path: Path, name: s
 def test_a_count_of_cells_ends_where_a_file_was_cut_short(tmp_path: Path) -> None:
     """Over a map of the file, the process would be ended by the system."""
     source = tmp_path / "t.csv"
-    source.write_bytes(b"a,b\n" + b'1,"x"\n' * 2_000_000)
-    table = open_csv(source, tmp_path)
+    content = b"a,b\n" + b'1,"x"\n' * 2_000_000
     with ThreadPoolExecutor(1) as pool:
-        counting = pool.submit(count_records, table)
-        while not descriptors(source):
-            assert not counting.done()
-        os.truncate(source, 4 + 6 * 1000)
+        count = len(content)
+        # On a busy machine the count may have ended before it is seen.
+        for _ in range(20):
+            source.write_bytes(content)
+            counting = pool.submit(count_records, open_csv(source, tmp_path))
+            while not descriptors(source) and not counting.done():
+                pass
+            os.truncate(source, 4 + 6 * 1000)
+            count = counting.result()
+            assert count >= 1000
+            if count < 2_000_000:
+                break
 
-        assert counting.result() >= 1000
+    assert count < 2_000_000
 
 
 @in_part

@@ -68,7 +68,7 @@ def test_a_bomb_is_stopped_and_the_next_query_works(engine: QueryEngine, table: 
     started = time.monotonic()
     with pytest.raises(UsageError, match=r"did not finish within 0\.4 seconds|memory that it may use|out of the range"):
         engine.query_table(table, bomb, time_limit_seconds=0.4, memory_limit_bytes=256 << 20)
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 60
     assert engine.query_table(table, "SELECT count(*) FROM results").rows == ((1000,),)
 
 
@@ -101,7 +101,7 @@ def test_a_statement_that_is_too_deep_or_too_wide_harms_nobody(engine: QueryEngi
     started = time.monotonic()
     with pytest.raises(UsageError):
         engine.query_table(table, sql, time_limit_seconds=2.0, memory_limit_bytes=256 << 20)
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 60
     assert engine.query_table(table, "SELECT count(*) FROM results").rows == ((1000,),)
 
 

@@ -181,21 +181,23 @@ def test_closing_the_engine_ends_the_queries_at_work(table: Path) -> None:
 
 def test_a_query_waits_for_a_free_process_and_not_for_ever(table: Path) -> None:
     with QueryEngine(max_processes=1) as engine:
-        engine.prepare()
-        started = threading.Event()
+        has_place, may_leave = threading.Event(), threading.Event()
 
-        def occupy() -> None:
-            started.set()
-            with pytest.raises(UsageError, match="did not finish"):
-                engine.query_table(table, ENDLESS, time_limit_seconds=3.0)
+        class Slow(type(table)):  # type: ignore[misc]  # a path of this system
+            def resolve(self, strict: bool = False) -> Path:
+                has_place.set()
+                may_leave.wait()
+                return Path(super().resolve(strict=strict))
 
-        thread = threading.Thread(target=occupy)
+        thread = threading.Thread(target=engine.query_table, args=(Slow(table), "SELECT 1"))
         thread.start()
-        started.wait()
-        with pytest.raises(NotReady, match="still running"):
-            while True:  # until the other thread has taken the place
+        has_place.wait()
+        try:
+            with pytest.raises(NotReady, match="still running"):
                 engine.query_table(table, "SELECT 1", time_limit_seconds=0.2)
-        thread.join()
+        finally:
+            may_leave.set()
+            thread.join()
         assert engine.query_table(table, "SELECT 1").rows == ((1,),)
 
 

@@ -188,7 +188,7 @@ async def test_a_client_that_gives_up_does_not_undo_a_create(sandbox: Sandbox, w
         with pytest.raises(httpx2.ReadTimeout):
             await http.post(METHOD, json=body, timeout=0.05)
         assert sandbox.creates == 0
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             while sandbox.creates == 0:
                 await get_json(http, "models")
 
@@ -319,7 +319,7 @@ async def test_a_transport_can_be_closed_while_requests_wait(sandbox: Sandbox) -
     http = raw(sandbox)
     with pytest.raises(httpx2.ReadTimeout):
         await http.get("/v1beta/models", timeout=0.01)
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         await http.aclose()
 
 
