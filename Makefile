@@ -13,14 +13,14 @@ demo: $(STAMP)  ## watch a whole batch conversation in the sandbox: no key, no c
 	$(BIN)/gemini-batch-mcp demo
 
 test: $(STAMP) tests/js/node_modules  ## run the tests
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 check: $(STAMP) tests/js/node_modules  ## format, lint, types, manifests, tests with coverage
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python manifests/generate.py --check
-	$(BIN)/python -m pytest -q -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=95
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=95
 
 matrix: $(STAMP) tests/js/node_modules  ## all of what the tests run a part of, each kill and fault; writes the tables of tests/README.md
 	MATRIX=full $(BIN)/python -m pytest -q tests/crash

@@ -4,13 +4,14 @@ import subprocess
 import sys
 import zlib
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 
 import hypothesis
 import pytest
 
 from gemini_batch_mcp.sandbox.app import Sandbox
-from gemini_batch_mcp.sandbox.config import OnCommand, SandboxConfig
+from gemini_batch_mcp.sandbox.config import ByTime, OnCommand, SandboxConfig
 from gemini_batch_mcp.settings import Secret, Settings
 from support.conversation import Conversation, Run, converse, process_env
 from support.extent import IS_FULL, in_part
@@ -85,6 +86,27 @@ async def talk(settings: Settings, sandbox: Sandbox, era: str) -> AsyncIterator[
     """An open conversation with a server on the sandbox."""
     async with converse(settings, sandbox, era) as conversation:
         yield conversation
+
+
+@pytest.fixture
+def at_port(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The variables of a process whose Gemini is on a port, where a job has ended when it is first looked at."""
+    with (
+        Sandbox(tmp_path / "prompt-service", SandboxConfig(pace=ByTime(0))) as service,
+        service.listening() as base_url,
+    ):
+        yield {
+            "GEMINI_API_KEY": "test-key-do-not-show",
+            "GOOGLE_GEMINI_BASE_URL": base_url,
+            "GEMINI_BATCH_CONFIRM_ABOVE_USD": "1000",
+        }
+        assert service.unknown_requests == ()
+
+
+@pytest.fixture
+def run_at_port(run: Run, at_port: dict[str, str]) -> Run:
+    """Runs a command in the data directory, with a Gemini that lets nobody wait."""
+    return partial(run, sandbox=False, env=at_port)
 
 
 @pytest.fixture

@@ -19,9 +19,11 @@ def _env(tmp_path: Path) -> dict[str, str]:
     return process_env(GEMINI_BATCH_HOME=str(tmp_path / "home"), GEMINI_BATCH_POLL_SECONDS="0.1")
 
 
-async def test_a_whole_conversation_over_a_real_process(tmp_path: Path, data: Path, era: str) -> None:
+async def test_a_whole_conversation_over_a_real_process(
+    tmp_path: Path, data: Path, at_port: dict[str, str], era: str
+) -> None:
     server = StdioServerParameters(
-        command=sys.executable, args=["-m", "gemini_batch_mcp", "--sandbox"], env=_env(tmp_path), cwd=data
+        command=sys.executable, args=["-m", "gemini_batch_mcp"], env=_env(tmp_path) | at_port, cwd=data
     )
     async with Client(stdio_client(server), mode=era) as client:
         created = await client.call_tool("create_batch", {"source": request_file(data)})

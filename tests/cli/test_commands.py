@@ -18,31 +18,31 @@ COMMANDS = [
 ]
 
 
-def test_the_three_scripts_of_the_seed_work_with_their_flags(run: Run, data: Path) -> None:
+def test_the_three_scripts_of_the_seed_work_with_their_flags(run_at_port: Run, data: Path) -> None:
     request_file(data, 12, mark=" [[sandbox:blocked]]")
-    created = run("create-batch", "reviews.jsonl", "-m", "gemini-3-flash-preview", "-n", "my reviews")
+    created = run_at_port("create-batch", "reviews.jsonl", "-m", "gemini-3-flash-preview", "-n", "my reviews")
     assert created.returncode == 0, created.stderr
     batch = created.stdout.strip()
     assert batch.startswith("my-reviews-")
 
-    status = run("check-status", batch, "-w")
+    status = run_at_port("check-status", batch, "-w")
     assert status.returncode == 0, status.stderr
     assert "JOB_STATE_SUCCEEDED" in status.stdout
 
-    results = run("get-results", "my reviews", "-o", "answers.jsonl")
+    results = run_at_port("get-results", "my reviews", "-o", "answers.jsonl")
     assert results.returncode == 0, results.stderr
     assert "11 succeeded" in results.stdout
     assert "1 blocked" in results.stdout
     assert len((data / "answers.jsonl").read_text(encoding="utf-8").splitlines()) == 12
 
-    failures = run("get-results", batch, "--view", "failures")
+    failures = run_at_port("get-results", batch, "--view", "failures")
     assert "k2" in failures.stdout
     assert "k3" not in failures.stdout
-    listed = run("list-jobs")
+    listed = run_at_port("list-jobs")
     assert batch in listed.stdout
-    assert run("delete", batch).returncode == 2
-    assert run("delete", batch, "--yes").returncode == 0
-    assert batch not in run("list-jobs").stdout
+    assert run_at_port("delete", batch).returncode == 2
+    assert run_at_port("delete", batch, "--yes").returncode == 0
+    assert batch not in run_at_port("list-jobs").stdout
 
 
 def test_progress_and_advice_stay_off_stdout_in_a_pipe(run: Run, data: Path) -> None:

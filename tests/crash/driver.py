@@ -73,7 +73,7 @@ class Life(msgspec.Struct, frozen=True):
     clock_seconds: float = 0.0
     #: How often the user tries what is refused.
     tries: int = 60
-    limit_seconds: int = 60
+    limit_seconds: int = 200
 
 
 def main() -> None:

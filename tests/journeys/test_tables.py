@@ -1,8 +1,6 @@
 """From a table and a prompt to answers, on the command line and through the desk: what is previewed is what is sent."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +11,7 @@ from gemini_batch_mcp.domain import Order
 from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.settings import Settings
-from support.conversation import line, process_env, request_file, write_lines
+from support.conversation import Run, line, request_file, write_lines
 
 pytestmark = pytest.mark.anyio
 
@@ -138,36 +136,25 @@ async def test_parts_that_do_not_go_together_are_named(
     assert sandbox.creates == 0
 
 
-def test_a_csv_becomes_answers_on_the_command_line(tmp_path: Path, data: Path, table: str) -> None:
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "gemini_batch_mcp", "--sandbox", *arguments],
-            capture_output=True,
-            text=True,
-            cwd=data,
-            env=process_env(GEMINI_BATCH_HOME=str(tmp_path / "home"), GEMINI_BATCH_POLL_SECONDS="0.2"),
-            timeout=90,
-            stdin=subprocess.DEVNULL,
-        )
-
+def test_a_csv_becomes_answers_on_the_command_line(run_at_port: Run, data: Path, table: str) -> None:
     (data / "schema.json").write_text('{"type":"object","properties":{"mood":{"enum":["good","bad"]}}}')
     options = ("--prompt", PROMPT, "--key-column", "id", "--schema", "schema.json")
-    preview = run("preview", table, *options)
+    preview = run_at_port("preview", table, *options)
     assert preview.returncode == 0, preview.stderr
     assert "boils; " in preview.stdout
     assert "$" in preview.stdout
-    created = run("create-batch", table, *options)
+    created = run_at_port("create-batch", table, *options)
     assert created.returncode == 0, created.stderr
-    assert run("check-status", created.stdout.strip(), "-w").returncode == 0
-    results = run("get-results", created.stdout.strip(), "-o", "moods.jsonl")
+    assert run_at_port("check-status", created.stdout.strip(), "-w").returncode == 0
+    results = run_at_port("get-results", created.stdout.strip(), "-o", "moods.jsonl")
     assert results.returncode == 0, results.stderr
     moods = [json.loads(row) for row in (data / "moods.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [row["key"] for row in moods] == ["007", "008", "009"]
     assert all(json.loads(row["text"])["mood"] in ("good", "bad") for row in moods)
 
-    assert run("preview", table, "--prompt", PROMPT, "--schema", "nowhere.json").returncode == 2
-    assert run("preview", table, "--prompt", PROMPT, "--config", "[1]").returncode == 2
+    assert run_at_port("preview", table, "--prompt", PROMPT, "--schema", "nowhere.json").returncode == 2
+    assert run_at_port("preview", table, "--prompt", PROMPT, "--config", "[1]").returncode == 2
     write_lines(data / "wrong.jsonl", [line("a"), line("a")])
-    wrong = run("preview", "wrong.jsonl")
+    wrong = run_at_port("preview", "wrong.jsonl")
     assert wrong.returncode == 1
     assert "line 2" in wrong.stdout
