@@ -4,13 +4,14 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from gemini_batch_mcp.batches.ledger.entries import NewBatch, Stage
 from gemini_batch_mcp.batches.ledger.ledger import Ledger
-from gemini_batch_mcp.domain import JobError, JobState, RowCounts
+from gemini_batch_mcp.domain import JobError, JobState, Order, RowCounts, UploadedFile
 from gemini_batch_mcp.errors import StorageError
 
 ORDER = NewBatch(
@@ -100,6 +101,22 @@ def test_what_is_written_is_read_back_by_the_next_process(tmp_path: Path) -> Non
     assert seen.jobs[0].counts == RowCounts(7, 3, 1, 3)
     assert seen.jobs[0].error == JobError(13, "internal")
     assert seen.created_at.tzinfo is not None
+
+
+def test_an_order_and_its_files_come_back_as_they_were_given(ledger: Ledger) -> None:
+    """Text may hold half a surrogate pair, which the database does not take."""
+    order = Order(source="/x.csv", prompt="{{a}} \ud800", response_schema={"type": "object"}, limit_rows=3)
+    file = UploadedFile("files/a", 5, "c" * 64, "image/png", "ACTIVE", datetime(2030, 1, 2, tzinfo=UTC), "https://a/b")
+    batch, _ = ledger.reserve(replace(ORDER, order=order, content_sha256="b" * 64))
+    ledger.record_attachment(batch.id, file.sha256, file)
+
+    seen = ledger.batch(batch.id)
+    assert seen is not None
+    assert seen.order == order
+    assert all(getattr(seen, name) == getattr(ORDER, name) for name in ("display_name", "model", "task", "source"))
+    assert (seen.estimate, seen.warnings, seen.failure, seen.jobs[0].error) == (None, (), "", None)
+    assert (seen.jobs[0].name, seen.jobs[0].created_at, seen.jobs[0].counts) == ("", None, RowCounts())
+    assert ledger.attachments(batch.id) == {file.sha256: file}
 
 
 def test_one_gemini_job_cannot_belong_to_two_batches(ledger: Ledger) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Self
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from gemini_batch_mcp.batches.ledger._tables import migrate
+from gemini_batch_mcp.batches.ledger._migrations import migrate
 from gemini_batch_mcp.errors import StorageError
 
 #: Called around every transaction that writes, for fault tests: `ledger.<step>:before` and, once committed, `:after`.
@@ -40,7 +40,7 @@ class Database:
         sa.event.listen(engine, "connect", _configure_connection)
         sa.event.listen(engine, "begin", _begin_immediate)
         database = cls(engine)
-        with database._transaction() as connection:
+        with database.transaction() as connection:
             migrate(connection)
         database._hook = hook
         return database
@@ -50,7 +50,7 @@ class Database:
         self._engine.dispose()
 
     @contextmanager
-    def _transaction(self, step: str = "") -> Iterator[sa.Connection]:
+    def transaction(self, step: str = "") -> Iterator[sa.Connection]:
         """Yield a connection inside one transaction, `step` naming one that writes.
 
         Raises:

@@ -1,273 +1,156 @@
-"""The ledger's tables, and the ordered migrations that lead to them.
+"""The ledger's tables, made from the values that their rows are: a column is a field there, and a migration."""
 
-A migration, once released, is never edited: a change is a new function at the end of `MIGRATIONS`. Each runs in the
-transaction that records it, and is literal SQL, so that a later change to the tables below cannot alter history.
-"""
-
-from collections.abc import Callable
+import json
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, fields, is_dataclass
 from datetime import UTC, datetime
+from types import NoneType, UnionType
+from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
+import msgspec
 import sqlalchemy as sa
 
-from gemini_batch_mcp.errors import StorageError
+from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry, NewBatch, NewJob
+from gemini_batch_mcp.domain import JobError, RowCounts, UploadedFile
+
+#: What rows are written from.
+Written = NewBatch | NewJob | RowCounts | JobError | UploadedFile
+
+
+class _Text(sa.TypeDecorator[str]):
+    """Text; a member of an enumeration is itself again when it is read, and what is not set is empty."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def __init__(self, kind: type[str] = str) -> None:
+        super().__init__()
+        self._kind = kind
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
+        return None if value is None else str(value)
+
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> str:
+        return self._kind(value or "")
+
+
+class _Moment(sa.TypeDecorator[datetime]):
+    """A time: UTC, since the database keeps no zone."""
+
+    impl = sa.DateTime
+    cache_ok = True
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+class _Json(sa.TypeDecorator[Any]):
+    """A value of ours as JSON, nothing where there is none."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def __init__(self, kind: Any) -> None:
+        super().__init__()
+        self._kind = kind
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str:
+        if value is None:
+            return ""
+        # As ASCII: text that a client sent may hold half a surrogate pair, which the database does not take.
+        return json.dumps(list(value) if isinstance(value, tuple | list) else asdict(value))
+
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Any:
+        return msgspec.convert(json.loads(value), self._kind) if value else None
+
+
+_PLAIN: Final[Mapping[Any, sa.types.TypeEngine[Any]]] = {
+    int: sa.Integer(),
+    bool: sa.Boolean(),
+    str: _Text(),
+    datetime: _Moment(),
+}
+
+
+def _columns(value: type, *, prefix: str = "", leave_out: Collection[str] = ()) -> Iterator[sa.Column[Any]]:
+    """Yield a column for each field of a dataclass, of the same name; one that holds a dataclass ends with `_json`."""
+    hints = get_type_hints(value)
+    for name in (field.name for field in fields(value) if field.name not in leave_out):
+        kind = _without_none(hints[name])
+        column = f"{prefix}{name}_json" if is_dataclass(kind) else f"{prefix}{name}"
+        yield sa.Column(column, _type_of(kind), key=f"{prefix}{name}")
+
+
+def _without_none(hint: Any) -> Any:
+    kinds = [kind for kind in get_args(hint) if kind is not NoneType]
+    return kinds[0] if isinstance(hint, UnionType) and len(kinds) == 1 else hint
+
+
+def _type_of(kind: Any) -> sa.types.TypeEngine[Any]:
+    if kind in _PLAIN:
+        return _PLAIN[kind]
+    if get_origin(kind) is Literal:
+        return _Text()
+    return _Json(kind) if is_dataclass(kind) or get_origin(kind) is tuple else _Text(kind)
+
 
 metadata = sa.MetaData()
 
-batches = sa.Table(
-    "batches",
-    metadata,
-    sa.Column("id", sa.Text, primary_key=True),
-    sa.Column("order_sha256", sa.Text),
-    sa.Column("display_name", sa.Text),
-    sa.Column("model", sa.Text),
-    sa.Column("task", sa.Text),
-    sa.Column("delivery", sa.Text),
-    sa.Column("source", sa.Text),
-    sa.Column("is_ours", sa.Boolean),
-    sa.Column("created_at", sa.DateTime),
-    sa.Column("request_count", sa.Integer),
-    sa.Column("size_bytes", sa.Integer),
-    sa.Column("request_sha256", sa.Text),
-    sa.Column("warnings", sa.Text),
-    sa.Column("failure", sa.Text),
-    sa.Column("order_json", sa.Text),
-    sa.Column("content_sha256", sa.Text),
-    sa.Column("request_path", sa.Text),
-    sa.Column("estimate_json", sa.Text),
-)
-
+batches = sa.Table("batches", metadata, *_columns(BatchEntry, leave_out=("jobs", "forgotten")))
 jobs = sa.Table(
     "jobs",
     metadata,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("batch_id", sa.Text),
-    sa.Column("shard", sa.Integer),
-    sa.Column("attempt", sa.Integer),
-    sa.Column("stage", sa.Text),
-    sa.Column("state", sa.Text),
-    sa.Column("wire_state", sa.Text),
-    sa.Column("name", sa.Text),
-    sa.Column("uploaded_file", sa.Text),
-    sa.Column("responses_file", sa.Text),
-    sa.Column("request_count", sa.Integer),
-    sa.Column("rows_total", sa.Integer),
-    sa.Column("rows_succeeded", sa.Integer),
-    sa.Column("rows_failed", sa.Integer),
-    sa.Column("rows_pending", sa.Integer),
-    sa.Column("error_code", sa.Integer),
-    sa.Column("error_message", sa.Text),
-    sa.Column("created_at", sa.DateTime),
-    sa.Column("ended_at", sa.DateTime),
-    sa.Column("answers_digest", sa.Text),
-    sa.Column("model", sa.Text),
-    sa.Column("first_row", sa.Integer),
-    sa.Column("first_byte", sa.Integer),
-    sa.Column("size_bytes", sa.Integer),
-    sa.Column("sha256", sa.Text),
-    sa.Column("input_tokens", sa.Integer),
-    sa.Column("wait_reason", sa.Text),
-    sa.Column("wait_until", sa.DateTime),
-    sa.Column("waits", sa.Integer),
-    sa.Column("moved_at", sa.DateTime),
-    sa.Column("lack", sa.Text),
-    sa.Column("looks", sa.Integer),
-    sa.Column("look_again_at", sa.DateTime),
-    sa.Column("seen_digest", sa.Text),
-    sa.Column("answer_count", sa.Integer),
+    *_columns(JobEntry, leave_out=("counts", "error")),
+    *_columns(RowCounts, prefix="rows_"),
+    *_columns(JobError, prefix="error_"),
 )
-
 saved_files = sa.Table(
     "saved_files",
     metadata,
-    sa.Column("path", sa.Text, primary_key=True),
+    sa.Column("path", sa.Text),
     sa.Column("batch_id", sa.Text),
     sa.Column("digest", sa.Text),
 )
-
 attachments = sa.Table(
     "attachments",
     metadata,
-    sa.Column("batch_id", sa.Text, primary_key=True),
-    sa.Column("sha256", sa.Text, primary_key=True),
-    sa.Column("name", sa.Text),
-    sa.Column("uri", sa.Text),
-    sa.Column("mime_type", sa.Text),
-    sa.Column("size_bytes", sa.Integer),
-    sa.Column("expires_at", sa.DateTime),
+    sa.Column("batch_id", sa.Text),
+    *_columns(UploadedFile, leave_out=("state",)),
 )
-
 quotes = sa.Table(
     "quotes",
     metadata,
-    sa.Column("order_sha256", sa.Text, primary_key=True),
+    sa.Column("order_sha256", sa.Text),
     sa.Column("source", sa.Text),
-    sa.Column("quoted_at", sa.DateTime),
+    sa.Column("quoted_at", _Moment),
 )
 
 
-def _m001_batches_and_jobs(connection: sa.Connection) -> None:
-    connection.exec_driver_sql(
-        """
-        CREATE TABLE batches (
-            id TEXT PRIMARY KEY,
-            order_sha256 TEXT NOT NULL,
-            display_name TEXT NOT NULL,
-            model TEXT NOT NULL,
-            task TEXT NOT NULL,
-            delivery TEXT NOT NULL,
-            source TEXT NOT NULL,
-            is_ours BOOLEAN NOT NULL,
-            created_at DATETIME NOT NULL,
-            request_count INTEGER NOT NULL DEFAULT 0,
-            size_bytes INTEGER NOT NULL DEFAULT 0,
-            request_sha256 TEXT NOT NULL DEFAULT '',
-            warnings TEXT NOT NULL DEFAULT '[]',
-            failure TEXT NOT NULL DEFAULT ''
-        )
-        """
-    )
-    connection.exec_driver_sql("CREATE INDEX batches_order ON batches (order_sha256)")
-    connection.exec_driver_sql("CREATE INDEX batches_display_name ON batches (display_name)")
-    connection.exec_driver_sql(
-        """
-        CREATE TABLE jobs (
-            id INTEGER PRIMARY KEY,
-            batch_id TEXT NOT NULL REFERENCES batches (id),
-            shard INTEGER NOT NULL,
-            attempt INTEGER NOT NULL,
-            stage TEXT NOT NULL,
-            state TEXT NOT NULL,
-            wire_state TEXT NOT NULL DEFAULT '',
-            name TEXT UNIQUE,
-            uploaded_file TEXT NOT NULL DEFAULT '',
-            responses_file TEXT NOT NULL DEFAULT '',
-            request_count INTEGER NOT NULL DEFAULT 0,
-            rows_total INTEGER NOT NULL DEFAULT 0,
-            rows_succeeded INTEGER NOT NULL DEFAULT 0,
-            rows_failed INTEGER NOT NULL DEFAULT 0,
-            rows_pending INTEGER NOT NULL DEFAULT 0,
-            error_code INTEGER NOT NULL DEFAULT 0,
-            error_message TEXT NOT NULL DEFAULT '',
-            created_at DATETIME,
-            ended_at DATETIME,
-            answers_sha256 TEXT NOT NULL DEFAULT '',
-            UNIQUE (batch_id, shard, attempt)
-        )
-        """
-    )
+def batch_entry(row: sa.RowMapping, of_batch: tuple[JobEntry, ...]) -> BatchEntry:
+    """Return the batch that a row of `batches` describes."""
+    return BatchEntry(**_members(row, batches), jobs=of_batch)
 
 
-def _m002_saved_files(connection: sa.Connection) -> None:
-    connection.exec_driver_sql(
-        """
-        CREATE TABLE saved_files (
-            path TEXT PRIMARY KEY,
-            batch_id TEXT NOT NULL REFERENCES batches (id),
-            sha256 TEXT NOT NULL
-        )
-        """
-    )
+def job_entry(row: sa.RowMapping) -> JobEntry:
+    """Return the job that a row of `jobs` describes."""
+    members = _members(row, jobs)
+    counts = RowCounts(**{field.name: members.pop(f"rows_{field.name}") for field in fields(RowCounts)})
+    error = JobError(**{field.name: members.pop(f"error_{field.name}") for field in fields(JobError)})
+    return JobEntry(**members, counts=counts, error=error if error.message else None)
 
 
-def _m003_shards_and_waits(connection: sa.Connection) -> None:
-    for table, column, kind in (
-        ("batches", "order_json", "TEXT NOT NULL DEFAULT ''"),
-        ("batches", "content_sha256", "TEXT NOT NULL DEFAULT ''"),
-        ("batches", "request_path", "TEXT NOT NULL DEFAULT ''"),
-        ("batches", "estimate_json", "TEXT NOT NULL DEFAULT ''"),
-        ("jobs", "model", "TEXT NOT NULL DEFAULT ''"),
-        ("jobs", "first_row", "INTEGER NOT NULL DEFAULT 0"),
-        ("jobs", "first_byte", "INTEGER NOT NULL DEFAULT 0"),
-        ("jobs", "size_bytes", "INTEGER NOT NULL DEFAULT 0"),
-        ("jobs", "sha256", "TEXT NOT NULL DEFAULT ''"),
-        ("jobs", "input_tokens", "INTEGER NOT NULL DEFAULT 0"),
-        ("jobs", "wait_reason", "TEXT NOT NULL DEFAULT ''"),
-        ("jobs", "wait_until", "DATETIME"),
-        ("jobs", "waits", "INTEGER NOT NULL DEFAULT 0"),
-        ("jobs", "moved_at", "DATETIME"),
-    ):
-        connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
-    connection.exec_driver_sql("CREATE INDEX jobs_stage ON jobs (stage)")
+def uploaded_file(row: sa.RowMapping) -> UploadedFile:
+    """Return the file that a row of `attachments` describes."""
+    members = _members(row, attachments)
+    del members["batch_id"]
+    return UploadedFile(**members, state="ACTIVE")
 
 
-def _m004_attachments_and_quotes(connection: sa.Connection) -> None:
-    connection.exec_driver_sql(
-        """
-        CREATE TABLE attachments (
-            batch_id TEXT NOT NULL REFERENCES batches (id),
-            sha256 TEXT NOT NULL,
-            name TEXT NOT NULL,
-            uri TEXT NOT NULL,
-            mime_type TEXT NOT NULL,
-            size_bytes INTEGER NOT NULL,
-            expires_at DATETIME,
-            PRIMARY KEY (batch_id, sha256)
-        )
-        """
-    )
-    connection.exec_driver_sql(
-        """
-        CREATE TABLE quotes (
-            order_sha256 TEXT PRIMARY KEY,
-            source TEXT NOT NULL,
-            quoted_at DATETIME NOT NULL
-        )
-        """
-    )
+def _members(row: sa.RowMapping, table: sa.Table) -> dict[str, Any]:
+    return {column.key: row[column] for column in table.columns}
 
 
-def _m005_tagged_digests(connection: sa.Connection) -> None:
-    for table, column, name in (("jobs", "answers_sha256", "answers_digest"), ("saved_files", "sha256", "digest")):
-        connection.exec_driver_sql(f"ALTER TABLE {table} RENAME COLUMN {column} TO {name}")
-        connection.exec_driver_sql(f"UPDATE {table} SET {name} = 'sha256:' || {name} WHERE {name} <> ''")  # noqa: S608 - our own names
-
-
-def _m006_delivery(connection: sa.Connection) -> None:
-    for column, kind in (
-        ("lack", "TEXT NOT NULL DEFAULT ''"),
-        ("looks", "INTEGER NOT NULL DEFAULT 0"),
-        ("look_again_at", "DATETIME"),
-        ("seen_digest", "TEXT NOT NULL DEFAULT ''"),
-        # NULL: collected by a version that did not count.
-        ("answer_count", "INTEGER"),
-    ):
-        connection.exec_driver_sql(f"ALTER TABLE jobs ADD COLUMN {column} {kind}")
-    connection.exec_driver_sql(
-        "UPDATE jobs SET lack = 'output' WHERE responses_file = '' AND "
-        "(stage = 'finished' OR stage = 'collected' AND state = 'JOB_STATE_EXPIRED')"
-    )
-
-
-#: In order, for ever.
-MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
-    _m001_batches_and_jobs,
-    _m002_saved_files,
-    _m003_shards_and_waits,
-    _m004_attachments_and_quotes,
-    _m005_tagged_digests,
-    _m006_delivery,
-)
-
-
-def migrate(connection: sa.Connection) -> None:
-    """Apply what is pending, inside the caller's transaction.
-
-    Raises:
-        StorageError: the ledger was written by a newer version.
-    """
-    connection.exec_driver_sql(
-        "CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY, applied_at TEXT NOT NULL)"
-    )
-    applied = set(connection.exec_driver_sql("SELECT name FROM migrations").scalars())
-    known = {migration.__name__ for migration in MIGRATIONS}
-    if newer := sorted(applied - known):
-        raise StorageError(
-            f"This ledger was written by a newer version (it knows {newer[0]!r}).",
-            "Upgrade gemini-batch-mcp, or set GEMINI_BATCH_HOME to another directory.",
-        )
-    for migration in MIGRATIONS:
-        if migration.__name__ not in applied:
-            migration(connection)
-            connection.exec_driver_sql(
-                "INSERT INTO migrations VALUES (?, ?)", (migration.__name__, datetime.now(UTC).isoformat())
-            )
+def values_of(value: Written, table: sa.Table, *, prefix: str = "") -> dict[str, Any]:
+    """Return the fields of a value that are columns of a table, by their column."""
+    names = (field.name for field in fields(value) if f"{prefix}{field.name}" in table.columns)
+    return {f"{prefix}{name}": getattr(value, name) for name in names}

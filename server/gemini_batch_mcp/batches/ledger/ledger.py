@@ -8,28 +8,59 @@ A row is written before every step that could cost money, so that a crash leaves
 at Gemini, and nothing is created again before the remote list has been searched.
 """
 
-import json
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Self
 
 import sqlalchemy as sa
 
-from gemini_batch_mcp.batches.ledger._files import LedgerFiles
-from gemini_batch_mcp.batches.ledger._records import batch_entry, batch_values, job_entry
-from gemini_batch_mcp.batches.ledger._tables import attachments, batches, jobs, saved_files
+from gemini_batch_mcp.batches.ledger._database import Database, Hook
+from gemini_batch_mcp.batches.ledger._tables import (
+    attachments,
+    batch_entry,
+    batches,
+    job_entry,
+    jobs,
+    quotes,
+    saved_files,
+    uploaded_file,
+    values_of,
+)
 from gemini_batch_mcp.batches.ledger.entries import UNSETTLED, BatchEntry, JobEntry, NewBatch, NewJob, Stage
-from gemini_batch_mcp.domain import JobError, JobState, RowCounts
-from gemini_batch_mcp.paths import slug
+from gemini_batch_mcp.domain import JobError, JobState, RowCounts, UploadedFile
+from gemini_batch_mcp.paths import is_free_name_of, slug
 
 #: No look-alikes: these ids are read aloud and typed.
 _ID_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
+#: For how long a quote counts as what the user has just been told (our choice).
+QUOTE_LIFE = timedelta(hours=24)
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
-class Ledger(LedgerFiles):
-    """The database of one state directory. Every method is one transaction; safe between threads and processes."""
+class Ledger:
+    """The ledger of one state directory. Every method is one transaction; safe between threads and processes.
+
+    It has batches with their jobs, and beside them the files written for the user, files attached and orders quoted.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._transaction = database.transaction
+
+    @classmethod
+    def open(cls, path: Path, hook: Hook | None = None) -> Self:
+        """Open or create the ledger at `path`; `hook` is called around every transaction that writes.
+
+        Raises:
+            StorageError: the file cannot be created, read or understood.
+        """
+        return cls(Database.open(path, hook))
+
+    def close(self) -> None:
+        """Release every connection."""
+        self._database.close()
 
     def standing(self, order_sha256: str) -> BatchEntry | None:
         """Return the batch that stands for an order, None when none does."""
@@ -77,7 +108,7 @@ class Ledger(LedgerFiles):
             if connection.execute(query).first() is not None:
                 return False
             for shard, part in enumerate(parts, 1):
-                connection.execute(_new_job(batch_id, shard, attempt, model, **_part(part)))
+                connection.execute(_new_job(batch_id, shard, attempt, model, **values_of(part, jobs)))
             return True
 
     def drop_attempt(self, batch_id: str, attempt: int) -> None:
@@ -150,11 +181,7 @@ class Ledger(LedgerFiles):
             return frozenset(connection.execute(sa.select(jobs.c.name).where(jobs.c.name.in_(names))).scalars())
 
     def update_batch(self, batch_id: str, **values: Any) -> None:
-        """Set columns of one batch. `warnings` is a sequence of sentences, `estimate` an Estimate."""
-        if "warnings" in values:
-            values["warnings"] = json.dumps(list(values["warnings"]))
-        if "estimate" in values:
-            values["estimate_json"] = json.dumps(asdict(values.pop("estimate")))
+        """Set members of one batch, named as those of `BatchEntry`."""
         with self._transaction("update_batch") as connection:
             connection.execute(batches.update().where(batches.c.id == batch_id).values(**values))
 
@@ -167,20 +194,15 @@ class Ledger(LedgerFiles):
         error: JobError | None = None,
         **values: Any,
     ) -> None:
-        """Set columns of one job; with `expected`, only while it is in that stage.
+        """Set members of one job, named as those of `JobEntry`; with `expected`, only while it is in that stage.
 
         Raises:
             StorageError: `name` is a Gemini job that another batch holds already.
         """
         if counts is not None:
-            values.update(
-                rows_total=counts.total,
-                rows_succeeded=counts.succeeded,
-                rows_failed=counts.failed,
-                rows_pending=counts.pending,
-            )
+            values |= values_of(counts, jobs, prefix="rows_")
         if error is not None:
-            values.update(error_code=error.code, error_message=error.message)
+            values |= values_of(error, jobs, prefix="error_")
         statement = jobs.update().where(jobs.c.id == job_id)
         if expected is not None:
             statement = statement.where(jobs.c.stage == expected)
@@ -200,6 +222,59 @@ class Ledger(LedgerFiles):
                 connection.execute(table.delete().where(table.c.batch_id == batch_id))
             connection.execute(batches.delete().where(batches.c.id == batch_id))
 
+    def record_saved(self, batch_id: str, path: Path, digest: str) -> None:
+        """Remember that `path` was written for this batch, with these bytes; see `digests`."""
+        with self._transaction("record_saved") as connection:
+            connection.execute(saved_files.delete().where(saved_files.c.path == str(path)))
+            connection.execute(saved_files.insert().values(path=str(path), batch_id=batch_id, digest=digest))
+
+    def saved_digest(self, batch_id: str, path: Path) -> str:
+        """Return the digest of what was written to `path` for this batch, empty when it was not."""
+        with self._transaction() as connection:
+            query = sa.select(saved_files.c.digest).where(
+                saved_files.c.path == str(path), saved_files.c.batch_id == batch_id
+            )
+            return connection.execute(query).scalar() or ""
+
+    def saved_beside(self, batch_id: str, path: Path) -> tuple[Path, ...]:
+        """Return files written for this batch under a free name beside `path`, because that was somebody else's."""
+        return tuple(saved for saved in self.saved_files(batch_id) if is_free_name_of(path, saved))
+
+    def saved_files(self, batch_id: str) -> tuple[Path, ...]:
+        """Return all files written for this batch, in the order of their paths; they may have been removed since."""
+        with self._transaction() as connection:
+            query = sa.select(saved_files.c.path).where(saved_files.c.batch_id == batch_id)
+            return tuple(Path(saved) for saved in connection.execute(query.order_by(saved_files.c.path)).scalars())
+
+    def attachments(self, batch_id: str) -> Mapping[str, UploadedFile]:
+        """Return the files uploaded for a batch's rows to refer to, by the sha256 of their content."""
+        with self._transaction() as connection:
+            rows = connection.execute(sa.select(attachments).where(attachments.c.batch_id == batch_id)).mappings()
+            return {file.sha256: file for file in map(uploaded_file, rows)}
+
+    def record_attachment(self, batch_id: str, sha256: str, uploaded: UploadedFile) -> None:
+        """Remember where the content `sha256` is at Gemini."""
+        values = {**values_of(uploaded, attachments), "batch_id": batch_id, "sha256": sha256}
+        with self._transaction("record_attachment") as connection:
+            same = (attachments.c.batch_id == batch_id, attachments.c.sha256 == sha256)
+            connection.execute(attachments.delete().where(*same))
+            connection.execute(attachments.insert().values(**values))
+
+    def record_quote(self, order_sha256: str, source: str) -> None:
+        """Remember that this very order was priced for the user just now."""
+        with self._transaction("record_quote") as connection:
+            connection.execute(quotes.delete().where(quotes.c.order_sha256 == order_sha256))
+            connection.execute(
+                quotes.insert().values(order_sha256=order_sha256, source=source, quoted_at=datetime.now(UTC))
+            )
+
+    def is_agreed(self, order_sha256: str, source: str) -> bool:
+        """True when this order was quoted lately, or nothing ever was for `source`: not even another order."""
+        with self._transaction() as connection:
+            query = sa.select(quotes.c.order_sha256, quotes.c.quoted_at).where(quotes.c.source == source)
+            quoted = {row.order_sha256: row.quoted_at for row in connection.execute(query)}
+        return not quoted or abs(datetime.now(UTC) - quoted.get(order_sha256, _NEVER)) <= QUOTE_LIFE
+
     def _standing(self, connection: sa.Connection, order_sha256: str) -> BatchEntry | None:
         query = sa.select(batches.c.id).where(batches.c.order_sha256 == order_sha256)
         for batch_id in connection.execute(query.order_by(batches.c.created_at.desc())).scalars().all():
@@ -215,7 +290,8 @@ class Ledger(LedgerFiles):
             batch_id = f"{stem}-{''.join(secrets.choice(_ID_ALPHABET) for _ in range(6))}"
             if connection.execute(taken.where(batches.c.id == batch_id)).first() is None:
                 break
-        connection.execute(batches.insert().values(**batch_values(new, batch_id)))
+        values = {**values_of(new, batches), "id": batch_id, "created_at": datetime.now(UTC)}
+        connection.execute(batches.insert().values(**values))
         return batch_id
 
     def _cut(self, connection: sa.Connection, job: JobEntry, parts: Sequence[NewJob]) -> None:
@@ -224,9 +300,9 @@ class Ledger(LedgerFiles):
             jobs.c.batch_id == job.batch_id, jobs.c.attempt == job.attempt
         )
         last = int(connection.execute(query).scalar_one())
-        connection.execute(jobs.update().where(jobs.c.id == job.id).values(**_part(parts[0])))
+        connection.execute(jobs.update().where(jobs.c.id == job.id).values(**values_of(parts[0], jobs)))
         for shard, part in enumerate(parts[1:], last + 1):
-            connection.execute(_new_job(job.batch_id, shard, job.attempt, job.model, **_part(part)))
+            connection.execute(_new_job(job.batch_id, shard, job.attempt, job.model, **values_of(part, jobs)))
 
     def _load(self, connection: sa.Connection, batch_id: str) -> BatchEntry:
         row = connection.execute(sa.select(batches).where(batches.c.id == batch_id)).mappings().one()
@@ -238,14 +314,3 @@ class Ledger(LedgerFiles):
 def _new_job(batch_id: str, shard: int, attempt: int, model: str, **values: Any) -> sa.Insert:
     fresh = {"stage": Stage.RESERVED, "state": JobState.QUEUED}
     return jobs.insert().values(batch_id=batch_id, shard=shard, attempt=attempt, model=model, **{**fresh, **values})
-
-
-def _part(part: NewJob) -> Mapping[str, Any]:
-    return {
-        "first_row": part.first_row,
-        "request_count": part.request_count,
-        "first_byte": part.first_byte,
-        "size_bytes": part.size_bytes,
-        "sha256": part.sha256,
-        "input_tokens": part.input_tokens,
-    }
