@@ -6,7 +6,7 @@ nothing, vanish by themselves after 48 hours, and the same order goes on from th
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import BinaryIO, Final
 
@@ -18,9 +18,6 @@ from gemini_batch_mcp.errors import AccessDenied, NotFound, PathError, Rejected,
 from gemini_batch_mcp.intake.files.planning import Attachment, AttachmentPlan
 from gemini_batch_mcp.text import plain_text
 from gemini_batch_mcp.threads import in_thread
-
-#: Called with the files that are ready, and with those that there are.
-AttachmentProgress = Callable[[int, int], None]
 
 #: A file must outlive the job, which expires after 48 hours. So does a file, counted from its upload: the hour is for
 #: the uploads of one order, of which the first is older than the last, and for an order that is continued soon.
@@ -35,9 +32,7 @@ _MAX_PAUSE_SECONDS: Final = 10.0
 _MAX_NAME_CHARS: Final = 100
 
 
-async def upload_attachments(
-    app: App, batch_id: str, plan: AttachmentPlan, progress: AttachmentProgress | None = None
-) -> Mapping[str, UploadedFile]:
+async def upload_attachments(app: App, batch_id: str, plan: AttachmentPlan) -> Mapping[str, UploadedFile]:
     """Bring the files of `plan` that are not inline to Gemini, and return them by `Attachment.sha256`.
 
     Raises:
@@ -59,9 +54,6 @@ async def upload_attachments(
                 ready[content.sha256] = await uploads.bring(content)
             except Exception as error:
                 failures.append(error)
-            else:
-                if progress is not None:
-                    progress(len(ready), len(plan.uploads))
 
     async with anyio.create_task_group() as group:
         for _ in range(_AT_ONCE):

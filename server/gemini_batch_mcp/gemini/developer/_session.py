@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class Session:
-    """One connection to Gemini, made at the first call and shared by all rooms' calls."""
+    """One connection to Gemini, made at the first call and shared by all."""
 
     def __init__(
         self,
