@@ -16,6 +16,7 @@ from crash.faults import (
     read_only_after,
     read_only_from_the_start,
 )
+from crash.late import LATE, LATE_PART
 from crash.traps import Trap
 from gemini_batch_mcp.sandbox.app import Sandbox
 
@@ -96,6 +97,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     race(5, plans.SHARDS),
     race(5, plans.INLINE),
     race(5, plans.QUEUED),
+    *LATE,
 )
 
 #: Faults of one kind at other places, which a run of a part leaves to the complete one.
@@ -128,4 +130,6 @@ _MORE_OF_A_KIND: Final = {
     "5 processes race on one order: one job within the call",
     "state directory read-only after a kill at ledger.reserve:after",
 }
-PART: Final = tuple(fault for fault in FAULTS if fault.name not in _MORE_OF_A_KIND)
+PART: Final = tuple(
+    fault for fault in FAULTS if fault.name not in _MORE_OF_A_KIND and (fault not in LATE or fault.name in LATE_PART)
+)

@@ -7,14 +7,14 @@ import sys
 import tempfile
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import httpx2
 
 from crash import plans
-from crash.driver import Program
+from crash.driver import Life, Program
 from crash.ground import Bench, Ground, Plan
 from crash.matrix import Baseline, Verdict, brought_to_an_end, ground
 from crash.traps import DAY_AND_MORE_SECONDS, Trap
@@ -33,6 +33,8 @@ class Fault:
     name: str
     plan: Plan
     run: Callable[[Ground], list[str]]
+    #: What the service is like beside what the scenario says.
+    service: dict[str, Any] = field(default_factory=dict)
     #: The state directory gets a small disk of its own.
     has_small_disk: bool = False
     #: Chance has a part in it: how often a complete run tries it.
@@ -41,7 +43,8 @@ class Fault:
 
 def suffered(bench: Bench, baseline: Baseline, fault: Fault) -> Verdict:
     """Let one fault happen, bring the case to its end, and compare what is left."""
-    with small_disk() if fault.has_small_disk else _no_disk() as disk, ground(bench, fault.plan, disk) as place:
+    plan = replace(fault.plan, service=fault.plan.service | fault.service)
+    with small_disk() if fault.has_small_disk else _no_disk() as disk, ground(bench, plan, disk) as place:
         problems = fault.run(place)
         return brought_to_an_end(place, baseline, fault.name, problems)
 
@@ -52,7 +55,7 @@ def at_service(name: str, disturb: Service, plan: Plan = plans.SHARDS) -> Fault:
     def run(place: Ground) -> list[str]:
         disturb(place.service)
         life = place.life()
-        problems = _ended(place, life, [0])
+        problems = ended(place, life)
         if waiting := place.service.faults.waiting:
             problems.append(f"never happened: {[fault.route for fault in waiting]}")
         place.service.faults.clear()
@@ -61,19 +64,23 @@ def at_service(name: str, disturb: Service, plan: Plan = plans.SHARDS) -> Fault:
     return Fault(name, plan, run)
 
 
-def _ended(place: Ground, life: Any, codes: list[int]) -> list[str]:
-    found = place.live(life)
-    return [] if found == codes else [f"the process ended with {found}: {place.last_words(life)}"]
+def ended(place: Ground, *lives: Life, code: int = 0) -> list[str]:
+    """Let these processes live at once; says which of them ended with another exit code."""
+    return [
+        f"the process ended with {found} instead of {code}: {place.last_words(life)}"
+        for life, found in zip(lives, place.live(*lives), strict=True)
+        if found != code
+    ]
 
 
-def _refused(place: Ground, life: Any, words: tuple[str, ...]) -> list[str]:
-    """Live a life whose user is refused again and again, in words that the product foresaw."""
-    problems = _ended(place, life, [1])
-    last_words = place.last_words(life)
-    if "Refused" not in last_words and "was refused" not in last_words:
-        problems.append(f"not refused but broken: {last_words}")
-    elif not any(word in last_words for word in words):
-        problems.append(f"the refusal does not name its cause: {last_words[-300:]}")
+def refused(place: Ground, words: tuple[str, ...], *lives: Life) -> list[str]:
+    """Live lives whose users are refused again and again, in words that the product foresaw."""
+    problems = ended(place, *lives, code=1)
+    for last_words in map(place.last_words, lives):
+        if "Refused" not in last_words and "was refused" not in last_words:
+            problems.append(f"not refused but broken: {last_words}")
+        elif not any(word in last_words for word in words):
+            problems.append(f"the refusal does not name its cause: {last_words[-300:]}")
     return problems
 
 
@@ -81,8 +88,8 @@ def full_disk(step: str) -> Fault:
     """The disk is full from a step on, until somebody makes room."""
 
     def run(place: Ground) -> list[str]:
-        problems = _refused(
-            place, place.life(Trap(step, deed="fill"), tries=3), ("full", "space", "could not be", "cannot be")
+        problems = refused(
+            place, ("full", "space", "could not be", "cannot be"), place.life(Trap(step, deed="fill"), tries=3)
         )
         if not place.filler.exists():
             problems.append("the disk never filled up: no process takes this step")
@@ -97,7 +104,7 @@ def file_limit(max_file_bytes: int) -> Fault:
 
     def run(place: Ground) -> list[str]:
         words = ("large", "full", "could not be", "cannot be", "disk I/O")
-        return _refused(place, place.life(max_file_bytes=max_file_bytes, tries=3), words)
+        return refused(place, words, place.life(max_file_bytes=max_file_bytes, tries=3))
 
     return Fault(f"no file larger than {max_file_bytes:,} bytes", plans.SHARDS, run)
 
@@ -107,7 +114,7 @@ def read_only_from_the_start() -> Fault:
 
     def run(place: Ground) -> list[str]:
         with _locked(place.home):
-            problems = _refused(place, place.life(is_ordinary=True, tries=3), ("cannot be", "could not be", "unable"))
+            problems = refused(place, ("cannot be", "could not be", "unable"), place.life(is_ordinary=True, tries=3))
         if place.service.requests:
             problems.append("something was sent although nothing can be remembered")
         return problems
@@ -122,11 +129,10 @@ def read_only_after(program: Program, death: Trap | None = None) -> Fault:
     """
 
     def run(place: Ground) -> list[str]:
-        problems = _ended(place, place.life(death, program=program), [0 if death is None else -9])
+        problems = ended(place, place.life(death, program=program), code=0 if death is None else -9)
         with _locked(place.home):
-            problems += _refused(
-                place, place.life(is_ordinary=True, tries=3), ("cannot be", "could not be", "unable", "readonly")
-            )
+            words = ("cannot be", "could not be", "unable", "readonly")
+            problems += refused(place, words, place.life(is_ordinary=True, tries=3))
         return problems
 
     name = program if death is None else f"a kill at {death.step}"
@@ -138,7 +144,7 @@ def clock_back_at(step: str) -> Fault:
     return Fault(
         f"clock set back a day at {step}",
         plans.SHARDS,
-        lambda place: _ended(place, place.life(Trap(step, deed="back")), [0]),
+        lambda place: ended(place, place.life(Trap(step, deed="back"))),
     )
 
 
@@ -146,8 +152,8 @@ def clock_back_after(step: str) -> Fault:
     """A process dies at a step, and the clock of the next one is a day behind: all it finds is from tomorrow."""
 
     def run(place: Ground) -> list[str]:
-        problems = _ended(place, place.life(Trap(step)), [-9])
-        return problems + _ended(place, place.life(clock_seconds=-DAY_AND_MORE_SECONDS), [0])
+        problems = ended(place, place.life(Trap(step)), code=-9)
+        return problems + ended(place, place.life(clock_seconds=-DAY_AND_MORE_SECONDS))
 
     return Fault(f"killed at {step}, then the clock set back a day", plans.SHARDS, run)
 
@@ -188,7 +194,7 @@ def present_behind_a_page() -> Fault:
     """A create took effect, its process died, and the page that holds the job fails."""
 
     def run(place: Ground) -> list[str]:
-        problems = _ended(place, place.life(Trap("create:after")), [-9])
+        problems = ended(place, place.life(Trap("create:after")), code=-9)
         add_strangers(place, 60)
         found = at_service("", lambda service: service.fail_next("batches.list", status=503, skip=1, times=5))
         return problems + found.run(place)

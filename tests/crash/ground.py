@@ -24,6 +24,7 @@ from crash.traps import Trap, plain
 from gemini_batch_mcp.sandbox import service
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.sandbox.config import SandboxConfig
+from support.services import MovedClock
 
 #: Longer ago than anything that the product cleans up after a time.
 _LONG_AGO_SECONDS: Final = 14 * 24 * 3600.0
@@ -131,7 +132,9 @@ class Ground:
         for path in (self.home, self.data):
             path.mkdir(parents=True, exist_ok=True)
         self.wish = _write_order(plan, self.data)
-        self.service = Sandbox(directory / "service", SandboxConfig(**plan.service))
+        self.clock = MovedClock()
+        self._ahead_seconds = 0.0
+        self.service = Sandbox(directory / "service", SandboxConfig(**plan.service, clock_ns=self.clock))
         self.base_url = bench.base_url
         self._bench = bench
         self._lives = 0
@@ -142,6 +145,11 @@ class Ground:
         self.service.close()
         for path in (self.directory, self.home, self.data):
             shutil.rmtree(path, ignore_errors=True)
+
+    def pass_seconds(self, seconds: float) -> None:
+        """Let time pass, for the service and for processes that begin later."""
+        self._ahead_seconds += seconds
+        self.clock.move(seconds)
 
     def life(self, trap: Trap | None = None, **members: Any) -> Life:
         """Return one process of this case."""
@@ -162,7 +170,7 @@ class Ground:
             report=str(self.directory / f"life-{self._lives}"),
             filler=str(self.filler),
             trap=trap,
-            **members,
+            **({"clock_seconds": self._ahead_seconds} | members),
         )
 
     def live(self, *lives: Life) -> list[int]:

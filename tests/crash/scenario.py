@@ -21,6 +21,7 @@ T = TypeVar("T")
 #: A user who is told of a failure does the same thing again after this pause.
 _PAUSE_SECONDS: Final = 0.03
 _MOST_LOOKS: Final = 400
+_LOOK_SECONDS: Final = 0.3
 _MOST_RETRIES: Final = 3
 #: When nothing has happened for so long, nothing will without the user.
 _QUIET_SECONDS: Final = 0.4
@@ -121,7 +122,7 @@ class User:
 
     async def _wait_for_end(self, batch: str) -> None:
         for _ in range(_MOST_LOOKS):
-            status = await self._patiently(lambda: self._desk.status(batch, wait_seconds=1.0))
+            status = await self._patiently(lambda: self._desk.status(batch, wait_seconds=_LOOK_SECONDS))
             self.outcome.jobs = len(status.batch.jobs)
             if status.done:
                 return
