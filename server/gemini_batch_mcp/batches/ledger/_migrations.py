@@ -4,8 +4,10 @@ A migration, once released, is never edited: a change is a new function at the e
 transaction that records it, and is literal SQL, so that a later change to the values cannot alter history.
 """
 
+import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import PurePath
 
 import sqlalchemy as sa
 
@@ -145,6 +147,28 @@ def _m006_delivery(connection: sa.Connection) -> None:
     )
 
 
+def _m007_kinds_of_files(connection: sa.Connection) -> None:
+    """Put to each order's fingerprint how its source is read: the same bytes under another ending are another order.
+
+    It is put to it and not computed anew: not all that is part of one now is in the ledger (how files were attached).
+    """
+    forms = {
+        ".csv": "delimited ,",
+        ".tsv": "delimited \t",
+        ".json": "json-list ",
+        ".jsonl": "json-lines ",
+        ".ndjson": "json-lines ",
+        ".parquet": "parquet ",
+        ".txt": "text-lines ",
+    }
+    # Where the order was not kept yet, its source was all the same.
+    query = "SELECT id, order_sha256, source FROM batches WHERE order_sha256 <> ''"
+    for batch_id, before, source in connection.exec_driver_sql(query).all():
+        form = forms.get(PurePath(source).suffix.lower(), "")
+        after = hashlib.sha256(f"order-1 {before} {form}".encode()).hexdigest()
+        connection.exec_driver_sql("UPDATE batches SET order_sha256 = ? WHERE id = ?", (after, batch_id))
+
+
 #: In order, for ever.
 MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     _m001_batches_and_jobs,
@@ -153,6 +177,7 @@ MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     _m004_attachments_and_quotes,
     _m005_tagged_digests,
     _m006_delivery,
+    _m007_kinds_of_files,
 )
 
 

@@ -184,6 +184,8 @@ class NewBatch:
     order: Order | None = None
     content_sha256: str = ""
     estimate: Estimate | None = None
+    #: What an older version may have called the order; never stored.
+    earlier_sha256: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

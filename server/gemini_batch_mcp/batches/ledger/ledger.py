@@ -62,10 +62,13 @@ class Ledger:
         """Release every connection."""
         self._database.close()
 
-    def standing(self, order_sha256: str) -> BatchEntry | None:
-        """Return the batch that stands for an order, None when none does."""
+    def standing(self, order_sha256: str, earlier: Sequence[str]) -> BatchEntry | None:
+        """Return the batch that stands for an order, None when none does.
+
+        Under one of `earlier` an older version may have written the order down.
+        """
         with self._transaction() as connection:
-            return self._standing(connection, order_sha256)
+            return self._standing(connection, order_sha256, earlier)
 
     def reserve(self, new: NewBatch, *, always: bool = False) -> tuple[BatchEntry, bool]:
         """Write the reservation for an order: the batch and True, or the one that stands for it already and False.
@@ -74,7 +77,7 @@ class Ledger:
         to Gemini is returned all the same: asked for twice, before anybody could have seen it, it is the same wish.
         """
         with self._transaction("reserve") as connection:
-            standing = self._standing(connection, new.order_sha256)
+            standing = self._standing(connection, new.order_sha256, new.earlier_sha256)
             if standing is not None and not (always and standing.is_submitted):
                 return standing, False
             batch_id = self._insert_batch(connection, new)
@@ -275,8 +278,8 @@ class Ledger:
             quoted = {row.order_sha256: row.quoted_at for row in connection.execute(query)}
         return not quoted or abs(datetime.now(UTC) - quoted.get(order_sha256, _NEVER)) <= QUOTE_LIFE
 
-    def _standing(self, connection: sa.Connection, order_sha256: str) -> BatchEntry | None:
-        query = sa.select(batches.c.id).where(batches.c.order_sha256 == order_sha256)
+    def _standing(self, connection: sa.Connection, order_sha256: str, earlier: Sequence[str]) -> BatchEntry | None:
+        query = sa.select(batches.c.id).where(batches.c.order_sha256.in_((order_sha256, *earlier)))
         for batch_id in connection.execute(query.order_by(batches.c.created_at.desc())).scalars().all():
             entry = self._load(connection, batch_id)
             if entry.is_standing:

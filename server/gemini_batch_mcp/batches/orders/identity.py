@@ -1,4 +1,7 @@
-"""What makes two orders the same: their content, never a path, a time or a name."""
+"""What makes two orders the same: all that their requests are made of, never a path, a time or a name.
+
+Two orders with one fingerprint have the same request lines, byte for byte: what was previewed is what is sent.
+"""
 
 import hashlib
 import json
@@ -11,12 +14,14 @@ from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.intake.files.planning import MAX_IN_LINES_BYTES, AttachmentPlan, plan_attachments
 from gemini_batch_mcp.intake.requests.reader import file_sha256
 from gemini_batch_mcp.intake.tables.folders import Folder, find_source, folder_sha256
-from gemini_batch_mcp.intake.tables.kinds import SourceKind, named_tables, recognise
+from gemini_batch_mcp.intake.tables.kinds import FILES, FileKind, SourceKind, file_kind, named_tables, recognise
 from gemini_batch_mcp.paths import PathGuard
 
-#: In front of every fingerprint's input, so that a later way of computing it cannot collide with this one. Changing it
-#: would make every order that stands look like a new one.
-_FINGERPRINT_VERSION = "order-1"
+#: In front of every fingerprint's input, so that a later way of computing it cannot collide with this one. Raising it
+#: makes every order that stands look like a new one, unless what it had before is found by `earlier_sha256`.
+_FINGERPRINT_VERSION = "order-2"
+#: The way before, which the ledger's migration `_m007_kinds_of_files` has put the kind of file to.
+_EARLIER_VERSION = "order-1"
 #: Parts of an order that say how rows become requests.
 _ROW_PARTS = (
     "prompt",
@@ -33,11 +38,13 @@ class IdentifiedOrder:
     """An order whose source has been found and hashed. `place` is None for requests given in the call and for uploads.
 
     `content_sha256` is of the source's bytes, attached files included (for an uploaded file: of its name); `sha256` of
-    the order as a whole. `order.source` is absolute, so that another process can go on with it.
+    the order as a whole; under one of `earlier_sha256` an older version may have written it down. `order.source` is
+    absolute, so that another process can go on with it.
     """
 
     order: Order
     sha256: str
+    earlier_sha256: tuple[str, ...]
     content_sha256: str
     kind: SourceKind
     place: Path | Folder | None = None
@@ -107,7 +114,7 @@ def _with_attachments(
         max_in_lines_bytes=max_in_lines_bytes,
     )
     both = hashlib.sha256(f"{content} {plan.column} {plan.content_sha256}".encode()).hexdigest()
-    return replace(_identified(order, both, SourceKind.TABLE, place), attachments=plan)
+    return _identified(order, both, SourceKind.TABLE, place, plan)
 
 
 def _check_table(name: str, order: Order) -> None:
@@ -127,7 +134,67 @@ def _refuse_parts(order: Order, what: str, names: Sequence[str]) -> None:
         )
 
 
-def _identified(order: Order, content: str, kind: SourceKind, place: Path | Folder | None = None) -> IdentifiedOrder:
-    parts = [_FINGERPRINT_VERSION, content, order.model, order.task, *(getattr(order, name) for name in _ROW_PARTS)]
-    fingerprint = hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-    return IdentifiedOrder(order, fingerprint, content, kind, place)
+def _identified(
+    order: Order,
+    content: str,
+    kind: SourceKind,
+    place: Path | Folder | None = None,
+    attachments: AttachmentPlan | None = None,
+) -> IdentifiedOrder:
+    row_parts = [getattr(order, name) for name in _ROW_PARTS]
+    parts = [
+        _FINGERPRINT_VERSION,
+        _form(place),
+        content,
+        order.requests,
+        order.model,
+        order.task,
+        *row_parts,
+        _attached_form(attachments),
+    ]
+    # Objects keep their order: Gemini fills in a schema's fields in theirs, and lines are written in it.
+    fingerprint = _sha256(json.dumps(parts, separators=(",", ":")))
+    return IdentifiedOrder(
+        order=order,
+        sha256=fingerprint,
+        earlier_sha256=_earlier(content, order, row_parts, place),
+        content_sha256=content,
+        kind=kind,
+        place=place,
+        attachments=attachments,
+    )
+
+
+def _form(place: Path | Folder | None) -> str:
+    """Return how a source is read, as its ending says: the same bytes are other rows in a `.txt` than in a `.csv`."""
+    if isinstance(place, Folder):
+        return "folder"
+    kind = file_kind(place) if place is not None else None
+    return _form_of(kind) if kind is not None else ""
+
+
+def _form_of(kind: FileKind) -> str:
+    return f"{kind.layout} {kind.delimiter}"
+
+
+def _attached_form(plan: AttachmentPlan | None) -> Sequence[object]:
+    """Return what lines say of attached files beside their content; the delivery and the limits decide on the mode."""
+    if plan is None:
+        return ()
+    return plan.column, [(content.sha256, content.mode, content.mime_type) for content in plan.contents]
+
+
+def _earlier(content: str, order: Order, row_parts: Sequence[object], place: Path | Folder | None) -> tuple[str, ...]:
+    """Return what an older version may have called the order in the ledger; see the migration there.
+
+    The migration knew a source by its text only, in which a folder may look like a file: `docs.csv/`, `*.csv`. Its
+    content is another one all the same, so that any ending will do there.
+    """
+    parts = [_EARLIER_VERSION, content, order.model, order.task, *row_parts]
+    before = _sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")))
+    forms = (_form(place),) if isinstance(place, Path) else ("", *dict.fromkeys(map(_form_of, FILES.values())))
+    return tuple(_sha256(f"{_EARLIER_VERSION} {before} {form}") for form in forms)
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

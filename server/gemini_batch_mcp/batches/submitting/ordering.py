@@ -119,7 +119,7 @@ async def _appraise(app: App, order: Order, *, resubmit: bool, deadline: float |
     await check_model(app, prices, order.model, order.task, ask=False)
     check_thinking(prices, order)
     if not resubmit:
-        standing = await in_thread(app.ledger.standing, identified.sha256)
+        standing = await in_thread(app.ledger.standing, identified.sha256, identified.earlier_sha256)
         if standing is not None:
             return _Appraised(identified, quote_of(identified), standing)
     if identified.kind is SourceKind.UPLOADED:
@@ -141,6 +141,7 @@ def _new_batch(identified: IdentifiedOrder, priced: Estimate | None) -> NewBatch
     stem = place.stem if isinstance(place, Path) else place.name if place is not None else "batch"
     return NewBatch(
         order_sha256=identified.sha256,
+        earlier_sha256=identified.earlier_sha256,
         display_name=plain_text(order.display_name or stem, MAX_DISPLAY_NAME_CHARS) or "batch",
         model=order.model,
         task=order.task,
