@@ -117,6 +117,8 @@ class Job:
     inlined_responses: tuple[JsonObject, ...] | None = None
     #: The state as Gemini wrote it, for states this version does not know.
     wire_state: str = ""
+    #: What its requests ask for, None when Gemini does not say.
+    task: Task | None = None
 
 
 @dataclass(frozen=True, slots=True)

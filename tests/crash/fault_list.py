@@ -40,6 +40,12 @@ def _lost_twice(service: Sandbox) -> None:
     service.cut_next("batches.create", when="after", times=2)
 
 
+def _refused_after_effect(status: int) -> Fault:
+    return at_service(
+        f"{status} after a create took effect", lambda s: s.fail_next("batches.create", status=status, when="after")
+    )
+
+
 FAULTS: Final[tuple[Fault, ...]] = (
     at_service("reply to a create lost", lambda s: s.cut_next("batches.create", when="after")),
     at_service("replies to two creates lost", _lost_twice),
@@ -47,6 +53,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     at_service("reply to a retry's create lost", lambda s: s.cut_next("batches.create", when="after", skip=2)),
     at_service("reply to an inline create lost", lambda s: s.cut_next("batches.create", when="after"), plans.INLINE),
     at_service("500 after a create took effect", lambda s: s.fail_next("batches.create", status=500, when="after")),
+    *(_refused_after_effect(status) for status in (429, 400)),
     at_service("503 before a create took effect", lambda s: s.fail_next("batches.create", status=503)),
     at_service("create cut before it arrived", lambda s: s.cut_next("batches.create", when="before")),
     at_service("reply to the start of an upload lost", lambda s: s.cut_next("files.start", when="after")),
@@ -124,6 +131,7 @@ _MORE_OF_A_KIND: Final = {
     "download cut at byte 0",
     "download cut at byte 1",
     "replies to two creates lost",
+    "400 after a create took effect",
     "503 before a create took effect",
     "500 after a finalize took effect",
     "2 processes race on one order: two jobs from one file",

@@ -26,6 +26,12 @@ def operation(**metadata: Any) -> dict[str, Any]:
 # States
 
 
+@pytest.mark.parametrize(("number", "task"), [("07", "generate"), ("18", "embed"), ("19", "embed")])
+def test_a_job_says_what_its_requests_ask_for(number: str, task: str) -> None:
+    assert job_from_wire(sample(number)).task == task
+    assert job_from_wire(operation(state="BATCH_STATE_RUNNING")).task is None
+
+
 @pytest.mark.parametrize(
     ("number", "state"),
     [

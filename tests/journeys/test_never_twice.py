@@ -126,9 +126,9 @@ class Life(RuleBasedStateMachine):
     def cut_the_next(self, route: str, when: Any) -> None:
         self.sandbox.cut_next(route, when=when)
 
-    @rule(status=st.sampled_from([429, 500, 503]), when=st.sampled_from(["before", "after"]))
+    @rule(status=st.sampled_from([400, 404, 429, 500, 503]), when=st.sampled_from(["before", "after"]))
     def fail_the_next_create(self, status: int, when: Any) -> None:
-        self.sandbox.fail_next("batches.create", status=status, when="before" if status == 429 else when)
+        self.sandbox.fail_next("batches.create", status=status, when=when)
 
     @invariant()
     def every_reservation_has_at_most_one_create(self) -> None:

@@ -7,10 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from gemini_batch_mcp.batches.app import App
-from gemini_batch_mcp.batches.jobs.finding import find_batch, find_by_tag
+from gemini_batch_mcp.batches.jobs.finding import find_batch, find_sent
 from gemini_batch_mcp.batches.jobs.lock import submit_lock
-from gemini_batch_mcp.batches.jobs.tracking import BatchStatus, describe, load, record, refresh, reread
-from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry, Stage
+from gemini_batch_mcp.batches.jobs.tracking import (
+    BatchStatus,
+    describe,
+    lag_seconds_left,
+    load,
+    record,
+    refresh,
+    reread,
+)
+from gemini_batch_mcp.batches.ledger.entries import UNSUBMITTED, BatchEntry, JobEntry, Stage
 from gemini_batch_mcp.batches.waiting import batch_status
 from gemini_batch_mcp.domain import JobState
 from gemini_batch_mcp.errors import BatchError, GeminiError, NotFound, NotReady, Rejected, UsageError
@@ -61,7 +69,7 @@ async def cancel_batch(app: App, reference: str) -> BatchStatus:
     failures: list[BatchError] = []
     batch = await load(app, batch.id)
     search_seconds = min(app.settings.reconcile_seconds, _SEARCH_SECONDS) / max(
-        1, sum(j.is_unknown for j in batch.jobs)
+        1, sum(job.is_unproved for job in batch.jobs)
     )
     for job in batch.jobs:
         try:
@@ -80,14 +88,14 @@ async def cancel_batch(app: App, reference: str) -> BatchStatus:
 
 
 async def _cancel_job(app: App, job: JobEntry, search_seconds: float) -> None:
-    if job.stage in (Stage.RESERVED, Stage.UPLOADED):
+    if job.stage in (Stage.RESERVED, Stage.UPLOADED) and not job.is_unproved:
         was_moved = await in_thread(
             app.ledger.move_job, job.id, expected=job.stage, stage=Stage.CANCELLED, state=JobState.CANCELLED
         )
         if was_moved:
             return
         job = await reread(app, job)
-    if job.is_unknown:
+    if job.is_unproved and job.stage in UNSUBMITTED:
         job = await _resolve_unknown(app, job, search_seconds)
     if job.stage is Stage.SUBMITTED:
         await app.gateway.cancel_job(job.name)
@@ -100,7 +108,7 @@ async def _cancel_job(app: App, job: JobEntry, search_seconds: float) -> None:
 
 
 async def _resolve_unknown(app: App, job: JobEntry, search_seconds: float) -> JobEntry:
-    """Look for a job whose create got no reply; one that Gemini's whole list was found not to have counts as cancelled.
+    """Look for a job whose create has left; one that Gemini's whole list was found not to have counts as cancelled.
 
     That is the proof with which the create might be repeated, too. A job that is being submitted this moment, or whose
     absence is not proved, is returned as it is.
@@ -108,14 +116,15 @@ async def _resolve_unknown(app: App, job: JobEntry, search_seconds: float) -> Jo
     with contextlib.suppress(NotReady):
         async with submit_lock(app, job.batch_id):
             job = await reread(app, job)
-            if not job.is_unknown:
+            if not job.is_unproved:
                 return job
-            search = await find_by_tag(app, job.tag, for_seconds=search_seconds)
+            for_seconds = min(search_seconds, lag_seconds_left(app, job))
+            search = await find_sent(app, await load(app, job.batch_id), job, for_seconds=for_seconds)
             if search.found is not None:
                 await record(app, job, search.found)
             elif search.is_conclusive:
-                gone = {"expected": Stage.UNKNOWN, "stage": Stage.CANCELLED, "state": JobState.CANCELLED}
-                await _set(app, job, **gone)
+                ends = {"stage": Stage.CANCELLED, "state": JobState.CANCELLED, "wait_reason": ""}
+                await _set(app, job, expected=job.stage, sent_at=None, **(ends if job.stage in UNSUBMITTED else {}))
     return await reread(app, job)
 
 
@@ -144,7 +153,7 @@ async def delete_batch(app: App, reference: str, *, confirm: bool) -> Deletion:
         if job.name and not job.state.is_terminal:
             kept.append(NotDeleted(job.name, f"It is still {job.state}; call delete_batch again when it has ended."))
             continue
-        if job.stage is Stage.UNKNOWN:
+        if job.is_unproved:
             why = "Whether its job exists at Gemini is unknown, and Gemini's list cannot be read: try again later."
             kept.append(NotDeleted(batch.id, why))
             continue
@@ -181,6 +190,10 @@ async def _cancel_and_wait(app: App, batch: BatchEntry) -> BatchEntry:
             if job.stage is Stage.SUBMITTED and await _is_forgotten(app, job):
                 await _set(app, job, expected=Stage.SUBMITTED, stage=Stage.CANCELLED, state=JobState.CANCELLED)
         batch = await load(app, batch.id)
+    for job in batch.jobs:
+        if job.is_unproved and job.stage is Stage.FAILED:
+            await _resolve_unknown(app, job, _SEARCH_SECONDS)
+    batch = await load(app, batch.id)
     if not describe(batch).done:
         # What cannot be cancelled now is named as not deleted.
         with contextlib.suppress(NotReady):

@@ -99,6 +99,7 @@ def job_from_wire(raw: object, *, asked_name: str = "") -> Job:
         responses_file=_file_member(output, "responsesFile"),
         inlined_responses=_inlined(output),
         wire_state=safe_text(wire_state, 80),
+        task=_task(as_text(metadata.get("@type"))),
     )
 
 
@@ -167,6 +168,12 @@ def _state(wire_state: str) -> JobState:
             name = f"JOB_STATE_{wire_state.removeprefix(prefix)}"
             return JobState(name) if name in JobState.__members__.values() else JobState.UNSPECIFIED
     return JobState.UNSPECIFIED
+
+
+def _task(type_url: str) -> Task | None:
+    """Tell what a job does by the type of its metadata."""
+    kind = type_url.rpartition(".")[2]
+    return "embed" if kind == "EmbedContentBatch" else "generate" if kind == "GenerateContentBatch" else None
 
 
 def _state_without_name(operation: Mapping[str, Any], error: JobError | None) -> JobState:

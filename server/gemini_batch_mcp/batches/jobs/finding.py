@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import anyio
 
 from gemini_batch_mcp.batches.app import App
-from gemini_batch_mcp.batches.ledger.entries import BatchEntry, NewBatch
+from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry, NewBatch
 from gemini_batch_mcp.domain import Job, Task
 from gemini_batch_mcp.errors import NotFound, QuotaExhausted, Rejected, Unavailable, UnknownBatch
 from gemini_batch_mcp.gemini.wire import JobPage, job_name
@@ -83,14 +83,18 @@ async def adopt(app: App, job: Job) -> BatchEntry:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What a search for a lost job came to. Only a search whose last look read the whole list proves an absence."""
+    """What a search for a lost job came to. Only a search whose last look read the whole list proves an absence.
+
+    `other` carries the job's tag and cannot be that job: another model, another kind or number of requests.
+    """
 
     found: Job | None
     is_conclusive: bool
+    other: Job | None = None
 
 
-async def find_by_tag(app: App, tag: str, *, for_seconds: float) -> Search:
-    """Look through the remote list for the job whose display name ends with `tag`, again and again for so long.
+async def find_sent(app: App, batch: BatchEntry, job: JobEntry, *, for_seconds: float) -> Search:
+    """Look through the remote list for a job whose create has left, again and again for so long.
 
     The list may lag behind a create, so that one empty look proves nothing. The newest jobs come first (assumed: the
     order of the list is not documented); an absence counts only when the list was read to its end.
@@ -101,19 +105,32 @@ async def find_by_tag(app: App, tag: str, *, for_seconds: float) -> Search:
     deadline = time.monotonic() + for_seconds
     pause_seconds = min(app.settings.poll_seconds, 1.0)
     while True:
+        other: Job | None = None
         try:
             saw_everything = False
             async for page in _remote_pages(app, _MAX_TAG_PAGES):
-                found = next((job for job in page.jobs if job.display_name.endswith(tag)), None)
-                if found is not None:
-                    return Search(found, is_conclusive=True)
+                for seen in page.jobs:
+                    if not seen.display_name.endswith(job.tag):
+                        continue
+                    if _fits(seen, batch, job):
+                        return Search(seen, is_conclusive=True)
+                    other = other or seen
                 saw_everything = not page.next_page_token
         except (Unavailable, QuotaExhausted, Rejected, NotFound):
             saw_everything = False
         if time.monotonic() + pause_seconds > deadline:
-            return Search(None, is_conclusive=saw_everything)
+            return Search(None, is_conclusive=saw_everything, other=other)
         await anyio.sleep(pause_seconds)
         pause_seconds *= 1.5
+
+
+def _fits(seen: Job, batch: BatchEntry, job: JobEntry) -> bool:
+    """True when a job at Gemini can be the one that was sent; what either side does not state says nothing."""
+    wanted = (job.model or batch.model).removeprefix("models/")
+    # What stands behind an alias is shown under its own name.
+    is_model = seen.model.removeprefix("models/") in ("", wanted) or wanted.endswith("-latest")
+    is_kind = seen.task in (None, batch.task)
+    return is_model and is_kind and (not job.request_count or seen.counts.total in (0, job.request_count))
 
 
 def plain_display_name(job: Job) -> str:

@@ -1,7 +1,7 @@
 """Where a batch stands: asked of Gemini, and written to the ledger."""
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import filelock
@@ -17,11 +17,11 @@ from gemini_batch_mcp.batches.jobs.delivery import (
     since_end,
     undelivered,
 )
-from gemini_batch_mcp.batches.jobs.finding import find_by_tag
+from gemini_batch_mcp.batches.jobs.finding import Search, find_sent
 from gemini_batch_mcp.batches.jobs.lock import lock_errors
 from gemini_batch_mcp.batches.ledger.entries import UNSUBMITTED, BatchEntry, JobEntry, Lack, Stage
-from gemini_batch_mcp.domain import Job, JobState, RowCounts
-from gemini_batch_mcp.errors import BatchError, NotFound
+from gemini_batch_mcp.domain import Job, JobError, JobState, RowCounts
+from gemini_batch_mcp.errors import BatchError, NotFound, NotReady
 from gemini_batch_mcp.threads import in_thread
 
 _FORGOTTEN = (
@@ -29,6 +29,10 @@ _FORGOTTEN = (
     "What is shown is what was last seen. If it was deleted, delete_batch removes the batch here, too, and the same "
     "order can be given again."
 )
+
+
+#: A job in one of these stages may be at Gemini although it has no name here: each look at its batch looks for it.
+_LOOKED_FOR = frozenset({Stage.UNKNOWN, Stage.FAILED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +74,8 @@ async def refresh(app: App, batch: BatchEntry) -> BatchEntry:
     is_being_submitted = await in_thread(_is_being_submitted, app, batch)
     forgotten = ""
     for job in batch.jobs:
-        if job.stage is Stage.UNKNOWN and not is_being_submitted:
-            if (found := (await find_by_tag(app, job.tag, for_seconds=0.0)).found) is not None:
-                await record(app, job, found)
+        if job.is_unproved and job.stage in _LOOKED_FOR and not is_being_submitted:
+            await _look_once(app, batch, job)
         elif job.stage is Stage.SUBMITTED or _may_show_output(job):
             try:
                 await record(app, job, await app.gateway.get_job(job.name))
@@ -107,16 +110,78 @@ async def record(app: App, job: JobEntry, seen: Job) -> None:
         expected=job.stage,
         stage=stage,
         name=seen.name,
+        wait_reason="",
+        wait_until=None,
         state=JobState.CANCELLING if is_cancelling else seen.state,
         wire_state=seen.wire_state,
         counts=seen.counts,
-        error=seen.error,
+        # What a create that was refused has left is not the job's.
+        error=seen.error or (JobError(0, "") if job.stage is Stage.FAILED else None),
         responses_file=seen.responses_file,
         created_at=seen.created_at,
         ended_at=seen.ended_at,
         moved_at=now if has_moved else job.moved_at,
         **look,
     )
+
+
+class Unproved(NotReady):
+    """Whether a create that has left took effect is not known, so that there must not be another one."""
+
+
+async def prove_absent(app: App, batch: BatchEntry, job: JobEntry) -> JobEntry | None:
+    """Look for a job whose create has left, whatever its answer was: None when Gemini has it, and it is recorded.
+
+    Otherwise the job is returned as one of which nothing has left. The list is read again and again until the create
+    is as old as lists are expected to lag; after a wait, that is one look.
+
+    Raises:
+        Unproved: the list cannot be read to its end, or has a job under this one's tag that is not this one.
+        AccessDenied: the key was refused.
+    """
+    search = await find_sent(app, batch, job, for_seconds=lag_seconds_left(app, job))
+    if search.found is not None:
+        await record(app, job, search.found)
+        return None
+    refuse_unproved(batch, search)
+    return await move(app, job, job.stage, sent_at=None)
+
+
+def refuse_unproved(batch: BatchEntry, search: Search) -> None:
+    """Refuse to create a job again after a search that has not proved that there is none.
+
+    Raises:
+        Unproved: the list could not be read to its end, or has a job under the tag that is not the one.
+    """
+    if (other := search.other) is not None:
+        what = f"{other.counts.total:,} requests to {other.model.removeprefix('models/') or 'an unnamed model'}"
+        raise Unproved(
+            f"{other.name} at Gemini carries the mark of a job of {batch.id} and is another one: {what}. It was left "
+            "alone, and nothing was created.",
+            "Find out who made it; after cancel_batch the same order may be given anew.",
+        )
+    if not search.is_conclusive:
+        raise Unproved(
+            f"Whether a job of {batch.id} exists at Gemini is unknown, and Gemini's list cannot be read: it is not "
+            "created.",
+            "Give the same order again later.",
+        )
+
+
+async def _look_once(app: App, batch: BatchEntry, job: JobEntry) -> None:
+    """Look for a job whose create has left; that one was refused is certain once the list can lag no more."""
+    search = await find_sent(app, batch, job, for_seconds=0.0)
+    if search.found is not None:
+        await record(app, job, search.found)
+    elif job.stage is Stage.FAILED and search.is_conclusive and not search.other and not lag_seconds_left(app, job):
+        await in_thread(app.ledger.move_job, job.id, expected=job.stage, stage=job.stage, sent_at=None)
+
+
+def lag_seconds_left(app: App, job: JobEntry) -> float:
+    """Return for how long Gemini's list may still be without a job that was created; all of it by a wrong clock."""
+    most = timedelta(seconds=app.settings.reconcile_seconds)
+    passed = datetime.now(UTC) - job.sent_at if job.sent_at is not None else timedelta(0)
+    return (most - passed if passed >= timedelta(0) else most).total_seconds() if passed < most else 0.0
 
 
 def _may_show_output(job: JobEntry) -> bool:
@@ -226,7 +291,12 @@ def batch_state(batch: BatchEntry) -> JobState:
 
 
 def _counting_jobs(batch: BatchEntry) -> tuple[JobEntry, ...]:
-    """Return the jobs that say how a batch stands: one that came to nothing does not, once its rows were sent again."""
+    """Return the jobs that say how a batch stands: one that came to nothing does not, once its rows were sent again.
+
+    Nor does a retry that Gemini refused as a whole.
+    """
+    came_to_be = {1} | {job.attempt for job in batch.jobs if job.name or job.stage is not Stage.FAILED}
+    batch = replace(batch, jobs=tuple(job for job in batch.jobs if job.attempt in came_to_be))
     retried = any(job.attempt > 1 and job.state is not JobState.FAILED for job in batch.jobs)
     if not retried:
         return batch.jobs

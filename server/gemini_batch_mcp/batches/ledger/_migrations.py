@@ -169,6 +169,15 @@ def _m007_kinds_of_files(connection: sa.Connection) -> None:
         connection.exec_driver_sql("UPDATE batches SET order_sha256 = ? WHERE id = ?", (after, batch_id))
 
 
+def _m008_sent(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("ALTER TABLE jobs ADD COLUMN sent_at DATETIME")
+    # What was refused for a quota may have been created all the same; so may what got no reply.
+    connection.exec_driver_sql(
+        "UPDATE jobs SET sent_at = (SELECT created_at FROM batches WHERE id = batch_id) "
+        "WHERE name IS NULL AND (stage = 'unknown' OR stage IN ('reserved', 'uploaded') AND waits > 0)"
+    )
+
+
 #: In order, for ever.
 MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     _m001_batches_and_jobs,
@@ -178,6 +187,7 @@ MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     _m005_tagged_digests,
     _m006_delivery,
     _m007_kinds_of_files,
+    _m008_sent,
 )
 
 

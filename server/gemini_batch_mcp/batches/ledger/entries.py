@@ -100,6 +100,8 @@ class JobEntry:
     seen_digest: str = ""
     #: Answers that came, None when they have not been counted.
     answer_count: int | None = None
+    #: When a create of it left, whatever the answer was; None when none has, or Gemini's whole list did not have it.
+    sent_at: datetime | None = None
 
     @property
     def is_waiting(self) -> bool:
@@ -110,6 +112,11 @@ class JobEntry:
     def is_unknown(self) -> bool:
         """True while a create has left and nobody knows whether it arrived."""
         return self.stage is Stage.UNKNOWN
+
+    @property
+    def is_unproved(self) -> bool:
+        """True when a create of it has left, it has no job, and Gemini's list was not found to be without one."""
+        return self.sent_at is not None and not self.name
 
     @property
     def shown_state(self) -> JobState:

@@ -117,8 +117,18 @@ class Ledger:
     def drop_attempt(self, batch_id: str, attempt: int) -> None:
         """Forget a retry of which nothing has left this machine."""
         with self._transaction("drop_attempt") as connection:
-            same = (jobs.c.batch_id == batch_id, jobs.c.attempt == attempt)
+            same = (jobs.c.batch_id == batch_id, jobs.c.attempt == attempt, jobs.c.sent_at.is_(None))
             connection.execute(jobs.delete().where(*same, jobs.c.stage.in_((Stage.RESERVED, Stage.FAILED))))
+
+    def unproved(self, order_sha256: str) -> tuple[BatchEntry, ...]:
+        """Return the batches of an order with a job that was refused after its create had left, newest first."""
+        with self._transaction() as connection:
+            refused = sa.select(jobs.c.batch_id).where(
+                jobs.c.stage == Stage.FAILED, jobs.c.sent_at.is_not(None), jobs.c.name.is_(None)
+            )
+            query = sa.select(batches.c.id).where(batches.c.order_sha256 == order_sha256, batches.c.id.in_(refused))
+            found = connection.execute(query.order_by(batches.c.created_at.desc())).scalars().all()
+            return tuple(self._load(connection, batch_id) for batch_id in found)
 
     def enqueued_tokens(self, model: str, *, since: datetime) -> int:
         """Return the estimated input tokens of all jobs that hold a place at Gemini for a model, or may hold one.

@@ -110,6 +110,8 @@ def one_job(request_file: RequestFile, priced: Estimate) -> NewJob:
 async def split_in_smaller(app: App, batch: BatchEntry, job: JobEntry) -> bool:
     """Cut a job that Gemini keeps refusing for its quota, when it is larger than some projects may enqueue at all.
 
+    It was looked for at Gemini just before.
+
     Returns whether it was cut. A refusal with other jobs of ours under way, or one of the first, may pass by itself.
     """
     model = job.model or batch.model

@@ -3,13 +3,23 @@
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import anyio
 
 from gemini_batch_mcp.batches.app import App
-from gemini_batch_mcp.batches.jobs.finding import find_by_tag
+from gemini_batch_mcp.batches.jobs.finding import find_sent
 from gemini_batch_mcp.batches.jobs.lock import BatchLocked, submit_lock
-from gemini_batch_mcp.batches.jobs.tracking import ChangedMeanwhile, load, move, record, reread
+from gemini_batch_mcp.batches.jobs.tracking import (
+    ChangedMeanwhile,
+    Unproved,
+    load,
+    move,
+    prove_absent,
+    record,
+    refuse_unproved,
+    reread,
+)
 from gemini_batch_mcp.batches.ledger.entries import UNSUBMITTED, BatchEntry, JobEntry, Stage
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
 from gemini_batch_mcp.batches.orders.preparing import identify_for
@@ -134,6 +144,8 @@ class Submission:
 
         An order that has just been given and came to nothing is not kept: whoever gave it is told so.
         """
+        if isinstance(error, Unproved):
+            return True
         if not isinstance(error, AccessDenied | Unavailable | StorageError):
             return False
         if not self.may_repeat_unknown or await _may_be_at_gemini(self.app, job):
@@ -147,10 +159,15 @@ class Submission:
             if found is None:
                 return
             job = found
-        if job.stage is Stage.UPLOADED and not await self._is_still_there(batch, job):
-            job = await move(app, job, Stage.RESERVED, uploaded_file="")
         if await hold_back(app, batch, job):
             return
+        if job.is_unproved:
+            absent = await prove_absent(app, batch, job)
+            if absent is None or await split_in_smaller(app, batch, absent):
+                return
+            job = absent
+        if job.stage is Stage.UPLOADED and not await self._is_still_there(batch, job):
+            job = await move(app, job, Stage.RESERVED, uploaded_file="")
         inline: Sequence[JsonObject] = ()
         if job.stage is Stage.RESERVED and batch.delivery == "inline" and job.attempt == 1:
             inline = await in_thread(inline_lines, app, batch, job)
@@ -174,28 +191,27 @@ class Submission:
         """Find the job whose create got no reply; return it as to be created when that is proved and wanted.
 
         Raises:
-            Unavailable: Gemini's list cannot be read, and the user wants to know.
+            Unproved: Gemini's list proves nothing, and the user wants to know.
         """
         app = self.app
         seconds = app.settings.reconcile_seconds if self.may_repeat_unknown else 0.0
-        search = await find_by_tag(app, job.tag, for_seconds=seconds)
+        search = await find_sent(app, batch, job, for_seconds=seconds)
         if search.found is not None:
             await record(app, job, search.found)
             return None
         if not self.may_repeat_unknown:
             return None
-        if not search.is_conclusive:
-            raise Unavailable(
-                f"Whether {batch.id} exists at Gemini is unknown, and Gemini's list cannot be read: it is not created.",
-                "Give the same order again later.",
-            )
+        refuse_unproved(batch, search)
         # The list was read whole and does not have it, and the user gave the order again: it may be created now.
-        return await move(app, job, Stage.UPLOADED if job.uploaded_file else Stage.RESERVED)
+        return await move(app, job, Stage.UPLOADED if job.uploaded_file else Stage.RESERVED, sent_at=None)
 
     async def _create(self, batch: BatchEntry, job: JobEntry, inline: Sequence[JsonObject]) -> None:
-        """Send a job's one create. Its stage is `unknown` from before it leaves until the reply is recorded."""
+        """Send a job's one create. Its stage is `unknown` from before it leaves until the reply is recorded.
+
+        No reply but the job itself says that there is none: `sent_at` stays until Gemini's list was searched.
+        """
         app, ready = self.app, job.stage
-        job = await move(app, job, Stage.UNKNOWN, wait_reason="", wait_until=None)
+        job = await move(app, job, Stage.UNKNOWN, wait_reason="", wait_until=None, sent_at=datetime.now(UTC))
         model, display_name = job.model or batch.model, f"{batch.display_name} {job.tag}"
         try:
             # A cancel waits for the reply: a create cannot be taken back, and one whose reply is dropped would be lost.
@@ -212,18 +228,33 @@ class Submission:
         except OutcomeUnknown:
             # Whatever keeps the list from being read, the job stays unknown, and that is what the user is told.
             with contextlib.suppress(AccessDenied):
-                search = await find_by_tag(app, job.tag, for_seconds=app.settings.reconcile_seconds)
+                search = await find_sent(app, batch, job, for_seconds=app.settings.reconcile_seconds)
                 if search.found is not None:
                     await record(app, job, search.found)
         except QuotaExhausted as error:
-            # Refused before any effect: what was uploaded stays until there is room.
-            job = await move(app, job, ready)
-            if not await split_in_smaller(app, batch, job):
-                await wait_for_quota(app, job, error)
-        except (GeminiError, ConfigurationError):
-            # Refused, or never sent: there is no job. A failure of the ledger is not among these.
-            await move(app, job, ready)
+            # What was uploaded stays until there is room; whether this create took effect is asked before another.
+            await wait_for_quota(app, await move(app, job, ready), error)
+        except (Unavailable, ConfigurationError):
+            await move(app, job, ready, sent_at=None)
             raise
+        except GeminiError as error:
+            refused = await self._look_after_refusal(batch, job, error)
+            if refused is not None:
+                await move(app, refused, ready)
+                raise
+
+    async def _look_after_refusal(self, batch: BatchEntry, job: JobEntry, refusal: GeminiError) -> JobEntry | None:
+        """Look once for a job whose create was refused; None when it is there all the same, and recorded."""
+        try:
+            search = await find_sent(self.app, batch, job, for_seconds=0.0)
+        except AccessDenied:
+            # A key that may neither create nor list has made nothing.
+            is_proof = isinstance(refusal, AccessDenied)
+            return await move(self.app, job, job.stage, sent_at=None) if is_proof else job
+        if search.found is None:
+            return job
+        await record(self.app, job, search.found)
+        return None
 
 
 async def _record_failure(app: App, batch: BatchEntry, failed: Sequence[JobEntry], error: BatchError) -> None:
@@ -245,7 +276,7 @@ async def _record_failure(app: App, batch: BatchEntry, failed: Sequence[JobEntry
             state=JobState.FAILED,
             wait_reason="",
         )
-        if uploaded and uploaded != batch.source and not isinstance(error, NotFound):
+        if uploaded and uploaded != batch.source and not now.is_unproved and not isinstance(error, NotFound):
             # A file that stays costs nothing and vanishes by itself after 48 hours.
             with contextlib.suppress(BatchError):
                 await app.gateway.delete_file(uploaded)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.finding import MAX_DISPLAY_NAME_CHARS
-from gemini_batch_mcp.batches.jobs.tracking import BatchStatus, current, describe
+from gemini_batch_mcp.batches.jobs.tracking import BatchStatus, current, describe, prove_absent
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, NewBatch, Stage
 from gemini_batch_mcp.batches.orders.consent import Quote, cost_question, quote_of, record_quote, refuse_unagreed
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
@@ -89,6 +89,8 @@ async def place_order(
         batch = appraised.standing
     else:
         await refuse_unagreed(app, appraised.quote, confirm=confirm)
+        if not resubmit:
+            await _look_for_refused(app, identified.sha256)
         new = _new_batch(identified, appraised.estimate)
         batch, is_new = await in_thread(app.ledger.reserve, new, always=resubmit)
     if batch.is_submitted:
@@ -135,6 +137,19 @@ async def _appraise(app: App, order: Order, *, resubmit: bool, deadline: float |
     return _Appraised(identified, quote_of(identified, question), estimate=priced)
 
 
+async def _look_for_refused(app: App, order_sha256: str) -> None:
+    """Look for jobs of this order whose create was refused: one that is there all the same stands for the order.
+
+    Raises:
+        Unproved: whether there is one is not known.
+        AccessDenied: the key was refused.
+    """
+    for batch in await in_thread(app.ledger.unproved, order_sha256):
+        for job in batch.jobs:
+            if job.is_unproved and job.stage is Stage.FAILED:
+                await prove_absent(app, batch, job)
+
+
 def _new_batch(identified: IdentifiedOrder, priced: Estimate | None) -> NewBatch:
     order = identified.order
     place = identified.place
@@ -173,7 +188,9 @@ def _uploaded_question(uploaded_file: str) -> str:
 def _forget_if_never_sent(app: App, batch_id: str) -> None:
     """Drop the traces of an order that was refused before anything could cost: the caller has just been told why."""
     batch = app.ledger.batch(batch_id)
-    if batch is None or any(job.stage is not Stage.FAILED or job.uploaded_file for job in batch.jobs):
+    if batch is None or any(
+        job.stage is not Stage.FAILED or job.uploaded_file or job.is_unproved for job in batch.jobs
+    ):
         return
     app.ledger.forget(batch_id)
     shutil.rmtree(app.files(batch_id).directory, ignore_errors=True)

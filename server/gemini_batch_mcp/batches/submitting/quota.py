@@ -50,7 +50,9 @@ async def wait_for_quota(app: App, job: JobEntry, refusal: QuotaExhausted) -> No
     if seconds is None:
         # The exponent has a bound because a float does: waits are counted for as long as it takes.
         seconds = min(app.settings.poll_seconds * GROWTH ** min(job.waits, _MOST_GROWTHS), MAX_PAUSE_SECONDS)
-    # Never shorter: Gemini's own advice is the least that helps.
+    # Never shorter: Gemini's own advice is the least that helps, and before its list can lag no more, a look at it
+    # would have to be repeated.
+    seconds = max(seconds, app.settings.reconcile_seconds) if job.is_unproved else seconds
     seconds = min(jittered(seconds, low=1.0), _LONGEST_WAIT.total_seconds())
     quota = f" ({refusal.quota_id})" if refusal.quota_id else ""
     reason = f"Gemini has no quota left for it{quota}"

@@ -14,7 +14,7 @@ from gemini_batch_mcp.batches.jobs.advice import next_step
 from gemini_batch_mcp.batches.jobs.delivery import has_rows, is_overdue, not_there_yet, undelivered, utc_now
 from gemini_batch_mcp.batches.jobs.finding import find_batch
 from gemini_batch_mcp.batches.jobs.lock import submit_lock
-from gemini_batch_mcp.batches.jobs.tracking import current, describe, load, refresh
+from gemini_batch_mcp.batches.jobs.tracking import current, describe, load, prove_absent, refresh
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, Stage
 from gemini_batch_mcp.batches.orders.consent import Quote, cost_question, record_quote, refuse_unagreed
 from gemini_batch_mcp.batches.orders.models import check_model
@@ -152,9 +152,22 @@ async def _add_attempt(app: App, batch: BatchEntry, chosen: _Chosen) -> bool:
 async def _still_ended(app: App, ended: BatchEntry) -> BatchEntry | None:
     """Return the batch as it is now that nobody else can add an attempt; None when somebody just has.
 
-    The table that rows are chosen from has the answers of every attempt, or else rows would be paid twice.
+    The table that rows are chosen from has the answers of every attempt, or else rows would be paid twice. A job that
+    was refused may be there all the same, and then its rows are under way.
+
+    Raises:
+        Unproved: whether such a job is there is not known.
+        NotReady: it is there, in the first attempt.
     """
     batch = await load(app, ended.id)
+    for job in batch.jobs:
+        if job.is_unproved and job.stage is Stage.FAILED:
+            await prove_absent(app, batch, job)
+            if job.attempt > 1:
+                await in_thread(_drop_if_never_sent, app, batch.id, job.attempt)
+    batch = await load(app, ended.id)
+    if batch.attempts == 1 and not describe(batch).done:
+        raise NotReady(f"{batch.id} has not ended: a job that was refused is there.", describe(batch).advice)
     is_collected = not any(job.stage is Stage.FINISHED and has_rows(job) for job in batch.jobs)
     return batch if describe(batch).done and is_collected else None
 
@@ -307,5 +320,5 @@ async def _submit(app: App, batch: BatchEntry, deadline: float | None) -> None:
 
 def _drop_if_never_sent(app: App, batch_id: str, attempt: int) -> None:
     batch = app.ledger.batch(batch_id)
-    if batch is not None and not any(job.name or job.is_unknown for job in batch.jobs if job.attempt == attempt):
+    if batch is not None and not any(job.name or job.is_unproved for job in batch.jobs if job.attempt == attempt):
         app.ledger.drop_attempt(batch_id, attempt)
