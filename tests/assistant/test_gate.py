@@ -1,20 +1,14 @@
 """The gate before money: asked where the client can ask, told where it cannot, and never passed by a changed order."""
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from mcp.client import Client
-from mcp.client.context import ClientRequestContext
-from mcp_types import ElicitRequestParams, ElicitResult
 
-from gemini_batch_mcp.assistant.server import build_server
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.settings import Settings
-from support.conversation import Conversation, converse, line, newest, request_file, write_lines
+from support.conversation import Person, converse, line, newest, request_file, write_lines
 
 pytestmark = [pytest.mark.anyio, pytest.mark.both_eras]
 
@@ -25,32 +19,11 @@ def settings(settings: Settings) -> Settings:
     return replace(settings, confirm_above_usd=0.0)
 
 
-class Person:
-    """Answers the client's questions, and remembers them."""
-
-    def __init__(self, action: str = "accept", *, submit: bool = True) -> None:
-        self.action = action
-        self.submit = submit
-        self.questions: list[str] = []
-
-    async def __call__(self, context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
-        self.questions.append(params.message)
-        content = {"submit": self.submit} if self.action == "accept" else None
-        return ElicitResult(action=self.action, content=content)  # type: ignore[arg-type]  # one of the three words
-
-
-@asynccontextmanager
-async def asking(settings: Settings, sandbox: Sandbox, era: str, person: Person) -> AsyncIterator[Conversation]:
-    server = build_server(settings, transport=sandbox.transport)
-    async with Client(server, mode=era, elicitation_callback=person) as client:
-        yield Conversation(client, settings)
-
-
 async def test_a_client_that_can_ask_asks_once_and_submits_after_a_yes(
     settings: Settings, sandbox: Sandbox, data: Path, era: str
 ) -> None:
     person = Person()
-    async with asking(settings, sandbox, era, person) as talk:
+    async with converse(settings, sandbox, era, person) as talk:
         created = await talk.call("create_batch", source=request_file(data))
     assert created["state"] == "JOB_STATE_PENDING"
     assert len(person.questions) == 1
@@ -63,7 +36,7 @@ async def test_a_client_that_can_ask_asks_once_and_submits_after_a_yes(
 async def test_after_a_no_nothing_is_submitted(
     settings: Settings, sandbox: Sandbox, data: Path, era: str, person: Person
 ) -> None:
-    async with asking(settings, sandbox, era, person) as talk:
+    async with converse(settings, sandbox, era, person) as talk:
         assert "did not agree" in await talk.refusal("create_batch", source=request_file(data))
         assert (await talk.call("list_jobs"))["jobs"] == []
     assert sandbox.creates == 0
@@ -110,7 +83,7 @@ async def test_an_order_below_the_threshold_is_not_asked_about(
 ) -> None:
     person = Person("decline")
     capped = write_lines(data / "cheap.jsonl", [line("k", "hi", generationConfig={"maxOutputTokens": 10})])
-    async with asking(replace(settings, confirm_above_usd=1.0), sandbox, era, person) as talk:
+    async with converse(replace(settings, confirm_above_usd=1.0), sandbox, era, person) as talk:
         await talk.call("create_batch", source=capped)
     assert person.questions == []
     assert sandbox.creates == 1
@@ -120,7 +93,7 @@ async def test_the_same_order_given_again_is_not_asked_about_again(
     settings: Settings, sandbox: Sandbox, data: Path, era: str
 ) -> None:
     person = Person()
-    async with asking(settings, sandbox, era, person) as talk:
+    async with converse(settings, sandbox, era, person) as talk:
         source = request_file(data)
         await talk.call("create_batch", source=source)
         assert (await talk.call("create_batch", source=source))["reused"]
@@ -134,7 +107,7 @@ async def test_the_hard_cap_is_not_lifted_by_agreement(
     settings: Settings, sandbox: Sandbox, data: Path, era: str
 ) -> None:
     person = Person()
-    async with asking(replace(settings, max_cost_usd=0.00001), sandbox, era, person) as talk:
+    async with converse(replace(settings, max_cost_usd=0.00001), sandbox, era, person) as talk:
         refusal = await talk.refusal("create_batch", source=request_file(data), confirm=True)
         assert "GEMINI_BATCH_MAX_COST_USD" in refusal
         assert "GEMINI_BATCH_MAX_COST_USD" in await talk.refusal("create_batch", source=request_file(data))
@@ -151,7 +124,7 @@ async def test_a_retry_that_is_not_the_one_the_user_agreed_to_is_asked_about_aga
         await talk.refusal("create_batch", source=source)
         batch = (await talk.call("create_batch", source=source, confirm=True))["batch_id"]
         sandbox.finish(newest(sandbox))
-        assert "1 rows" in await talk.refusal("retry_failed", batch=batch)
+        assert "send 1 row of" in await talk.refusal("retry_failed", batch=batch)
         both = {"batch": batch, "include": ["failed", "truncated"]}
         sentence = await talk.refusal("retry_failed", **both, confirm=True)
         assert "has changed since" in sentence
@@ -163,12 +136,12 @@ async def test_a_retry_that_is_not_the_one_the_user_agreed_to_is_asked_about_aga
 
 async def test_a_retry_is_asked_about_too(settings: Settings, sandbox: Sandbox, data: Path, era: str) -> None:
     person = Person()
-    async with asking(settings, sandbox, era, person) as talk:
+    async with converse(settings, sandbox, era, person) as talk:
         source = request_file(data, mark="[[sandbox:error:13]]")
         created = await talk.call("create_batch", source=source)
         sandbox.finish(newest(sandbox))
         await talk.call("retry_failed", batch=created["batch_id"])
-        assert "1 rows" in person.questions[1]
+        assert "send 1 row of" in person.questions[1]
         person.action = "decline"
         sandbox.finish(newest(sandbox))
         assert "did not agree" in await talk.refusal("retry_failed", batch=created["batch_id"], include=["failed"])
@@ -179,7 +152,7 @@ async def test_a_wrong_order_is_refused_before_anybody_is_asked(
     settings: Settings, sandbox: Sandbox, data: Path, era: str
 ) -> None:
     person = Person()
-    async with asking(settings, sandbox, era, person) as talk:
+    async with converse(settings, sandbox, era, person) as talk:
         assert "no file" in await talk.refusal("create_batch", source="nowhere.csv", prompt="{{x}}")
         assert "no batch" in (await talk.refusal("retry_failed", batch="nothing")).lower()
     assert person.questions == []
@@ -190,6 +163,6 @@ async def test_the_question_names_the_order_and_holds_no_hidden_characters(
 ) -> None:
     person = Person()
     source = request_file(data, name="a\u202eb.jsonl")
-    async with asking(settings, sandbox, era, person) as talk:
+    async with converse(settings, sandbox, era, person) as talk:
         await talk.call("create_batch", source=source)
     assert "\u202e" not in json.dumps(person.questions, ensure_ascii=False)

@@ -71,6 +71,7 @@ async def test_a_file_that_the_user_uploaded_is_never_deleted(talk: Conversation
     uploaded = batch.jobs[0].uploaded_file
     body = {"error": {"code": 400, "message": "No.", "status": "INVALID_ARGUMENT"}}
     sandbox.fail_next("batches.create", status=400, body=body)
+    await talk.refusal("create_batch", source=uploaded)
     await talk.refusal("create_batch", source=uploaded, confirm=True)
     second = await talk.call("create_batch", source=uploaded, confirm=True)
     sandbox.finish(second["jobs"][0]["name"])

@@ -11,7 +11,8 @@ from typing import Any
 
 import anyio
 from mcp.client import Client
-from mcp_types import CallToolResult
+from mcp.client.context import ClientRequestContext
+from mcp_types import CallToolResult, ElicitRequestFormParams, ElicitRequestParams, ElicitResult
 
 from gemini_batch_mcp.assistant.server import build_server
 from gemini_batch_mcp.batches.app import open_app
@@ -69,11 +70,32 @@ def spoken(result: CallToolResult) -> str:
     return "\n".join(block.text for block in result.content if block.type == "text")
 
 
+class Person:
+    """The user of a client that can ask: answers its questions, and remembers them."""
+
+    def __init__(self, action: str = "accept", *, submit: bool = True) -> None:
+        self.action = action
+        self.submit = submit
+        self.questions: list[str] = []
+        self.forms: list[dict[str, Any]] = []
+
+    async def __call__(self, context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
+        self.questions.append(params.message)
+        self.forms.append(params.requested_schema if isinstance(params, ElicitRequestFormParams) else {})
+        content = {"submit": self.submit} if self.action == "accept" else None
+        return ElicitResult(action=self.action, content=content)  # type: ignore[arg-type]  # one of the three words
+
+
 @asynccontextmanager
-async def converse(settings: Settings, sandbox: Sandbox | None, era: str = "legacy") -> AsyncIterator[Conversation]:
-    """Open a conversation; without a sandbox the server is left to the network, which tests do not have."""
+async def converse(
+    settings: Settings, sandbox: Sandbox | None, era: str = "legacy", person: Person | None = None
+) -> AsyncIterator[Conversation]:
+    """Open a conversation; without a sandbox the server is left to the network, which tests do not have.
+
+    With a person the client can ask them; without one it cannot ask.
+    """
     server = build_server(settings, transport=sandbox.transport if sandbox is not None else None)
-    async with Client(server, mode=era) as client:
+    async with Client(server, mode=era, elicitation_callback=person) as client:
         yield Conversation(client, settings)
 
 

@@ -1,92 +1,130 @@
-"""The gate before money: asks the user where the client can ask, and says what to ask where it cannot.
+"""The gate before money: the user is asked where the client can ask, whatever an assistant says for them.
 
 Resolvers run before their tool, in both protocol eras: as a live question on the older one, as a question that the
 client answers by calling again on the newer one. The question therefore has to be the same words for the same order.
+What goes wrong here is raised as it is anywhere else, so that it reads the same whether the client can ask or not.
 """
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import anyio
-from mcp.server.mcpserver import AcceptedElicitation, Context, Elicit, ElicitationResult
-from mcp.server.mcpserver.exceptions import ToolError
-from pydantic import BaseModel, Field
+from mcp.server.mcpserver import (
+    AcceptedElicitation,
+    Context,
+    DeclinedElicitation,
+    Elicit,
+    ElicitationResult,
+    Resolve,
+)
+from pydantic import BaseModel, ConfigDict, Field
 
 from gemini_batch_mcp.assistant import arguments
 from gemini_batch_mcp.batches.opening import LazyDesk
-from gemini_batch_mcp.errors import BatchError
+from gemini_batch_mcp.errors import NotReady, UsageError
 
 if TYPE_CHECKING:
     from gemini_batch_mcp.batches.desk import Desk
+    from gemini_batch_mcp.batches.orders.consent import Quote
 
 #: The first protocol version on which a question needs no open channel to the client.
 _ASKS_BY_RETURNING: Final = "2026-07-28"
 #: Pricing an order may take so long; what is being written for it then goes on in the background.
 _QUOTE_SECONDS: Final = 15.0
-
-_REFUSED: Final = "The user was asked and did not agree: nothing was submitted."
+#: What is told instead of a quote where the client cannot ask: nothing was priced, and nobody asked.
+_CANNOT_ASK: Final = "this client cannot ask"
 
 Ctx = Context[LazyDesk]
+
+
+def _say_no_more(schema: dict[str, Any]) -> None:
+    """Keep the docstring, which is for us, out of the form."""
+    schema.pop("description", None)
 
 
 class Agreement(BaseModel):
     """The form that the user fills in."""
 
-    submit: bool = Field(title="Submit", description="Submit this order at the cost that was named.")
+    model_config = ConfigDict(title="Submit", json_schema_extra=_say_no_more)
+
+    submit: bool = Field(title="Submit", description="Yes, submit it at up to the cost that is named.")
 
 
-async def before_create(ctx: Ctx, order: arguments.Ordered, confirm: bool, resubmit: bool) -> Elicit[Agreement] | None:
-    """Decide whether the user has to be asked before create_batch."""
+async def order_quote(ctx: Ctx, order: arguments.Ordered, resubmit: bool) -> Any:
+    """Price an order for the user who is going to be asked; returns a Quote, or that the client cannot ask."""
 
-    async def quote(desk: "Desk") -> str:
+    async def quote(desk: "Desk") -> "Quote | None":
         return await desk.quote(order, resubmit=resubmit, wait_seconds=_QUOTE_SECONDS)
 
-    return await _question(ctx, confirm, "the order", quote)
+    return await _quoted(ctx, quote)
 
 
-async def before_retry(ctx: Ctx, batch: str, include: list[str], model: str, confirm: bool) -> Elicit[Agreement] | None:
-    """Decide whether the user has to be asked before retry_failed."""
+async def retry_quote(ctx: Ctx, batch: str, include: list[str], model: str) -> Any:
+    """Price rows that are to be sent again; returns a Quote, None while they are, or that the client cannot ask."""
 
-    async def quote(desk: "Desk") -> str:
+    async def quote(desk: "Desk") -> "Quote | None":
         return await desk.quote_retry(batch, include, model=model, wait_seconds=_QUOTE_SECONDS)
 
-    return await _question(ctx, confirm, "the rows", quote)
+    return await _quoted(ctx, quote)
 
 
-async def _question(
-    ctx: Ctx, confirm: bool, what: str, quote: "Callable[[Desk], Awaitable[str]]"
-) -> Elicit[Agreement] | None:
-    """Return the question that `quote` finds necessary, None for none or where the assistant has to ask it.
+async def _quoted(
+    ctx: Ctx, quote: "Callable[[Desk], Awaitable[Quote | None]]"
+) -> "Quote | Literal['this client cannot ask'] | None":
+    """Return the quote where the client can ask the user about it.
 
     Raises:
-        ToolError: what was asked for is wrong, or pricing it takes too long.
+        BatchError: what was asked for is wrong, or pricing it takes too long.
     """
-    if confirm or not _can_ask(ctx):
-        return None
+    if not _can_ask(ctx):
+        return _CANNOT_ASK
     try:
         with anyio.fail_after(_QUOTE_SECONDS + 3):
-            question = await quote(await ctx.request_context.lifespan_context.get())
-    except BatchError as error:
-        raise ToolError(str(error)) from None
+            return await quote(await ctx.request_context.lifespan_context.get())
     except TimeoutError:
-        raise ToolError(f"Pricing {what} takes too long; Gemini may be slow to answer. Try again.") from None
-    return Elicit(question, Agreement) if question else None
+        raise NotReady("Pricing this takes too long; Gemini may be slow to answer.", "Call again.") from None
 
 
-def agreed(outcome: ElicitationResult[Any]) -> bool:
-    """Return whether the user was asked and said yes; False where nothing had to be asked.
+async def ask_order(quoted: Annotated[Any, Resolve(order_quote)]) -> Elicit[Agreement] | None:
+    """Ask the user before create_batch, if there is anything to ask."""
+    return _question(quoted)
+
+
+async def ask_retry(quoted: Annotated[Any, Resolve(retry_quote)]) -> Elicit[Agreement] | None:
+    """Ask the user before retry_failed, if there is anything to ask."""
+    return _question(quoted)
+
+
+def _question(quoted: Any) -> Elicit[Agreement] | None:
+    if quoted is None or quoted == _CANNOT_ASK or not quoted.question:
+        return None
+    return Elicit(quoted.question, Agreement)
+
+
+async def agreed(desk: "Desk", quoted: Any, answer: ElicitationResult[Any]) -> "Quote | None":
+    """Return what the user was asked and said yes to, None where they were not asked.
+
+    A no is remembered: nobody can say afterwards that they agreed.
 
     Raises:
-        ToolError: the user was asked and did not say yes.
+        UsageError: the user was asked and did not say yes.
     """
-    if not isinstance(outcome, AcceptedElicitation):
-        raise ToolError(_REFUSED)
-    if outcome.data is None:
-        return False
-    if not outcome.data.submit:
-        raise ToolError(_REFUSED)
-    return True
+    if isinstance(answer, AcceptedElicitation) and answer.data is None:
+        return None
+    if isinstance(answer, AcceptedElicitation) and answer.data.submit:
+        agreed_to: Quote = quoted
+        return agreed_to
+    has_declined = isinstance(answer, AcceptedElicitation | DeclinedElicitation)
+    await desk.take_no(quoted, has_declined=has_declined)
+    if has_declined:
+        raise UsageError("The user was asked and did not agree: nothing was submitted.")
+    raise UsageError("The user closed the question without an answer, and did not agree: nothing was submitted.")
+
+
+def counts(confirm: bool, quoted: Any) -> bool:
+    """Return whether an assistant's word that the user agreed counts: only where the client cannot ask them."""
+    return confirm and quoted == _CANNOT_ASK
 
 
 @contextmanager
@@ -94,14 +132,14 @@ def within(seconds: float) -> Iterator[None]:
     """End what takes longer, as `strict.py` does for tools without a gate; a person's time to answer does not count.
 
     Raises:
-        ToolError: it took longer.
+        NotReady: it took longer.
     """
     with anyio.move_on_after(seconds) as scope:
         yield
     if scope.cancelled_caught:
-        raise ToolError(
-            f"This took {seconds:.0f} seconds and was stopped; Gemini may be slow to answer. "
-            "What was submitted or is under way goes on: call list_jobs or check_status."
+        raise NotReady(
+            f"This took {seconds:.0f} seconds and was stopped; Gemini may be slow to answer.",
+            "What was submitted or is under way goes on: call list_jobs or check_status.",
         )
 
 

@@ -56,7 +56,8 @@ async def preview_batch(ctx: Ctx, order: args.Ordered) -> Annotated[CallToolResu
 async def create_batch(
     ctx: Ctx,
     order: args.Ordered,
-    gated: Annotated[ElicitationResult[Any], Resolve(gate.before_create)],
+    quoted: Annotated[Any, Resolve(gate.order_quote)],
+    gated: Annotated[ElicitationResult[Any], Resolve(gate.ask_order)],
     confirm: args.Confirm = False,
     resubmit: Annotated[bool, Field(description="Order again what was ordered before; it is paid again.")] = False,
 ) -> Annotated[CallToolResult, CreateView]:
@@ -66,13 +67,16 @@ async def create_batch(
     Returns the batch id; follow with check_status. Resource gemini-batch://templates shows ready lines.
     """
     desk = await ctx.request_context.lifespan_context.get()
-    confirm = confirm or gate.agreed(gated)
+    agreed_to = await gate.agreed(desk, quoted, gated)
     with gate.within(_AFTER_GATE_SECONDS + 3):
-        return _result(
-            render.created(
-                await desk.place_order(order, confirm=confirm, resubmit=resubmit, wait_seconds=_AFTER_GATE_SECONDS)
-            )
+        placement = await desk.place_order(
+            order,
+            agreed_to=agreed_to,
+            confirm=gate.counts(confirm, quoted),
+            resubmit=resubmit,
+            wait_seconds=_AFTER_GATE_SECONDS,
         )
+    return _result(render.created(placement))
 
 
 async def check_status(
@@ -151,7 +155,8 @@ async def cancel_batch(ctx: Ctx, batch: args.Batch) -> Annotated[CallToolResult,
 
 async def retry_failed(
     ctx: Ctx,
-    gated: Annotated[ElicitationResult[Any], Resolve(gate.before_retry)],
+    quoted: Annotated[Any, Resolve(gate.retry_quote)],
+    gated: Annotated[ElicitationResult[Any], Resolve(gate.ask_retry)],
     batch: args.Batch,
     include: Annotated[
         list[Retryable],
@@ -165,13 +170,17 @@ async def retry_failed(
     get_results on the same batch then answers with the merged rows.
     """
     desk = await ctx.request_context.lifespan_context.get()
-    confirm = confirm or gate.agreed(gated)
+    agreed_to = await gate.agreed(desk, quoted, gated)
     with gate.within(_AFTER_GATE_SECONDS + 3):
-        return _result(
-            render.created(
-                await desk.retry(batch, include, model=model, confirm=confirm, wait_seconds=_AFTER_GATE_SECONDS)
-            )
+        placement = await desk.retry(
+            batch,
+            include,
+            model=model,
+            agreed_to=agreed_to,
+            confirm=gate.counts(confirm, quoted),
+            wait_seconds=_AFTER_GATE_SECONDS,
         )
+    return _result(render.created(placement))
 
 
 async def delete_batch(

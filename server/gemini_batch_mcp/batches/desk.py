@@ -12,7 +12,7 @@ from gemini_batch_mcp.batches.ending import Deletion, cancel_batch, delete_batch
 from gemini_batch_mcp.batches.jobs.listing import JobList, list_jobs
 from gemini_batch_mcp.batches.jobs.tracking import BatchStatus
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry
-from gemini_batch_mcp.batches.orders.consent import spend_notes
+from gemini_batch_mcp.batches.orders.consent import Quote, record_no, spend_notes
 from gemini_batch_mcp.batches.orders.preparing import Preview, preview_order
 from gemini_batch_mcp.batches.orders.pricing import Cost, actual_cost, read_prices
 from gemini_batch_mcp.batches.submitting.ordering import Placement, place_order, quote_order
@@ -29,16 +29,32 @@ class Desk:
 
     app: App
 
-    async def quote(self, order: Order, *, resubmit: bool = False, wait_seconds: float | None = None) -> str:
+    async def quote(self, order: Order, *, resubmit: bool = False, wait_seconds: float | None = None) -> Quote:
         """Return what the user has to be asked before an order is placed; see `ordering.quote_order`."""
         return await quote_order(self.app, self._complete(order), resubmit=resubmit, wait_seconds=wait_seconds)
 
     async def place_order(
-        self, order: Order, *, confirm: bool = False, resubmit: bool = False, wait_seconds: float | None = None
+        self,
+        order: Order,
+        *,
+        agreed_to: Quote | None = None,
+        confirm: bool = False,
+        resubmit: bool = False,
+        wait_seconds: float | None = None,
     ) -> Placement:
         """Submit an order, or return the batch that stands for it; see `ordering.place_order`."""
-        order = self._complete(order)
-        return await place_order(self.app, order, confirm=confirm, resubmit=resubmit, wait_seconds=wait_seconds)
+        return await place_order(
+            self.app,
+            self._complete(order),
+            agreed_to=agreed_to,
+            confirm=confirm,
+            resubmit=resubmit,
+            wait_seconds=wait_seconds,
+        )
+
+    async def take_no(self, quote: Quote, *, has_declined: bool) -> None:
+        """Remember that the user did not agree to what they were asked; see `consent.record_no`."""
+        await record_no(self.app, quote, has_declined=has_declined)
 
     async def preview(self, order: Order, *, wait_seconds: float | None = None) -> Preview:
         """Check, render and price an order without sending it; see `preparing.preview_order`."""
@@ -78,7 +94,7 @@ class Desk:
 
     async def quote_retry(
         self, reference: str, include: Sequence[str], *, model: str = "", wait_seconds: float | None = None
-    ) -> str:
+    ) -> Quote | None:
         """Return what the user has to be asked before rows are sent again; see `retrying.quote_retry`."""
         return await quote_retry(self.app, reference, include, model=model, wait_seconds=wait_seconds)
 
@@ -88,11 +104,20 @@ class Desk:
         include: Sequence[str],
         *,
         model: str = "",
+        agreed_to: Quote | None = None,
         confirm: bool = False,
         wait_seconds: float | None = None,
     ) -> Placement:
         """Send rows again that came to nothing; see `retrying.retry_rows`."""
-        return await retry_rows(self.app, reference, include, model=model, confirm=confirm, wait_seconds=wait_seconds)
+        return await retry_rows(
+            self.app,
+            reference,
+            include,
+            model=model,
+            agreed_to=agreed_to,
+            confirm=confirm,
+            wait_seconds=wait_seconds,
+        )
 
     async def collect(self) -> tuple[Advanced, ...]:
         """Advance every unfinished batch by one step; see `advancing.advance_all`."""

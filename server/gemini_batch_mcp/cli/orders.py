@@ -14,6 +14,7 @@ from gemini_batch_mcp.errors import BatchError, UsageError
 
 if TYPE_CHECKING:
     from gemini_batch_mcp.batches.desk import Desk
+    from gemini_batch_mcp.batches.orders.consent import Quote
 
 #: As plain words: of an enumeration click would take the members' names, in capitals.
 _STATUSES: Final = get_args(Retryable)
@@ -92,10 +93,11 @@ def create_batch(session: Session, /, confirm: bool, resubmit: bool, **order: An
         wanted = Order(**order)
         with console.working(f"Checking {wanted.source}"):
             # Whoever says --yes agrees to what it costs now.
-            question = await desk.quote(wanted, resubmit=resubmit)
-        agreed = confirm or _agrees(question)
+            quote = await desk.quote(wanted, resubmit=resubmit)
+        if not confirm:
+            await _ask(desk, quote)
         with console.working(f"Sending {wanted.source}"):
-            placement = await desk.place_order(wanted, confirm=agreed, resubmit=resubmit)
+            placement = await desk.place_order(wanted, agreed_to=quote, resubmit=resubmit)
         console.show_placement(placement)
 
     session.run(place)
@@ -113,10 +115,11 @@ def retry_failed(session: Session, batch: str, include: tuple[str, ...], model: 
 
     async def retry(desk: "Desk") -> None:
         with console.working("Choosing rows"):
-            question = await desk.quote_retry(batch, include, model=model)
-        agreed = confirm or _agrees(question)
+            quote = await desk.quote_retry(batch, include, model=model)
+        if not confirm:
+            await _ask(desk, quote)
         with console.working("Sending rows again"):
-            console.show_placement(await desk.retry(batch, include, model=model, confirm=agreed))
+            console.show_placement(await desk.retry(batch, include, model=model, agreed_to=quote))
 
     session.run(retry)
 
@@ -154,19 +157,19 @@ def delete(session: Session, batch: str, confirm: bool) -> None:
     session.run(remove)
 
 
-def _agrees(question: str) -> bool:
-    """Ask the person at the terminal; without one, a question is an error.
+async def _ask(desk: "Desk", quote: "Quote | None") -> None:
+    """Ask the person at the terminal what they have to be asked; without one, a question is an error.
 
     Raises:
         BatchError: there is nobody to ask, or the answer is no.
     """
-    if not question:
-        return False
+    if quote is None or not quote.question:
+        return
     if not sys.stdin.isatty():
-        raise BatchError(question, "Nothing was submitted. Add --yes to agree.")
-    if not click.confirm(question, err=True):
+        raise BatchError(quote.question, "Nothing was submitted. Add --yes to agree.")
+    if not click.confirm(quote.question, err=True):
+        await desk.take_no(quote, has_declined=True)
         raise BatchError("Nothing was submitted.")
-    return True
 
 
 ORDER_COMMANDS: Final = (preview, create_batch, retry_failed, cancel, delete)

@@ -178,6 +178,16 @@ def _m008_sent(connection: sa.Connection) -> None:
     )
 
 
+def _m009_answers_to_quotes(connection: sa.Connection) -> None:
+    for column, kind in (
+        # NULL: quoted by a version that did not keep the figure.
+        ("figure", "TEXT"),
+        ("declined_at", "DATETIME"),
+        ("paid_for", "TEXT NOT NULL DEFAULT ''"),
+    ):
+        connection.exec_driver_sql(f"ALTER TABLE quotes ADD COLUMN {column} {kind}")
+
+
 #: In order, for ever.
 MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     _m001_batches_and_jobs,
@@ -188,6 +198,7 @@ MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     _m006_delivery,
     _m007_kinds_of_files,
     _m008_sent,
+    _m009_answers_to_quotes,
 )
 
 

@@ -10,11 +10,11 @@ from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 import msgspec
 import sqlalchemy as sa
 
-from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry, NewBatch, NewJob
+from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry, NewBatch, NewJob, QuoteEntry
 from gemini_batch_mcp.domain import JobError, RowCounts, UploadedFile
 
 #: What rows are written from.
-Written = NewBatch | NewJob | RowCounts | JobError | UploadedFile
+Written = NewBatch | NewJob | QuoteEntry | RowCounts | JobError | UploadedFile
 
 
 class _Text(sa.TypeDecorator[str]):
@@ -117,13 +117,7 @@ attachments = sa.Table(
     sa.Column("batch_id", sa.Text),
     *_columns(UploadedFile, leave_out=("state",)),
 )
-quotes = sa.Table(
-    "quotes",
-    metadata,
-    sa.Column("order_sha256", sa.Text),
-    sa.Column("source", sa.Text),
-    sa.Column("quoted_at", _Moment),
-)
+quotes = sa.Table("quotes", metadata, *_columns(QuoteEntry))
 
 
 def batch_entry(row: sa.RowMapping, of_batch: tuple[JobEntry, ...]) -> BatchEntry:
@@ -137,6 +131,11 @@ def job_entry(row: sa.RowMapping) -> JobEntry:
     counts = RowCounts(**{field.name: members.pop(f"rows_{field.name}") for field in fields(RowCounts)})
     error = JobError(**{field.name: members.pop(f"error_{field.name}") for field in fields(JobError)})
     return JobEntry(**members, counts=counts, error=error if error.message else None)
+
+
+def quote_entry(row: sa.RowMapping) -> QuoteEntry:
+    """Return what a row of `quotes` describes."""
+    return QuoteEntry(**_members(row, quotes))
 
 
 def uploaded_file(row: sa.RowMapping) -> UploadedFile:

@@ -177,6 +177,21 @@ class BatchEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class QuoteEntry:
+    """What was last said about the cost of an order, or of rows sent again, and what came of it."""
+
+    order_sha256: str
+    source: str
+    quoted_at: datetime
+    #: As the user was shown it.
+    figure: str = ""
+    #: When the user said no; None while they have not, or were told of the order again since.
+    declined_at: datetime | None = None
+    #: The batch, or the attempt of one, that was submitted on it; empty for none.
+    paid_for: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class NewBatch:
     """What is known of a batch when it is reserved."""
 

@@ -10,7 +10,7 @@ at Gemini, and nothing is created again before the remote list has been searched
 
 import secrets
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,20 +23,36 @@ from gemini_batch_mcp.batches.ledger._tables import (
     batches,
     job_entry,
     jobs,
+    quote_entry,
     quotes,
     saved_files,
     uploaded_file,
     values_of,
 )
-from gemini_batch_mcp.batches.ledger.entries import UNSETTLED, BatchEntry, JobEntry, NewBatch, NewJob, Stage
+from gemini_batch_mcp.batches.ledger.entries import (
+    UNSETTLED,
+    BatchEntry,
+    JobEntry,
+    NewBatch,
+    NewJob,
+    QuoteEntry,
+    Stage,
+)
 from gemini_batch_mcp.domain import JobError, JobState, RowCounts, UploadedFile
+from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.paths import is_free_name_of, slug
 
 #: No look-alikes: these ids are read aloud and typed.
 _ID_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
-#: For how long a quote counts as what the user has just been told (our choice).
-QUOTE_LIFE = timedelta(hours=24)
-_NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+class QuoteUsed(UsageError):
+    """What the user agreed to has been submitted already."""
+
+
+def attempt_name(batch_id: str, attempt: int) -> str:
+    """Return what a retry is called where it is said what was paid for."""
+    return f"{batch_id}, attempt {attempt}"
 
 
 class Ledger:
@@ -70,11 +86,15 @@ class Ledger:
         with self._transaction() as connection:
             return self._standing(connection, order_sha256, earlier)
 
-    def reserve(self, new: NewBatch, *, always: bool = False) -> tuple[BatchEntry, bool]:
+    def reserve(self, new: NewBatch, *, always: bool = False, on_quote: bool = False) -> tuple[BatchEntry, bool]:
         """Write the reservation for an order: the batch and True, or the one that stands for it already and False.
 
-        `always` writes a new one also beside one that stands: a deliberate resubmission. One that is still on its way
-        to Gemini is returned all the same: asked for twice, before anybody could have seen it, it is the same wish.
+        What was said about its cost is used up with it, so that no second order is paid on that. `always` writes a new
+        one also beside one that stands: a deliberate resubmission. One that is still on its way to Gemini is returned
+        all the same: asked for twice, before anybody could have seen it, it is the same wish.
+
+        Raises:
+            QuoteUsed: `on_quote` says that the user agreed to what was said, and another order was paid on it just now.
         """
         with self._transaction("reserve") as connection:
             standing = self._standing(connection, new.order_sha256, new.earlier_sha256)
@@ -83,6 +103,11 @@ class Ledger:
             batch_id = self._insert_batch(connection, new)
             uploaded = {"stage": Stage.UPLOADED, "uploaded_file": new.uploaded_file} if new.uploaded_file else {}
             connection.execute(_new_job(batch_id, 1, 1, new.model, **uploaded))
+            if not self._use_quote(connection, new.order_sha256, batch_id) and on_quote:
+                raise QuoteUsed(
+                    "Another order was just submitted on the figure that the user agreed to.",
+                    "Nothing more was submitted. Make the same call without confirm, and show the user its figure.",
+                )
             return self._load(connection, batch_id), True
 
     def plan(self, batch_id: str, attempt: int, parts: Sequence[NewJob]) -> bool:
@@ -104,14 +129,20 @@ class Ledger:
             self._cut(connection, job, parts)
             return True
 
-    def add_attempt(self, batch_id: str, attempt: int, model: str, parts: Sequence[NewJob]) -> bool:
-        """Reserve a retry and cut it into jobs; False when there is one with this number already."""
+    def add_attempt(
+        self, batch_id: str, attempt: int, model: str, parts: Sequence[NewJob], *, quoted_as: str = ""
+    ) -> bool:
+        """Reserve a retry and cut it into jobs; False when there is one with this number already.
+
+        What was said about its cost, under the fingerprint `quoted_as`, is used up with it.
+        """
         with self._transaction("add_attempt") as connection:
             query = sa.select(jobs.c.id).where(jobs.c.batch_id == batch_id, jobs.c.attempt >= attempt)
             if connection.execute(query).first() is not None:
                 return False
             for shard, part in enumerate(parts, 1):
                 connection.execute(_new_job(batch_id, shard, attempt, model, **values_of(part, jobs)))
+            self._use_quote(connection, quoted_as, attempt_name(batch_id, attempt))
             return True
 
     def drop_attempt(self, batch_id: str, attempt: int) -> None:
@@ -119,6 +150,7 @@ class Ledger:
         with self._transaction("drop_attempt") as connection:
             same = (jobs.c.batch_id == batch_id, jobs.c.attempt == attempt, jobs.c.sent_at.is_(None))
             connection.execute(jobs.delete().where(*same, jobs.c.stage.in_((Stage.RESERVED, Stage.FAILED))))
+            self._release_quote(connection, attempt_name(batch_id, attempt))
 
     def unproved(self, order_sha256: str) -> tuple[BatchEntry, ...]:
         """Return the batches of an order with a job that was refused after its create had left, newest first."""
@@ -273,20 +305,49 @@ class Ledger:
             connection.execute(attachments.delete().where(*same))
             connection.execute(attachments.insert().values(**values))
 
-    def record_quote(self, order_sha256: str, source: str) -> None:
-        """Remember that this very order was priced for the user just now."""
+    def record_quote(self, order_sha256: str, source: str, figure: str) -> None:
+        """Remember that this very order was priced for the user just now; an earlier no or yes is history."""
+        told = QuoteEntry(order_sha256, source, datetime.now(UTC), figure)
         with self._transaction("record_quote") as connection:
             connection.execute(quotes.delete().where(quotes.c.order_sha256 == order_sha256))
-            connection.execute(
-                quotes.insert().values(order_sha256=order_sha256, source=source, quoted_at=datetime.now(UTC))
-            )
+            connection.execute(quotes.insert().values(**values_of(told, quotes)))
 
-    def is_agreed(self, order_sha256: str, source: str) -> bool:
-        """True when this order was quoted lately, or nothing ever was for `source`: not even another order."""
+    def decline_quote(self, order_sha256: str, source: str, figure: str) -> None:
+        """Remember that the user was asked about this very order just now, and said no."""
+        now = datetime.now(UTC)
+        told = QuoteEntry(order_sha256, source, now, figure, declined_at=now)
+        with self._transaction("decline_quote") as connection:
+            connection.execute(quotes.delete().where(quotes.c.order_sha256 == order_sha256))
+            connection.execute(quotes.insert().values(**values_of(told, quotes)))
+
+    def void_quote(self, order_sha256: str) -> None:
+        """Forget that this order was priced: nobody can agree any more to what was said."""
+        with self._transaction("void_quote") as connection:
+            connection.execute(quotes.delete().where(quotes.c.order_sha256 == order_sha256))
+
+    def quote(self, order_sha256: str) -> QuoteEntry | None:
+        """Return what was last said about the cost of an order, None when nothing ever was."""
         with self._transaction() as connection:
-            query = sa.select(quotes.c.order_sha256, quotes.c.quoted_at).where(quotes.c.source == source)
-            quoted = {row.order_sha256: row.quoted_at for row in connection.execute(query)}
-        return not quoted or abs(datetime.now(UTC) - quoted.get(order_sha256, _NEVER)) <= QUOTE_LIFE
+            query = sa.select(quotes).where(quotes.c.order_sha256 == order_sha256)
+            row = connection.execute(query).mappings().first()
+            return quote_entry(row) if row is not None else None
+
+    def was_quoted(self, source: str) -> bool:
+        """True when something that was made from `source` was priced once, be it another order."""
+        with self._transaction() as connection:
+            return connection.execute(sa.select(quotes).where(quotes.c.source == source)).first() is not None
+
+    def release_quote(self, paid_for: str) -> None:
+        """Let what was said about a cost hold again, because what was to be paid with it has come to nothing."""
+        with self._transaction("release_quote") as connection:
+            self._release_quote(connection, paid_for)
+
+    def _use_quote(self, connection: sa.Connection, order_sha256: str, paid_for: str) -> bool:
+        unused = (quotes.c.order_sha256 == order_sha256, quotes.c.paid_for == "")
+        return bool(connection.execute(quotes.update().where(*unused).values(paid_for=paid_for)).rowcount)
+
+    def _release_quote(self, connection: sa.Connection, paid_for: str) -> None:
+        connection.execute(quotes.update().where(quotes.c.paid_for == paid_for).values(paid_for=""))
 
     def _standing(self, connection: sa.Connection, order_sha256: str, earlier: Sequence[str]) -> BatchEntry | None:
         query = sa.select(batches.c.id).where(batches.c.order_sha256.in_((order_sha256, *earlier)))

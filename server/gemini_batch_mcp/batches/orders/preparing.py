@@ -87,7 +87,7 @@ async def preview_order(app: App, order: Order, *, wait_seconds: float | None = 
     ask = identified.attachments is None or not identified.attachments.uploads
     priced = await estimate_file(app, order, request_file.path, ask=ask)
     limits = job_limits(app, prices, order.model)
-    await record_quote(app, quote_of(identified))
+    await record_quote(app, quote_of(identified, priced))
     return Preview(
         model=order.model,
         request_count=request_file.count,

@@ -8,7 +8,14 @@ from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.finding import MAX_DISPLAY_NAME_CHARS
 from gemini_batch_mcp.batches.jobs.tracking import BatchStatus, current, describe, prove_absent
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, NewBatch, Stage
-from gemini_batch_mcp.batches.orders.consent import Quote, cost_question, quote_of, record_quote, refuse_unagreed
+from gemini_batch_mcp.batches.orders.consent import (
+    Quote,
+    cost_question,
+    name_of_source,
+    quote_of,
+    refuse_unagreed,
+    unpriced_question,
+)
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
 from gemini_batch_mcp.batches.orders.models import check_model, check_thinking
 from gemini_batch_mcp.batches.orders.preparing import discard_staged_lines, identify_for, stage_within
@@ -56,26 +63,30 @@ class _Appraised:
     estimate: Estimate | None = None
 
 
-async def quote_order(app: App, order: Order, *, resubmit: bool = False, wait_seconds: float | None = None) -> str:
-    """Return what the user has to be asked before this order is placed, empty for nothing.
+async def quote_order(app: App, order: Order, *, resubmit: bool = False, wait_seconds: float | None = None) -> Quote:
+    """Return what the user is told about this order, and has to be asked, before it is placed.
 
     Raises:
         BatchError: the order is wrong, or above the cap.
         StillPreparing: the requests are still being written after `wait_seconds`; that goes on.
     """
-    appraised = await _appraise(app, order, resubmit=resubmit, deadline=deadline_after(wait_seconds))
-    if appraised.quote.question:
-        await record_quote(app, appraised.quote)
-    return appraised.quote.question
+    return (await _appraise(app, order, resubmit=resubmit, deadline=deadline_after(wait_seconds))).quote
 
 
 async def place_order(
-    app: App, order: Order, *, confirm: bool = False, resubmit: bool = False, wait_seconds: float | None = None
+    app: App,
+    order: Order,
+    *,
+    agreed_to: Quote | None = None,
+    confirm: bool = False,
+    resubmit: bool = False,
+    wait_seconds: float | None = None,
 ) -> Placement:
     """Submit an order, or return the batch that already stands for it.
 
     Waits at most `wait_seconds` (None: to the end) and then answers with the batch as it stands; the rest goes on in
-    the background. `confirm` says that the user has agreed to this order as it was last priced.
+    the background. `agreed_to` is what the user was asked and said yes to; `confirm` is somebody's word that they
+    agreed to what was said before.
 
     Raises:
         BatchError: the order is wrong, not agreed to, or Gemini refused it; nothing was submitted.
@@ -88,11 +99,11 @@ async def place_order(
     if appraised.standing is not None:
         batch = appraised.standing
     else:
-        await refuse_unagreed(app, appraised.quote, confirm=confirm)
+        by_word = await refuse_unagreed(app, appraised.quote, agreed_to=agreed_to, confirm=confirm)
         if not resubmit:
             await _look_for_refused(app, identified.sha256)
         new = _new_batch(identified, appraised.estimate)
-        batch, is_new = await in_thread(app.ledger.reserve, new, always=resubmit)
+        batch, is_new = await in_thread(app.ledger.reserve, new, always=resubmit, on_quote=by_word)
     if batch.is_submitted:
         return Placement(describe(batch), reused=True)
     submission = Submission(app, batch.id, identified, may_repeat_unknown=True)
@@ -120,21 +131,26 @@ async def _appraise(app: App, order: Order, *, resubmit: bool, deadline: float |
     prices = await read_prices(app)
     await check_model(app, prices, order.model, order.task, ask=False)
     check_thinking(prices, order)
-    if not resubmit:
-        standing = await in_thread(app.ledger.standing, identified.sha256, identified.earlier_sha256)
-        if standing is not None:
-            return _Appraised(identified, quote_of(identified), standing)
+    standing = await in_thread(app.ledger.standing, identified.sha256, identified.earlier_sha256)
+    if standing is not None and not resubmit:
+        return _Appraised(identified, quote_of(identified, standing.estimate), standing)
+    app.gateway.check_key()
+    source, to = name_of_source(app, identified), order.model
+    if standing is not None:
+        # An answer to the question before this one must not pass for an answer to this one.
+        to = f"{order.model} once more (ordered before as {standing.id}, and paid again)"
     if identified.kind is SourceKind.UPLOADED:
-        return _Appraised(identified, quote_of(identified, _uploaded_question(order.source)))
-    path, requests = identified.path, f"The requests of {plain_text(identified.source_name, 200)}"
+        return _Appraised(identified, quote_of(identified, None, unpriced_question(source, to)))
+    path, requests = identified.path, f"the requests of {source}"
     if path is None or identified.kind is not SourceKind.READY or order.limit_rows:
         request_file = await stage_within(app, identified, seconds_left(deadline))
         path = request_file.path
-        requests = f"{request_file.count:,} requests of {plain_text(identified.source_name, 200)}"
+        plural = "" if request_file.count == 1 else "s"
+        requests = f"{request_file.count:,} request{plural} {f'of {source}' if order.source else 'given in the call'}"
     priced = await estimate_file(app, order, path, ask=False)
     refuse_over_cap(app, priced)
-    question = cost_question(app, priced, f"{requests} for {order.model} (order {identified.sha256[:8]})")
-    return _Appraised(identified, quote_of(identified, question), estimate=priced)
+    question = cost_question(app, priced, f"submit {requests} to {to}", identified.sha256)
+    return _Appraised(identified, quote_of(identified, priced, question), estimate=priced)
 
 
 async def _look_for_refused(app: App, order_sha256: str) -> None:
@@ -178,19 +194,14 @@ async def _check_uploaded(app: App, uploaded_file: str) -> None:
     await app.gateway.get_file(uploaded_file)
 
 
-def _uploaded_question(uploaded_file: str) -> str:
-    return (
-        f"{uploaded_file} is at the Files API already and cannot be read back: its lines can neither be checked nor "
-        "counted before Gemini charges for them. Submit it?"
-    )
-
-
 def _forget_if_never_sent(app: App, batch_id: str) -> None:
     """Drop the traces of an order that was refused before anything could cost: the caller has just been told why."""
     batch = app.ledger.batch(batch_id)
-    if batch is None or any(
-        job.stage is not Stage.FAILED or job.uploaded_file or job.is_unproved for job in batch.jobs
-    ):
+    if batch is None or any(job.stage is not Stage.FAILED for job in batch.jobs):
+        return
+    # Nothing was paid with it: the user need not be asked again about the same order.
+    app.ledger.release_quote(batch_id)
+    if any(job.uploaded_file or job.is_unproved for job in batch.jobs):
         return
     app.ledger.forget(batch_id)
     shutil.rmtree(app.files(batch_id).directory, ignore_errors=True)

@@ -16,7 +16,7 @@ from gemini_batch_mcp.batches.jobs.finding import find_batch
 from gemini_batch_mcp.batches.jobs.lock import submit_lock
 from gemini_batch_mcp.batches.jobs.tracking import current, describe, load, prove_absent, refresh
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, Stage
-from gemini_batch_mcp.batches.orders.consent import Quote, cost_question, record_quote, refuse_unagreed
+from gemini_batch_mcp.batches.orders.consent import Quote, cost_question, figure_of, refuse_unagreed
 from gemini_batch_mcp.batches.orders.models import check_model
 from gemini_batch_mcp.batches.orders.preparing import identify_for
 from gemini_batch_mcp.batches.orders.pricing import (
@@ -60,22 +60,18 @@ class _Chosen:
 
 async def quote_retry(
     app: App, reference: str, include: Sequence[str], *, model: str = "", wait_seconds: float | None = None
-) -> str:
-    """Return what the user has to be asked before these rows are sent again, empty for nothing.
+) -> Quote | None:
+    """Return what the user is told, and has to be asked, before these rows are sent again; None while they are.
 
     Raises:
         as `retry_rows`.
     """
     ended = await _ended_batch(app, reference, wait_seconds)
     if ended is None:
-        return ""
+        return None
     async with submit_lock(app, ended.id):
         batch = await _still_ended(app, ended)
-        if batch is None:
-            return ""
-        chosen = await _choose(app, batch, include, model)
-        await record_quote(app, chosen.quote)
-        return chosen.quote.question
+        return (await _choose(app, batch, include, model)).quote if batch is not None else None
 
 
 async def retry_rows(
@@ -84,6 +80,7 @@ async def retry_rows(
     include: Sequence[str],
     *,
     model: str = "",
+    agreed_to: Quote | None = None,
     confirm: bool = False,
     wait_seconds: float | None = None,
 ) -> Placement:
@@ -105,7 +102,7 @@ async def retry_rows(
         batch = await _still_ended(app, ended)
         if batch is not None:
             chosen = await _choose(app, batch, include, model)
-            await refuse_unagreed(app, chosen.quote, confirm=confirm)
+            await refuse_unagreed(app, chosen.quote, agreed_to=agreed_to, confirm=confirm)
             added = await _add_attempt(app, batch, chosen)
     if batch is None:
         return await _continue_retry(app, ended, model, deadline)
@@ -146,7 +143,14 @@ async def _add_attempt(app: App, batch: BatchEntry, chosen: _Chosen) -> bool:
     request_file = await _with_renewed_files(app, batch, chosen.request_file)
     limits = job_limits(app, await read_prices(app), chosen.model)
     parts = await in_thread(cut_jobs, request_file, chosen.estimate.input_tokens, limits)
-    return await in_thread(app.ledger.add_attempt, batch.id, chosen.attempt, chosen.model, parts)
+    return await in_thread(
+        app.ledger.add_attempt,
+        batch.id,
+        chosen.attempt,
+        chosen.model,
+        parts,
+        quoted_as=chosen.quote.fingerprint,
+    )
 
 
 async def _still_ended(app: App, ended: BatchEntry) -> BatchEntry | None:
@@ -227,6 +231,7 @@ async def _choose(app: App, batch: BatchEntry, include: Sequence[str], model: st
         UsageError: there are none, the model does not fit, or they cost more than the cap.
         StorageError: the stored requests have changed or are gone.
     """
+    app.gateway.check_key()
     model = (model or batch.jobs[-1].model or batch.model).removeprefix("models/")
     await check_model(app, await read_prices(app), model, batch.task, ask=False)
     attempt = batch.attempts + 1
@@ -235,9 +240,10 @@ async def _choose(app: App, batch: BatchEntry, include: Sequence[str], model: st
     priced = _no_dearer(await estimate_file(app, order, request_file.path, ask=False), batch, model)
     summary = await in_thread(_summary, app, batch)
     refuse_over_cap(app, priced, spent=actual_cost(await read_prices(app), batch, summary))
-    fingerprint = hashlib.sha256(f"retry {batch.id} {model} {request_file.sha256}".encode()).hexdigest()
-    rows = f"{request_file.count:,} rows of {batch.id}, sent again to {model} (order {fingerprint[:8]}),"
-    quote = Quote(cost_question(app, priced, rows), fingerprint, source=f"retry {batch.id}")
+    fingerprint = hashlib.sha256(f"retry {batch.id} {attempt} {model} {request_file.sha256}".encode()).hexdigest()
+    rows = f"{request_file.count:,} row{'' if request_file.count == 1 else 's'} of {batch.id}"
+    question = cost_question(app, priced, f"send {rows} again to {model}", fingerprint)
+    quote = Quote(question, fingerprint, f"retry {batch.id}", figure_of(priced))
     return _Chosen(attempt, model, request_file, priced, quote)
 
 

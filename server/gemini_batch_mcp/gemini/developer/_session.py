@@ -54,6 +54,10 @@ class Session:
                 self._connection = await in_thread(self._connect)
             return self._connection
 
+    def check_key(self) -> None:
+        """Raise ConfigurationError when there is no key, or none that can be one."""
+        self._key_origin()
+
     async def aclose(self) -> None:
         """Close the connection and the transport that was given."""
         if self._connection is not None:

@@ -76,6 +76,14 @@ class Gateway:
         """Close the connection, and the transport if one was given."""
         await self._session.aclose()
 
+    def check_key(self) -> None:
+        """Look whether there is a key, before anybody is asked for money.
+
+        Raises:
+            ConfigurationError: there is none, or it cannot be one.
+        """
+        self._session.check_key()
+
     def warm_up(self) -> None:
         """Load the SDK in a daemon thread; call it once, after the start."""
         self._session.warm_up()
