@@ -33,6 +33,7 @@ def test_the_key_is_taken_in_the_order_of_the_sdk_and_never_shown() -> None:
     assert both is not None
     assert both.value == "first"
     assert both.origin == "GOOGLE_API_KEY"
+    assert both.hides == "GEMINI_API_KEY"
     assert "first" not in f"{both} {both!r} {read({'GOOGLE_API_KEY': 'first'})!r}"
     assert one is not None
     assert one.origin == "GEMINI_API_KEY"

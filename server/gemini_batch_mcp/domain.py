@@ -122,6 +122,17 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Account:
+    """Whose calls to Gemini these are: a keyed hash of key and endpoint, and the setting that the key came from.
+
+    Both are empty where there is no key that can be used.
+    """
+
+    fingerprint: str = ""
+    key_origin: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class UploadedFile:
     """A file at the Files API. `sha256` is lowercase hex, empty when Gemini reported none."""
 

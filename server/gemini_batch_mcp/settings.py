@@ -6,7 +6,7 @@ Names and defaults are the contract of the README's settings table. A command-li
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -31,10 +31,14 @@ API_VERSION: Final = "v1beta"
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """An API key and the name of the setting it came from. It never shows itself."""
+    """An API key and the name of the setting it came from. It never shows itself.
+
+    `hides` names a setting that holds another key, which is not used.
+    """
 
     value: str
     origin: str
+    hides: str = ""
 
     def __repr__(self) -> str:
         return f"Secret(from {self.origin})"
@@ -162,10 +166,12 @@ class Settings:
 
 def _key(env: Mapping[str, str]) -> Secret | None:
     """Return the key in the SDK's own order of precedence: GOOGLE_API_KEY, then GEMINI_API_KEY."""
-    for name in ("GOOGLE_API_KEY", "GEMINI_API_KEY"):
-        if value := env.get(name, "").strip():
-            return Secret(value, name)
-    return None
+    found = [
+        Secret(value, name) for name in ("GOOGLE_API_KEY", "GEMINI_API_KEY") if (value := env.get(name, "").strip())
+    ]
+    if len(found) == 2 and found[0].value != found[1].value:
+        return replace(found[0], hides=found[1].origin)
+    return found[0] if found else None
 
 
 def _value(env: Mapping[str, str], name: str, parse: Callable[[str], T], default: D) -> T | D:

@@ -3,6 +3,7 @@
 from typing import Final
 
 from crash import plans
+from crash.elsewhere import ELSEWHERE, ELSEWHERE_MORE
 from crash.faults import (
     Fault,
     absent_behind_a_page,
@@ -105,10 +106,12 @@ FAULTS: Final[tuple[Fault, ...]] = (
     race(5, plans.INLINE),
     race(5, plans.QUEUED),
     *LATE,
+    *ELSEWHERE,
 )
 
 #: Faults of one kind at other places, which a run of a part leaves to the complete one.
 _MORE_OF_A_KIND: Final = {
+    *ELSEWHERE_MORE,
     *(f"clock set back a day at {step}" for step in ("ledger.reserve:after", "create:before", "download:before")),
     *(
         f"killed at {step}, then the clock set back a day"

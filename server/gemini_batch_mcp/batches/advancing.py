@@ -14,6 +14,7 @@ import anyio
 
 from gemini_batch_mcp.batches.answers.collecting import collect_batch
 from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.jobs.accounts import is_anothers
 from gemini_batch_mcp.batches.jobs.delivery import can_fetch, utc_now
 from gemini_batch_mcp.batches.jobs.pauses import MAX_PAUSE_SECONDS, jittered, next_pause
 from gemini_batch_mcp.batches.jobs.tracking import BatchStatus, current, describe, load, refresh
@@ -68,6 +69,8 @@ async def advance_batch(app: App, batch_id: str) -> BatchStatus:
         BatchError: one of these failed.
     """
     batch = await refresh(app, await load(app, batch_id))
+    if is_anothers(app, batch):
+        return describe(batch)
     if any(can_submit(job) for job in batch.jobs):
         await app.work.run(f"submit {batch_id}", Submission(app, batch_id).run, wait_seconds=None)
         batch = await current(app, batch_id)

@@ -9,6 +9,7 @@ import httpx2
 from gemini_batch_mcp.batches.hashes import FileHashes
 from gemini_batch_mcp.batches.ledger.ledger import Ledger
 from gemini_batch_mcp.batches.work import Work
+from gemini_batch_mcp.domain import Account
 from gemini_batch_mcp.errors import StorageError
 from gemini_batch_mcp.gemini.developer.gateway import Gateway, Hook, RetryPolicy
 from gemini_batch_mcp.paths import PathGuard
@@ -93,7 +94,14 @@ class App:
     queries: QueryEngine
     #: This process lives on after a call, so that it may go on with what it finds unfinished.
     lives_on: bool = False
+    #: Whose calls those of this process are.
+    account: Account = field(default_factory=Account)
     tables: TableReader = field(default_factory=TableReader)
+
+    def is_own(self, fingerprint: str) -> bool:
+        """True for the fingerprint of this process's key and endpoint, whatever ledger it was made for."""
+        salt = fingerprint.partition(":")[0]
+        return bool(fingerprint) and fingerprint in (self.account.fingerprint, self.gateway.account(salt).fingerprint)
 
     def files(self, batch_id: str) -> BatchFiles:
         """Return where the files of a batch are."""
@@ -130,17 +138,15 @@ def open_app(
     ledger = Ledger.open(settings.home / "ledger.sqlite3", hook)
     if settings.files in settings.roots:
         settings.files.mkdir(parents=True, exist_ok=True)
+    # Whoever polls more often than twice a second wants repeats sooner, too.
+    retry = RetryPolicy(initial_delay_seconds=min(0.5, settings.poll_seconds))
+    gateway = Gateway.open(settings, transport=transport, hook=hook, retry=retry)
     return App(
         settings=settings,
         guard=PathGuard(roots=settings.roots, working_directory=settings.working_directory),
         ledger=ledger,
-        # Whoever polls more often than twice a second wants repeats sooner, too.
-        gateway=Gateway.open(
-            settings,
-            transport=transport,
-            hook=hook,
-            retry=RetryPolicy(initial_delay_seconds=min(0.5, settings.poll_seconds)),
-        ),
+        gateway=gateway,
+        account=gateway.account(ledger.salt()),
         work=work,
         hashes=FileHashes(),
         queries=QueryEngine(),

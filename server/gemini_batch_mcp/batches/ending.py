@@ -4,9 +4,12 @@ import contextlib
 import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.jobs.accounts import refuse_anothers
+from gemini_batch_mcp.batches.jobs.advice import EXPIRES_AFTER
 from gemini_batch_mcp.batches.jobs.finding import find_batch, find_sent
 from gemini_batch_mcp.batches.jobs.lock import submit_lock
 from gemini_batch_mcp.batches.jobs.tracking import (
@@ -63,6 +66,7 @@ async def cancel_batch(app: App, reference: str) -> BatchStatus:
         GeminiError: Gemini could not be asked or refused.
     """
     batch = await refresh(app, await find_batch(app, reference))
+    refuse_anothers(app, batch)
     if describe(batch).done:
         raise NotReady(f"{batch.id} has ended already: its state is {describe(batch).state}.", describe(batch).advice)
     await app.work.cancel(f"submit {batch.id}")
@@ -185,9 +189,10 @@ async def delete_batch(app: App, reference: str, *, confirm: bool) -> Deletion:
 async def _cancel_and_wait(app: App, batch: BatchEntry) -> BatchEntry:
     """Cancel what still runs and wait a little for it to end; a job that Gemini has forgotten counts as ended."""
     batch = await refresh(app, batch)
+    refuse_anothers(app, batch)
     if batch.forgotten:
         for job in batch.jobs:
-            if job.stage is Stage.SUBMITTED and await _is_forgotten(app, job):
+            if job.stage is Stage.SUBMITTED and _is_proof(app, job) and await _is_forgotten(app, job):
                 await _set(app, job, expected=Stage.SUBMITTED, stage=Stage.CANCELLED, state=JobState.CANCELLED)
         batch = await load(app, batch.id)
     for job in batch.jobs:
@@ -201,6 +206,12 @@ async def _cancel_and_wait(app: App, batch: BatchEntry) -> BatchEntry:
         if any(job.stage is Stage.SUBMITTED for job in (await load(app, batch.id)).jobs):
             await batch_status(app, batch.id, wait_seconds=_CANCEL_WAIT_SECONDS)
     return await load(app, batch.id)
+
+
+def _is_proof(app: App, job: JobEntry) -> bool:
+    """True when a job that Gemini does not show to this key is none: the key made it, or it cannot run any more."""
+    age = datetime.now(UTC) - job.created_at if job.created_at is not None else timedelta(0)
+    return app.is_own(job.account) or age > EXPIRES_AFTER
 
 
 async def _is_forgotten(app: App, job: JobEntry) -> bool:

@@ -5,6 +5,7 @@ import time
 import anyio
 
 from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.jobs.accounts import is_anothers
 from gemini_batch_mcp.batches.jobs.finding import find_batch
 from gemini_batch_mcp.batches.jobs.pauses import jittered, next_pause
 from gemini_batch_mcp.batches.jobs.tracking import BatchStatus, current, describe, refresh
@@ -28,7 +29,12 @@ async def batch_status(app: App, reference: str, *, wait_seconds: float = 0.0) -
     may_submit = not app.settings.read_only and (app.lives_on or wait_seconds > 0)
     batch = await _look(app, await find_batch(app, reference), may_submit=may_submit)
     pause_seconds = app.settings.poll_seconds
-    while (not (status := describe(batch)).done or status.awaits_output) and (left := deadline - time.monotonic()) > 0:
+    while (
+        (not (status := describe(batch)).done or status.awaits_output)
+        # For another key nothing will change.
+        and not is_anothers(app, batch)
+        and (left := deadline - time.monotonic()) > 0
+    ):
         await anyio.sleep(min(left, jittered(pause_seconds)))
         pause_seconds = next_pause(pause_seconds)
         batch = await _look(app, batch, may_submit=may_submit)
@@ -38,7 +44,7 @@ async def batch_status(app: App, reference: str, *, wait_seconds: float = 0.0) -
 async def _look(app: App, batch: BatchEntry, *, may_submit: bool) -> BatchEntry:
     """Bring the ledger up to date, and let go on what can: a job that waited may have its turn now."""
     batch = await refresh(app, batch)
-    if may_submit and any(can_submit(job) for job in batch.jobs):
+    if may_submit and not is_anothers(app, batch) and any(can_submit(job) for job in batch.jobs):
         wait_seconds = 0 if app.lives_on else None
         try:
             await app.work.run(f"submit {batch.id}", Submission(app, batch.id).run, wait_seconds=wait_seconds)

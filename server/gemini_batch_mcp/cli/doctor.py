@@ -86,7 +86,9 @@ def _key(settings: Settings) -> Check:
         return Check("key", True, "not needed in the sandbox")
     if settings.api_key is None:
         return Check("key", False, "none; set GEMINI_API_KEY, or use --sandbox to try without one")
-    return Check("key", True, f"from {settings.api_key.origin}")
+    hidden = settings.api_key.hides
+    besides = f", which wins; the other key in {hidden} is not used" if hidden else ""
+    return Check("key", True, f"from {settings.api_key.origin}{besides}")
 
 
 def _root(root: Path) -> Check:

@@ -10,7 +10,7 @@ What it does not imitate:
   counts are estimates. Rules of single models are not checked, files and caches named in requests are not looked up.
 - Anything beside batches: direct generateContent and embedContent, caches, `files:register`, webhooks (a
   webhookConfig is kept and shown, nothing is sent), the OpenAI-compatible paths, Vertex AI. All of it is a 404.
-- Projects, tiers, prices and TLS. Every accepted key sees every file and job.
+- Projects, tiers, prices and TLS. Every accepted key sees every file and job, unless `one_project_per_key`.
 - HTTP ranges (ignored, the whole body is sent), compression, `filter` on lists, updates of anything but displayName
   and priority.
 
@@ -53,6 +53,7 @@ from gemini_batch_mcp.sandbox.api.control import Control
 from gemini_batch_mcp.sandbox.api.faults import Fault, FaultQueue, When
 from gemini_batch_mcp.sandbox.api.files import Files, is_session_request, upload_route
 from gemini_batch_mcp.sandbox.api.guard import Guard, Handler, RecordedRequest, RequestLog
+from gemini_batch_mcp.sandbox.api.projects import Projects
 from gemini_batch_mcp.sandbox.api.uploads import Uploads
 from gemini_batch_mcp.sandbox.config import SandboxConfig
 from gemini_batch_mcp.sandbox.lifecycle.creates import Creates
@@ -204,12 +205,19 @@ class Sandbox:
         files = Files(state, self.jobs, Uploads(state, config), config)
         batches = Batches(state, self.jobs, Creates(state, self.jobs, config), config)
         catalog = Catalog(config, References(state.file, config))
+        projects = Projects() if config.one_project_per_key else None
 
         def route(method: str, path: str, name: str, handler: Handler) -> Route:
-            return Route(path, Guard(name, handler, self.log, self.faults, config), methods=[method])
+            return Route(path, Guard(name, handler, self.log, self.faults, config, projects), methods=[method])
 
         upload = Guard(
-            upload_route, files.upload, self.log, self.faults, config, needs_key=lambda s: not is_session_request(s)
+            upload_route,
+            files.upload,
+            self.log,
+            self.faults,
+            config,
+            projects,
+            needs_key=lambda s: not is_session_request(s),
         )
         routes = [
             *Control(state, self.jobs, self.log, self.faults).routes(),

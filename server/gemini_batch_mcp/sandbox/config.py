@@ -109,6 +109,8 @@ class SandboxConfig:
     #: Keys that are accepted; None accepts every key that is not empty and does not begin with `invalid`,
     #: `unauthorized` or `forbidden` (400, 401 and 403).
     accepted_keys: frozenset[str] | None = None
+    #: Whether a key sees only the files and jobs that it has made, in the life of this service.
+    one_project_per_key: bool = False
     max_file_bytes: int = MAX_FILE_BYTES
     max_inline_bytes: int = MAX_INLINE_CREATE_BYTES
     #: One request line. Gemini's own limit is not known; this is the size up to which orders are accepted here.

@@ -11,6 +11,7 @@ from gemini_batch_mcp.batches.answers._saving import save_files, saved_files
 from gemini_batch_mcp.batches.answers.awaiting import await_delivery
 from gemini_batch_mcp.batches.answers.collecting import collect_batch, must_collect, opened_table
 from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.jobs.accounts import is_anothers, refuse_anothers
 from gemini_batch_mcp.batches.jobs.advice import next_step
 from gemini_batch_mcp.batches.jobs.delivery import lost_answers, not_there_yet, undelivered, utc_now
 from gemini_batch_mcp.batches.jobs.finding import find_batch
@@ -97,6 +98,11 @@ async def _collected(app: App, batch: BatchEntry, deadline: float | None) -> tup
     async def collect(batch: BatchEntry) -> BatchEntry:
         nonlocal warnings
         warnings = ()
+        if is_anothers(app, batch):
+            warnings = (batch.forgotten,)
+            if await in_thread(opened_table, app, batch) is None:
+                refuse_anothers(app, batch)
+            return batch
         if not await in_thread(must_collect, app, batch):
             return batch
         await app.prepare_queries()

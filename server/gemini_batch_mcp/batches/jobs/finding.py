@@ -77,6 +77,7 @@ async def adopt(app: App, job: Job) -> BatchEntry:
         delivery="file" if job.input_file else "inline",
         source=job.input_file,
         is_ours=False,
+        account=app.account,
     )
     return await in_thread(app.ledger.adopt, new, job.name)
 

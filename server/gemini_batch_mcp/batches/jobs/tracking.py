@@ -7,6 +7,7 @@ from typing import Any
 import filelock
 
 from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.jobs.accounts import claim, claim_shown, is_anothers
 from gemini_batch_mcp.batches.jobs.advice import EXPIRES_AFTER, advice, interrupted
 from gemini_batch_mcp.batches.jobs.delivery import (
     LATE_FILE,
@@ -25,6 +26,10 @@ from gemini_batch_mcp.errors import BatchError, NotFound, NotReady
 from gemini_batch_mcp.threads import in_thread
 
 _FORGOTTEN = (
+    "Gemini does not know {name} any more: it was deleted there. What is shown is what was last seen. delete_batch "
+    "removes the batch here, too, and the same order can be given again."
+)
+_NOT_SHOWN = (
     "Gemini does not know {name} with this key: it belongs to another project, or was deleted there. "
     "What is shown is what was last seen. If it was deleted, delete_batch removes the batch here, too, and the same "
     "order can be given again."
@@ -68,8 +73,12 @@ class BatchStatus:
 async def refresh(app: App, batch: BatchEntry) -> BatchEntry:
     """Bring the ledger's view of a batch up to date: one read per job that Gemini may still change, or still deliver.
 
-    A job that Gemini does not know any more keeps the state in which it was last seen; `failure` says so.
+    A job that Gemini does not know any more, or of another key, keeps the state in which it was last seen; `forgotten`
+    says so.
     """
+    batch = await claim(app, batch)
+    if is_anothers(app, batch):
+        return batch
     # While a create is on its way its job is in nobody's list, and not lost either.
     is_being_submitted = await in_thread(_is_being_submitted, app, batch)
     forgotten = ""
@@ -78,9 +87,12 @@ async def refresh(app: App, batch: BatchEntry) -> BatchEntry:
             await _look_once(app, batch, job)
         elif job.stage is Stage.SUBMITTED or _may_show_output(job):
             try:
-                await record(app, job, await app.gateway.get_job(job.name))
+                seen = await app.gateway.get_job(job.name)
             except NotFound:
-                forgotten = _FORGOTTEN.format(name=job.name)
+                forgotten = (_FORGOTTEN if job.account else _NOT_SHOWN).format(name=job.name)
+            else:
+                await claim_shown(app, batch, job)
+                await record(app, job, seen)
     if is_being_submitted:
         return replace(await current(app, batch.id), forgotten=forgotten)
     batch = await load(app, batch.id)

@@ -5,6 +5,7 @@ transaction that records it, and is literal SQL, so that a later change to the v
 """
 
 import hashlib
+import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import PurePath
@@ -188,6 +189,13 @@ def _m009_answers_to_quotes(connection: sa.Connection) -> None:
         connection.exec_driver_sql(f"ALTER TABLE quotes ADD COLUMN {column} {kind}")
 
 
+def _m010_accounts(connection: sa.Connection) -> None:
+    for column in ("account", "key_origin"):
+        connection.exec_driver_sql(f"ALTER TABLE jobs ADD COLUMN {column} TEXT NOT NULL DEFAULT ''")
+    connection.exec_driver_sql("CREATE TABLE salts (salt TEXT NOT NULL)")
+    connection.exec_driver_sql("INSERT INTO salts VALUES (?)", (secrets.token_hex(16),))
+
+
 #: In order, for ever.
 MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     _m001_batches_and_jobs,
@@ -199,6 +207,7 @@ MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     _m007_kinds_of_files,
     _m008_sent,
     _m009_answers_to_quotes,
+    _m010_accounts,
 )
 
 

@@ -119,6 +119,8 @@ attachments = sa.Table(
 )
 quotes = sa.Table("quotes", metadata, *_columns(QuoteEntry))
 
+salts = sa.Table("salts", metadata, sa.Column("salt", sa.Text))
+
 
 def batch_entry(row: sa.RowMapping, of_batch: tuple[JobEntry, ...]) -> BatchEntry:
     """Return the batch that a row of `batches` describes."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from gemini_batch_mcp.domain import Delivery, JobError, JobState, Order, RowCounts, Task
+from gemini_batch_mcp.domain import Account, Delivery, JobError, JobState, Order, RowCounts, Task
 from gemini_batch_mcp.intake.prices.estimate import Estimate
 
 
@@ -102,6 +102,9 @@ class JobEntry:
     answer_count: int | None = None
     #: When a create of it left, whatever the answer was; None when none has, or Gemini's whole list did not have it.
     sent_at: datetime | None = None
+    #: The `Account` that its create is made with; empty when an earlier version did not write it down.
+    account: str = ""
+    key_origin: str = ""
 
     @property
     def is_waiting(self) -> bool:
@@ -208,6 +211,7 @@ class NewBatch:
     estimate: Estimate | None = None
     #: What an older version may have called the order; never stored.
     earlier_sha256: tuple[str, ...] = ()
+    account: Account = field(default_factory=Account)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from gemini_batch_mcp.batches.ledger._tables import (
     jobs,
     quote_entry,
     quotes,
+    salts,
     saved_files,
     uploaded_file,
     values_of,
@@ -38,7 +39,7 @@ from gemini_batch_mcp.batches.ledger.entries import (
     QuoteEntry,
     Stage,
 )
-from gemini_batch_mcp.domain import JobError, JobState, RowCounts, UploadedFile
+from gemini_batch_mcp.domain import Account, JobError, JobState, RowCounts, UploadedFile
 from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.paths import is_free_name_of, slug
 
@@ -78,6 +79,36 @@ class Ledger:
         """Release every connection."""
         self._database.close()
 
+    def salt(self) -> str:
+        """Return what this ledger's fingerprints of keys are salted with."""
+        with self._transaction() as connection:
+            return str(connection.execute(sa.select(salts.c.salt)).scalar_one())
+
+    def claim(self, account: Account, *, before: str = "", batch_id: str = "") -> None:
+        """Write down that all jobs of the account `before`, or those of a batch that have none, are of this one."""
+        values = {"account": account.fingerprint, "key_origin": account.key_origin}
+        which = jobs.c.account == before if before else sa.and_(jobs.c.batch_id == batch_id, jobs.c.account == "")
+        with self._transaction("claim") as connection:
+            connection.execute(jobs.update().where(which).values(**values))
+
+    def take_over(self, batch_id: str, account: Account) -> bool:
+        """Give a batch of which nothing was sent another account; what was uploaded does not count any more.
+
+        False when something was sent.
+        """
+        of_batch = jobs.c.batch_id == batch_id
+        sent = sa.or_(jobs.c.name.is_not(None), jobs.c.sent_at.is_not(None))
+        with self._transaction("take_over") as connection:
+            if connection.execute(sa.select(jobs.c.id).where(of_batch, sent)).first() is not None:
+                return False
+            values = {"account": account.fingerprint, "key_origin": account.key_origin}
+            connection.execute(jobs.update().where(of_batch).values(**values))
+            source = sa.select(batches.c.source).where(batches.c.id == batch_id).scalar_subquery()
+            is_own_upload = sa.and_(of_batch, jobs.c.stage == Stage.UPLOADED, jobs.c.uploaded_file != source)
+            connection.execute(jobs.update().where(is_own_upload).values(stage=Stage.RESERVED, uploaded_file=""))
+            connection.execute(attachments.delete().where(attachments.c.batch_id == batch_id))
+            return True
+
     def standing(self, order_sha256: str, earlier: Sequence[str]) -> BatchEntry | None:
         """Return the batch that stands for an order, None when none does.
 
@@ -91,18 +122,21 @@ class Ledger:
 
         What was said about its cost is used up with it, so that no second order is paid on that. `always` writes a new
         one also beside one that stands: a deliberate resubmission. One that is still on its way to Gemini is returned
-        all the same: asked for twice, before anybody could have seen it, it is the same wish.
+        all the same: asked for twice, before anybody could have seen it, it is the same wish. Not so one of another
+        account, which may never get there.
 
         Raises:
             QuoteUsed: `on_quote` says that the user agreed to what was said, and another order was paid on it just now.
         """
         with self._transaction("reserve") as connection:
             standing = self._standing(connection, new.order_sha256, new.earlier_sha256)
-            if standing is not None and not (always and standing.is_submitted):
-                return standing, False
+            if standing is not None:
+                is_of_this = all(job.account in ("", new.account.fingerprint) for job in standing.jobs)
+                if not (always and (standing.is_submitted or not is_of_this)):
+                    return standing, False
             batch_id = self._insert_batch(connection, new)
             uploaded = {"stage": Stage.UPLOADED, "uploaded_file": new.uploaded_file} if new.uploaded_file else {}
-            connection.execute(_new_job(batch_id, 1, 1, new.model, **uploaded))
+            connection.execute(_new_job(batch_id, 1, 1, new.model, new.account, **uploaded))
             if not self._use_quote(connection, new.order_sha256, batch_id) and on_quote:
                 raise QuoteUsed(
                     "Another order was just submitted on the figure that the user agreed to.",
@@ -130,7 +164,14 @@ class Ledger:
             return True
 
     def add_attempt(
-        self, batch_id: str, attempt: int, model: str, parts: Sequence[NewJob], *, quoted_as: str = ""
+        self,
+        batch_id: str,
+        attempt: int,
+        model: str,
+        parts: Sequence[NewJob],
+        account: Account,
+        *,
+        quoted_as: str = "",
     ) -> bool:
         """Reserve a retry and cut it into jobs; False when there is one with this number already.
 
@@ -141,7 +182,7 @@ class Ledger:
             if connection.execute(query).first() is not None:
                 return False
             for shard, part in enumerate(parts, 1):
-                connection.execute(_new_job(batch_id, shard, attempt, model, **values_of(part, jobs)))
+                connection.execute(_new_job(batch_id, shard, attempt, model, account, **values_of(part, jobs)))
             self._use_quote(connection, quoted_as, attempt_name(batch_id, attempt))
             return True
 
@@ -162,8 +203,10 @@ class Ledger:
             found = connection.execute(query.order_by(batches.c.created_at.desc())).scalars().all()
             return tuple(self._load(connection, batch_id) for batch_id in found)
 
-    def enqueued_tokens(self, model: str, *, since: datetime) -> int:
+    def enqueued_tokens(self, model: str, account: Account, *, since: datetime) -> int:
         """Return the estimated input tokens of all jobs that hold a place at Gemini for a model, or may hold one.
+
+        Those of another account hold theirs in another project.
 
         A job from before `since` holds none any more, even if its end has never been seen.
         """
@@ -172,7 +215,8 @@ class Ledger:
             is_young = sa.func.coalesce(jobs.c.created_at, batches.c.created_at) >= since
             of_batch = jobs.join(batches, batches.c.id == jobs.c.batch_id)
             tokens = sa.select(sa.func.coalesce(sa.func.sum(jobs.c.input_tokens), 0)).select_from(of_batch)
-            return int(connection.execute(tokens.where(jobs.c.model == model, held, is_young)).scalar_one())
+            is_here = jobs.c.account.in_(("", account.fingerprint))
+            return int(connection.execute(tokens.where(jobs.c.model == model, held, is_young, is_here)).scalar_one())
 
     def unsettled_ids(self) -> tuple[str, ...]:
         """Return the batches ordered here of which something is left to be done, oldest first."""
@@ -190,7 +234,14 @@ class Ledger:
             batch_id = self._insert_batch(connection, new)
             connection.execute(
                 jobs.insert().values(
-                    batch_id=batch_id, shard=1, attempt=1, stage=Stage.SUBMITTED, state=JobState.UNSPECIFIED, name=name
+                    batch_id=batch_id,
+                    shard=1,
+                    attempt=1,
+                    stage=Stage.SUBMITTED,
+                    state=JobState.UNSPECIFIED,
+                    name=name,
+                    account=new.account.fingerprint,
+                    key_origin=new.account.key_origin,
                 )
             )
             return self._load(connection, batch_id)
@@ -375,8 +426,9 @@ class Ledger:
         )
         last = int(connection.execute(query).scalar_one())
         connection.execute(jobs.update().where(jobs.c.id == job.id).values(**values_of(parts[0], jobs)))
+        account = Account(job.account, job.key_origin)
         for shard, part in enumerate(parts[1:], last + 1):
-            connection.execute(_new_job(job.batch_id, shard, job.attempt, job.model, **values_of(part, jobs)))
+            connection.execute(_new_job(job.batch_id, shard, job.attempt, job.model, account, **values_of(part, jobs)))
 
     def _load(self, connection: sa.Connection, batch_id: str) -> BatchEntry:
         row = connection.execute(sa.select(batches).where(batches.c.id == batch_id)).mappings().one()
@@ -385,6 +437,7 @@ class Ledger:
         return batch_entry(row, tuple(job_entry(job) for job in connection.execute(in_order).mappings()))
 
 
-def _new_job(batch_id: str, shard: int, attempt: int, model: str, **values: Any) -> sa.Insert:
-    fresh = {"stage": Stage.RESERVED, "state": JobState.QUEUED}
+def _new_job(batch_id: str, shard: int, attempt: int, model: str, account: Account, **values: Any) -> sa.Insert:
+    whose = {"account": account.fingerprint, "key_origin": account.key_origin}
+    fresh = {"stage": Stage.RESERVED, "state": JobState.QUEUED, **whose}
     return jobs.insert().values(batch_id=batch_id, shard=shard, attempt=attempt, model=model, **{**fresh, **values})

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import anyio
 
 from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.jobs.accounts import is_anothers
 from gemini_batch_mcp.batches.jobs.finding import find_sent
 from gemini_batch_mcp.batches.jobs.lock import BatchLocked, submit_lock
 from gemini_batch_mcp.batches.jobs.tracking import (
@@ -81,6 +82,12 @@ class Submission:
         await in_thread(sweep, directory, "table-*", "*.jsonl.part", "source.parquet.part")
         # Read only now: another process may have finished the submission just before this one got the lock.
         batch = await load(self.app, self.batch_id)
+        if is_anothers(self.app, batch):
+            # What another key's project waits for is not paid with this one, unless the user orders it anew.
+            may_take_over = self.may_repeat_unknown
+            if not may_take_over or not await in_thread(self.app.ledger.take_over, batch.id, self.app.account):
+                return
+            batch = await load(self.app, self.batch_id)
         self.has_begun = not batch.is_submitted
         first = batch.jobs[0]
         if first.stage is Stage.RESERVED and not first.size_bytes:
@@ -211,7 +218,16 @@ class Submission:
         No reply but the job itself says that there is none: `sent_at` stays until Gemini's list was searched.
         """
         app, ready = self.app, job.stage
-        job = await move(app, job, Stage.UNKNOWN, wait_reason="", wait_until=None, sent_at=datetime.now(UTC))
+        job = await move(
+            app,
+            job,
+            Stage.UNKNOWN,
+            wait_reason="",
+            wait_until=None,
+            sent_at=datetime.now(UTC),
+            account=app.account.fingerprint,
+            key_origin=app.account.key_origin,
+        )
         model, display_name = job.model or batch.model, f"{batch.display_name} {job.tag}"
         try:
             # A cancel waits for the reply: a create cannot be taken back, and one whose reply is dropped would be lost.

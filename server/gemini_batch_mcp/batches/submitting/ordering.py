@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.jobs.accounts import claim, is_anothers, refuse_anothers, was_sent
 from gemini_batch_mcp.batches.jobs.finding import MAX_DISPLAY_NAME_CHARS
 from gemini_batch_mcp.batches.jobs.tracking import BatchStatus, current, describe, prove_absent
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, NewBatch, Stage
@@ -97,14 +98,14 @@ async def place_order(
     appraised = await _appraise(app, order, resubmit=resubmit, deadline=deadline)
     identified, is_new = appraised.identified, False
     if appraised.standing is not None:
-        batch = appraised.standing
+        batch = await claim(app, appraised.standing)
     else:
         by_word = await refuse_unagreed(app, appraised.quote, agreed_to=agreed_to, confirm=confirm)
         if not resubmit:
             await _look_for_refused(app, identified.sha256)
-        new = _new_batch(identified, appraised.estimate)
+        new = _new_batch(app, identified, appraised.estimate)
         batch, is_new = await in_thread(app.ledger.reserve, new, always=resubmit, on_quote=by_word)
-    if batch.is_submitted:
+    if batch.is_submitted or (is_anothers(app, batch) and was_sent(batch)):
         return Placement(describe(batch), reused=True)
     submission = Submission(app, batch.id, identified, may_repeat_unknown=True)
     try:
@@ -158,21 +159,24 @@ async def _look_for_refused(app: App, order_sha256: str) -> None:
 
     Raises:
         Unproved: whether there is one is not known.
+        AnothersBatch: another key's project would have it.
         AccessDenied: the key was refused.
     """
     for batch in await in_thread(app.ledger.unproved, order_sha256):
         for job in batch.jobs:
             if job.is_unproved and job.stage is Stage.FAILED:
+                refuse_anothers(app, await claim(app, batch))
                 await prove_absent(app, batch, job)
 
 
-def _new_batch(identified: IdentifiedOrder, priced: Estimate | None) -> NewBatch:
+def _new_batch(app: App, identified: IdentifiedOrder, priced: Estimate | None) -> NewBatch:
     order = identified.order
     place = identified.place
     stem = place.stem if isinstance(place, Path) else place.name if place is not None else "batch"
     return NewBatch(
         order_sha256=identified.sha256,
         earlier_sha256=identified.earlier_sha256,
+        account=app.account,
         display_name=plain_text(order.display_name or stem, MAX_DISPLAY_NAME_CHARS) or "batch",
         model=order.model,
         task=order.task,

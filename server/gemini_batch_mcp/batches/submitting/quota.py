@@ -26,7 +26,7 @@ async def enqueued_tokens(app: App, model: str) -> int:
     A job that Gemini has forgotten is never seen to end; from its expiry on it takes up no room.
     """
     since = datetime.now(UTC) - EXPIRES_AFTER
-    return await in_thread(app.ledger.enqueued_tokens, model, since=since)
+    return await in_thread(app.ledger.enqueued_tokens, model, app.account, since=since)
 
 
 async def hold_back(app: App, batch: BatchEntry, job: JobEntry) -> bool:

@@ -10,6 +10,7 @@ from gemini_batch_mcp.batches.answers.awaiting import await_delivery
 from gemini_batch_mcp.batches.answers.collecting import collect_batch
 from gemini_batch_mcp.batches.answers.lost import note_lost_answers, note_undelivered
 from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.jobs.accounts import refuse_anothers
 from gemini_batch_mcp.batches.jobs.advice import next_step
 from gemini_batch_mcp.batches.jobs.delivery import has_rows, is_overdue, not_there_yet, undelivered, utc_now
 from gemini_batch_mcp.batches.jobs.finding import find_batch
@@ -149,6 +150,7 @@ async def _add_attempt(app: App, batch: BatchEntry, chosen: _Chosen) -> bool:
         chosen.attempt,
         chosen.model,
         parts,
+        app.account,
         quoted_as=chosen.quote.fingerprint,
     )
 
@@ -182,8 +184,10 @@ async def _ended_batch(app: App, reference: str, wait_seconds: float | None) -> 
     Raises:
         NotReady: its first attempt has not ended, or is not delivered.
         UsageError: its requests are not here.
+        AnothersBatch: it was made with another key.
     """
     batch = await refresh(app, await find_batch(app, reference))
+    refuse_anothers(app, batch)
     if batch.attempts > 1 and not describe(batch).done:
         return None
     if not batch.is_ours or batch.order_sha256 == "" or not app.files(batch.id).keys().is_file():

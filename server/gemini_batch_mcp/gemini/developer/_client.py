@@ -91,7 +91,7 @@ def connect(
         ConfigurationError: the key, GOOGLE_GEMINI_BASE_URL, the proxy settings or the installation cannot be used.
     """
     key, _ = key_and_origin(settings, has_transport=transport is not None)
-    home = _home(settings.base_url)
+    home = home_of(settings.base_url)
     try:
         load_sdk()
     except ImportError as error:
@@ -121,8 +121,12 @@ def connect(
         ) from None
 
 
-def _home(base_url: str) -> httpx2.URL:
-    """Return the endpoint's address, Google's unless another is configured."""
+def home_of(base_url: str) -> httpx2.URL:
+    """Return the endpoint's address, Google's unless another is configured.
+
+    Raises:
+        ConfigurationError: it is no address.
+    """
     try:
         home = httpx2.URL(base_url or BASE_URL)
     except httpx2.InvalidURL:

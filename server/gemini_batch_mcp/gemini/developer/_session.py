@@ -1,5 +1,6 @@
 """Calls to Gemini in general: connecting late, announcing each effect, mapping each failure, repeating reads."""
 
+import hmac
 import json
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -9,9 +10,9 @@ from typing import TypeVar
 import anyio
 import httpx2
 
-from gemini_batch_mcp.domain import JsonObject
-from gemini_batch_mcp.errors import BatchError
-from gemini_batch_mcp.gemini.developer._client import Connection, connect, key_and_origin, load_sdk
+from gemini_batch_mcp.domain import Account, JsonObject
+from gemini_batch_mcp.errors import BatchError, ConfigurationError
+from gemini_batch_mcp.gemini.developer._client import Connection, connect, home_of, key_and_origin, load_sdk
 from gemini_batch_mcp.gemini.failures import gemini_failure, not_understood
 from gemini_batch_mcp.gemini.http import Exchange, Hook, exchange
 from gemini_batch_mcp.gemini.retry import RetryPolicy, Timeouts, repeat
@@ -57,6 +58,20 @@ class Session:
     def check_key(self) -> None:
         """Raise ConfigurationError when there is no key, or none that can be one."""
         self._key_origin()
+
+    def account(self, salt: str) -> Account:
+        """Return whose calls these are: the salt and HMAC-SHA256 of endpoint and key, which give neither away."""
+        try:
+            key, origin = key_and_origin(self._settings, has_transport=self._transport is not None)
+            endpoint = str(home_of(self._settings.base_url)).rstrip("/")
+        except ConfigurationError:
+            # Nothing can be asked of Gemini, and each call says why.
+            return Account()
+        if self._settings.sandbox:
+            # One service for whatever key happens to be set.
+            key, origin = "", "the sandbox"
+        digest = hmac.new(salt.encode(), f"{endpoint}\0{key}".encode(), "sha256").hexdigest()
+        return Account(f"{salt}:{digest}", origin)
 
     async def aclose(self) -> None:
         """Close the connection and the transport that was given."""

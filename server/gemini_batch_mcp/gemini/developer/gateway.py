@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 import httpx2
 
-from gemini_batch_mcp.domain import Job, JsonObject, Model, Task, UploadedFile
+from gemini_batch_mcp.domain import Account, Job, JsonObject, Model, Task, UploadedFile
 from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.gemini import wire
 from gemini_batch_mcp.gemini.developer import _downloads as downloads
@@ -87,6 +87,10 @@ class Gateway:
     def warm_up(self) -> None:
         """Load the SDK in a daemon thread; call it once, after the start."""
         self._session.warm_up()
+
+    def account(self, salt: str) -> Account:
+        """Return whose calls these are; the same key and endpoint have the same fingerprint under one salt."""
+        return self._session.account(salt)
 
     async def upload(
         self,

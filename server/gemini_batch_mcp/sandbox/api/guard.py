@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from gemini_batch_mcp.sandbox.api.faults import Fault, FaultQueue
+from gemini_batch_mcp.sandbox.api.projects import Projects
 from gemini_batch_mcp.sandbox.config import SandboxConfig
 from gemini_batch_mcp.sandbox.transport import CUT
 from gemini_batch_mcp.sandbox.wire import ApiError, json_response, status_name
@@ -75,6 +76,7 @@ class Guard:
         log: RequestLog,
         faults: FaultQueue,
         config: SandboxConfig,
+        projects: Projects | None = None,
         *,
         needs_key: Callable[[Scope], bool] = lambda _: True,
     ) -> None:
@@ -83,6 +85,7 @@ class Guard:
         self._log = log
         self._faults = faults
         self._config = config
+        self._projects = projects
         self._needs_key = needs_key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -99,7 +102,7 @@ class Guard:
             else:
                 await exchange.answer(_refusal(fault))
             return
-        response = await self._respond(Request(scope, exchange.receive))
+        response = await self._respond(Request(scope, exchange.receive), route)
         if response is None:
             return
         if fault and fault.status:
@@ -110,12 +113,15 @@ class Guard:
             response = _without(response, fault.without)
         await exchange.answer(response, fault)
 
-    async def _respond(self, request: Request) -> Response | None:
+    async def _respond(self, request: Request, route: str) -> Response | None:
         """Return the handler's answer, None when the client has gone."""
         try:
             if self._needs_key(request.scope):
                 check_key(request, self._config)
-            return await self._handler(request)
+            if self._projects is None:
+                return await self._handler(request)
+            self._projects.refuse_others(request, route)
+            return self._projects.noted(request, route, await self._handler(request))
         except ApiError as error:
             return error.to_response()
         except ClientDisconnect:
