@@ -91,7 +91,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
             "create:after",
             "download:before",
             "download:after",
-            "file.rename home/batches/<batch>/results.parquet",
+            "file.rename home/batches/<batch>/results.json",
             "file.rename data/.*",
             "ledger.add_attempt:before",
         )

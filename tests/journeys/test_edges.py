@@ -116,7 +116,7 @@ async def test_a_damaged_table_and_lost_answers_are_made_again(
     sandbox.finish(created["jobs"][0]["name"])
     await talk.call("get_results", batch=created["batch_id"])
     directory = talk.settings.home / "batches" / created["batch_id"]
-    (directory / "results.parquet").write_bytes(b"not a table")
+    (directory / "results.json").write_bytes(b"not a table")
     assert (await talk.call("get_results", batch=created["batch_id"]))["summary"]["succeeded"] == 3
     for path in directory.glob("answers-*.jsonl"):
         path.unlink()

@@ -141,14 +141,14 @@ class Life(RuleBasedStateMachine):
         if not hasattr(self, "sandbox"):
             return
 
-        for table in sorted((self.settings.home / "batches").glob("*/results.parquet")):
+        for table in sorted((self.settings.home / "batches").glob("*/results.json")):
             # Read past the server: asking it would use up the faults that the next step is to meet.
             rows = ResultTable.open(table).page(view="rows", limit=200).rows
             assert len({row.key for row in rows}) == len(rows)
             good = frozenset(row.key for row in rows if row.status == "ok")
             assert self.good.get(table.parent.name, frozenset()) <= good
             self.good[table.parent.name] = good
-        assert all((self.settings.home / "batches" / batch / "results.parquet").is_file() for batch in self.good)
+        assert all((self.settings.home / "batches" / batch / "results.json").is_file() for batch in self.good)
 
 
 def _mark(row: int) -> str:

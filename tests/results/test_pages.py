@@ -78,7 +78,7 @@ def test_one_reader_serves_many_tables_and_threads_and_may_be_closed_in_between(
     table_of(tmp_path / "other", answer("z"), keys=["z"])
     mixed(tmp_path)
     reader = TableReader()
-    tables = [ResultTable.open(path / "results.parquet", reader) for path in (tmp_path, tmp_path / "other")]
+    tables = [ResultTable.open(path / "results.json", reader) for path in (tmp_path, tmp_path / "other")]
 
     with ThreadPoolExecutor(4) as pool:
         pages = list(pool.map(lambda place: all_rows(tables[place % 2], limit=3), range(12)))
@@ -93,18 +93,18 @@ def test_a_table_that_is_built_again_at_once_is_read_anew(tmp_path: Path) -> Non
     reader = TableReader()
     for text in ("one", "two", "six"):
         table_of(tmp_path, answer("a", text), keys=["a"])
-        assert [row.text for row in all_rows(ResultTable.open(tmp_path / "results.parquet", reader))] == [text]
+        assert [row.text for row in all_rows(ResultTable.open(tmp_path / "results.json", reader))] == [text]
 
 
 def test_a_cursor_survives_a_rebuild_of_the_same_batch(tmp_path: Path) -> None:
     keys = keys_file(tmp_path, ["a", "b", "c"])
     first = [AnswerFile(answer_file(tmp_path, [answer("a")]), keys)]
     second = [*first, AnswerFile(answer_file(tmp_path, [answer("c"), answer("b")], name="2.jsonl"), keys, attempt=2)]
-    build_table(first, tmp_path / "results.parquet", batch_id="reviews-abc123")
-    page = ResultTable.open(tmp_path / "results.parquet").page(view="rows", limit=1)
-    build_table(second, tmp_path / "moved" / "table.parquet", batch_id="reviews-abc123")
+    build_table(first, tmp_path / "results.json", batch_id="reviews-abc123")
+    page = ResultTable.open(tmp_path / "results.json").page(view="rows", limit=1)
+    build_table(second, tmp_path / "moved" / "table.json", batch_id="reviews-abc123")
 
-    rest = ResultTable.open(tmp_path / "moved" / "table.parquet").page(view="rows", limit=5, cursor=page.next_cursor)
+    rest = ResultTable.open(tmp_path / "moved" / "table.json").page(view="rows", limit=5, cursor=page.next_cursor)
     assert [(row.key, row.status) for row in rest.rows] == [("b", "ok"), ("c", "ok")]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import duckdb
 
 from gemini_batch_mcp.domain import Job, JobState, ResultRow, ResultSummary, RowCounts
+from gemini_batch_mcp.results.engine import rows_of
 from gemini_batch_mcp.results.query._worker import Query, QueryAnswer, run_query
 from gemini_batch_mcp.results.report.writing import ReportCost, ReportFacts, write_report
 from gemini_batch_mcp.results.store import AnswerFile, ResultTable, TablePlan, build_planned, build_table
@@ -56,7 +57,7 @@ def table_of(
 ) -> ResultTable:
     """Build the table of one answer file and open it."""
     keys_path = None if keys is None else keys_file(directory, keys)
-    destination = directory / "results.parquet"
+    destination = directory / "results.json"
     build_table([AnswerFile(answer_file(directory, content), keys_path)], destination, expected_rows=expected_rows)
     return ResultTable.open(destination)
 
@@ -72,8 +73,8 @@ def planned(
 
 def rebuilt(directory: Path, plan: TablePlan) -> ResultTable:
     """Build what is planned, and open it."""
-    build_planned(plan, directory / "results.parquet")
-    return ResultTable.open(directory / "results.parquet")
+    build_planned(plan, directory / "results.json")
+    return ResultTable.open(directory / "results.json")
 
 
 def source_file(directory: Path, columns: Mapping[str, Sequence[str | None]]) -> Path:
@@ -93,7 +94,7 @@ def source_file(directory: Path, columns: Mapping[str, Sequence[str | None]]) ->
 def cells(table: ResultTable, sql: str) -> list[tuple[Any, ...]]:
     """Run a query over the table, which is called `results` in it."""
     with duckdb.connect() as connection:
-        connection.execute(f"CREATE VIEW results AS FROM read_parquet('{table.path}')")
+        connection.execute(f"CREATE VIEW results AS FROM {rows_of(table.folder)}")
         return connection.execute(sql).fetchall()
 
 
@@ -252,7 +253,7 @@ def hostile_page(directory: Path) -> Path:
     table = table_of(directory, hostile_lines())
     path = directory / "hostile.html"
     report = hostile_facts()
-    write_report(report, table.path, path)
+    write_report(report, table.folder, path)
     return path
 
 

@@ -59,8 +59,8 @@ class BatchFiles:
 
     @property
     def table(self) -> Path:
-        """The result table."""
-        return self.directory / "results.parquet"
+        """The result table: the file that says which parts it has."""
+        return self.directory / "results.json"
 
     @property
     def submit_lock(self) -> Path:

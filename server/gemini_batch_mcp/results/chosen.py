@@ -8,8 +8,7 @@ from tempfile import gettempdir
 from typing import Final
 
 from gemini_batch_mcp.domain import RowStatus
-from gemini_batch_mcp.results.engine import connect, table_errors
-from gemini_batch_mcp.results.table.merge import rows_of
+from gemini_batch_mcp.results.engine import connect, rows_of, table_errors
 
 _MEMORY_LIMIT_BYTES: Final = 256 << 20
 

@@ -120,6 +120,17 @@ def listed(values: Iterable[object]) -> str:
     return "[" + ", ".join(str(value) for value in values) + "]"
 
 
+def parts_of(table: Path) -> list[Path]:
+    """Return the Parquet files that make up a table, in the order of its rows: a folder's by name, or the one given."""
+    return (sorted(table.glob("*.parquet")) if table.is_dir() else []) or [table]
+
+
+def rows_of(*tables: Path) -> str:
+    """Return the table function that reads all parts of a table as one, or of several, one behind the other."""
+    parts = listed(quoted(part) for table in tables for part in parts_of(table))
+    return f"read_parquet({parts}, hive_partitioning = false)"
+
+
 @contextmanager
 def table_errors(what: str, directory: Path | None = None) -> Iterator[None]:
     """Turn every failure of the engine or of a file inside the block into a StorageError about `what`.

@@ -1,7 +1,7 @@
 """Answers as a table: built once from what Gemini sent, then read by page, by key, or whole.
 
-`build_table` and `TableBuild` write it; `ResultTable` reads it. The table is a Parquet file with one row for each key
-that was sent and whose job has ended:
+`build_table` and `TableBuild` write it; `ResultTable` reads it. The table is a folder of Parquet files, which are read
+as one (see `table.summary`), with one row for each key that was sent and whose job has ended:
 
     the columns of the user's own table, where there is one; see `table.layout` for names that clash
     key, status, text
@@ -20,29 +20,30 @@ The raw answer files stay beside it, so that whatever is no column is still ther
 
 # ruff: noqa: S608 - queries consist of our own names, of numbers, and of literals made by `quoted`
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
 from gemini_batch_mcp.domain import Column, ResultPage, ResultRow, ResultSummary, RowAttempt, RowStatus, SavedFile
-from gemini_batch_mcp.errors import UsageError
+from gemini_batch_mcp.errors import StorageError, UsageError
 from gemini_batch_mcp.results.cursor import Position, cursor_at, position_of
-from gemini_batch_mcp.results.engine import TableReader, table_errors
+from gemini_batch_mcp.results.engine import TableReader, rows_of, table_errors
 from gemini_batch_mcp.results.export.formats import Format, export_table
 from gemini_batch_mcp.results.table.build import TableBuild, build_planned, build_table
 from gemini_batch_mcp.results.table.inputs import AnswerFile, TablePlan
-from gemini_batch_mcp.results.table.merge import rows_of
-from gemini_batch_mcp.results.table.summary import RowRange, TableFacts, read_facts
+from gemini_batch_mcp.results.table.summary import RowRange, TableFacts, folder_of, read_facts
 from gemini_batch_mcp.results.visible import shown_error, visible_cell
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 __all__ = ["AnswerFile", "ResultTable", "TableBuild", "TablePlan", "TableReader", "build_planned", "build_table"]
+
+T = TypeVar("T")
 
 MAX_PAGE_ROWS: Final = 1000
 _MAX_KEY_CHARS: Final = 500
@@ -52,7 +53,11 @@ _MAX_REASON_CHARS: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class ResultTable:
-    """A result table on disk. It holds no file open, and may be used from several threads."""
+    """A result table on disk, as one build made it. It holds no file open, and may be used from several threads.
+
+    Another build may take its place at any time. Every method answers from this one as long as it is there, and from
+    the newer one afterwards.
+    """
 
     path: Path
     _facts: TableFacts
@@ -66,6 +71,27 @@ class ResultTable:
             StorageError: there is none, or it is damaged.
         """
         return cls(path, read_facts(path), reader or TableReader())
+
+    @property
+    def folder(self) -> Path:
+        """The folder of its parts, for those who read them with an engine of their own; see `while_there`."""
+        return folder_of(self.path, self._facts.build)
+
+    def while_there(self, work: Callable[[Self], T]) -> T:
+        """Do work with this table, and once more with the one that took its place if its parts went away meanwhile.
+
+        Raises:
+            StorageError: the table cannot be read, or what `work` raises.
+        """
+        table = self
+        while True:
+            try:
+                return work(table)
+            except StorageError:
+                latest = type(self).open(self.path, self._reader)
+                if latest.folder == table.folder:
+                    raise
+                table = latest
 
     def summary(self) -> ResultSummary:
         """Return what was counted when the table was built."""
@@ -123,7 +149,10 @@ class ResultTable:
         """
         if not 1 <= limit <= MAX_PAGE_ROWS:
             raise UsageError(f"limit is {limit}.", f"Give a number from 1 to {MAX_PAGE_ROWS}.")
-        keys = _stored(keys)
+        stored = _stored(keys)
+        return self.while_there(lambda table: table._page(view, limit, cursor, stored, max_cell_chars))
+
+    def _page(self, view: str, limit: int, cursor: str, keys: Sequence[str], max_cell_chars: int) -> ResultPage:
         latest = self._facts.generation
         identity = self._facts.identity
         position = position_of(cursor, identity=identity, view=view, keys=keys) or Position(until=latest)
@@ -146,12 +175,16 @@ class ResultTable:
         Raises:
             StorageError: the table cannot be read.
         """
+        stored = _stored(keys)
+        return self.while_there(lambda table: table._history(stored))
+
+    def _history(self, keys: Sequence[str]) -> Mapping[str, tuple[RowAttempt, ...]]:
         history = "history" if any(column.name == "history" for column in self.columns) else "NULL"
         with self._reading() as connection:
             found = connection.execute(
                 f"""SELECT key, coalesce(attempt, 1), status, error_code, error_message, finish_reason, {history}
-                    FROM {rows_of(self.path)} WHERE key IN (SELECT unnest(?)) ORDER BY row""",
-                [_stored(keys)],
+                    FROM {rows_of(self.folder)} WHERE key IN (SELECT unnest(?)) ORDER BY row""",
+                [keys],
             ).fetchall()
         return {
             key: tuple(_attempt(**entry) for entry in entries) if entries else (_attempt(*own),)
@@ -164,9 +197,12 @@ class ResultTable:
         Raises:
             StorageError: the table cannot be read.
         """
+        return self.while_there(lambda table: table._media_files(limit))
+
+    def _media_files(self, limit: int) -> tuple[Path, ...]:
         with self._reading() as connection:
             found = connection.execute(
-                f"""SELECT unnest(files) FROM (SELECT files FROM {rows_of(self.path)} WHERE files IS NOT NULL
+                f"""SELECT unnest(files) FROM (SELECT files FROM {rows_of(self.folder)} WHERE files IS NOT NULL
                                                ORDER BY row LIMIT {limit}) LIMIT {limit}"""
             ).fetchall()
         return tuple(self.path.parent / name for (name,) in found)
@@ -178,7 +214,7 @@ class ResultTable:
             UsageError: the table has nothing for this format.
             StorageError: the table or its raw answers cannot be read, or the file cannot be written.
         """
-        return export_table(self.path, self._facts, destination, format)
+        return self.while_there(lambda table: export_table(table.folder, table._facts, destination, format))
 
     @contextmanager
     def _reading(self) -> Iterator["DuckDBPyConnection"]:
@@ -206,7 +242,7 @@ class ResultTable:
             conditions.append("key IN (SELECT unnest(?))")
             values.append(list(keys))
         found = connection.execute(
-            f"SELECT row FROM {rows_of(self.path)} WHERE {' AND '.join(conditions)} ORDER BY row LIMIT {limit + 1}",
+            f"SELECT row FROM {rows_of(self.folder)} WHERE {' AND '.join(conditions)} ORDER BY row LIMIT {limit + 1}",
             values,
         ).fetchall()
         return [number for (number,) in found]
@@ -221,7 +257,7 @@ class ResultTable:
         found = connection.execute(
             f"""SELECT key, status, left(text, ?), length(text), error_code, left(error_message, ?),
                        finish_reason, files
-                FROM {rows_of(self.path)} WHERE {chosen} ORDER BY row""",
+                FROM {rows_of(self.folder)} WHERE {chosen} ORDER BY row""",
             [max_cell_chars + 1, 8 * _MAX_ERROR_CHARS],
         ).fetchall()
         return [self._shown(row, max_cell_chars) for row in found]

@@ -100,6 +100,26 @@ async def test_a_job_that_failed_leaves_its_rows_missing_beside_the_others(
     assert (summary.expected, summary.succeeded, summary.missing, summary.pending) == (30, 20, 10, 0)
 
 
+async def test_a_table_of_an_earlier_version_is_built_again_from_the_answers_that_were_kept(
+    settings: Settings, sandbox: Sandbox, data: Path
+) -> None:
+    """It was one Parquet file, whose facts stood beside it under the number of its build."""
+    async with desk_of(settings, sandbox) as desk:
+        batch = await ended(desk, sandbox, request_file(data))
+        rows = (await desk.results(batch, ROWS)).page
+        directory = settings.home / "batches" / batch
+        (directory / "results.json").replace(directory / f"results.{'0' * 32}.json")
+        (folder,) = directory.glob("results-*")
+        (part,) = folder.iterdir()
+        part.replace(directory / "results.parquet")
+        folder.rmdir()
+
+        assert (await desk.results(batch, ROWS)).page == rows
+        left = {path.name for path in directory.glob("results*")}
+        assert len(left) == 2 and left - {"results.json"} == {path.name for path in directory.glob("results-*")}
+    assert downloads(sandbox) == 1
+
+
 @pytest.mark.parametrize("damage", ["removed", "changed", "touched"])
 async def test_answers_that_are_not_as_they_were_are_noticed(
     settings: Settings, sandbox: Sandbox, data: Path, damage: str
@@ -156,12 +176,12 @@ async def test_a_result_file_that_is_gone_before_it_was_fetched_is_said(
 async def test_a_table_that_cannot_be_built_costs_no_answers(settings: Settings, sandbox: Sandbox, data: Path) -> None:
     async with desk_of(settings, sandbox) as desk:
         batch = await ended(desk, sandbox, request_file(data))
-        (settings.home / "batches" / batch / "results.parquet").mkdir()
+        (settings.home / "batches" / batch / "results.json").mkdir()
         with pytest.raises(StorageError, match="could not be"):
             await desk.results(batch, ROWS)
         (path,) = answers_of(settings, batch)
         assert len(path.read_bytes().splitlines()) == 3
-        (settings.home / "batches" / batch / "results.parquet").rmdir()
+        (settings.home / "batches" / batch / "results.json").rmdir()
 
         assert (await desk.results(batch, ROWS)).summary.succeeded == 3
         assert sorted(entry.name for entry in path.parent.iterdir() if entry.name.startswith(".")) == []

@@ -204,9 +204,10 @@ def test_vectors_of_several_lengths_make_no_matrix(tmp_path: Path, values: tuple
 def test_an_export_that_fails_leaves_nothing(tmp_path: Path, format: Any) -> None:
     table = table_of(tmp_path, answer("a"), keys=["a"])
     (tmp_path / "out").mkdir()
-    content = bytearray(table.path.read_bytes())
+    (part,) = table.folder.iterdir()
+    content = bytearray(part.read_bytes())
     content[4:200] = bytes(196)
-    table.path.write_bytes(content)
+    part.write_bytes(content)
 
     with pytest.raises(StorageError, match="could not be written"):
         table.export(tmp_path / "out" / "x", format)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gemini_batch_mcp.errors import NotReady, StorageError, UsageError
+from gemini_batch_mcp.errors import StorageError, UsageError
 from gemini_batch_mcp.results.query.queries import QueryAnswer, QueryEngine
 from support.answers import ask, table_at
 
@@ -279,16 +279,3 @@ def test_a_table_behind_a_symbolic_link_is_read(table: Path, tmp_path: Path) -> 
     with QueryEngine() as engine:
         answer = engine.query_table(tmp_path / "link" / table.name, "SELECT count(*) FROM results")
     assert answer.rows == ((1000,),)
-
-
-def test_a_table_that_never_stays_the_same_is_not_answered_from(table: Path, tmp_path: Path) -> None:
-    """Here it changes all the time; a table that changes once is read again."""
-
-    class Restless(type(table)):  # type: ignore[misc]  # a path of this system
-        def resolve(self, strict: bool = False) -> Path:
-            changing = Path(super().resolve(strict=strict))
-            changing.touch()
-            return changing
-
-    with QueryEngine() as engine, pytest.raises(NotReady, match="built again"):
-        engine.query_table(Restless(table), "SELECT count(*) FROM results", time_limit_seconds=0.5)

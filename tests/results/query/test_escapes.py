@@ -12,7 +12,7 @@ import pytest
 from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.results.query._database import locked_database
 from gemini_batch_mcp.results.query.queries import QueryEngine
-from support.answers import CANARY, table_at
+from support.answers import CANARY, ROWS, table_at
 from support.statements import HARMLESS, REFUSED
 
 
@@ -34,6 +34,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         connection.execute(f"CREATE TABLE secret AS SELECT '{CANARY}' AS name")
     (place / "batch").mkdir()
     table_at(place / "batch" / "results.parquet")
+    (place / "batch" / "results-1").mkdir()
+    for part in range(2):
+        rows = f"FROM ({ROWS}) LIMIT 500 OFFSET {500 * part}"
+        table_at(place / "batch" / "results-1" / f"{part}.parquet", rows)
+    (place / "batch" / "results-1" / "secret.json").write_text(json.dumps([{"name": CANARY}]), encoding="utf-8")
     return place
 
 
@@ -82,12 +87,14 @@ FILE_ATTACKS = tuple(
 )
 
 
-@pytest.mark.parametrize("attack", FILE_ATTACKS)
-def test_the_locked_database_refuses_files_even_without_the_first_wall(place: Path, attack: str) -> None:
-    """Here nobody looks at the statement first: the second wall stands alone."""
+@pytest.mark.parametrize("table", ["results.parquet", "results-1"])
+@pytest.mark.parametrize("attack", [*FILE_ATTACKS, "SELECT * FROM read_json('{place}/batch/results-1/secret.json')"])
+def test_the_locked_database_refuses_files_even_without_the_first_wall(place: Path, attack: str, table: str) -> None:
+    """Here nobody looks at the statement first: the second wall stands alone, also around a folder of parts."""
     before = _state(place)
     sql = attack.replace("{place}", str(place))
-    with locked_database(place / "batch" / "results.parquet", 512 << 20) as connection:
+    with locked_database(place / "batch" / table, 512 << 20) as connection:
+        assert connection.execute("SELECT count(*) FROM results").fetchall() == [(1000,)]
         with pytest.raises(duckdb.Error) as refusal:
             connection.execute(sql).fetchall()
         assert CANARY not in str(refusal.value)

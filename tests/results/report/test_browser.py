@@ -41,7 +41,7 @@ def ordinary(tmp_path_factory: pytest.TempPathFactory) -> Seen:
     lines.append(answer("key-130", "the Needle of this row"))
     table = table_of(directory, lines)
     path = directory / "report.html"
-    write_report(facts(summary=table.summary()), table.path, path)
+    write_report(facts(summary=table.summary()), table.folder, path)
     return _walk(path, directory / "profile")
 
 

@@ -19,7 +19,7 @@ STATUS, KEY, TEXT, ERROR, FINISH_REASON = 2, 3, 4, 5, 6
 def _page(directory: Path, table: ResultTable | None, **members: object) -> Page:
     summary = None if table is None else table.summary()
     path = directory / "report.html"
-    write_report(facts(summary=summary, **members), None if table is None else table.path, path)
+    write_report(facts(summary=summary, **members), None if table is None else table.folder, path)
     return read_page(path)
 
 
@@ -148,7 +148,7 @@ def test_a_summary_without_a_table_is_still_shown(tmp_path: Path) -> None:
 
 def test_a_table_without_a_summary_is_counted(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
-    write_report(facts(), _mixed(tmp_path).path, path)
+    write_report(facts(), _mixed(tmp_path).folder, path)
     assert "blocked112.5 %" in read_page(path).words
 
 
@@ -167,7 +167,7 @@ def test_a_cost_without_an_estimate_and_without_a_date_is_told(tmp_path: Path) -
 
 def test_the_saved_file_says_what_was_written(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
-    saved = write_report(facts(), _mixed(tmp_path).path, path)
+    saved = write_report(facts(), _mixed(tmp_path).folder, path)
     assert saved == SavedFile(path, "html", 8, path.stat().st_size)
 
 

@@ -109,8 +109,8 @@ def test_rows_are_those_of_a_plain_reading(keys: list[str], good: list[bool], at
                 if number == attempt
             ]
             answers.append(AnswerFile(answer_file(directory, content, name=f"{attempt}.jsonl"), keys_path, attempt))
-        summary = build_table(answers, directory / "results.parquet")
-        rows = {row.key: row.text or row.error for row in all_rows(ResultTable.open(directory / "results.parquet"))}
+        summary = build_table(answers, directory / "results.json")
+        rows = {row.key: row.text or row.error for row in all_rows(ResultTable.open(directory / "results.json"))}
 
     expected: dict[str, str] = {}
     for key in sent:

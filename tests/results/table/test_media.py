@@ -123,7 +123,7 @@ def test_names_are_safe_and_no_two_rows_share_one(tmp_path: Path) -> None:
     )
     assert {"a-b-1.png", "empty-1.png"} <= set(written)
     assert not any(name.startswith(".") for name in written)
-    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["media"]
+    assert {path.name.partition("-")[0] for path in tmp_path.iterdir() if path.is_dir()} == {"media", "results"}
 
 
 @pytest.mark.parametrize("data", ["*not base64*", "", None, 5, "AAA\u00e9", "A"])
@@ -219,7 +219,7 @@ def test_a_directory_that_cannot_be_made_is_a_storage_error(tmp_path: Path) -> N
     with pytest.raises(StorageError, match="could not be made into"):
         table_with(tmp_path, carrying("a", inline(PNG)), keys=["a"])
 
-    assert not (tmp_path / "results.parquet").exists()
+    assert not (tmp_path / "results.json").exists()
 
 
 def test_where_no_answer_carries_a_file_there_is_no_directory(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_the_latest_good_attempt_wins_and_attempts_are_no_duplicates(tmp_path: P
     retried = keys_file(tmp_path, ["a", "b", "c"], name="retried.jsonl")
     first = answer_file(tmp_path, [answer("a", "old"), answer("b", "kept"), failure("c"), answer("d", "once")])
     second = answer_file(tmp_path, [failure("b"), answer("a", "new"), answer("c", "", "SAFETY")], name="2.jsonl")
-    destination = tmp_path / "results.parquet"
+    destination = tmp_path / "results.json"
     summary = build_table([AnswerFile(first, keys), AnswerFile(second, retried, attempt=2)], destination)
 
     table = ResultTable.open(destination)
@@ -89,7 +89,7 @@ def test_shards_in_order_make_one_table(tmp_path: Path) -> None:
         answer_file(tmp_path, b"", name="2.jsonl"),
         answer_file(tmp_path, [answer("c", "last")], name="3.jsonl"),
     ]
-    destination = tmp_path / "results.parquet"
+    destination = tmp_path / "results.json"
     summary = build_table([AnswerFile(shard, keys) for shard in shards], destination)
 
     table = ResultTable.open(destination)
@@ -126,9 +126,9 @@ def test_a_line_without_key_among_others_is_shown_and_counts_as_unexpected(tmp_p
 
 def test_lines_without_key_say_which_file_they_stand_in(tmp_path: Path) -> None:
     files = [AnswerFile(answer_file(tmp_path, answer(None), name=f"{number}.jsonl")) for number in (1, 2)]
-    build_table(files, tmp_path / "results.parquet")
+    build_table(files, tmp_path / "results.json")
 
-    rows = all_rows(ResultTable.open(tmp_path / "results.parquet"))
+    rows = all_rows(ResultTable.open(tmp_path / "results.json"))
     assert [row.key for row in rows] == ["line 1 of file 1 (no key)", "line 1 of file 2 (no key)"]
 
 
@@ -144,9 +144,9 @@ def test_without_known_keys_the_row_count_of_the_job_decides(
 
 
 def test_no_answers_at_all_is_an_empty_table(tmp_path: Path) -> None:
-    summary = build_table([], tmp_path / "results.parquet", expected_rows=3)
+    summary = build_table([], tmp_path / "results.json", expected_rows=3)
 
-    table = ResultTable.open(tmp_path / "results.parquet")
+    table = ResultTable.open(tmp_path / "results.json")
     assert (summary.expected, summary.missing, status_sum(summary)) == (3, 3, 3)
     assert all_rows(table) == []
     assert exported(table, tmp_path) == []
@@ -180,5 +180,5 @@ def test_a_damaged_keys_file_is_named(tmp_path: Path, damage: bytes) -> None:
     answers = answer_file(tmp_path, answer("a"))
 
     with pytest.raises(StorageError, match=r"Key 2 in .*keys\.jsonl cannot be read"):
-        build_table([AnswerFile(answers, keys)], tmp_path / "results.parquet")
+        build_table([AnswerFile(answers, keys)], tmp_path / "results.json")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["answers-1.jsonl", "keys.jsonl"]

@@ -1,4 +1,4 @@
-"""Answers that are staged while they arrive: slices, parts put together, and the same table as from the whole file."""
+"""Answers that are staged while they arrive: slices, and the same table as from the whole file."""
 
 import io
 import random
@@ -15,20 +15,6 @@ from hypothesis import strategies as st
 
 from gemini_batch_mcp.errors import StorageError
 from gemini_batch_mcp.results.engine import connect
-from gemini_batch_mcp.results.parquet._thrift import (
-    BINARY,
-    DOUBLE,
-    FALSE,
-    I32,
-    I64,
-    LIST,
-    STRUCT,
-    TRUE,
-    Reader,
-    Struct,
-    Writer,
-)
-from gemini_batch_mcp.results.parquet.files import Concatenation
 from gemini_batch_mcp.results.store import AnswerFile, ResultTable, TableBuild, TablePlan
 from gemini_batch_mcp.results.table._slice_files import SliceFiles
 from gemini_batch_mcp.results.table.slices import AnswerBytes, Slice, slices_of
@@ -55,7 +41,7 @@ def arriving(
     plan = plan or TablePlan((AnswerFile(path, keys_path),))
     sizes = random.Random(seed)
     answers = AnswerBytes()
-    with TableBuild(plan, directory / "results.parquet") as build, ThreadPoolExecutor(1) as staging:
+    with TableBuild(plan, directory / "results.json") as build, ThreadPoolExecutor(1) as staging:
         staged = staging.submit(build.add_next, answers)
         try:
             answers.begin(part)
@@ -69,7 +55,7 @@ def arriving(
             answers.complete()
         staged.result()
         build.finish()
-    return ResultTable.open(directory / "results.parquet")
+    return ResultTable.open(directory / "results.json")
 
 
 @pytest.fixture
@@ -130,11 +116,11 @@ def test_a_table_is_the_same_whether_its_answers_arrive_or_are_there(short_slice
     first = arriving(tmp_path / "arriving", content, keys=keys)
     with TableBuild(
         TablePlan((AnswerFile(answer_file(tmp_path / "there", content), keys_file(tmp_path / "there", keys)),)),
-        tmp_path / "there" / "results.parquet",
+        tmp_path / "there" / "results.json",
     ) as build:
         build.add_next()
         build.finish()
-    second = ResultTable.open(tmp_path / "there" / "results.parquet")
+    second = ResultTable.open(tmp_path / "there" / "results.json")
 
     assert first.summary() == second.summary()
     everything = "SELECT * FROM results ORDER BY row"
@@ -172,7 +158,7 @@ def test_a_file_that_is_sent_again_is_taken_from_the_disk(tmp_path: Path) -> Non
     path = answer_file(tmp_path, whole)
     other = answer_file(tmp_path, [answer("z")], name="2.jsonl")
     torn = answer_file(tmp_path, [answer("x"), answer("a")[:20]], name="torn.jsonl")
-    with TableBuild(TablePlan((AnswerFile(other), AnswerFile(path))), tmp_path / "results.parquet") as build:
+    with TableBuild(TablePlan((AnswerFile(other), AnswerFile(path))), tmp_path / "results.json") as build:
         build.add_next()
         build.add_next(AnswerBytes.of(torn))
         assert build.answer_counts == (1, 1)
@@ -180,12 +166,12 @@ def test_a_file_that_is_sent_again_is_taken_from_the_disk(tmp_path: Path) -> Non
         assert build.answer_counts == (1, 3)
         build.finish()
 
-    assert [row.key for row in all_rows(ResultTable.open(tmp_path / "results.parquet"))] == ["z", "a", "b", "c"]
+    assert [row.key for row in all_rows(ResultTable.open(tmp_path / "results.json"))] == ["z", "a", "b", "c"]
 
 
 def test_a_build_that_is_left_leaves_nothing(tmp_path: Path) -> None:
     plan = TablePlan((AnswerFile(answer_file(tmp_path, answer("a"))),))
-    with TableBuild(plan, tmp_path / "results.parquet") as build:
+    with TableBuild(plan, tmp_path / "results.json") as build:
         build.add_next()
 
     assert [path.name for path in tmp_path.iterdir()] == ["answers-1.jsonl"]
@@ -197,14 +183,14 @@ def test_answers_that_are_gone_meanwhile_are_a_storage_error(tmp_path: Path) -> 
     path.unlink()
     (tmp_path / "b.jsonl").write_bytes(b"")
     for answers in (gone, shorter):
-        build = TableBuild(TablePlan((AnswerFile(path),)), tmp_path / "results.parquet")
+        build = TableBuild(TablePlan((AnswerFile(path),)), tmp_path / "results.json")
         with build, pytest.raises(StorageError, match="could not be made into"):
             build.add_next(answers)
 
 
 def test_a_build_waits_for_what_arrives_and_ends_when_it_is_void(tmp_path: Path) -> None:
     path = answer_file(tmp_path, [answer("a"), answer("b")])
-    with TableBuild(TablePlan((AnswerFile(path),)), tmp_path / "results.parquet") as build:
+    with TableBuild(TablePlan((AnswerFile(path),)), tmp_path / "results.json") as build:
         answers = AnswerBytes()
         answers.begin(path)
         with ThreadPoolExecutor(1) as staging:
@@ -217,7 +203,7 @@ def test_a_build_waits_for_what_arrives_and_ends_when_it_is_void(tmp_path: Path)
         build.begin_again()
         build.finish()
 
-    assert [row.key for row in all_rows(ResultTable.open(tmp_path / "results.parquet"))] == ["a", "b"]
+    assert [row.key for row in all_rows(ResultTable.open(tmp_path / "results.json"))] == ["a", "b"]
 
 
 def test_a_file_is_cut_where_lines_end(tmp_path: Path) -> None:
@@ -262,103 +248,3 @@ def test_the_engine_sees_the_slices_that_it_is_shown_and_nothing_else(tmp_path: 
                 connection.execute(f"SELECT * FROM read_json('{other}')")
     finally:
         connection.close()
-
-
-def part_of(directory: Path, name: str, query: str) -> Path:
-    path = directory / name
-    duckdb.connect().execute(f"COPY ({query}) TO '{path}' (FORMAT parquet, ROW_GROUP_SIZE 2048)")
-    return path
-
-
-def test_parts_become_one_parquet_file_with_all_their_rows(tmp_path: Path) -> None:
-    """Dictionaries, filters, lists, structs and empty parts: whatever the engine writes has places that move."""
-    query = """SELECT range AS n, 'v' || (range % 7) AS word, [range, NULL] AS list, {{'a': range / 3}} AS struct,
-                      CASE WHEN range % 2 = 0 THEN 'x' END AS maybe, range % 2 = 0 AS flag FROM range({}, {})"""
-    bounds = [(0, 5000), (5000, 5000), (5000, 5001), (5001, 12_000)]
-    whole = Concatenation(tmp_path / "whole.parquet")
-    assert whole.is_empty
-    rows = [whole.append(part_of(tmp_path, f"{first}-{last}", query.format(first, last))) for first, last in bounds]
-    whole.finish("some key", "some value")
-
-    assert rows == [5000, 0, 1, 6999]
-    connection = duckdb.connect()
-    found = connection.execute(f"SELECT * FROM '{tmp_path / 'whole.parquet'}'").fetchall()
-    assert found == connection.execute(query.format(0, 12_000)).fetchall()
-    for condition, count in (("word = 'v3'", 1714), ("n BETWEEN 5000 AND 5005", 6), ("maybe IS NULL AND flag", 0)):
-        counted = connection.execute(f"SELECT count(*) FROM '{tmp_path / 'whole.parquet'}' WHERE {condition}")
-        assert counted.fetchall() == [(count,)]
-    pairs = connection.execute(f"SELECT key, value FROM parquet_kv_metadata('{tmp_path / 'whole.parquet'}')")
-    assert pairs.fetchall() == [(b"some key", b"some value")]
-
-
-def test_parts_may_be_taken_back(tmp_path: Path) -> None:
-    def part(name: str) -> Path:
-        return part_of(tmp_path, name, f"SELECT '{name}' AS name")
-
-    for start in ("first", ""):
-        whole = Concatenation(tmp_path / f"whole-{start}.parquet")
-        if start:
-            whole.append(part(start))
-        mark = whole.mark()
-        whole.append(part("void"))
-        whole.append(part("void"))
-        whole.go_back(mark)
-        whole.append(part("second"))
-        whole.append(part("third"))
-        whole.finish("k", "v")
-
-        found = duckdb.connect().execute(f"FROM '{tmp_path / f'whole-{start}.parquet'}'").fetchall()
-        assert found == [(name,) for name in (start, "second", "third") if name]
-    assert {path.name for path in tmp_path.iterdir()} == {"whole-.parquet", "whole-first.parquet"}
-
-
-def test_parts_with_other_columns_are_refused(tmp_path: Path) -> None:
-    whole = Concatenation(tmp_path / "whole.parquet")
-    whole.append(part_of(tmp_path, "a", "SELECT 1 AS a"))
-    with pytest.raises(ValueError, match="columns"):
-        whole.append(part_of(tmp_path, "b", "SELECT 1 AS b"))
-    whole.close()
-
-
-@pytest.mark.parametrize("cut", [0, 3, 20, -1, -9])
-def test_what_is_no_parquet_file_is_refused(tmp_path: Path, cut: int) -> None:
-    part = part_of(tmp_path, "a", "SELECT 1 AS a")
-    part.write_bytes(part.read_bytes()[:cut])
-    whole = Concatenation(tmp_path / "whole.parquet")
-    with pytest.raises(ValueError, match="no Parquet file"):
-        whole.append(part)
-    whole.close()
-
-
-@pytest.mark.parametrize("footer", [b"\x15", b"\x18\xff\xff\x03", b"\x1d\x00", b"\x19\xf5\xff"])
-def test_a_damaged_footer_is_refused(tmp_path: Path, footer: bytes) -> None:
-    part = tmp_path / "part"
-    part.write_bytes(b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1")
-    whole = Concatenation(tmp_path / "whole.parquet")
-    with pytest.raises(ValueError, match=r"cut short|thrift type"):
-        whole.append(part)
-    whole.close()
-
-
-def test_any_structure_is_written_as_it_was_read() -> None:
-    many: list[Any] = list(range(-20, 20))
-    fields: Struct = [
-        (1, TRUE, None),
-        (2, FALSE, None),
-        (4, I32, -5),
-        (5, I64, 2**62),
-        (6, BINARY, b"bytes" * 50),
-        (7, DOUBLE, b"12345678"),
-        (30, LIST, (I32, many)),
-        (31, LIST, (TRUE, [1, 2])),
-        (300, STRUCT, [(1, LIST, (STRUCT, [[(1, I32, 1)], []]))]),
-    ]
-    writer = Writer()
-    writer.struct(fields)
-
-    assert Reader(bytes(writer.content)).struct() == fields
-    inner = Writer()
-    inner.struct([(1, I32, 1)])
-    again = Writer()
-    again.struct([(1, STRUCT, bytes(inner.content))])
-    assert Reader(bytes(again.content)).struct() == [(1, STRUCT, [(1, I32, 1)])]

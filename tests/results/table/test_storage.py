@@ -25,7 +25,7 @@ def test_reading_a_summary_never_loads_the_engine(tmp_path: Path) -> None:
     table_of(tmp_path, answer("a"), keys=["a"])
     script = (
         "import sys, pathlib; from gemini_batch_mcp.results.store import ResultTable\n"
-        f"print(ResultTable.open(pathlib.Path({str(tmp_path / 'results.parquet')!r})).summary().expected, "
+        f"print(ResultTable.open(pathlib.Path({str(tmp_path / 'results.json')!r})).summary().expected, "
         "'duckdb' in sys.modules)"
     )
 
@@ -33,17 +33,16 @@ def test_reading_a_summary_never_loads_the_engine(tmp_path: Path) -> None:
     assert output.split() == ["1", "False"]
 
 
-def test_a_build_leaves_the_table_and_its_facts_only(tmp_path: Path) -> None:
+def test_a_build_leaves_the_table_and_its_parts_only(tmp_path: Path) -> None:
     table_of(tmp_path, [answer("a"), b"cut\n"], keys=["b", "a"])
-    table_of(tmp_path, [answer("a")], keys=["a"])
+    table = table_of(tmp_path, [answer("a")], keys=["a"])
 
-    answers, keys, facts, table = names(tmp_path)
-    assert (answers, keys, table) == ("answers-1.jsonl", "keys.jsonl", "results.parquet")
-    assert facts.startswith("results.") and facts.endswith(".json")
+    assert names(tmp_path) == ["answers-1.jsonl", "keys.jsonl", table.folder.name, "results.json"]
+    assert names(table.folder) == ["000000.parquet"]
 
 
 def test_a_build_removes_no_file_but_its_own(tmp_path: Path) -> None:
-    others = ["results.csv", "results.json", "results.schema.json", "results.parquet.json"]
+    others = ["results.csv", "results.parquet", "results.schema.json", "results.json.json", "results-1", "source-1"]
     for name in others:
         (tmp_path / name).touch()
     table_of(tmp_path, answer("a"), keys=["a"])
@@ -51,14 +50,26 @@ def test_a_build_removes_no_file_but_its_own(tmp_path: Path) -> None:
     assert set(others) < set(names(tmp_path))
 
 
+def test_what_killed_builds_and_earlier_versions_have_left_goes_with_the_next_build(tmp_path: Path) -> None:
+    """An earlier version had the whole table in one file, beside its facts."""
+    old, half = "results." + "0" * 32 + ".json", "results-" + "1" * 32
+    (tmp_path / old).write_text("{}", encoding="utf-8")
+    (tmp_path / "results.parquet").write_bytes(b"PAR1")
+    (tmp_path / half).mkdir()
+    (tmp_path / half / "000000.parquet").write_bytes(b"PAR1")
+    table = table_of(tmp_path, answer("a"), keys=["a"])
+
+    assert names(tmp_path) == ["answers-1.jsonl", "keys.jsonl", table.folder.name, "results.json"]
+
+
 def test_a_failed_build_leaves_the_older_table_readable(tmp_path: Path) -> None:
     table_of(tmp_path, answer("a", "older"), keys=["a"])
     before = names(tmp_path)
     with pytest.raises(StorageError, match="needs more memory"):
-        build_table([AnswerFile(tmp_path / "answers-1.jsonl")], tmp_path / "results.parquet", memory_limit_bytes=1000)
+        build_table([AnswerFile(tmp_path / "answers-1.jsonl")], tmp_path / "results.json", memory_limit_bytes=1000)
 
     assert names(tmp_path) == before
-    assert [row.text for row in all_rows(ResultTable.open(tmp_path / "results.parquet"))] == ["older"]
+    assert [row.text for row in all_rows(ResultTable.open(tmp_path / "results.json"))] == ["older"]
 
 
 def test_an_open_table_stays_readable_when_it_is_built_again(tmp_path: Path) -> None:
@@ -83,45 +94,49 @@ def test_leftovers_of_killed_builds_go_after_a_day(tmp_path: Path) -> None:
 
 def test_a_missing_answer_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"nowhere\.jsonl is missing"):
-        build_table([AnswerFile(tmp_path / "nowhere.jsonl")], tmp_path / "results.parquet")
+        build_table([AnswerFile(tmp_path / "nowhere.jsonl")], tmp_path / "results.json")
 
 
 def test_a_destination_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> None:
     answers = answer_file(tmp_path, answer("a"))
 
-    with pytest.raises(StorageError, match=r"could not be made into results\.parquet"):
-        build_table([AnswerFile(answers)], answers / "results.parquet")
+    with pytest.raises(StorageError, match=r"could not be made into results\.json"):
+        build_table([AnswerFile(answers)], answers / "results.json")
 
 
 def test_a_table_that_is_not_there_says_so(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="There is no result table"):
-        ResultTable.open(tmp_path / "results.parquet")
+        ResultTable.open(tmp_path / "results.json")
 
 
 def test_a_table_without_its_facts_says_so(tmp_path: Path) -> None:
     table_of(tmp_path, answer("a"), keys=["a"])
-    for facts in tmp_path.glob("results.*.json"):
-        facts.unlink()
+    (tmp_path / "results.json").unlink()
 
     with pytest.raises(StorageError, match="There is no result table"):
-        ResultTable.open(tmp_path / "results.parquet")
+        ResultTable.open(tmp_path / "results.json")
 
 
-@pytest.mark.parametrize("content", [b"", b"PAR1", b"x" * 200, b"\xff\xff\xff\x7fPAR1" * 3])
-def test_a_damaged_table_says_so(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "results.parquet").write_bytes(content)
+@pytest.mark.parametrize("damage", ["cut", "zeros at the end", "gone", "one more", "other", "no folder"])
+def test_a_table_whose_parts_are_not_as_written_is_damaged(tmp_path: Path, damage: str) -> None:
+    table = table_of(tmp_path, answer("a"), keys=["a"])
+    (part,) = table.folder.iterdir()
+    content = part.read_bytes()
+    if damage == "cut":
+        part.write_bytes(content[:-5])
+    elif damage == "zeros at the end":  # what a system leaves that went down
+        part.write_bytes(content[:-5] + bytes(5))
+    elif damage == "one more":
+        (table.folder / "000001.parquet").write_bytes(content)
+    elif damage == "other":
+        duckdb.connect().execute(f"COPY (SELECT 1 AS key) TO '{part}' (FORMAT parquet)")
+    else:
+        part.unlink()
+        if damage == "no folder":
+            table.folder.rmdir()
 
     with pytest.raises(StorageError, match="is damaged"):
-        ResultTable.open(tmp_path / "results.parquet")
-
-
-def test_a_table_cut_short_is_damaged(tmp_path: Path) -> None:
-    table_of(tmp_path, answer("a"), keys=["a"])
-    path = tmp_path / "results.parquet"
-    path.write_bytes(path.read_bytes()[:-5])
-
-    with pytest.raises(StorageError, match="is damaged"):
-        ResultTable.open(path)
+        ResultTable.open(table.path)
 
 
 def test_a_directory_is_no_table(tmp_path: Path) -> None:
@@ -129,29 +144,21 @@ def test_a_directory_is_no_table(tmp_path: Path) -> None:
         ResultTable.open(tmp_path)
 
 
-def test_another_program_s_parquet_file_is_no_table(tmp_path: Path) -> None:
-    duckdb.connect().execute(f"COPY (SELECT 1 AS key) TO '{tmp_path / 'results.parquet'}' (FORMAT parquet)")
-
-    with pytest.raises(StorageError, match="was not written by this server"):
-        ResultTable.open(tmp_path / "results.parquet")
-
-
-@pytest.mark.parametrize("content", [b"{", b"[]", b'{"build": 1}', b"\xff"])
-def test_damaged_facts_say_so(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"build": 1}', b'{"version": 3}', b"\xff", b""])
+def test_a_damaged_table_says_so(tmp_path: Path, content: bytes) -> None:
     table_of(tmp_path, answer("a"), keys=["a"])
-    for facts in tmp_path.glob("results.*.json"):
-        facts.write_bytes(content)
+    (tmp_path / "results.json").write_bytes(content)
 
-    with pytest.raises(StorageError, match="are damaged"):
-        ResultTable.open(tmp_path / "results.parquet")
+    with pytest.raises(StorageError, match="is damaged"):
+        ResultTable.open(tmp_path / "results.json")
 
 
 def test_damage_inside_a_table_is_a_storage_error_of_the_page(tmp_path: Path) -> None:
     table = table_of(tmp_path, [answer(f"k{number}", f"text {number}") for number in range(2000)])
-    path = tmp_path / "results.parquet"
-    content = bytearray(path.read_bytes())
+    (part,) = table.folder.iterdir()
+    content = bytearray(part.read_bytes())
     content[8 : len(content) // 2] = bytes(len(content) // 2 - 8)
-    path.write_bytes(content)
+    part.write_bytes(content)
 
     with pytest.raises(StorageError, match="could not be read"):
         table.page(view="rows", limit=5)
@@ -203,9 +210,9 @@ def test_an_export_notices_raw_answers_that_changed(tmp_path: Path, change: byte
 def test_raw_answers_elsewhere_are_found(tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
     (tmp_path / "tables").mkdir()
-    build_table([AnswerFile(answer_file(tmp_path / "raw", answer("a")))], tmp_path / "tables" / "results.parquet")
+    build_table([AnswerFile(answer_file(tmp_path / "raw", answer("a")))], tmp_path / "tables" / "results.json")
 
-    assert exported(ResultTable.open(tmp_path / "tables" / "results.parquet"), tmp_path)[0]["response"] is not None
+    assert exported(ResultTable.open(tmp_path / "tables" / "results.json"), tmp_path)[0]["response"] is not None
 
 
 def test_an_export_into_nowhere_is_a_storage_error(tmp_path: Path) -> None:
@@ -251,11 +258,11 @@ def test_a_failed_write_on_a_disk_without_room_is_explained_by_it() -> None:
 
 def test_a_table_of_another_version_is_built_again(tmp_path: Path) -> None:
     table_of(tmp_path, answer("a"), keys=["a"])
-    (facts,) = tmp_path.glob("results.*.json")
+    facts = tmp_path / "results.json"
     facts.write_text(json.dumps(json.loads(facts.read_text("utf-8")) | {"version": 1}), encoding="utf-8")
 
     with pytest.raises(StorageError, match="was made by another version"):
-        ResultTable.open(tmp_path / "results.parquet")
+        ResultTable.open(tmp_path / "results.json")
 
 
 def test_the_engine_draws_no_progress_on_stdout() -> None:

@@ -4,6 +4,7 @@ from gemini_batch_mcp.batches.answers.reading import read_results
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.domain import ResultQuery
 from gemini_batch_mcp.results.query.queries import QueryAnswer
+from gemini_batch_mcp.results.store import ResultTable
 from gemini_batch_mcp.threads import in_thread
 
 
@@ -18,5 +19,8 @@ async def ask_results(
         UsageError: the statement is none that may be asked, or takes too long.
     """
     results = await read_results(app, reference, ResultQuery(), wait_seconds=wait_seconds)
-    table = app.files(results.status.batch.id).table
-    return await in_thread(app.queries.query_table, table, sql, limit=limit)
+
+    def ask(table: ResultTable) -> QueryAnswer:
+        return app.queries.query_table(table.folder, sql, limit=limit)
+
+    return await in_thread(results.table.while_there, ask)

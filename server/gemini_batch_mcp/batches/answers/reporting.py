@@ -15,6 +15,7 @@ from gemini_batch_mcp.domain import Job, ResultQuery, ResultSummary, SavedFile
 from gemini_batch_mcp.errors import StorageError
 from gemini_batch_mcp.paths import DRAFT_PREFIX, DRAFT_SECONDS, sweep
 from gemini_batch_mcp.results.report.writing import ReportCost, ReportFacts, write_report
+from gemini_batch_mcp.results.store import ResultTable
 from gemini_batch_mcp.threads import in_thread
 
 
@@ -33,17 +34,20 @@ async def write_batch_report(app: App, reference: str, save_to: str, *, wait_sec
     status, summary, table = describe(batch), None, None
     if status.results_ready:
         results = await read_results(app, batch.id, ResultQuery(), wait_seconds=wait_seconds)
-        status, summary, table = results.status, results.summary, app.files(batch.id).table
+        status, summary, table = results.status, results.summary, results.table
     cost = await _cost(app, status.batch, summary)
     facts = _facts(status, summary, cost)
     return await in_thread(_write, app, facts, table, destination)
 
 
-def _write(app: App, facts: ReportFacts, table: Path | None, destination: Path) -> SavedFile:
+def _write(app: App, facts: ReportFacts, table: ResultTable | None, destination: Path) -> SavedFile:
     sweep(destination.parent, f"{DRAFT_PREFIX}*", older_than_seconds=DRAFT_SECONDS)
     draft = destination.with_name(f"{DRAFT_PREFIX}{secrets.token_hex(6)}.html")
     try:
-        written = write_report(facts, table, draft)
+        if table is None:
+            written = write_report(facts, None, draft)
+        else:
+            written = table.while_there(lambda table: write_report(facts, table.folder, draft))
         destination = publish_saved(app, facts.batch_id, draft, destination)
     except OSError as error:
         raise StorageError(

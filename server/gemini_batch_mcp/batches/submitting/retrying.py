@@ -302,8 +302,11 @@ def _write(
     app: App, batch: BatchEntry, statuses: Collection[RowStatus], leave_permanent: bool, attempt: int
 ) -> RequestFile:
     files = app.files(batch.id)
-    wanted = keys_that_ended(files.table, statuses)
-    chosen = keys_that_ended(files.table, statuses, without_codes=PERMANENT_CODES) if leave_permanent else wanted
+    table = ResultTable.open(files.table)
+    wanted = table.while_there(lambda table: keys_that_ended(table.folder, statuses))
+    chosen = wanted
+    if leave_permanent:
+        chosen = table.while_there(lambda table: keys_that_ended(table.folder, statuses, without_codes=PERMANENT_CODES))
     if not chosen:
         kinds = " or ".join(statuses)
         if wanted:

@@ -12,9 +12,9 @@ import msgspec
 
 from gemini_batch_mcp.domain import Column
 from gemini_batch_mcp.errors import StorageError
+from gemini_batch_mcp.results.engine import rows_of
 from gemini_batch_mcp.results.table.layout import identifier
 from gemini_batch_mcp.results.table.lines import line_offsets, raw_response
-from gemini_batch_mcp.results.table.merge import rows_of
 from gemini_batch_mcp.results.table.summary import RawFile, TableFacts
 
 if TYPE_CHECKING:

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gemini_batch_mcp.domain import Column
-from gemini_batch_mcp.results.engine import execute_widening, quoted
+from gemini_batch_mcp.results.engine import execute_widening, quoted, rows_of
 from gemini_batch_mcp.results.table.layout import identifier
-from gemini_batch_mcp.results.table.merge import rows_of
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -9,7 +9,8 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from gemini_batch_mcp.results.table.merge import count, rows_of
+from gemini_batch_mcp.results.engine import rows_of
+from gemini_batch_mcp.results.table.merge import count
 from gemini_batch_mcp.results.table.summary import TableFacts
 
 if TYPE_CHECKING:

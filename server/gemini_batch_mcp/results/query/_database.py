@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gemini_batch_mcp.results.engine import quoted
+from gemini_batch_mcp.results.engine import listed, parts_of, quoted
 from gemini_batch_mcp.results.query._problems import storage_problem
 
 if TYPE_CHECKING:
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def locked_database(table: Path, memory_limit_bytes: int) -> Iterator["DuckDBPyConnection"]:
-    """Open a database that can read `table`, as the view `results`, and nothing else.
+    """Open a database that can read the parts of `table`, as the view `results`, and nothing else.
 
-    The view reads the file while a query runs: only the columns and rows that the query needs are loaded.
+    The view reads the files while a query runs: only the columns and rows that the query needs are loaded.
 
     Raises:
         StorageError: the table is missing or damaged.
@@ -42,7 +42,7 @@ def locked_database(table: Path, memory_limit_bytes: int) -> Iterator["DuckDBPyC
     )
     try:
         try:
-            _shut(connection, quoted(table))
+            _shut(connection, listed(map(quoted, parts_of(table))))
         except duckdb.OutOfMemoryException:
             raise
         except duckdb.Error as error:
@@ -52,12 +52,12 @@ def locked_database(table: Path, memory_limit_bytes: int) -> Iterator["DuckDBPyC
         connection.close()
 
 
-def _shut(connection: "DuckDBPyConnection", table: str) -> None:
+def _shut(connection: "DuckDBPyConnection", parts: str) -> None:
     connection.execute("SET TimeZone = 'UTC'")
-    connection.execute(f"SET allowed_paths = [{table}]")
+    connection.execute(f"SET allowed_paths = {parts}")
     connection.execute("SET enable_external_access = false")
     connection.execute(
-        f"CREATE VIEW results AS SELECT * FROM read_parquet({table}, hive_partitioning = false, filename = false)"
+        f"CREATE VIEW results AS SELECT * FROM read_parquet({parts}, hive_partitioning = false, filename = false)"
     )
     connection.execute("SET lock_configuration = true")
 

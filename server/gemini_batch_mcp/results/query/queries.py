@@ -1,17 +1,16 @@
 """SQL over a result table: one read-only statement, answered in a process of its own, within time and memory.
 
 Three walls stand behind each other: `_statement` has a list of what may stand in a statement, `_database` shuts and
-locks everything in the engine but the one file, and `_process` keeps the engine in a process of its own, `_worker`,
-which has no environment, may write nothing, and is killed when it does not stop.
+locks everything in the engine but the files of the table, and `_process` keeps the engine in a process of its own,
+`_worker`, which has no environment, may write nothing, and is killed when it does not stop.
 """
 
-import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from gemini_batch_mcp.errors import BatchError, NotReady, StorageError, UsageError
+from gemini_batch_mcp.errors import BatchError, StorageError, UsageError
 from gemini_batch_mcp.results.query._problems import crash_problem, memory_problem, time_problem
 from gemini_batch_mcp.results.query._process import Cause, ProcessEnded, ProcessPool
 from gemini_batch_mcp.results.query._worker import Query, QueryAnswer
@@ -64,7 +63,7 @@ class QueryEngine:
         max_cell_chars: int = 2000,
         max_chars: int = 17_000,
     ) -> QueryAnswer:
-        """Answer one SELECT over the relation `results`, which is the Parquet file at `table`.
+        """Answer one SELECT over the relation `results`, which is the Parquet file at `table`, or all in that folder.
 
         At most `limit` rows come back, and as many as take at most `max_chars` characters as compact JSON, the names of
         the columns included. Values are JSON: numbers, booleans, null, and text, in which hidden characters are written
@@ -76,7 +75,7 @@ class QueryEngine:
 
         Raises:
             UsageError: the statement is refused, wrong, or needs more time or memory than it may have.
-            NotReady: other queries are running, or the table is being built.
+            NotReady: other queries are running.
             StorageError: the table is missing or damaged, or no process can be started.
         """
         if not 1 <= limit <= MAX_ANSWER_ROWS:
@@ -86,31 +85,15 @@ class QueryEngine:
             return self._answer(table, query)
 
     def _answer(self, table: Path, query: Query) -> QueryAnswer:
-        """Answer from one build of the table: if another took its place meanwhile, the answer may be of both."""
-        deadline = time.monotonic() + query.time_limit_seconds
-        seconds = query.time_limit_seconds
-        while seconds > 0:
-            before = _identity(table)
-            try:
-                reply = self._pool.ask(
-                    asdict(replace(query, table=str(before[0]), time_limit_seconds=seconds)), seconds + _GRACE_SECONDS
-                )
-            except ProcessEnded as ended:
-                raise _problem(ended, query) from ended
-            if _identity(table) == before:
-                return _read(reply)
-            seconds = deadline - time.monotonic()
-        raise NotReady("The results are being built again.", "Ask again in some seconds.")
-
-
-def _identity(table: Path) -> tuple[Path, int, int, int]:
-    """Return the path without symbolic links, and what changes when another file takes its place."""
-    try:
-        path = table.resolve(strict=True)
-        found = path.stat()
-    except (OSError, RuntimeError) as error:
-        raise StorageError("There is no result table yet.", "Collect the batch first.") from error
-    return path, found.st_ino, found.st_mtime_ns, found.st_size
+        try:
+            path = table.resolve(strict=True)
+        except (OSError, RuntimeError) as error:  # a loop of symbolic links
+            raise StorageError("There is no result table yet.", "Collect the batch first.") from error
+        seconds = query.time_limit_seconds + _GRACE_SECONDS
+        try:
+            return _read(self._pool.ask(asdict(replace(query, table=str(path))), seconds))
+        except ProcessEnded as ended:
+            raise _problem(ended, query) from ended
 
 
 def _read(reply: dict[str, Any]) -> QueryAnswer:

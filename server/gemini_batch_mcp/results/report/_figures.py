@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gemini_batch_mcp.domain import RowStatus
-from gemini_batch_mcp.results.table.merge import rows_of
+from gemini_batch_mcp.results.engine import rows_of
 from gemini_batch_mcp.results.visible import visible, visible_cell
 from gemini_batch_mcp.text import safe_text
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from gemini_batch_mcp.results.engine import rows_of
 from gemini_batch_mcp.results.report._figures import reason_of
-from gemini_batch_mcp.results.table.merge import rows_of
 from gemini_batch_mcp.results.visible import visible, visible_cell
 from gemini_batch_mcp.text import safe_text
 

@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gemini_batch_mcp.domain import Column
-from gemini_batch_mcp.results.engine import execute_widening, quoted
-from gemini_batch_mcp.results.parquet.files import Concatenation
-from gemini_batch_mcp.results.table._staging import PART_FORMAT
+from gemini_batch_mcp.results.engine import execute_widening, quoted, rows_of
+from gemini_batch_mcp.results.table._parts import PART_FORMAT, Parts
 from gemini_batch_mcp.results.table.layout import Layout, identifier
-from gemini_batch_mcp.results.table.merge import rows_of
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -26,17 +24,16 @@ _PIECE_BYTES: Final = 64 << 20
 def arrange(
     connection: "DuckDBPyConnection",
     merged: Path,
-    table: Path,
+    table: Parts,
     layout: Layout,
     *,
     source: Path | None,
     wide_bytes: int,
     memory_limit_bytes: int,
-    footer: tuple[str, str],
 ) -> None:
-    """Write `table` from the rows of `merged`, which has all columns but those of the source.
+    """Fill `table` from the rows of `merged`, which has all columns but those of the source.
 
-    `wide_bytes` is about what all rows take when they are unpacked. `footer` is a pair for the file's footer.
+    `wide_bytes` is about what all rows take when they are unpacked.
     """
     rows, last = connection.execute(f"SELECT count(*), coalesce(max(row), 0) FROM {rows_of(merged)}").fetchall()[0]
     piece_rows = max(1, min(_MAX_PIECE_ROWS, _PIECE_BYTES * rows // max(wide_bytes, 1)))
@@ -45,18 +42,14 @@ def arrange(
     def expression(column: Column) -> str:
         return beside.get(column.name) or f"answers.{identifier(column.name)}"
 
-    whole = Concatenation(table)
-    try:
-        part = table.with_name("piece.parquet")
-        # Also when there are no rows: then it is one empty piece that has the columns.
-        for first in range(1, max(last, 1) + 1, piece_rows):
-            within = f"WHERE row BETWEEN {first} AND {first + piece_rows - 1}"
-            query = f"SELECT {layout.select(expression)} FROM (FROM {rows_of(merged)} {within}) answers"
-            if source is not None:
-                query += f" LEFT JOIN (FROM {rows_of(source)} {within}) source ON source.row = answers.row"
-            statement = f"COPY ({query} ORDER BY answers.row) TO {quoted(part)} ({PART_FORMAT})"
-            execute_widening(connection, statement, memory_limit_bytes)
-            whole.append(part)
-        whole.finish(*footer)
-    finally:
-        whole.close()
+    piece = merged.with_name("piece.parquet")
+    # Also when there are no rows: then it is one empty piece that has the columns.
+    for first in range(1, max(last, 1) + 1, piece_rows):
+        within = f"WHERE row BETWEEN {first} AND {first + piece_rows - 1}"
+        query = f"SELECT {layout.select(expression)} FROM (FROM {rows_of(merged)} {within}) answers"
+        if source is not None:
+            query += f" LEFT JOIN (FROM {rows_of(source)} {within}) source ON source.row = answers.row"
+        statement = f"COPY ({query} ORDER BY answers.row) TO {quoted(piece)} ({PART_FORMAT})"
+        execute_widening(connection, statement, memory_limit_bytes)
+        table.add(piece)
+    table.join(connection, memory_limit_bytes)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gemini_batch_mcp.domain import ErrorGroup, ResultSummary, RowStatus, Usage
-from gemini_batch_mcp.results.table.merge import Leftovers, answered_rows, rows_of
+from gemini_batch_mcp.results.engine import rows_of
+from gemini_batch_mcp.results.table.merge import Leftovers, answered_rows
 from gemini_batch_mcp.results.visible import shown_error, visible_cell
 
 if TYPE_CHECKING:

@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from gemini_batch_mcp.results.engine import quoted
+from gemini_batch_mcp.results.engine import quoted, rows_of
 from gemini_batch_mcp.results.table.inputs import TablePlan
 from gemini_batch_mcp.results.table.lines import answer_lines, mended
-from gemini_batch_mcp.results.table.merge import answered_rows, rows_of
+from gemini_batch_mcp.results.table.merge import answered_rows
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

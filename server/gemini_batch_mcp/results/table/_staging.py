@@ -17,6 +17,7 @@ from gemini_batch_mcp.domain import Column
 from gemini_batch_mcp.results.engine import execute_widening, listed, quoted
 from gemini_batch_mcp.results.structured.checking import AnswerCheck
 from gemini_batch_mcp.results.table._classify import answer_source, classified
+from gemini_batch_mcp.results.table._parts import PART_FORMAT
 from gemini_batch_mcp.results.table._slice_files import SliceFiles
 from gemini_batch_mcp.results.table.layout import Layout, identifier
 from gemini_batch_mcp.results.table.lines import lines_of, mended
@@ -27,10 +28,6 @@ if TYPE_CHECKING:
 
 #: DuckDB's own default. Its buffers are twice this size, and never below 32 MB.
 _MAX_LINE_BYTES: Final = 16 << 20
-#: Row groups are what a page has to unpack, and each takes its place in a footer that every reader reads: measured at
-#: a million rows, a page takes twice as long with 2,000 rows or with 40,000. By bytes where rows are wide. Snappy: on
-#: 1 GB of prose a quarter less time than zstd, for half as much space again.
-PART_FORMAT: Final = "FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE 12288, ROW_GROUP_SIZE_BYTES 16777216"
 _FETCHED_ROWS: Final = 1024
 
 #: The JSON of a structured answer: its text, or what stands in the one code block that the text consists of.

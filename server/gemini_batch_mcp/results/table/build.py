@@ -1,7 +1,7 @@
 """From downloaded answer files to the result table of a batch.
 
-Answers are staged slice by slice, while they arrive or from the disk, into one Parquet file. Its keys are then laid
-against the keys that were sent. When every key came back once and in order, which is the rule, the staged file is the
+Answers are staged slice by slice, while they arrive or from the disk, as parts of a table. Their keys are then laid
+against the keys that were sent. When every key came back once and in order, which is the rule, the staged parts are the
 table. Otherwise a second pass writes the table: one row for each key that was sent, the missing ones included.
 """
 
@@ -23,27 +23,33 @@ import msgspec
 from gemini_batch_mcp.domain import Column, ResultSummary, Usage
 from gemini_batch_mcp.errors import StorageError
 from gemini_batch_mcp.paths import DRAFT_PREFIX
-from gemini_batch_mcp.results.engine import connect, execute_widening, quoted, table_errors, widening
-from gemini_batch_mcp.results.parquet.files import Concatenation, Mark
+from gemini_batch_mcp.results.engine import (
+    connect,
+    execute_widening,
+    parts_of,
+    quoted,
+    rows_of,
+    table_errors,
+    widening,
+)
 from gemini_batch_mcp.results.structured.checking import AnswerCheck
 from gemini_batch_mcp.results.structured.schema import field_columns, plain_schema
 from gemini_batch_mcp.results.table import merge
 from gemini_batch_mcp.results.table._arrange import arrange
 from gemini_batch_mcp.results.table._count import row_ranges, summarise, usage_by_attempt, vector_size
 from gemini_batch_mcp.results.table._media import MEDIA_TABLE, clear_stale_media, load_media
-from gemini_batch_mcp.results.table._staging import PART_FORMAT, Place, Stager
+from gemini_batch_mcp.results.table._parts import PART_FORMAT, Parts
+from gemini_batch_mcp.results.table._staging import Place, Stager
 from gemini_batch_mcp.results.table.inputs import TABLE_VERSION, AnswerFile, TablePlan
 from gemini_batch_mcp.results.table.layout import layout
 from gemini_batch_mcp.results.table.slices import AnswerBytes, Slice, slices_of
 from gemini_batch_mcp.results.table.summary import (
-    FOOTER_KEY,
     RawFile,
     RowRange,
     TableFacts,
     dated_ranges,
-    facts_path,
-    footer_value,
-    other_facts,
+    folder_of,
+    older_files,
     read_facts,
 )
 
@@ -91,9 +97,9 @@ class TableBuild:
     """One build of a batch's result table, in steps, so that it can go on while answers arrive. To be closed.
 
     `add_next` takes the answers of the plan, one file after the other, in its order. Then `finish`. Every method
-    blocks, and all are for one thread at a time. The table, a Parquet file at `destination`, appears or replaces an
-    older one in one step at the end; the answer files have to be in place by then. `memory_limit_bytes` bounds the
-    engine's memory; rows of tens of kilobytes get more.
+    blocks, and all are for one thread at a time. The table, which is what `destination` says (see `summary`), appears
+    or replaces an older one in one step at the end; the answer files have to be in place by then. `memory_limit_bytes`
+    bounds the engine's memory; rows of tens of kilobytes get more.
 
     Raises, in every method:
         StorageError: an answer file is missing, or files cannot be read or written.
@@ -109,7 +115,7 @@ class TableBuild:
         self._agreeing: list[int] = []
         self._answers: list[int] = []
         self._known: list[int] = []
-        self._start: Mark | None = None
+        self._start: int | None = None
 
     def __enter__(self) -> Self:
         self.open()
@@ -136,7 +142,7 @@ class TableBuild:
         with table_errors(self._failure, self._destination.parent):
             if self._start is None:
                 self._prepare()
-            self._start = self._staged.mark()
+            self._start = len(self._staged)
         self._expect_file()
         self._add(arriving)
 
@@ -144,7 +150,7 @@ class TableBuild:
         """Forget the present answer file as far as it came, and take it from the disk."""
         assert self._start is not None, "there is an answer file"
         with table_errors(self._failure, self._destination.parent):
-            self._staged.go_back(self._start)
+            self._staged.cut(self._start)
         self._forget_counts()
         self._add(None)
 
@@ -155,7 +161,7 @@ class TableBuild:
             return
         assert self._start is not None, "there is an answer file"
         with table_errors(self._failure, self._destination.parent):
-            self._staged.go_back(self._start)
+            self._staged.cut(self._start)
         self._forget_counts()
 
     @property
@@ -182,11 +188,11 @@ class TableBuild:
         with table_errors(self._failure, self._destination.parent):
             if self._start is None:
                 self._prepare()
-            if self._staged.is_empty:
+            if not len(self._staged):
                 empty = self._workspace / "empty.jsonl"
                 empty.touch()
-                self._staged.append(self._stager.stage(Slice.whole(empty), Place(0, 1, 0, 0)))
-            self._staged.finish(FOOTER_KEY, footer_value(self._id))
+                self._staged.add(self._stager.stage(Slice.whole(empty), Place(0, 1, 0, 0)))
+            self._staged.join(self._connection, self._memory_limit_bytes)
             return self._finish()
 
     @property
@@ -209,21 +215,20 @@ class TableBuild:
         file = len(self._line_counts) - 1
         lines_before = self._line_counts[file]
         rows_before = lines_before + (answer.first_row if answer.row_count else sum(self._line_counts[:file]))
-        part = self._stager.stage(piece, Place(file, answer.attempt, lines_before, rows_before))
+        part = self._staged.add(self._stager.stage(piece, Place(file, answer.attempt, lines_before, rows_before)))
         self._answers[file] += merge.readable_rows(self._connection, part)
         if self._plan.keys_paths:
             agreeing = merge.agreeing_rows(self._connection, part, rows_before)
             self._agreeing[file] += agreeing
             self._known[file] += agreeing or merge.known_rows(self._connection, part)
-        self._line_counts[file] += self._staged.append(part)
+        self._line_counts[file] += merge.count(self._connection, rows_of(part))
 
     def _prepare(self) -> None:
         """Open what a build needs; on first use, so that a download does not wait for it."""
         self._connection = connect(self._memory_limit_bytes, self._workspace)
         self._stack.callback(self._connection.close)
-        # Whether rows fit in memory depends on which side of a join is held there, so that is decided here. A column
-        # that the engine has found without NULL in one part would be declared so, and fit no other part.
-        self._connection.execute("SET disabled_optimizers = 'join_order,build_side_probe_side,statistics_propagation'")
+        # Whether rows fit in memory depends on which side of a join is held there, so that is decided here.
+        self._connection.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
         plan = self._plan
         self._source = plan.source_columns if plan.source_columns and plan.source_columns.is_file() else None
         self._layout = layout(
@@ -240,19 +245,17 @@ class TableBuild:
             check=AnswerCheck(plan.response_schema) if plan.response_schema else None,
             memory_limit_bytes=self._memory_limit_bytes,
         )
-        self._staged_path = self._workspace / "staged.parquet"
-        self._staged = Concatenation(self._staged_path)
-        self._stack.callback(self._staged.close)
+        self._staged = Parts(self._workspace / "staged")
         self._pending = merge.load_sent(self._connection, plan) if plan.keys_paths else 0
 
     def _source_columns(self) -> list[Column]:
         if self._source is None:
             return []
-        described = self._connection.execute(f"DESCRIBE SELECT * FROM {merge.rows_of(self._source)}").fetchall()
+        described = self._connection.execute(f"DESCRIBE SELECT * FROM {rows_of(self._source)}").fetchall()
         return [Column(name, kind) for name, kind, *_ in described if name != "row"]
 
     def _finish(self) -> ResultSummary:
-        table, leftovers = self._staged_path, merge.Leftovers()
+        table, leftovers = self._staged.folder, merge.Leftovers()
         usages: tuple[Usage, ...] = ()
         if not self._within_memory(self._is_settled):
             position = merge.positions(self._plan.answers, self._line_counts)
@@ -277,11 +280,11 @@ class TableBuild:
 
     def _is_settled(self) -> bool:
         """True when the staged rows are the table: every key answered once, in order, and nothing else is there."""
-        connection, plan, staged = self._connection, self._plan, merge.rows_of(self._staged_path)
+        connection, plan, staged = self._connection, self._plan, rows_of(self._staged.folder)
         if plan.attempts > 1:
             return False
         if not plan.keys_paths:
-            settled = merge.has_distinct_keys(connection, self._staged_path)
+            settled = merge.has_distinct_keys(connection, self._staged.folder)
         else:
             settled = sum(self._agreeing) == sum(self._line_counts) == merge.count(connection, "asked")
         carries_files = plan.media is not None and merge.count(connection, f"{staged} WHERE files IS NOT NULL")
@@ -290,7 +293,7 @@ class TableBuild:
     def _match(self, position: str) -> tuple[merge.Leftovers, tuple[Usage, ...]]:
         """Lay the answers against the keys; what is without a partner, and the usage of each attempt if several."""
         connection, plan = self._connection, self._plan
-        merge.load_lines(connection, self._staged_path, position, plan)
+        merge.load_lines(connection, self._staged.folder, position, plan)
         if not plan.keys_paths:
             merge.load_asked_from_lines(connection)
         merge.load_placed(connection)
@@ -298,20 +301,22 @@ class TableBuild:
         if plan.attempts < 2:
             return leftovers, ()
         merge.load_history(connection)
-        return leftovers, usage_by_attempt(connection, self._staged_path, position, plan.attempts)
+        return leftovers, usage_by_attempt(connection, self._staged.folder, position, plan.attempts)
 
     def _merged(self, position: str) -> Path:
         """Write the table in a second pass, and a third one where rows are missing or have columns of the source."""
-        load_media(self._connection, self._plan, self._staged_path, position, self._workspace)
-        querying = partial(merge.merged, self._connection, self._staged_path, position, self._layout, media=MEDIA_TABLE)
+        load_media(self._connection, self._plan, self._staged.folder, position, self._workspace)
+        querying = partial(
+            merge.merged, self._connection, self._staged.folder, position, self._layout, media=MEDIA_TABLE
+        )
         query = self._within_memory(querying)
-        merged, table = self._workspace / "merged.parquet", self._workspace / "table.parquet"
-        footer = (FOOTER_KEY, footer_value(self._id))
-        pair = f"KV_METADATA {{{quoted(footer[0])}: {quoted(footer[1])}}}"
-        statement = f"COPY ({query}) TO {quoted(merged)} ({PART_FORMAT}, {pair})"
-        execute_widening(self._connection, statement, self._memory_limit_bytes)
+        merged, table = self._workspace / "merged.parquet", Parts(self._workspace / "table")
+        execute_widening(
+            self._connection, f"COPY ({query}) TO {quoted(merged)} ({PART_FORMAT})", self._memory_limit_bytes
+        )
         if self._source is None and not merge.count(self._connection, "placed WHERE position IS NULL"):
-            return merged
+            table.add(merged)
+            return table.folder
         texts = sum(answer.path.stat().st_size for answer in self._plan.answers if answer.path is not None)
         arrange(
             self._connection,
@@ -321,18 +326,18 @@ class TableBuild:
             source=self._source,
             wide_bytes=texts + (_UNPACKED * self._source.stat().st_size if self._source is not None else 0),
             memory_limit_bytes=self._memory_limit_bytes,
-            footer=footer,
         )
-        return table
+        return table.folder
 
     def _commit(self, table: Path, summary: ResultSummary) -> None:
-        """Put the table in place. Its facts go first, under a name of their own; the rename makes both valid."""
+        """Put the table in place. Its parts go first; what names them follows in one step, and makes them the table."""
         destination, plan = self._destination, self._plan
-        row_count = merge.count(self._connection, merge.rows_of(table))
+        row_count = merge.count(self._connection, rows_of(table))
         ranges = row_ranges(self._connection, table) if summary.pending else [(1, row_count)] if row_count else []
         identity = plan.batch_id or str(destination)
         facts = TableFacts(
             build=self._id,
+            parts=tuple(part.stat().st_size for part in parts_of(table)),
             identity=identity,
             plan=plan.digest(),
             rows=row_count,
@@ -347,12 +352,20 @@ class TableBuild:
             ),
             version=TABLE_VERSION,
         )
-        facts_path(destination, self._id).write_bytes(msgspec.json.encode(facts))
-        table.replace(destination)
-        for older in other_facts(destination, self._id):
-            older.unlink(missing_ok=True)
+        draft, folder = self._workspace / "facts.json", folder_of(destination, self._id)
+        draft.write_bytes(msgspec.json.encode(facts))
+        table.replace(folder)
+        try:
+            draft.replace(destination)
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        for older in older_files(destination, self._id):
+            with suppress(OSError):  # Somebody may have it open where that holds it; the next build tries again.
+                # In one step, since half a folder would be read as a table with fewer rows; it goes with the workspace.
+                older.replace(self._workspace / older.name)
         if plan.media is not None:
-            clear_stale_media(self._connection, destination, plan.media)
+            clear_stale_media(self._connection, folder, plan.media)
 
 
 def _require(path: Path) -> None:

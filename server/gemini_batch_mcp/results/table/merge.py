@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gemini_batch_mcp.domain import Column
 from gemini_batch_mcp.errors import StorageError
-from gemini_batch_mcp.results.engine import listed, quoted
+from gemini_batch_mcp.results.engine import listed, quoted, rows_of
 from gemini_batch_mcp.results.table.inputs import AnswerFile, TablePlan
 from gemini_batch_mcp.results.table.layout import Layout, identifier
 from gemini_batch_mcp.results.table.lines import answer_lines, mended
@@ -52,11 +52,6 @@ class Leftovers:
     missing_keys: tuple[str, ...] = ()
     duplicate_keys: tuple[str, ...] = ()
     unexpected_keys: tuple[str, ...] = ()
-
-
-def rows_of(table: Path) -> str:
-    """Return the table function that reads a Parquet file of ours."""
-    return f"read_parquet({quoted(table)}, hive_partitioning = false)"
 
 
 def count(connection: "DuckDBPyConnection", source: str) -> int:

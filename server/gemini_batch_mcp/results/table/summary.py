@@ -1,9 +1,12 @@
-"""What is known about a result table without opening it: counts, and where its raw answers are.
+"""What is known about a result table without opening it: its parts, its counts, and where its raw answers are.
 
-It stands as JSON beside the table, under a name that the table's own footer gives. So both change in one rename, and a
-table is never read with the counts of another.
+It stands as JSON in one file, whose path is that of the table. The parts are in a folder beside it, which bears the
+number of the build that wrote them and never changes afterwards. A table is replaced by replacing that one file: it is
+never read with the parts or the counts of another, and who is still reading the older parts either has them all open or
+finds that they are gone.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,12 +16,11 @@ import msgspec
 
 from gemini_batch_mcp.domain import Column, ResultSummary
 from gemini_batch_mcp.errors import StorageError
-from gemini_batch_mcp.results.parquet.files import footer_bytes
+from gemini_batch_mcp.results.engine import parts_of
 from gemini_batch_mcp.results.table.inputs import TABLE_VERSION
 
-#: Written into the Parquet footer as the value of this key.
-FOOTER_KEY: Final = "gemini_batch_mcp.build"
-_FOOTER_VALUE: Final = re.compile(rb"build:([0-9a-f]{32})")
+#: How every Parquet file ends.
+_END: Final = b"PAR1"
 
 
 class RawFile(msgspec.Struct, frozen=True):
@@ -42,11 +44,13 @@ class RowRange(NamedTuple):
 class TableFacts(msgspec.Struct, frozen=True):
     """Everything stored about one build of a table. `rows` counts its rows; `ranges` has their numbers, in order.
 
-    `identity` says which batch the table belongs to and stays when it is built again. `plan` is the digest of what it
-    was built from. `vector_size` is the length of every vector in the column `embedding`, 0 where they differ.
+    `parts` are the sizes of its parts in bytes, in their order; `folder_of` says where they are. `identity` says which
+    batch the table belongs to and stays when it is built again. `plan` is the digest of what it was built from.
+    `vector_size` is the length of every vector in the column `embedding`, 0 where they differ.
     """
 
     build: str
+    parts: tuple[int, ...]
     identity: str
     plan: str
     rows: int
@@ -85,57 +89,70 @@ class _Version(msgspec.Struct):
     version: int
 
 
-def footer_value(build: str) -> str:
-    """Return the text that marks a table's footer."""
-    return f"build:{build}"
+def folder_of(table: Path, build: str) -> Path:
+    """Return the folder with the parts of that build of `table`."""
+    return table.with_name(f"{table.stem}-{build}")
 
 
-def facts_path(table: Path, build: str) -> Path:
-    """Return where the facts about that build of `table` are."""
-    return table.with_name(f"{table.stem}.{build}.json")
+def older_files(table: Path, build: str) -> list[Path]:
+    """Return what other builds of `table` have left, those of earlier versions included.
 
-
-def other_facts(table: Path, build: str) -> list[Path]:
-    """Return the facts about other builds of `table`."""
-    own_name = re.compile(re.escape(table.stem) + r"\.[0-9a-f]{32}\.json")
-    current = facts_path(table, build)
-    return [path for path in table.parent.iterdir() if own_name.fullmatch(path.name) and path != current]
+    They had the whole table in one Parquet file, and its facts in `<table>.<build>.json`.
+    """
+    parts, facts = (re.compile(re.escape(table.stem) + end) for end in (r"-[0-9a-f]{32}", r"\.[0-9a-f]{32}\.json"))
+    names = sorted(path.name for path in table.parent.iterdir())
+    older = [name for name in names if parts.fullmatch(name) and name != folder_of(table, build).name]
+    if of_earlier_versions := [name for name in names if facts.fullmatch(name)]:
+        # The table goes first: its facts are what tells it from a file of somebody else.
+        older += [name for name in names if name == f"{table.stem}.parquet" != table.name] + of_earlier_versions
+    return [table.with_name(name) for name in older]
 
 
 def read_facts(table: Path) -> TableFacts:
-    """Return the facts about the table at `table`, by its footer.
+    """Return the facts about the table at `table`, whose parts are there as they were written, as far as sizes tell.
 
     Raises:
         StorageError: the table is missing, damaged, or was not written by us.
     """
-    try:
-        return _read_facts(table)
-    except FileNotFoundError as first:
-        # Another process may have put a new table in place between the two reads; then the second look agrees.
-        try:
-            return _read_facts(table)
-        except FileNotFoundError:
-            raise StorageError(f"There is no result table at {table}.", "Collect the batch again.") from first
+    facts = _read(table)
+    while not _is_whole(table, facts):
+        # Another process may have put a new table in place between the two looks.
+        latest = _read(table)
+        if latest.build == facts.build:
+            raise StorageError(f"The result table {table} is damaged.", "Collect the batch again.")
+        facts = latest
+    return facts
 
 
-def _read_facts(table: Path) -> TableFacts:
+def _read(table: Path) -> TableFacts:
     try:
-        with table.open("rb") as file:
-            found = _FOOTER_VALUE.search(footer_bytes(file))
-        if found is None:
-            raise StorageError(f"The result table {table} was not written by this server.", "Collect the batch again.")
-        content = facts_path(table, found[1].decode()).read_bytes()
+        content = table.read_bytes()
     except FileNotFoundError:
-        raise
+        raise StorageError(f"There is no result table at {table}.", "Collect the batch again.") from None
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise StorageError(f"The result table {table} could not be read: {reason}.", "Collect it again.") from error
-    except ValueError:
-        raise StorageError(f"The result table {table} is damaged.", "Collect the batch again.") from None
     try:
         # A table of another version is no damage, but what is known about it does not fit either.
         if msgspec.json.decode(content, type=_Version).version != TABLE_VERSION:
             raise StorageError(f"The result table {table} was made by another version.", "Collect the batch again.")
         return msgspec.json.decode(content, type=TableFacts)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise StorageError(f"The facts about {table} are damaged.", "Collect the batch again.") from error
+        raise StorageError(f"The result table {table} is damaged.", "Collect the batch again.") from error
+
+
+def _is_whole(table: Path, facts: TableFacts) -> bool:
+    """True when the parts are those that were written. A system that went down may have left a file without content."""
+    try:
+        parts = parts_of(folder_of(table, facts.build))
+        return [_whole_bytes(part) for part in parts] == list(facts.parts)
+    except OSError:
+        return False
+
+
+def _whole_bytes(part: Path) -> int:
+    """Return the size of a Parquet file, 0 when it does not end as one."""
+    with part.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - len(_END), 0))
+        return size if file.read() == _END else 0

@@ -1,1 +1,0 @@
-"""Parquet parts put one behind the other without unpacking them."""
