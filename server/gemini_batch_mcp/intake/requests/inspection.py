@@ -20,6 +20,8 @@ from gemini_batch_mcp.settings import MAX_LINE_BYTES
 _MAX_REPORTED: Final = 20
 #: What the engine puts around a line that it does not write as it is; JSON never holds it.
 _QUOTE: Final = b"\x02"
+#: How a part of a file reads that nobody has written, although later ones are there.
+_NOT_THERE: Final = b"\0"
 #: Pause of a reader that has caught up with the writer.
 _WAIT_SECONDS: Final = 0.01
 _KEY_START: Final = len(b'{"key":')
@@ -28,7 +30,11 @@ _KEY_LIST: Final = msgspec.json.Decoder(list[str])
 
 
 class GrowingFile(io.RawIOBase):
-    """A file that is read while another thread writes it. Whatever that thread raises, reading raises too."""
+    """A file of JSON that is read while another thread writes it. Whatever that thread raises, reading raises too.
+
+    The engine hands its blocks to threads that write each at its place, the last ones perhaps first: the file is long
+    before all of it is there. What is not there yet reads as NUL, which JSON never holds, so reading stops before it.
+    """
 
     def __init__(self, path: Path, writing: Future[int]) -> None:
         super().__init__()
@@ -37,13 +43,19 @@ class GrowingFile(io.RawIOBase):
         self._file: BinaryIO | None = None
 
     def read(self, size: int = -1) -> bytes:
-        """Return the next bytes, up to `size`; wait for them when the writer is not done."""
+        """Return the next bytes, up to `size`; wait for them when they are not there and the writer is not done.
+
+        Raises:
+            StorageError: the writer is done, and bytes are missing before the end.
+        """
         while True:
             done = self._writing.done()
             if block := self._next(size):
                 return block
             if done:
                 self._writing.result()
+                if self._has_gap():
+                    raise StorageError("The lines were not written as a whole.", "Give the order again.")
                 return b""
             wait((self._writing,), timeout=_WAIT_SECONDS)
 
@@ -62,7 +74,14 @@ class GrowingFile(io.RawIOBase):
                 self._file = self._path.open("rb", buffering=0)
             except OSError:
                 return b""
-        return self._file.read(size)
+        block = self._file.read(size)
+        if (gap := block.find(_NOT_THERE)) >= 0:
+            self._file.seek(gap - len(block), io.SEEK_CUR)
+            block = block[:gap]
+        return block
+
+    def _has_gap(self) -> bool:
+        return self._file is not None and self._file.read(1) == _NOT_THERE
 
 
 class RowKeys:
