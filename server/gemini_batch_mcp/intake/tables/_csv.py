@@ -22,6 +22,8 @@ from gemini_batch_mcp.settings import MAX_LINE_BYTES
 
 #: Most columns of a table: what a spreadsheet can hold.
 MAX_COLUMNS: Final = 16_384
+#: Columns without a name that a warning each is for.
+_MAX_UNNAMED: Final = 10
 _SAMPLE_BYTES: Final = 1 << 20
 _SAMPLE_RECORDS: Final = 500
 _BOM: Final = b"\xef\xbb\xbf"
@@ -63,6 +65,30 @@ class Survey:
 
     record_count: int
     most_record_bytes: int
+
+
+@dataclass(slots=True)
+class Record:
+    """A row of a CSV file as it stands there. `filled` is the number of its last cell that holds something."""
+
+    position: int
+    size_bytes: int = 0
+    cells: int = 0
+    filled: int = 0
+    has_open_quote: bool = False
+
+    @property
+    def is_blank(self) -> bool:
+        """True for a line with nothing in it, not even quotes."""
+        return self.cells == 1 and self.size_bytes <= len(b"\r\n") and not self.filled
+
+    def add(self, match: re.Match[bytes]) -> None:
+        """Add a cell with what ends it."""
+        self.size_bytes += match.end() - match.start()
+        self.cells += 1
+        if match[1] or match[2]:
+            self.filled = self.cells
+            self.has_open_quote = self.has_open_quote or (match[1] is None and match[2].startswith(b'"'))
 
 
 @dataclass(slots=True)
@@ -142,40 +168,72 @@ def survey(table: CsvTable) -> Survey:
 
 def count_records(table: CsvTable) -> int:
     """Count the records by walking every cell; slow, and independent of the engine. The header is not counted."""
-    delimiter, escape = re.escape(table.delimiter.encode()), table.escape
-    cell = _cell(delimiter.decode(), escape).encode()
-    pattern = re.compile(cell + b"(" + delimiter + rb"|\r\n|\n|\r|\Z)", re.DOTALL)
-    count = 0
-    blank = True
-    for match in _cells(table, pattern):
-        at_end = match.lastindex is not None and match[match.lastindex] != table.delimiter.encode()
-        blank = blank and at_end and match.end() - match.start() == len(match[match.lastindex or 0])
-        if at_end:
-            count += not blank
-            blank = True
-        else:
-            blank = False
-    return count - 1
+    return sum(not record.is_blank for record in _walk(table)) - 1
 
 
-def _cells(table: CsvTable, pattern: re.Pattern[bytes]) -> Iterator[re.Match[bytes]]:
-    """Yield every cell with what ends it. Not over a map of the file: one that is cut short then ends the process."""
-    is_open = re.compile(b'"' + _inside(table.escape).encode() + b'["\\\\]?', re.DOTALL)
-    data, position, skip_lines = b"", 0, table.skip_lines
+def misfits(table: CsvTable, most_bytes: int) -> Iterator[Record]:
+    """Yield the records that the header does not fit, that have a quote at the wrong place, or more than `most_bytes`.
+
+    Cells beyond the header do no harm as long as they are empty.
+    """
+    width = len(table.columns)
+    for record in islice(_walk(table), 1, None):
+        fits = record.filled <= width <= record.cells
+        if not record.is_blank and (not fits or record.has_open_quote or record.size_bytes > most_bytes):
+            yield record
+
+
+def _walk(table: CsvTable) -> Iterator[Record]:
+    """Yield every record, the header too. Not over a map of the file: one that is cut short then ends the process."""
+    delimiter = table.delimiter.encode()
+    cell, whole, is_open = _patterns(table)
+    data, base, position, skip_lines = b"", 0, 0, table.skip_lines
+    record: Record | None = None
     with SourceFile(table.path) as file:
         at_end = False
         while not at_end:
             block = file.read(BLOCK_BYTES)
             at_end = not block
+            base += position
             data, position = data[position:] + block, 0
             while skip_lines and (line := _LINE.match(data, position)):
                 position, skip_lines = line.end(), skip_lines - 1
-            while position < len(data) and (match := pattern.match(data, position)):
+            while position < len(data):
+                if record is None:
+                    record = Record(base + position)
+                    # A record as the header wants it is one step.
+                    if (match := whole.match(data, position)) and (at_end or match.end() < len(data)):
+                        record.cells = record.filled = len(table.columns)
+                        record.size_bytes = match.end() - position
+                        position = match.end()
+                        yield record
+                        record = None
+                        continue
+                match = cell.match(data, position)
+                assert match is not None
                 # What reaches the end of a block may go on in the next one, and so may quotes that are still open.
                 if not at_end and (match.end() == len(data) or _goes_on(data, position, match, is_open)):
                     break
+                record.add(match)
                 position = match.end()
-                yield match
+                if match[3] != delimiter:
+                    yield record
+                    record = None
+    if record is not None:
+        # The file ends with a delimiter: an empty cell follows it.
+        record.cells += 1
+        yield record
+
+
+def _patterns(table: CsvTable) -> tuple[re.Pattern[bytes], re.Pattern[bytes], re.Pattern[bytes]]:
+    """Return the patterns of a cell with what ends it, of a record with as many cells as the header, of open quotes."""
+    mark, inside = re.escape(table.delimiter), _inside(table.escape)
+    right = rf'(?:"{inside}"(?=[{mark}\r\n]|\Z)|[^"{mark}\r\n][^{mark}\r\n]*+|)'
+    whole = rf"(?:{right}{mark}){{{len(table.columns) - 1}}}{right}(?:\r\n|\n|\r|\Z)"
+    ended = _cell(mark, table.escape) + rf"({mark}|\r\n|\n|\r|\Z)"
+    is_open = f'"{inside}["\\\\]?'
+    cell, record, quotes = (re.compile(pattern.encode(), re.DOTALL) for pattern in (ended, whole, is_open))
+    return cell, record, quotes
 
 
 def _goes_on(data: bytes, position: int, match: re.Match[bytes], is_open: re.Pattern[bytes]) -> bool:
@@ -301,12 +359,12 @@ def _before_header(sample: bytes) -> tuple[int, int, str]:
 
 def _cell(delimiter: str, escape: str) -> str:
     """Return the pattern of one cell: in quotes, or up to the next delimiter or line end."""
-    return rf'(?:"({_inside(escape)})"(?=[{delimiter}\r\n]|\Z)|([^{delimiter}\r\n]*))'
+    return rf'(?:"({_inside(escape)})"(?=[{delimiter}\r\n]|\Z)|([^{delimiter}\r\n]*+))'
 
 
 def _inside(escape: str) -> str:
-    """Return the pattern of what may stand between quotes."""
-    return r'[^"]*(?:""[^"]*)*' if escape == '"' else r'[^"\\]*(?:\\.[^"\\]*)*'
+    """Return the pattern of what may stand between quotes; what it has taken it does not give back."""
+    return r'[^"]*+(?:""[^"]*+)*+' if escape == '"' else r'[^"\\]*+(?:\\.[^"\\]*+)*+'
 
 
 def _records(text: str, delimiter: str, escape: str, whole: bool) -> Iterator[list[str]]:
@@ -367,9 +425,15 @@ def _columns(header: Sequence[str], name: str, warnings: list[str]) -> tuple[str
     if all(_NUMBER_OR_DATE.fullmatch(cell) for cell in names if cell):
         example = shown(", ".join(names), 40)
         raise UsageError(f"{name} has no header: its first line is {example}.", "Put the column names in a first line.")
-    for number, cell in enumerate(names, 1):
-        if not cell:
-            names[number - 1] = f"column_{number}"
-            warnings.append(f"Column {number} of {name} has no name in the header; it is called column_{number}.")
+    unnamed = [number for number, cell in enumerate(names, 1) if not cell]
+    for number in unnamed:
+        names[number - 1] = f"column_{number}"
     check_columns(names, name)
+    warnings += [
+        f"Column {number} of {name} has no name in the header; it is called column_{number}."
+        for number in unnamed[:_MAX_UNNAMED]
+    ]
+    if len(unnamed) > _MAX_UNNAMED:
+        more = f"{len(unnamed) - _MAX_UNNAMED:,} more columns of {name} have no name in the header"
+        warnings.append(f"{more}; each is called by its number, such as column_{unnamed[-1]}.")
     return tuple(names)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from gemini_batch_mcp.errors import Problem, RequestProblems
-from gemini_batch_mcp.intake.validator.corrections import shown
+from gemini_batch_mcp.intake.tables._csv import Record
 
 _FIX_SHAPE: Final = (
     "Give every row as many cells as the header has; put cells that hold the delimiter or line ends in double quotes."
@@ -23,19 +23,14 @@ def ragged(name: str, rows: Sequence[tuple[int, str, str]], count: int) -> Reque
     )
 
 
-def described(kind: str, message: str, most_bytes: int) -> tuple[str, str]:
-    """Return what is wrong with a row, in our words, and how to put it right where that is special.
+def described(record: Record, width: int, most_bytes: int) -> tuple[str, str]:
+    """Return what is wrong with a row, and how to put it right where that is special.
 
-    `kind` and `message` are the engine's; `most_bytes` is what it takes of one row.
+    `width` is how many cells the header has, `most_bytes` what the engine takes of one row.
     """
-    numbers = [word for word in message.split() if word.isdigit()]
-    match kind:
-        case "MISSING COLUMNS" | "TOO MANY COLUMNS" if len(numbers) == 2:
-            plural = "" if numbers[1] == "1" else "s"
-            return f"The row has {numbers[1]} cell{plural}; the header has {numbers[0]}.", ""
-        case "UNQUOTED VALUE":
-            return "A quote is not closed, or text follows the closing quote.", 'Write quotes inside a cell twice: "".'
-        case "LINE SIZE OVER MAXIMUM":
-            return f"The row has more than {most_bytes:,} bytes.", "A quote may be open; or shorten the row."
-        case _:
-            return f"The row cannot be read ({shown(str(kind).lower())}).", ""
+    if record.has_open_quote:
+        return "A quote is not closed, or text follows the closing quote.", 'Write quotes inside a cell twice: "".'
+    if record.size_bytes > most_bytes:
+        return f"The row has more than {most_bytes:,} bytes.", "A quote may be open; or shorten the row."
+    plural = "" if record.cells == 1 else "s"
+    return f"The row has {record.cells:,} cell{plural}; the header has {width:,}.", ""

@@ -71,7 +71,7 @@ class Spool:
             UsageError: there are too many columns.
             StorageError: the table cannot be written.
         """
-        columns: dict[str, None] = {}
+        columns: dict[str, int] = {}
         present: Counter[str] = Counter()
         count = largest = 0
         with (
@@ -82,15 +82,16 @@ class Spool:
                 count += 1
                 present.update(row.keys())
                 if not row.keys() <= columns.keys():
-                    columns |= dict.fromkeys(row)
+                    for name in row:
+                        columns.setdefault(name, len(columns))
                     self._check(len(columns))
-                line = ",".join([quoted(row[name]) if name in row else "" for name in columns]).rstrip(",") or '""'
+                line = _line(row, columns)
                 largest = max(largest, len(line))
                 output.write(line + "\n")
         if count and not columns:
             raise UsageError(f"{self.name} has rows without any member.", 'Give objects such as {"text":"…"}.')
         # A source with faults may have no row that can be read; the faults say more.
-        columns = columns or {"text": None}
+        columns = columns or {"text": 0}
         partly = [f"{shown(column)} in {count - present[column]:,}" for column in columns if present[column] < count]
         if partly:
             more = f" and {len(partly) - 10:,} more columns" if len(partly) > 10 else ""
@@ -111,6 +112,17 @@ class Spool:
                 f"The rows of {self.name} have more than {MAX_COLUMNS:,} different members.",
                 "Give rows that share their members.",
             )
+
+
+def _line(row: Mapping[str, str], places: Mapping[str, int]) -> str:
+    """Return a row as a record. Only its own members are looked at: of most columns it may have none."""
+    parts: list[str] = []
+    next_place = 0
+    for place, name in sorted((places[name], name) for name in row):
+        # One delimiter before each cell but the first, and one for each that is left out.
+        parts += ("," * (place - next_place + bool(parts)), quoted(row[name]))
+        next_place = place + 1
+    return "".join(parts) or '""'
 
 
 def spool_json_lines(path: Path, workspace: Path) -> CsvTable:

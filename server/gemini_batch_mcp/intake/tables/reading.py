@@ -17,9 +17,11 @@ from gemini_batch_mcp.errors import BatchError, PathError, StorageError, UsageEr
 from gemini_batch_mcp.intake.opened import SourceFile
 from gemini_batch_mcp.intake.tables._csv import (
     CsvTable,
+    Record,
     Survey,
     check_columns,
     count_records,
+    misfits,
     open_csv,
     survey,
 )
@@ -48,7 +50,6 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 _MAX_REPORTED: Final = 20
-_MAX_REJECTS: Final = 1000
 
 
 class _Refused(Exception):
@@ -239,31 +240,23 @@ class Table:
         )
 
     def _unreadable(self) -> BatchError:
-        """Return the error that names the rows which the engine refused."""
-        import duckdb
+        """Return the error that names the rows which the engine refused.
 
+        They are looked for here: the engine keeps a note for each cell too many, each with the whole row.
+        """
         if self._csv is None:
             return UsageError(f"{self.name} cannot be read: it is damaged.", "Write the Parquet file again.")
-        rejects = "store_rejects=true, rejects_table='rejected', rejects_scan='scans'"
-        options = f"{buffers(EFFORTS[-1].record_bytes)}, {rejects}, rejects_limit={_MAX_REJECTS}"
-        relation = self._relation.replace(BUFFERS, options)
-        try:
-            self._connection.execute(f"SELECT count(*) FROM {relation}").fetchall()
-            rows = self._connection.execute(
-                "SELECT line_byte_position, first(error_type ORDER BY rowid), first(error_message ORDER BY rowid) "
-                "FROM rejected GROUP BY ALL ORDER BY 1"
-            ).fetchall()
-        except duckdb.Error:
-            rows = []
-        if not rows:
+        most_bytes, width = EFFORTS[-1].record_bytes, len(self.columns)
+        first: list[Record] = []
+        count = 0
+        for record in () if self._csv.is_spool else misfits(self._csv, most_bytes):
+            count += 1
+            if count <= _MAX_REPORTED:
+                first.append(record)
+        if not count:
             return UsageError(f"{self.name} cannot be read as CSV.", "Save it as CSV in UTF-8, or as Parquet.")
-        first_rows = list({position: (kind, message) for position, kind, message in reversed(rows)}.items())[::-1]
-        most_bytes = EFFORTS[-1].record_bytes
-        told = [
-            (line_at(self._csv.path, position), *described(kind, message, most_bytes))
-            for position, (kind, message) in first_rows[:_MAX_REPORTED]
-        ]
-        return ragged(self.name, told, len(first_rows))
+        told = [(line_at(self._csv.path, record.position), *described(record, width, most_bytes)) for record in first]
+        return ragged(self.name, told, count)
 
 
 def _csv_table(connection: "DuckDBPyConnection", csv: CsvTable, name: str, path: Path | None = None) -> Table:
