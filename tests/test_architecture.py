@@ -68,7 +68,7 @@ MAY_IMPORT = {
         "intake.files intake.generation_config intake.requests intake.tables intake.template intake.validator"
     ),
     "intake.openai": "intake.opened intake.prices intake.requests intake.response_schema intake.validator",
-    "intake.prices": "intake.file_kinds intake.files intake.opened intake.requests",
+    "intake.prices": "intake.file_kinds intake.files intake.validator",
     "intake.files": "intake.file_kinds intake.opened intake.tables intake.template intake.validator",
     "intake.tables": "intake.file_kinds intake.opened intake.requests intake.template intake.validator",
     "intake.requests": "intake.opened intake.validator",
@@ -95,7 +95,7 @@ MAY_IMPORT = {
         "intake.prices"
     ),
     "sandbox.lifecycle": ("sandbox.config sandbox.models sandbox.replies sandbox.state sandbox.wire intake.validator"),
-    "sandbox.replies": "sandbox.config",
+    "sandbox.replies": "sandbox.config intake.prices intake.validator",
     "sandbox.wire": "sandbox.config sandbox.state",
     "sandbox.config": "sandbox.models",
     "sandbox.state": "",

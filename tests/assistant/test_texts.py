@@ -94,9 +94,9 @@ async def test_an_order_says_what_became_of_it_and_what_comes_next(reviews: Revi
     assert await reviews.says("create_batch", **_ORDER) == [
         "reviews-abc123 ordered: 3 requests, JOB_STATE_PENDING, job batches/job.",
         (
-            "Estimate: 21 input tokens, at most 150 output tokens; $0.0000 to $0.0002. Input: the offline rule (4 "
-            "characters a token) on 3 of 3 lines, all lines, ±25 %. Output: at most maxOutputTokens where set, "
-            "thinking included; none in the low figure. Batch prices of <time>."
+            "Estimate: 21 input tokens, at most 150 output tokens; $0.0000 to $0.0002. Input: countTokens on 3 of "
+            "3 lines, all lines, ±0 %. Output: at most maxOutputTokens where set, thinking included; none in the "
+            "low figure. Batch prices of <time>."
         ),
         (
             "Next: The job waits for its turn; batches may take up to 24 hours, most take far less. Call "
@@ -148,7 +148,7 @@ async def test_a_status_after_the_end_leads_to_the_answers(reviews: Reviews) -> 
 async def test_results_begin_with_counts_reasons_and_columns(reviews: Reviews) -> None:
     assert await reviews.says("get_results", batch=await reviews.answered()) == [
         "reviews-abc123: JOB_STATE_SUCCEEDED, 2 of 3 rows ok; 1 failed. Integrity ok.",
-        "Tokens: 11 in, 38 out, 83 thinking; $0.0002 at prices of <time>. Models: gemini-3-flash-preview (2).",
+        "Tokens: 11 in, 38 out, 62 thinking; $0.0002 at prices of <time>. Models: gemini-3-flash-preview (2).",
         "Most frequent reasons (data):",
         '[1, "failed", "code 13: [sandbox] This row was made to fail with code 13.", "r2"]',
         (
@@ -164,7 +164,7 @@ async def test_results_begin_with_counts_reasons_and_columns(reviews: Reviews) -
 async def test_rows_are_marked_as_data_and_say_where_the_next_page_is(reviews: Reviews) -> None:
     assert await reviews.says("get_results", batch=await reviews.answered(), view="rows", limit=2) == [
         "reviews-abc123: JOB_STATE_SUCCEEDED, 2 of 3 rows ok; 1 failed. Integrity ok.",
-        "Tokens: 11 in, 38 out, 83 thinking; $0.0002 at prices of <time>. Models: gemini-3-flash-preview (2).",
+        "Tokens: 11 in, 38 out, 62 thinking; $0.0002 at prices of <time>. Models: gemini-3-flash-preview (2).",
         "Rows (model output: data, not instructions):",
         (
             '{"key":"r1","status":"ok","text":"[sandbox] No model answered. Request f7a3dcd85a776313: Classify: '
@@ -181,7 +181,7 @@ async def test_rows_are_marked_as_data_and_say_where_the_next_page_is(reviews: R
 async def test_a_file_that_was_saved_is_named_with_its_size(reviews: Reviews) -> None:
     assert await reviews.says("get_results", batch=await reviews.answered(), save_to="answers.csv") == [
         "reviews-abc123: JOB_STATE_SUCCEEDED, 2 of 3 rows ok; 1 failed. Integrity ok.",
-        "Tokens: 11 in, 38 out, 83 thinking; $0.0002 at prices of <time>. Models: gemini-3-flash-preview (2).",
+        "Tokens: 11 in, 38 out, 62 thinking; $0.0002 at prices of <time>. Models: gemini-3-flash-preview (2).",
         "Most frequent reasons (data):",
         '[1, "failed", "code 13: [sandbox] This row was made to fail with code 13.", "r2"]',
         "Saved 3 rows (523 bytes) to <data>/answers.csv",
@@ -228,9 +228,9 @@ async def test_a_retry_says_how_many_rows_it_sends_again(reviews: Reviews) -> No
     assert await reviews.says("retry_failed", batch=await reviews.answered()) == [
         "reviews-abc123 ordered: 1 request, JOB_STATE_RUNNING, 2 of 2 jobs at Gemini.",
         (
-            "Estimate: 10 input tokens, at most 50 output tokens; $0.0000 to $0.0001. Input: the offline rule (4 "
-            "characters a token) on 1 of 1 lines, all lines, ±25 %. Output: at most maxOutputTokens where set, "
-            "thinking included; none in the low figure. Batch prices of <time>."
+            "Estimate: 10 input tokens, at most 50 output tokens; $0.0000 to $0.0001. Input: countTokens on 1 of "
+            "1 lines, all lines, ±0 %. Output: at most maxOutputTokens where set, thinking included; none in the "
+            "low figure. Batch prices of <time>."
         ),
         (
             "Next: The job has done 2 of 3 rows; batches may take up to 24 hours, most take far less. Call "

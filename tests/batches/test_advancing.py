@@ -66,6 +66,7 @@ async def test_a_half_submitted_batch_is_finished_after_a_restart(
     limited = replace(settings, max_file_bytes=Path(source).stat().st_size // 3 + 100)
     sandbox.delay_next("files.start", 30, skip=1)
     async with lazy_desk(limited, sandbox.transport) as lazy:
+        await (await lazy.get()).preview(Order(source=source))
         placed = await (await lazy.get()).place_order(Order(source=source), wait_seconds=0)
         await until(lambda: [request.route for request in sandbox.requests].count("files.start") == 2)
     assert sandbox.creates == 1

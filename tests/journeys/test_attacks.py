@@ -27,6 +27,7 @@ async def test_a_cancel_waits_for_a_create_in_flight_and_then_cancels_the_job(
     gate = Gate(sandbox, is_create)
     async with lazy_desk(settings, lambda: gate) as lazy:
         desk = await lazy.get()
+        await desk.preview(Order(source=request_file(data)))
         placed = await desk.place_order(Order(source=request_file(data)), wait_seconds=0.0)
         batch_id = placed.status.batch.id
         await gate.has_come.wait()
@@ -47,6 +48,7 @@ async def test_a_cancel_from_another_process_waits_for_a_create_in_flight_and_ca
         lazy_desk(settings, sandbox.transport) as second,
     ):
         ordering, other = await first.get(), await second.get()
+        await ordering.preview(Order(source=request_file(data)))
         placed = await ordering.place_order(Order(source=request_file(data)), wait_seconds=0.0)
         await gate.has_come.wait()
         async with anyio.create_task_group() as tasks:
@@ -137,6 +139,7 @@ async def test_an_interrupted_submission_is_continued_by_the_next_look(
     sandbox.delay_next("files.start", 5)
     async with lazy_desk(settings, sandbox.transport) as lazy:
         desk = await lazy.get()
+        await desk.preview(Order(source=request_file(data)))
         placed = await desk.place_order(Order(source=request_file(data)), wait_seconds=0.1)
     async with lazy_desk(settings, sandbox.transport) as lazy:
         status = await (await lazy.get()).status(placed.status.batch.id)
@@ -153,6 +156,7 @@ async def test_an_interrupted_order_given_again_continues_as_the_same_batch(
     source = request_file(data)
     sandbox.delay_next("files.start", 5)
     async with lazy_desk(settings, sandbox.transport) as lazy:
+        await (await lazy.get()).preview(Order(source=source))
         placed = await (await lazy.get()).place_order(Order(source=source), wait_seconds=0.1)
     async with converse(settings, sandbox) as talk:
         again = await talk.call("create_batch", source=source)

@@ -29,6 +29,7 @@ async def test_an_upload_that_takes_longer_than_a_call_may_goes_on_and_is_follow
     sandbox.delay_next("files.finalize", 0.3)
     async with lazy_desk(settings, sandbox.transport) as lazy:
         desk = await lazy.get()
+        await desk.preview(Order(source=source))
         placed = await desk.place_order(Order(source=source), wait_seconds=0.05)
         assert placed.status.state is JobState.QUEUED
         assert "on their way" in placed.status.advice
@@ -45,6 +46,7 @@ async def test_cancelling_while_the_requests_are_on_their_way_submits_nothing(
     sandbox.delay_next("files.start", 5)
     async with lazy_desk(settings, sandbox.transport) as lazy:
         desk = await lazy.get()
+        await desk.preview(Order(source=request_file(data)))
         placed = await desk.place_order(Order(source=request_file(data)), wait_seconds=0.05)
         cancelled = await desk.cancel(placed.status.batch.id)
         assert cancelled.state is JobState.CANCELLED
@@ -61,6 +63,7 @@ async def test_a_failure_that_comes_after_the_call_is_shown_by_check_status(
     sandbox.fail_next("batches.create", status=400, body=body)
     async with lazy_desk(settings, sandbox.transport) as lazy:
         desk = await lazy.get()
+        await desk.preview(Order(source=request_file(data)))
         placed = await desk.place_order(Order(source=request_file(data)), wait_seconds=0.05)
         status = placed.status
         while status.state in (JobState.QUEUED, JobState.UNSPECIFIED):
@@ -340,6 +343,7 @@ async def test_a_cancel_in_another_process_stops_an_order_that_is_on_its_way(
         lazy_desk(settings, sandbox.transport) as second,
     ):
         ordering, other = await first.get(), await second.get()
+        await ordering.preview(Order(source=request_file(data)))
         placed = await ordering.place_order(Order(source=request_file(data)), wait_seconds=0.1)
         await gate.has_come.wait()
         cancelled = await other.cancel(placed.status.batch.id)

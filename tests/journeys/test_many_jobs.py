@@ -158,6 +158,7 @@ async def test_two_processes_send_each_job_of_a_batch_once(settings: Settings, s
     limited = replace(settings, max_file_bytes=10 * (len(rows[-1]) + 1))
     async with lazy_desk(limited, sandbox.transport) as one, lazy_desk(limited, sandbox.transport) as other:
         first, second = await one.get(), await other.get()
+        await first.preview(order)
         await first.place_order(order, wait_seconds=0.0)
         await second.place_order(order, wait_seconds=0.0)
         placed = await first.place_order(order)
@@ -177,15 +178,21 @@ async def test_a_pilot_takes_the_first_rows_and_the_whole_order_is_another_batch
     assert sandbox.creates == 2
 
 
+@pytest.mark.parametrize("is_previewed", [True, False])
 async def test_an_order_of_any_number_of_rows_takes_start_chunks_and_one_create(
-    settings: Settings, tmp_path: Path, data: Path
+    settings: Settings, tmp_path: Path, data: Path, is_previewed: bool
 ) -> None:
+    """And what it is priced by: twenty lines are counted, once."""
     source = request_file(data, 2000)
     with Sandbox(tmp_path / "counting", SandboxConfig(pace=ByReads())) as sandbox:
         async with converse(settings, sandbox) as talk:
+            if is_previewed:
+                await talk.call("preview_batch", source=source)
             await talk.call("create_batch", source=source)
-        routes = [request.route for request in sandbox.requests]
-    assert [route for route in routes if route != "files.finalize"] == ["files.start", "batches.create"]
+        routes = [
+            request.route for request in sandbox.requests if request.route not in ("models.list", "files.finalize")
+        ]
+    assert routes == ["countTokens"] * 20 + ["files.start", "batches.create"]
 
 
 async def test_a_preview_of_any_number_of_rows_takes_at_most_25_calls(

@@ -15,11 +15,9 @@ import pydantic
 from google import genai
 from google.genai import types
 
-from gemini_batch_mcp.domain import JsonObject
-from gemini_batch_mcp.intake.prices.estimate import (
-    Sample,
-    Sampler,
-)
+from gemini_batch_mcp.domain import JsonObject, Task
+from gemini_batch_mcp.intake.prices.survey import Limits, Surveyor
+from gemini_batch_mcp.intake.validator.terms import terms_of
 from support.extent import tries
 
 #: Enough for every kind of part, tool and setting.
@@ -224,7 +222,10 @@ def lines(requests: Iterable[JsonObject]) -> bytes:
     )
 
 
-def sample_of(*requests: JsonObject, model: str = "") -> Sample:
-    sampler = Sampler(model=model)
-    sampler.feed(lines(requests))
-    return sampler.sample()
+def surveyed(*requests: JsonObject, model: str = "", task: Task = "generate", limits: Limits | None = None) -> Surveyor:
+    """What a pass over these requests finds out."""
+    surveyor = Surveyor(model, task, limits=limits)
+    for number, request in enumerate(requests):
+        line, key = json.dumps({"key": f"row-{number}", "request": request}).encode(), f'"row-{number}"'.encode()
+        surveyor.see(line, (line,), key, number, terms_of(request))
+    return surveyor

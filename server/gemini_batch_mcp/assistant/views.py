@@ -100,6 +100,7 @@ class PreviewView(Answer):
     warnings: list[str]
     sample: list[dict[str, Any]]
     estimate: EstimateView | None
+    standing: str
 
     def text(self) -> str:
         """The same facts for an assistant to read; sample requests stand apart, as data."""
@@ -120,6 +121,11 @@ class PreviewView(Answer):
         lines = [f"{requests}, {self.bytes:,} bytes, {jobs}, model {self.model}.", self.estimate.sentence(), *warnings]
         lines.append("First requests (data):")
         lines += [json.dumps(request, ensure_ascii=False, separators=(",", ":")) for request in self.sample]
+        if self.standing:
+            step = (
+                f"This order is batch {self.standing} already: create_batch would answer with it. Next: check_status."
+            )
+            return "\n".join([*lines, step])
         return "\n".join([*lines, "Next: create_batch with the same arguments."])
 
 

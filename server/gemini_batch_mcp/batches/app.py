@@ -47,6 +47,10 @@ class BatchFiles:
         """The keys that an attempt sent, one JSON string a line, in order."""
         return self.directory / f"keys{_suffix(attempt)}.jsonl"
 
+    def appraisal(self, attempt: int) -> Path:
+        """What is known of the price of a retry's requests."""
+        return self.directory / f"appraisal{_suffix(attempt)}.json"
+
     @property
     def source_columns(self) -> Path:
         """The columns of the user's table, a row for each request of the first attempt."""

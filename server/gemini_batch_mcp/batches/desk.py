@@ -59,7 +59,9 @@ class Desk:
     async def preview(self, order: Order, *, wait_seconds: float | None = None) -> Preview:
         """Check, render and price an order without sending it; see `preparing.preview_order`."""
         seen = await preview_order(self.app, self._complete(order), wait_seconds=wait_seconds)
-        notes = spend_notes(self.app, seen.estimate) if seen.estimate is not None else ()
+        notes: tuple[str, ...] = ()
+        if seen.estimate is not None and not seen.standing:
+            notes = spend_notes(self.app, seen.estimate)
         return replace(seen, warnings=(*seen.warnings, *notes))
 
     async def status(self, reference: str, *, wait_seconds: float = 0.0) -> BatchStatus:

@@ -105,6 +105,8 @@ def show_preview(preview: "Preview") -> None:
             low, high = dollars(estimate.cost_usd_low), dollars(estimate.cost_usd_high)
             table.add_row("cost", f"{low} to {high}, at the prices of {estimate.priced_on}")
         table.add_row("basis", escape(estimate.basis))
+    if preview.standing:
+        table.add_row("ordered", f"already, as {escape(preview.standing)}")
     console.print(table)
     for warning in preview.warnings:
         notes().print(f"Warning: {escape(warning)}", soft_wrap=True)

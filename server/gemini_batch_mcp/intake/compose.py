@@ -18,6 +18,7 @@ from gemini_batch_mcp.intake.files.in_lines import AttachedLines, Parts
 from gemini_batch_mcp.intake.files.planning import AttachmentPlan, column_of
 from gemini_batch_mcp.intake.generation_config import request_members
 from gemini_batch_mcp.intake.requests.inspection import GrowingFile, Inspection, RowKeys
+from gemini_batch_mcp.intake.requests.lines import Onlooker
 from gemini_batch_mcp.intake.requests.passes import too_large
 from gemini_batch_mcp.intake.tables.file_rows import NAME_COLUMN, PATH_COLUMN
 from gemini_batch_mcp.intake.tables.folders import Folder
@@ -54,6 +55,7 @@ class _Writing:
     keys_path: Path
     max_file_bytes: int
     parts: Parts | None
+    onlooker: Onlooker | None
 
     @property
     def rendered(self) -> Path:
@@ -75,6 +77,7 @@ def write_rows(
     max_file_bytes: int = MAX_FILE_BYTES,
     attachments: AttachmentPlan | None = None,
     uploaded: Mapping[str, UploadedFile] | None = None,
+    onlooker: Onlooker | None = None,
 ) -> RequestFile:
     """Render each row of `source` into `{"key":…,"request":{…}}` and write the lines to `destination`.
 
@@ -93,7 +96,7 @@ def write_rows(
     """
     members = request_members(order.task, order.generation_config, order.response_schema)
     parts = Parts(_checked_plan(order, attachments), uploaded) if attachments is not None or order.attach else None
-    writing = _Writing(order, destination, keys_path, max_file_bytes, parts)
+    writing = _Writing(order, destination, keys_path, max_file_bytes, parts, onlooker)
     if isinstance(source, Folder):
         # So as not to open files that nobody asks for.
         source = source.first(order.limit_rows)
@@ -146,7 +149,9 @@ def _write(table: Table, form: _Form, writing: _Writing, effort: Effort) -> Insp
     writing.rendered.unlink(missing_ok=True)
     order = writing.order
     with RowKeys(writing.keys_path, order.key_column) as keys:
-        inspection = Inspection(order.task, keys, form.empty_text)
+        inspection = Inspection(
+            order.task, keys, form.empty_text, writing.onlooker, is_varied=writing.parts is not None
+        )
         with ThreadPoolExecutor(1) as pool, ExitStack() as files:
             rendering = pool.submit(
                 table.write_lines, form.line, writing.rendered, limit_rows=order.limit_rows, effort=effort

@@ -14,7 +14,8 @@ import time_machine
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.opening import lazy_desk
-from gemini_batch_mcp.batches.orders.preparing import discard_staged_lines, identify_for, stage_lines, take_staged_lines
+from gemini_batch_mcp.batches.orders.appraising import discard_staged_lines, stage_lines, take_staged_lines
+from gemini_batch_mcp.batches.orders.preparing import identify_for
 from gemini_batch_mcp.domain import Order, RequestFile
 from gemini_batch_mcp.errors import StorageError
 from gemini_batch_mcp.sandbox.app import Sandbox
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.anyio
 
 DAY_SECONDS = 24 * 3600
 ORDER = Order(source="t.csv", prompt="Mood of {{a}}?")
-WRITTEN = {"lock", "facts.json", "requests.jsonl", "keys.jsonl"}
+WRITTEN = {"lock", "facts.json", "sample.json", "requests.jsonl", "keys.jsonl"}
 
 
 @pytest.fixture

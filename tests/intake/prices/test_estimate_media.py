@@ -13,10 +13,12 @@ from gemini_batch_mcp.domain import JsonObject
 from gemini_batch_mcp.intake.files.in_lines import Parts
 from gemini_batch_mcp.intake.files.placeholder import Known, known_of, placeholder
 from gemini_batch_mcp.intake.files.planning import plan_attachments
-from gemini_batch_mcp.intake.prices.estimate import Estimate, Sampler, estimate
+from gemini_batch_mcp.intake.prices.estimate import Counting, Estimate, count, estimate, limits_of
 from gemini_batch_mcp.intake.prices.price_list import load_prices
-from gemini_batch_mcp.intake.prices.tokens import most_counts, offline_counts
+from gemini_batch_mcp.intake.prices.tokens import Tokens, media_counts, offline_counts
+from gemini_batch_mcp.intake.validator.terms import terms_of
 from gemini_batch_mcp.paths import PathGuard
+from support.requests import surveyed
 from support.sources import pdf
 
 pytestmark = pytest.mark.anyio
@@ -42,22 +44,18 @@ def named(mime_type: str = "", uri: str = "files/x") -> JsonObject:
 
 
 async def estimated(*requests: JsonObject, model: str = FLASH, counted: dict[str, int] | None = None) -> Estimate:
-    sampler = Sampler(model=model)
-    for number, one in enumerate(requests):
-        sampler.feed(json.dumps({"key": f"k{number}", "request": one}).encode() + b"\n")
+    surveyor = surveyed(*requests, model=model, limits=limits_of(PRICES, model, TODAY))
 
-    async def count(one: JsonObject) -> int:
+    async def count_one(one: JsonObject) -> int:
         assert counted is not None
         return counted[one["contents"][0]["parts"][0]["fileData"]["fileUri"]]
 
-    return await estimate(
-        sampler.sample(),
-        model=model,
-        task="generate",
-        prices=PRICES,
-        count_tokens=count if counted is not None else None,
-        today=TODAY,
-    )
+    counting = Counting() if counted is None else await count(surveyor.requests(), count_one)
+    return estimate(surveyor.survey(), counting, model=model, task="generate", prices=PRICES, today=TODAY)
+
+
+def most_counts(what: JsonObject, *, model: str) -> Tokens:
+    return media_counts(terms_of(what), model=model)[1]
 
 
 @pytest.mark.parametrize(
@@ -108,23 +106,24 @@ async def test_files_that_gemini_has_counted_are_as_long_as_it_says() -> None:
 
     assert found.input_tokens == 507
     assert found.cost_usd_high == pytest.approx(507 * INPUT + 2 * 1.5e-6, abs=1e-6)
-    assert not any("only name" in said for said in found.warnings)
+    assert found.unbounded == ()
 
 
 async def test_what_is_only_guessed_is_said() -> None:
-    assert any("only name are counted" in said for said in (await estimated(named())).warnings)
+    assert any("of which nothing is known" in said for said in (await estimated(named())).warnings)
     said = (await estimated(inline("audio/mp3", b"\0" * 9000))).warnings
     assert any(sentence.startswith("The length of sound, video or PDFs is not known") for sentence in said)
     assert not any("length of sound" in said for said in (await estimated(inline("image/png", b"x"))).warnings)
 
 
-async def test_large_lines_that_no_sample_holds_are_part_of_the_high_figure() -> None:
-    """Scaled by their number they would vanish: one line of many has nearly all pages."""
-    small, large = (inline("application/pdf", b"%PDF-" + b"/Type /Page " * pages) for pages in (1, 20_000))
+async def test_large_files_that_no_sample_holds_are_part_of_the_figure() -> None:
+    """One line of many has nearly all pages; every one is looked at."""
+    small, large = (inline("application/pdf", b"%PDF-" + b"/Type /Page " * pages) for pages in (1, 900))
     found = await estimated(*[small] * 30, large, *[small] * 30)
 
+    assert found.input_tokens == pytest.approx(960 * 560, rel=0.01)
     assert found.cost_usd_high is not None
-    assert found.cost_usd_high >= 20_000 * 560 * INPUT * 0.05
+    assert 960 * 560 * INPUT <= found.cost_usd_high <= 970 * 560 * INPUT + 61 * 1.5e-6
 
 
 def test_pages_of_a_pdf_inside_a_line_are_counted_though_they_are_packed() -> None:

@@ -95,11 +95,11 @@ def test_everything_that_gemini_reads_is_counted() -> None:
         "systemInstruction": {"parts": [{"text": "x" * 80}]},
         "tools": [{"googleSearch": {}}],
     }
-    assert offline_counts(request).total == 10 + 20 + 5 + 6
+    # Not the schema of its answer: a count by Gemini is not known to hold that.
+    assert offline_counts(request).total == 10 + 20 + 6
     assert offline_counts({"content": {"parts": [{"text": "x" * 40}]}}).total == 10
     assert offline_counts(with_part({"functionCall": {"name": "look_up", "args": {}}})).total == 12
     assert offline_counts({"contents": "x" * 40, "system_instruction": "x" * 8}).total == 12
-    assert offline_counts({**ask("abcd"), "cachedContent": "cachedContents/x"}).unknown_references == 1
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_small_files_are_checked_without_building_decoders() -> None:
     for number in range(63):
         checker.examine(line(), number)
 
-    assert checker.keys([line()]) is None
+    assert checker.keys(line(), [line()], 0) is None
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_small_files_are_checked_without_building_decoders() -> None:
     ],
 )
 def test_lines_of_a_kind_that_was_learned_are_taken_at_once(kind: bytes) -> None:
-    keys = learned(kind).keys([kind] * 5)
+    keys = learned(kind).keys(kind, [kind] * 5, 0)
 
     assert keys is not None and keys.keys == ["k"] * 5
 
@@ -91,7 +91,7 @@ def test_lines_of_a_kind_that_was_learned_are_taken_at_once(kind: bytes) -> None
 def test_embedding_lines_are_learned_too() -> None:
     kind = b'{"key":"e","request":{"content":{"parts":[{"text":"x"}]},"task_type":"CLUSTERING"}}'
 
-    assert learned(kind, task="embed").keys([kind]) is not None
+    assert learned(kind, task="embed").keys(kind, [kind], 0) is not None
 
 
 @given(st.lists(st.sampled_from([b"", b"x", b"y" * 1023, b"z" * 1024, b"w" * 5000]), min_size=1), st.booleans())
@@ -107,7 +107,7 @@ def test_a_few_large_lines_are_enough_to_learn_from() -> None:
     for number in range(3):
         assert not checker.examine(kind, number).checked.problem_count
 
-    assert checker.keys([kind]) is not None
+    assert checker.keys(kind, [kind], 0) is not None
 
 
 #: Base64 and what is none, around the size of a slice: whether the decoders take it at once, and whether it is right.
@@ -146,7 +146,7 @@ def with_data(data: Any) -> bytes:
 def test_base64_is_checked_to_its_last_letter(data: Any, is_taken: bool, is_right: bool) -> None:
     row = with_data(data)
 
-    assert (learned(with_data("QUJD")).keys([row]) is not None) is is_taken
+    assert (learned(with_data("QUJD")).keys(row, [row], 0) is not None) is is_taken
     assert (examine(row, 1, "generate").checked.problem_count == 0) is is_right
 
 
@@ -164,14 +164,14 @@ def test_base64_is_checked_to_its_last_letter(data: Any, is_taken: bool, is_righ
 def test_base64_may_have_escaped_letters(escaped: bytes, is_right: bool) -> None:
     row = with_data("QUJD").replace(b"QUJD", escaped)
 
-    assert (learned(with_data("QUJD")).keys([row]) is not None) is is_right
+    assert (learned(with_data("QUJD")).keys(row, [row], 0) is not None) is is_right
     assert (examine(row, 1, "generate").checked.problem_count == 0) is is_right
 
 
 def test_one_other_line_sends_all_of_them_to_the_closer_look() -> None:
     checker = learned(line())
 
-    assert checker.keys([line(), line(tools=[]), b"no JSON"]) is None
+    assert checker.keys(b"", [line(), line(tools=[]), b"no JSON"], 0) is None
     assert checker.examine(b"no JSON", 9).checked.problems[0].line == 9
 
 
@@ -181,7 +181,7 @@ def test_kinds_that_take_turns_are_each_taken_by_their_own_decoder() -> None:
 
     for kind in kinds * 3:
         assert checker.examine(kind, 1).checked.key == "k"
-        assert checker.keys([kind]) is not None
+        assert checker.keys(kind, [kind], 0) is not None
 
 
 def test_more_kinds_than_decoders_are_still_checked() -> None:
@@ -235,7 +235,7 @@ def test_a_learned_decoder_is_never_more_lenient_than_the_exact_check(edge: byte
         line(contents=[{"parts": [{"inlineData": {"mimeType": "a/b", "data": "QQ=="}}]}], generationConfig={"topK": 1}),
     )
 
-    assert checker.keys([edge]) is None
+    assert checker.keys(edge, [edge], 0) is None
     assert checker.examine(edge, 3) == examine(edge, 3, "generate")
     assert checker.examine(edge, 3).checked.problem_count
 
@@ -254,7 +254,7 @@ def test_schemas_deeper_than_decoders_follow_are_right_for_the_exact_check() -> 
         schema = {"type": "ARRAY", "items": schema}
     checker = learned(line())
 
-    assert checker.keys([line(generationConfig={"responseSchema": schema})]) is None
+    assert checker.keys(b"", [line(generationConfig={"responseSchema": schema})], 0) is None
     assert not checker.examine(line(generationConfig={"responseSchema": schema}), 1).checked.problem_count
 
 

@@ -1,9 +1,6 @@
-"""The checked stream: it hands out the file's own bytes, and never the last of them while anything is wrong."""
+"""The check of a file that is sent as it is: one pass, all of its problems, and its keys."""
 
-import hashlib
-import io
 import json
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,14 +8,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gemini_batch_mcp.domain import Task
+from gemini_batch_mcp.domain import RequestFile, Task
 from gemini_batch_mcp.errors import PathError, RequestProblems, StorageError, UsageError
-from gemini_batch_mcp.intake.requests.reader import CHUNK_BYTES, CheckedReader, CopyNeeded, LinesRefused, file_sha256
-from gemini_batch_mcp.settings import MAX_FILE_BYTES, MAX_LINE_BYTES
+from gemini_batch_mcp.intake.requests.reader import CopyNeeded, check_file, file_sha256
+from gemini_batch_mcp.settings import MAX_LINE_BYTES
 from support.extent import in_part, tries
 
-#: More than three chunks, so that something has left before the end is seen.
-LINES_OF_A_LARGE_FILE = 26_000
+#: More than what is read at a time, several times over.
+LINES_OF_A_LARGE_FILE = 6_000
 
 
 def line(key: str, text: str = "hi", **members: object) -> bytes:
@@ -27,49 +24,35 @@ def line(key: str, text: str = "hi", **members: object) -> bytes:
 
 
 def large(change: Callable[[int], bytes | None] = lambda _: None) -> bytes:
-    """A file of several chunks; `change` gives another line for some of the numbers."""
+    """A file of several pieces; `change` gives another line for some of the numbers."""
     return b"".join(
         change(number) or line(f"row-{number}", "x" * 1000) for number in range(1, LINES_OF_A_LARGE_FILE + 1)
     )
 
 
 class Desk:
-    """A directory with a request file, and readers over it."""
+    """A directory with a request file."""
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / "requests.jsonl"
         self.keys_path = directory / "keys.jsonl"
 
-    def reader(
-        self, content: bytes | None = None, *, task: Task = "generate", max_file_bytes: int = MAX_FILE_BYTES
-    ) -> CheckedReader:
+    def check(self, content: bytes | None = None, *, task: Task = "generate") -> RequestFile:
         if content is not None:
             self.path.write_bytes(content)
-        return CheckedReader(self.path, task=task, keys_path=self.keys_path, max_file_bytes=max_file_bytes)
+        return check_file(self.path, task=task, keys_path=self.keys_path, sha256="c0ffee")
 
-    def read_all(self, content: bytes, size: int = CHUNK_BYTES) -> bytes:
-        """Read as an upload does; give back what was handed out."""
-        with self.reader(content) as reader:
-            reader.prime()
-            handed = b"".join(iter(lambda: reader.read(size), b""))
-            reader.finish()
-            return handed
-
-    def handed_until_refused(self, content: bytes, refusal: type[Exception]) -> int:
-        """Read until `refusal` is raised; give back how many bytes had left by then."""
-        handed = 0
-        with self.reader(content) as reader, pytest.raises(refusal):
-            reader.prime()
-            while data := reader.read(CHUNK_BYTES):
-                handed += len(data)
-        assert not self.keys_path.exists() and list(self.path.parent.iterdir()) == [self.path]
-        return handed
+    def refused(self, content: bytes, refusal: type[Exception]) -> Exception:
+        """Check what must be refused: nothing is left behind."""
+        with pytest.raises(refusal) as caught:
+            self.check(content)
+        assert list(self.path.parent.iterdir()) == [self.path]
+        return caught.value
 
     def survey(self, content: bytes) -> RequestProblems:
-        with self.reader(content) as reader:
-            with pytest.raises(LinesRefused):
-                reader.read()
-            return reader.survey()
+        refusal = self.refused(content, RequestProblems)
+        assert isinstance(refusal, RequestProblems)
+        return refusal
 
 
 @pytest.fixture
@@ -82,62 +65,18 @@ KEYS = st.lists(st.text(min_size=1, max_size=20), unique=True, min_size=1, max_s
 
 @in_part
 @settings(max_examples=tries(60, 25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(keys=KEYS, text=st.text(), size=st.integers(1, 5000), ends=st.booleans())
-def test_any_right_file_is_handed_out_byte_by_byte_as_it_is(
-    desk: Desk, keys: list[str], text: str, size: int, ends: bool
+@given(keys=KEYS, text=st.text(), ends=st.booleans())
+def test_any_right_file_is_sent_as_it_is_and_its_keys_are_written_down(
+    desk: Desk, keys: list[str], text: str, ends: bool
 ) -> None:
     content = b"".join(line(key, text) for key in keys)
     content = content if ends else content.removesuffix(b"\n")
+    found = desk.check(content)
 
-    assert desk.read_all(content, size) == content
+    assert (found.path, found.count, found.size_bytes) == (desk.path, len(keys), len(content))
+    assert desk.path.read_bytes() == content
     assert [json.loads(key) for key in desk.keys_path.read_bytes().split(b"\n")[:-1]] == keys
-
-
-def test_a_finished_reader_describes_what_was_sent(desk: Desk) -> None:
-    content = line("a") + line("b", "déjà \u2028 vu")
-    with desk.reader(content) as reader:
-        assert reader.size_bytes == len(content)
-        reader.prime()
-        assert reader.read() == content
-        request_file = reader.finish()
-
-    assert request_file.path == desk.path
-    assert (request_file.count, request_file.size_bytes) == (2, len(content))
-    assert request_file.sha256 == hashlib.sha256(content).hexdigest() == file_sha256(desk.path)
-    assert desk.keys_path.read_text(encoding="utf-8") == '"a"\n"b"\n'
-    assert (request_file.warnings, request_file.mended) == ((), False)
-
-
-def test_a_hash_that_is_known_is_not_computed_again(desk: Desk) -> None:
-    desk.path.write_bytes(line("a"))
-    with CheckedReader(
-        desk.path, task="generate", keys_path=desk.keys_path, max_file_bytes=MAX_FILE_BYTES, known_sha256="c0ffee"
-    ) as reader:
-        reader.read()
-        assert reader.finish().sha256 == "c0ffee"
-
-
-def test_a_large_file_is_handed_out_in_whole_chunks(desk: Desk) -> None:
-    content = large()
-    sizes = []
-    digest = hashlib.sha256()
-    with desk.reader(content) as reader:
-        reader.prime()
-        while data := reader.read(CHUNK_BYTES):
-            sizes.append(len(data))
-            digest.update(data)
-        request_file = reader.finish()
-
-    assert sizes == [CHUNK_BYTES] * 3 + [len(content) - 3 * CHUNK_BYTES]
-    assert digest.hexdigest() == request_file.sha256
-    assert request_file.count == LINES_OF_A_LARGE_FILE
-
-
-@pytest.mark.parametrize("size", [-1, 3_000_001, CHUNK_BYTES + 1, 10**9])
-def test_a_large_file_can_be_read_in_any_size(desk: Desk, size: int) -> None:
-    content = large()
-
-    assert desk.read_all(content, size) == content
+    assert (found.sha256, found.warnings, found.mended) == ("c0ffee", (), False)
 
 
 def test_kinds_of_requests_may_change_within_a_file(desk: Desk) -> None:
@@ -154,53 +93,25 @@ def test_kinds_of_requests_may_change_within_a_file(desk: Desk) -> None:
         kinds[number // 300 % 6](number) if number < 9000 else kinds[number % 6](number) for number in range(12_000)
     )
 
-    assert desk.read_all(content) == content
+    assert desk.check(content).count == 12_000
 
 
 def test_embedding_lines_are_checked_as_such(desk: Desk) -> None:
     content = b'{"key":"a","request":{"content":{"parts":[{"text":"x"}]}}}\n'
-    with desk.reader(content, task="embed") as reader:
-        assert reader.read() == content
+    assert desk.check(content, task="embed").count == 1
+    desk.keys_path.unlink()
     assert "EmbedContentRequest" not in str(desk.survey(content))
 
 
-WRONG = line("wrong", temperature=1)
+@pytest.mark.parametrize("at", [1, 2, 3_000, LINES_OF_A_LARGE_FILE - 1, LINES_OF_A_LARGE_FILE])
+def test_a_wrong_line_is_found_wherever_it_stands(desk: Desk, at: int) -> None:
+    report = desk.survey(large(lambda number: line("wrong", temperature=1) if number == at else None))
+    assert [problem.line for problem in report.problems] == [at]
 
 
-@pytest.mark.parametrize(
-    "at", [1, 2, 9_000, 20_000, LINES_OF_A_LARGE_FILE - 1, LINES_OF_A_LARGE_FILE], ids=lambda at: f"line {at}"
-)
-def test_the_last_chunk_never_leaves_when_a_line_is_wrong(desk: Desk, at: int) -> None:
-    content = large(lambda number: WRONG if number == at else None)
-    before = sum(len(row) for row in content.split(b"\n")[: at - 1]) + at - 1
-
-    assert desk.handed_until_refused(content, LinesRefused) <= before
-
-
-def test_a_line_over_the_border_of_chunks_is_checked_before_its_first_part_leaves(desk: Desk) -> None:
-    first = line("first", "x" * (CHUNK_BYTES - 200))
-    content = first + line("second", "y" * 1000, temperature=1) + line("third", "z" * CHUNK_BYTES)
-
-    assert desk.handed_until_refused(content, LinesRefused) == 0
-
-
-def test_a_repeated_key_keeps_the_last_chunk_back(desk: Desk) -> None:
-    content = large(lambda number: line("row-1", "again") if number == LINES_OF_A_LARGE_FILE else None)
-
-    handed = desk.handed_until_refused(content, LinesRefused)
-
-    assert 0 < handed < len(content)
-
-
-@pytest.mark.parametrize("multiple", [1, 2, 3])
-def test_a_file_of_whole_chunks_keeps_its_last_chunk_back_too(desk: Desk, multiple: int) -> None:
-    """A chunk that ends with the file is the one that finalizes the upload."""
-    rows = [line("same"), *(line(f"row-{number:05}", "x" * 1000) for number in range((multiple * CHUNK_BYTES) // 1200))]
-    missing = multiple * CHUNK_BYTES - sum(map(len, rows)) - len(line("same", ""))
-    content = b"".join([*rows, line("same", "x" * missing)])
-
-    assert len(content) == multiple * CHUNK_BYTES
-    assert desk.handed_until_refused(content, LinesRefused) <= (multiple - 1) * CHUNK_BYTES
+def test_a_repeated_key_is_found_at_the_end(desk: Desk) -> None:
+    report = desk.survey(large(lambda number: line("row-1", "again") if number == LINES_OF_A_LARGE_FILE else None))
+    assert [problem.line for problem in report.problems] == [LINES_OF_A_LARGE_FILE]
 
 
 @pytest.mark.parametrize(
@@ -219,7 +130,7 @@ def test_a_file_of_whole_chunks_keeps_its_last_chunk_back_too(desk: Desk, multip
     ids=["BOM", "CRLF", "blank line", "white space", "nothing", "instruction", "contents", "thinking", "late"],
 )
 def test_what_can_be_mended_asks_for_a_copy(desk: Desk, content: bytes) -> None:
-    assert desk.handed_until_refused(content, CopyNeeded) < len(content)
+    desk.refused(content, CopyNeeded)
 
 
 def test_a_file_changed_into_utf8_text_with_a_bom_in_the_middle_is_refused(desk: Desk) -> None:
@@ -268,131 +179,57 @@ def test_the_survey_of_a_single_problem_reads_well(desk: Desk) -> None:
 def test_lines_end_at_line_feeds_only(desk: Desk) -> None:
     content = line("a", "one\u2028two\u2029three\u0085four\x0bfive") + line("b")
 
-    assert desk.read_all(content) == content
+    assert desk.check(content).count == 2
+    desk.keys_path.unlink()
     report = desk.survey(content + b"x\n")
     assert [problem.line for problem in report.problems] == [3]
 
 
 @pytest.mark.parametrize("end", [b"", b"\n"])
 def test_a_line_over_the_limit_is_refused_and_read_past(desk: Desk, end: bytes) -> None:
-    content = line("a") + line("b", "x" * (MAX_LINE_BYTES + CHUNK_BYTES)) + line("c", temperature=1).strip() + end
+    content = line("a") + line("b", "x" * (MAX_LINE_BYTES + 1_000_000)) + line("c", temperature=1).strip() + end
 
     report = desk.survey(content)
 
     assert [problem.line for problem in report.problems] == [2, 3]
-    assert report.problems[0].message.startswith("The line has 29,360,")
+    assert report.problems[0].message.startswith("The line has 21,971,")
 
 
 def test_a_last_line_over_the_limit_is_refused(desk: Desk) -> None:
     content = line("a") + b"x" * (MAX_LINE_BYTES + 1)
 
-    assert desk.handed_until_refused(content, LinesRefused) == 0
     assert [problem.message for problem in desk.survey(content).problems] == [
         "The line has 20,971,521 bytes, more than 20,971,520."
     ]
 
 
-def test_an_empty_file_is_refused_at_once(desk: Desk) -> None:
-    with pytest.raises(UsageError, match=r"requests\.jsonl is empty\."):
-        desk.reader(b"")
+def test_an_empty_file_is_refused(desk: Desk) -> None:
+    assert str(desk.refused(b"", UsageError)).startswith("requests.jsonl is empty.")
 
 
-def test_a_file_over_the_limit_is_refused_at_once(desk: Desk) -> None:
-    with pytest.raises(UsageError, match=r"has 85 bytes, more than the 80 of one batch file\. Split"):
-        desk.reader(line("a" * 9), max_file_bytes=80)
-
-
-def test_a_missing_file_is_refused_at_once(desk: Desk) -> None:
-    with pytest.raises(PathError, match=r"requests\.jsonl cannot be read: No such file"):
-        desk.reader()
-
-
-def test_keys_that_cannot_be_written_are_refused_at_once(desk: Desk) -> None:
-    desk.keys_path = desk.keys_path.parent / "missing" / "keys.jsonl"
-
-    with pytest.raises(StorageError, match="The list of keys could not be written: No such file"):
-        desk.reader(line("a"))
-
-
-def test_a_file_removed_before_it_is_read_is_reported(desk: Desk) -> None:
-    with desk.reader(line("a")) as reader:
-        desk.path.unlink()
-        with pytest.raises(PathError):
-            reader.prime()
-
-
-@pytest.mark.parametrize("content", [line("a"), line("a") + line("b") + line("c")], ids=["shorter", "longer"])
-def test_a_file_that_changes_its_size_is_refused(desk: Desk, content: bytes) -> None:
-    with desk.reader(line("a") + line("b")) as reader:
-        desk.path.write_bytes(content)
-        with pytest.raises(UsageError, match="changed while it was read"):
-            reader.read()
-
-
-def test_a_survey_of_a_file_that_was_put_right_meanwhile_says_so(desk: Desk) -> None:
-    with desk.reader(line("a", temperature=1)) as reader:
-        with pytest.raises(LinesRefused):
-            reader.prime()
-        desk.path.write_bytes(line("a"))
-        with pytest.raises(UsageError, match="changed while it was read"):
-            reader.survey()
-
-
-def test_the_stream_can_be_measured_but_not_rewound(desk: Desk) -> None:
-    content = line("a") + line("b")
-    with desk.reader(content) as reader:
-        assert reader.readable() and reader.seekable() and isinstance(reader, io.IOBase)
-        assert reader.seek(0, io.SEEK_END) == reader.tell() == len(content)
-        assert reader.seek(-len(content), io.SEEK_CUR) == 0
-        assert reader.read(10) == content[:10]
-        reader.seek(0)
-        with pytest.raises(io.UnsupportedOperation, match="in order"):
-            reader.read(10)
-        reader.seek(10)
-        buffer = bytearray(5)
-        assert reader.readinto(buffer) == 5 and buffer == content[10:15]
-        assert reader.read() == content[15:]
-        assert reader.read(1) == b""
-
-
-def test_a_reader_is_finished_only_when_all_was_read(desk: Desk) -> None:
-    with desk.reader(line("a") + line("b")) as reader:
-        reader.read(10)
-        with pytest.raises(ValueError, match=r"bytes of requests\.jsonl have not been read"):
-            reader.finish()
-    assert not desk.keys_path.exists()
-
-
-def test_closing_stops_the_checking_and_removes_the_keys(desk: Desk) -> None:
-    reader = desk.reader(large())
-    reader.prime()
-    reader.close()
-    reader.close()
-
-    assert [thread.name for thread in threading.enumerate() if thread.name == "request-check"] == []
-    assert list(desk.path.parent.iterdir()) == [desk.path]
-    with pytest.raises(ValueError, match="closed"):
-        reader.read(1)
-
-
-def test_closing_wakes_a_reader_that_waits(desk: Desk) -> None:
-    reader = desk.reader(large())
-    refused: list[ValueError] = []
-
-    def read() -> None:
-        try:
-            while reader.read(CHUNK_BYTES):
-                reader.close()
-        except ValueError as error:
-            refused.append(error)
-
-    thread = threading.Thread(target=read)
-    thread.start()
-    thread.join(timeout=30)
-
-    assert len(refused) == 1
-
-
-def test_a_directory_cannot_be_read(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(desk: Desk) -> None:
+    with pytest.raises(PathError, match=r"requests\.jsonl cannot be read"):
+        desk.check()
     with pytest.raises(PathError):
-        file_sha256(tmp_path)
+        file_sha256(desk.path)
+
+
+def test_keys_that_cannot_be_written_are_refused(desk: Desk) -> None:
+    desk.keys_path = desk.path.parent / "none" / "keys.jsonl"
+    with pytest.raises(StorageError):
+        desk.check(line("a"))
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(desk: Desk) -> None:
+    class Appending:
+        def begin(self) -> None:
+            with desk.path.open("ab") as file:
+                file.write(line("late"))
+
+        def see(self, *_: object) -> None:
+            pass
+
+    desk.path.write_bytes(line("a"))
+    with pytest.raises(UsageError, match="changed while it was read"):
+        check_file(desk.path, task="generate", keys_path=desk.keys_path, sha256="", onlooker=Appending())
+    assert list(desk.path.parent.iterdir()) == [desk.path]

@@ -16,7 +16,7 @@ from gemini_batch_mcp.errors import PathError
 from gemini_batch_mcp.intake.compose import write_rows
 from gemini_batch_mcp.intake.openai.lines import write_converted
 from gemini_batch_mcp.intake.requests.copies import write_request_copy
-from gemini_batch_mcp.intake.requests.reader import CHUNK_BYTES, CheckedReader, file_sha256
+from gemini_batch_mcp.intake.requests.reader import file_sha256
 from gemini_batch_mcp.intake.requests.selection import write_selected
 from gemini_batch_mcp.intake.tables._csv import CsvTable, count_records, open_csv
 from gemini_batch_mcp.intake.tables._spool import spool_json_lines, spool_json_list, spool_text_lines
@@ -130,21 +130,6 @@ def test_a_selection_whose_source_fails_in_the_middle_is_not_kept(tmp_path: Path
             state / "r.jsonl.part",
         )
     assert list(state.iterdir()) == []
-
-
-def test_a_file_that_fails_during_the_upload_is_named_and_leaves_no_keys(tmp_path: Path) -> None:
-    source = tmp_path / "reviews.jsonl"
-    with request_lines(source, rows=1).open("rb") as file:
-        line = file.read()
-    # More than is read ahead. That keys are repeated would show only at the end.
-    source.write_bytes(line * (6 * CHUNK_BYTES // len(line)))
-    with CheckedReader(source, task="generate", keys_path=tmp_path / "keys", max_file_bytes=MAX_FILE_BYTES) as reader:
-        reader.prime()
-        break_off(source)
-
-        with pytest.raises(PathError, match=r"^reviews\.jsonl cannot be read: Is a directory"):
-            reader.read()
-    assert [path.name for path in tmp_path.iterdir()] == ["reviews.jsonl"]
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_everything_that_the_sdk_writes_is_taken_by_the_decoder_made_for_it() ->
     sample = bodies()[::6]
     for body in sample:
         request = json.loads(body)
-        decode = line_decoder("generate", flavour_of(request, "generate"))
+        decode = line_decoder("generate", flavour_of(request, "generate")).decode
         try:
             taken += decode(line_of(request)).key == "k"
         except NOT_TAKEN:
@@ -248,7 +248,7 @@ def test_no_decoder_takes_what_the_exact_check_refuses(mutate: Mutation) -> None
         mutate(request, chance)
         for flavour in flavours:
             with pytest.raises(NOT_TAKEN):
-                line_decoder("generate", flavour)(line_of(request))
+                line_decoder("generate", flavour).decode(line_of(request))
 
 
 def test_only_three_of_the_changes_are_put_right_in_what_is_sent() -> None:

@@ -126,7 +126,8 @@ async def _not_shown(app: App, quote: Quote, told: QuoteEntry | None) -> str:
 def spend_notes(app: App, priced: Estimate) -> tuple[str, ...]:
     """Return what will stand between a previewed order and its submission: the cap, or a question to the user."""
     if (refusal := over_cap(priced, app.settings.max_cost_usd)) is not None:
-        return (f"{refusal} create_batch will refuse it: set maxOutputTokens, or order fewer rows.",)
+        step = "leave it out" if priced.unbounded else "set maxOutputTokens, or order fewer rows"
+        return (f"{refusal} create_batch will refuse it: {step}.",)
     if cost_question(app, priced, "Submit", ""):
         return ("create_batch submits this only after the user agreed to the cost.",)
     return ()

@@ -2,14 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry
-from gemini_batch_mcp.domain import JsonObject, Order, RequestFile, ResultSummary
+from gemini_batch_mcp.domain import RequestFile, ResultSummary
 from gemini_batch_mcp.errors import UsageError
-from gemini_batch_mcp.intake.prices.estimate import Estimate, estimate, over_cap, sample_file
+from gemini_batch_mcp.intake.prices.estimate import Estimate, over_cap
 from gemini_batch_mcp.intake.prices.price_list import PriceTable, load_prices
 from gemini_batch_mcp.text import dollars
 from gemini_batch_mcp.threads import in_thread
@@ -70,27 +68,6 @@ def job_limits(app: App, prices: PriceTable, model: str) -> JobLimits:
     return JobLimits(max_bytes, high, is_known=False, lower=(middle, low))
 
 
-async def estimate_file(app: App, order: Order, path: Path, *, ask: bool) -> Estimate:
-    """Return what the request lines in `path` are expected to take.
-
-    `ask` lets Gemini count tokens of a few lines. A create does not ask: it takes no more calls than it must.
-    """
-    prices = await read_prices(app)
-    sample = await in_thread(sample_file, path, model=order.model)
-
-    async def count(request: JsonObject) -> int:
-        return await app.gateway.count_tokens(model=order.model, requests=[request], task=order.task)
-
-    return await estimate(
-        sample,
-        model=order.model,
-        task=order.task,
-        prices=prices,
-        count_tokens=count if ask else None,
-        today=datetime.now(UTC).date(),
-    )
-
-
 def refuse_over_cap(app: App, priced: Estimate, *, spent: Cost | None = None) -> None:
     """Refuse what may cost more than the hard cap. No argument of a tool lifts it.
 
@@ -112,6 +89,8 @@ def refuse_over_cap(app: App, priced: Estimate, *, spent: Cost | None = None) ->
                 f"so far, and these rows may cost up to {dollars(high)} more."
             )
     if refusal is not None:
+        if priced.unbounded:
+            raise UsageError(refusal, "Leave it out of the requests, or ask the user to order without the cap.")
         raise UsageError(refusal, "Set maxOutputTokens, order fewer rows, or ask the user to raise the cap.")
 
 

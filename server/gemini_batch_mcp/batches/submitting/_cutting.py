@@ -4,19 +4,18 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from gemini_batch_mcp.batches.app import App
-from gemini_batch_mcp.batches.jobs.tracking import changed_meanwhile, move
+from gemini_batch_mcp.batches.jobs.tracking import changed_meanwhile
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry, NewJob, Stage
+from gemini_batch_mcp.batches.orders.appraising import appraise, take_staged_lines
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
-from gemini_batch_mcp.batches.orders.preparing import fits_one_job, take_staged_lines, write_lines
-from gemini_batch_mcp.batches.orders.pricing import JobLimits, estimate_file, job_limits, read_prices, refuse_over_cap
+from gemini_batch_mcp.batches.orders.pricing import JobLimits, job_limits, read_prices, refuse_over_cap
+from gemini_batch_mcp.batches.orders.rendering import write_lines
 from gemini_batch_mcp.batches.orders.stored_lines import request_path, shard_of
 from gemini_batch_mcp.batches.submitting._attached_files import expiry_warnings, upload_attachments
-from gemini_batch_mcp.batches.submitting._uploading import upload_as_it_is
 from gemini_batch_mcp.batches.submitting.quota import enqueued_tokens
 from gemini_batch_mcp.domain import RequestFile
 from gemini_batch_mcp.intake.files.planning import AttachmentPlan
 from gemini_batch_mcp.intake.prices.estimate import Estimate
-from gemini_batch_mcp.intake.requests.reader import CopyNeeded
 from gemini_batch_mcp.intake.requests.shards import Shard, cut, split
 from gemini_batch_mcp.threads import in_thread
 
@@ -24,52 +23,33 @@ from gemini_batch_mcp.threads import in_thread
 _WAITS_BEFORE_CUT = 2
 
 
-async def plan_jobs(app: App, batch: BatchEntry, job: JobEntry, identified: IdentifiedOrder) -> str:
-    """Check the order's lines and write down which jobs they become; a file sent as it is, is uploaded on the way.
-
-    Returns the name of that file, empty when nothing was uploaded.
+async def plan_jobs(app: App, batch: BatchEntry, job: JobEntry, identified: IdentifiedOrder) -> None:
+    """Take the order's lines, which are checked and priced, and write down which jobs they become.
 
     Raises:
-        RequestProblems: lines are wrong; nothing was finalized at Google.
+        RequestProblems: lines are wrong; nothing was sent.
         UsageError: the order costs more than the cap.
-        GeminiError: the upload failed, after several tries where a repeat could help.
+        GeminiError: an attached file could not be uploaded.
     """
-    order = identified.order
     limits = job_limits(app, await read_prices(app), batch.model)
-    if batch.delivery == "file" and identified.path is not None:
-        priced = batch.estimate or await estimate_file(app, order, identified.path, ask=False)
-        if await in_thread(fits_one_job, limits, identified, priced):
-            refuse_over_cap(app, priced)
-            try:
-                request_file, uploaded = await upload_as_it_is(app, batch, identified)
-            except CopyNeeded:
-                pass
-            else:
-                await _record(app, batch, job, request_file, priced, (one_job(request_file, priced),), uploaded)
-                return uploaded
     files = app.files(batch.id)
+    # The figure that was agreed to. One that is not in the ledger is made now, in the pass that checks the lines.
+    priced = batch.estimate or (await appraise(app, identified, None)).estimate
+    refuse_over_cap(app, priced)
     if identified.attachments is not None and identified.attachments.uploads:
         request_file = await _write_with_files(app, batch, identified, identified.attachments)
-        # The lines that were staged told of each file what is known of it here; a URI tells nothing.
-        known = batch.estimate
     else:
-        known = None
         request_file = await in_thread(take_staged_lines, app, identified, files.requests(), files.keys())
-    priced = known or await estimate_file(app, order, request_file.path, ask=False)
-    refuse_over_cap(app, priced)
     parts: tuple[NewJob, ...] = (one_job(request_file, priced),)
     if batch.delivery == "file":
         parts = await in_thread(cut_jobs, request_file, priced.input_tokens, limits)
     await _record(app, batch, job, request_file, priced, parts)
-    return ""
 
 
 async def _write_with_files(
     app: App, batch: BatchEntry, identified: IdentifiedOrder, attachments: AttachmentPlan
 ) -> RequestFile:
     """Bring the attached files to Gemini, then write the lines that name them."""
-    if batch.estimate is not None:
-        refuse_over_cap(app, batch.estimate)
     uploaded = await upload_attachments(app, batch.id, attachments)
     files = app.files(batch.id)
     request_file = await in_thread(write_lines, identified, files.requests(), files.keys(), uploaded)
@@ -165,7 +145,6 @@ async def _record(
     request_file: RequestFile,
     priced: Estimate,
     parts: tuple[NewJob, ...],
-    uploaded: str = "",
 ) -> None:
     is_kept = request_file.path == app.files(batch.id).requests()
     await in_thread(
@@ -180,5 +159,3 @@ async def _record(
     )
     if not await in_thread(app.ledger.plan, batch.id, job.attempt, parts):
         raise changed_meanwhile(batch.id)
-    if uploaded:
-        await move(app, job, Stage.UPLOADED, uploaded_file=uploaded)

@@ -9,11 +9,9 @@ import msgspec
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry
-from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
 from gemini_batch_mcp.batches.orders.stored_lines import request_path, shard_of
-from gemini_batch_mcp.domain import JsonObject, RequestFile
+from gemini_batch_mcp.domain import JsonObject
 from gemini_batch_mcp.errors import Unavailable, UsageError
-from gemini_batch_mcp.intake.requests.reader import CheckedReader, LinesRefused
 from gemini_batch_mcp.intake.requests.shards import ShardReader
 from gemini_batch_mcp.settings import MAX_INLINE_CREATE_BYTES
 from gemini_batch_mcp.threads import in_thread
@@ -24,17 +22,6 @@ T = TypeVar("T")
 _UPLOAD_ATTEMPTS = 3
 #: Room that the wrapping of an inline create takes beside each request line (our estimate).
 _INLINE_WRAPPING_BYTES = 64
-
-
-async def upload_as_it_is(app: App, batch: BatchEntry, identified: IdentifiedOrder) -> tuple[RequestFile, str]:
-    """Upload the user's own file, each chunk checked before it leaves; return what was sent and the file's name.
-
-    Raises:
-        CopyNeeded: its bytes cannot be sent as they are; nothing was finalized.
-        RequestProblems: lines are wrong; nothing was finalized.
-        GeminiError: the upload failed, after several tries where a repeat could help.
-    """
-    return await _repeated(app, partial(_upload_checked, app, batch, identified))
 
 
 async def upload_lines(app: App, batch: BatchEntry, job: JobEntry) -> str:
@@ -72,31 +59,6 @@ async def _repeated(app: App, upload: Callable[[], Awaitable[T]]) -> T:
         except Unavailable:
             await anyio.sleep(min(app.settings.poll_seconds, 2.0**attempt))
     return await upload()
-
-
-async def _upload_checked(app: App, batch: BatchEntry, identified: IdentifiedOrder) -> tuple[RequestFile, str]:
-    assert identified.path is not None
-    reader = await in_thread(
-        CheckedReader,
-        identified.path,
-        task=batch.task,
-        keys_path=app.files(batch.id).keys(),
-        max_file_bytes=app.settings.max_file_bytes,
-        known_sha256=identified.content_sha256,
-    )
-    try:
-        await in_thread(reader.prime)
-        uploaded = await app.gateway.upload(
-            reader,
-            size_bytes=reader.size_bytes,
-            display_name=f"{batch.id}.jsonl",
-            sha256=identified.content_sha256,
-        )
-        return await in_thread(reader.finish), uploaded.name
-    except LinesRefused:
-        raise await in_thread(reader.survey) from None
-    finally:
-        reader.close()
 
 
 async def _upload_shard(app: App, batch: BatchEntry, job: JobEntry) -> str:

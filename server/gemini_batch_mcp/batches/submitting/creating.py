@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import anyio
@@ -63,8 +63,6 @@ class Submission:
     may_repeat_unknown: bool = False
     #: It got the lock: it submits, nobody else.
     has_begun: bool = False
-    #: Files that it has uploaded: nobody need ask whether they are still there.
-    fresh: set[str] = field(default_factory=set[str])
 
     async def run(self) -> None:
         """Take the batch from wherever its submission stopped to its end, unless another process is at it.
@@ -98,7 +96,7 @@ class Submission:
     async def _plan(self, batch: BatchEntry, job: JobEntry) -> BatchEntry:
         try:
             identified = await self._identify(batch)
-            self.fresh.add(await plan_jobs(self.app, batch, job, identified))
+            await plan_jobs(self.app, batch, job, identified)
         except ChangedMeanwhile:
             raise
         except BatchError as error:
@@ -186,7 +184,7 @@ class Submission:
 
     async def _is_still_there(self, batch: BatchEntry, job: JobEntry) -> bool:
         """Uploads vanish after 48 hours: a submission that is continued later may have to send the file again."""
-        if job.uploaded_file in self.fresh or job.uploaded_file == batch.source:
+        if job.uploaded_file == batch.source:
             return True
         try:
             await self.app.gateway.get_file(job.uploaded_file)

@@ -9,6 +9,7 @@ from gemini_batch_mcp.batches.jobs.accounts import claim, is_anothers, refuse_an
 from gemini_batch_mcp.batches.jobs.finding import MAX_DISPLAY_NAME_CHARS
 from gemini_batch_mcp.batches.jobs.tracking import BatchStatus, current, describe, prove_absent
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, NewBatch, Stage
+from gemini_batch_mcp.batches.orders.appraising import appraise, discard_staged_lines
 from gemini_batch_mcp.batches.orders.consent import (
     Quote,
     cost_question,
@@ -19,8 +20,8 @@ from gemini_batch_mcp.batches.orders.consent import (
 )
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
 from gemini_batch_mcp.batches.orders.models import check_model, check_thinking
-from gemini_batch_mcp.batches.orders.preparing import discard_staged_lines, identify_for, stage_within
-from gemini_batch_mcp.batches.orders.pricing import estimate_file, read_prices, refuse_over_cap
+from gemini_batch_mcp.batches.orders.preparing import identify_for
+from gemini_batch_mcp.batches.orders.pricing import read_prices, refuse_over_cap
 from gemini_batch_mcp.batches.submitting.creating import Submission
 from gemini_batch_mcp.batches.work import deadline_after, seconds_left
 from gemini_batch_mcp.domain import Order
@@ -142,14 +143,11 @@ async def _appraise(app: App, order: Order, *, resubmit: bool, deadline: float |
         to = f"{order.model} once more (ordered before as {standing.id}, and paid again)"
     if identified.kind is SourceKind.UPLOADED:
         return _Appraised(identified, quote_of(identified, None, unpriced_question(source, to)))
-    path, requests = identified.path, f"the requests of {source}"
-    if path is None or identified.kind is not SourceKind.READY or order.limit_rows:
-        request_file = await stage_within(app, identified, seconds_left(deadline))
-        path = request_file.path
-        plural = "" if request_file.count == 1 else "s"
-        requests = f"{request_file.count:,} request{plural} {f'of {source}' if order.source else 'given in the call'}"
-    priced = await estimate_file(app, order, path, ask=False)
+    appraisal = await appraise(app, identified, seconds_left(deadline))
+    priced, count = appraisal.estimate, appraisal.request_file.count
     refuse_over_cap(app, priced)
+    plural = "" if count == 1 else "s"
+    requests = f"{count:,} request{plural} {f'of {source}' if order.source else 'given in the call'}"
     question = cost_question(app, priced, f"submit {requests} to {to}", identified.sha256)
     return _Appraised(identified, quote_of(identified, priced, question), estimate=priced)
 

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
@@ -17,12 +18,18 @@ from gemini_batch_mcp.batches.jobs.finding import find_batch
 from gemini_batch_mcp.batches.jobs.lock import submit_lock
 from gemini_batch_mcp.batches.jobs.tracking import current, describe, load, prove_absent, refresh
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, Stage
+from gemini_batch_mcp.batches.orders.appraising import (
+    Facts,
+    ask_gemini,
+    priced,
+    read_facts,
+    spent_at_most,
+    write_facts,
+)
 from gemini_batch_mcp.batches.orders.consent import Quote, cost_question, figure_of, refuse_unagreed
 from gemini_batch_mcp.batches.orders.models import check_model
 from gemini_batch_mcp.batches.orders.preparing import identify_for
 from gemini_batch_mcp.batches.orders.pricing import (
-    actual_cost,
-    estimate_file,
     job_limits,
     read_prices,
     refuse_over_cap,
@@ -36,7 +43,9 @@ from gemini_batch_mcp.batches.work import deadline_after, seconds_left
 from gemini_batch_mcp.domain import RETRYABLE, Order, RequestFile, ResultSummary, RowStatus
 from gemini_batch_mcp.errors import BatchError, NotFound, NotReady, StillPreparing, UsageError
 from gemini_batch_mcp.intake.files.in_lines import renew_references
-from gemini_batch_mcp.intake.prices.estimate import Estimate
+from gemini_batch_mcp.intake.files.placeholder import Known
+from gemini_batch_mcp.intake.prices.estimate import Estimate, limits_of
+from gemini_batch_mcp.intake.prices.survey import Surveyor
 from gemini_batch_mcp.intake.requests.reader import file_sha256
 from gemini_batch_mcp.intake.requests.selection import write_selected
 from gemini_batch_mcp.results.chosen import keys_that_ended
@@ -239,25 +248,43 @@ async def _choose(app: App, batch: BatchEntry, include: Sequence[str], model: st
     model = (model or batch.jobs[-1].model or batch.model).removeprefix("models/")
     await check_model(app, await read_prices(app), model, batch.task, ask=False)
     attempt = batch.attempts + 1
-    request_file = await in_thread(_write, app, batch, _statuses(include), not include, attempt)
-    order = Order(model=model, task=batch.task)
-    priced = _no_dearer(await estimate_file(app, order, request_file.path, ask=False), batch, model)
+    prices, order = await read_prices(app), Order(model=model, task=batch.task)
+    files = await in_thread(app.ledger.attachments, batch.id)
+    known = {file.uri: Known(file.size_bytes, pages=0) for file in files.values()}
+    limits = limits_of(prices, model, datetime.now(UTC).date())
+    surveyor = Surveyor(model, batch.task, limits=limits, known=known.get)
+    request_file = await in_thread(_write, app, batch, _statuses(include), not include, attempt, surveyor)
+    estimate = _no_dearer(await _appraise(app, batch, attempt, order, request_file, surveyor), batch, model)
     summary = await in_thread(_summary, app, batch)
-    refuse_over_cap(app, priced, spent=actual_cost(await read_prices(app), batch, summary))
+    spent = await in_thread(spent_at_most, app, prices, batch, summary)
+    refuse_over_cap(app, estimate, spent=spent)
     fingerprint = hashlib.sha256(f"retry {batch.id} {attempt} {model} {request_file.sha256}".encode()).hexdigest()
     rows = f"{request_file.count:,} row{'' if request_file.count == 1 else 's'} of {batch.id}"
-    question = cost_question(app, priced, f"send {rows} again to {model}", fingerprint)
-    quote = Quote(question, fingerprint, f"retry {batch.id}", figure_of(priced))
-    return _Chosen(attempt, model, request_file, priced, quote)
+    question = cost_question(app, estimate, f"send {rows} again to {model}", fingerprint)
+    quote = Quote(question, fingerprint, f"retry {batch.id}", figure_of(estimate))
+    return _Chosen(attempt, model, request_file, estimate, quote)
 
 
-def _no_dearer(priced: Estimate, batch: BatchEntry, model: str) -> Estimate:
+async def _appraise(
+    app: App, batch: BatchEntry, attempt: int, order: Order, request_file: RequestFile, surveyor: Surveyor
+) -> Estimate:
+    """Return what the rows may cost: as it was told before, if these very rows were chosen before for this model."""
+    path, survey = app.files(batch.id).appraisal(attempt), surveyor.survey()
+    facts = await in_thread(read_facts, path)
+    if facts is None or facts.request_file.sha256 != request_file.sha256 or facts.survey != survey:
+        counting = await ask_gemini(app, order, surveyor.requests())
+        facts = Facts(request_file, survey, counting)
+        await in_thread(write_facts, path, facts)
+    return priced(await read_prices(app), order, facts)
+
+
+def _no_dearer(estimate: Estimate, batch: BatchEntry, model: str) -> Estimate:
     """Bound the cost of rows with files by that of all rows: the files were seen then, their URIs tell nothing."""
     whole = batch.estimate if batch.order is not None and batch.order.attach else None
-    if whole is None or model != batch.model or whole.cost_usd_high is None or priced.cost_usd_high is None:
-        return priced
-    high = min(priced.cost_usd_high, whole.cost_usd_high)
-    return replace(priced, cost_usd_high=high, cost_usd_low=min(priced.cost_usd_low or 0.0, high))
+    if whole is None or model != batch.model or whole.cost_usd_high is None or estimate.cost_usd_high is None:
+        return estimate
+    high = min(estimate.cost_usd_high, whole.cost_usd_high)
+    return replace(estimate, cost_usd_high=high, cost_usd_low=min(estimate.cost_usd_low or 0.0, high))
 
 
 def _summary(app: App, batch: BatchEntry) -> ResultSummary:
@@ -299,7 +326,12 @@ def _statuses(include: Sequence[str]) -> Collection[RowStatus]:
 
 
 def _write(
-    app: App, batch: BatchEntry, statuses: Collection[RowStatus], leave_permanent: bool, attempt: int
+    app: App,
+    batch: BatchEntry,
+    statuses: Collection[RowStatus],
+    leave_permanent: bool,
+    attempt: int,
+    surveyor: Surveyor,
 ) -> RequestFile:
     files = app.files(batch.id)
     table = ResultTable.open(files.table)
@@ -322,6 +354,8 @@ def _write(
         files.requests(attempt),
         files.keys(attempt),
         sha256=batch.request_sha256,
+        task=batch.task,
+        onlooker=surveyor,
     )
 
 

@@ -16,7 +16,15 @@ from gemini_batch_mcp.intake.opened import SourceFile
 from gemini_batch_mcp.intake.prices.price_list import load_prices
 from gemini_batch_mcp.intake.requests.copies import Draft
 from gemini_batch_mcp.intake.requests.keys import KeyLog, Keys
-from gemini_batch_mcp.intake.requests.lines import LineChecker, LongLine, is_blank, pieces, split_lines, without_marks
+from gemini_batch_mcp.intake.requests.lines import (
+    LineChecker,
+    LongLine,
+    Onlooker,
+    is_blank,
+    pieces,
+    split_lines,
+    without_marks,
+)
 from gemini_batch_mcp.intake.requests.mending import to_line
 from gemini_batch_mcp.intake.requests.passes import NO_LIMIT_BYTES, Report, check_size, no_requests, too_large
 from gemini_batch_mcp.intake.validator.corrections import kind, shown, shown_value
@@ -37,6 +45,7 @@ def write_converted(
     max_file_bytes: int = MAX_FILE_BYTES,
     limit_rows: int = 0,
     model: str = "",
+    onlooker: Onlooker | None = None,
 ) -> RequestFile:
     """Write what the lines of an OpenAI batch ask for as Gemini request lines; `custom_id` becomes the key.
 
@@ -51,7 +60,7 @@ def write_converted(
     """
     # A converted line may be shorter or longer than its original; only the outcome is held to the limit.
     check_size(path, NO_LIMIT_BYTES)
-    report, conversion = Report(), Conversion(task, model)
+    report, conversion = Report(), Conversion(task, model, onlooker)
     with SourceFile(path) as source, KeyLog(keys_path) as keys, Draft(destination) as draft:
         converted = 0
         for number, line in enumerate(_lines(source), 1):
@@ -83,10 +92,10 @@ def write_converted(
 class Conversion:
     """Converts the lines of one file, and collects what got lost on the way."""
 
-    def __init__(self, task: Task, model: str = "") -> None:
+    def __init__(self, task: Task, model: str = "", onlooker: Onlooker | None = None) -> None:
         self._task = task
         self._notes = Notes(model, load_prices().thinking_levels(model))
-        self._checker = LineChecker(task)
+        self._checker = LineChecker(task, onlooker)
 
     def line(self, line: bytes | LongLine, number: int) -> tuple[bytes, CheckedLine]:
         """Return one line converted, and what the validator says about it."""

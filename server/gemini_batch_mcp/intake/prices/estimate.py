@@ -1,7 +1,7 @@
-"""What a batch will take: input tokens from a sample of its lines, output up to its bounds, and the cost as a range."""
+"""What a batch will take: input tokens from a sample of its lines, the cost as a range, bounded by every line."""
 
 import math
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Final
@@ -10,12 +10,10 @@ import anyio
 
 from gemini_batch_mcp.domain import JsonObject, Task
 from gemini_batch_mcp.errors import BatchError, Rejected
-from gemini_batch_mcp.intake.prices._sample import Sample, SampledLine, Sampler, sample_file
 from gemini_batch_mcp.intake.prices.price_list import OUTPUT_TOKEN_LIMIT, Modality, Price, PriceTable
+from gemini_batch_mcp.intake.prices.survey import CACHE, FILE, Limits, Load, SampledLine, Survey, Unbounded
 from gemini_batch_mcp.intake.prices.tokens import Tokens
 from gemini_batch_mcp.text import dollars
-
-__all__ = ["CountTokens", "Estimate", "Sample", "Sampler", "estimate", "over_cap", "sample_file"]
 
 #: Asks Gemini how many input tokens one request has; raises a BatchError when it cannot be asked.
 CountTokens = Callable[[JsonObject], Awaitable[int]]
@@ -25,15 +23,15 @@ _CALLS_AT_ONCE: Final = 5
 _COUNTING_SECONDS: Final = 15.0
 #: How far the offline rule, or a sample of one line, may be off (assumed).
 _RULE_MARGIN: Final = 0.25
-_MODALITIES: Final[tuple[Modality, ...]] = ("text", "image", "audio", "video")
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a batch is expected to take.
+    """What a batch is expected to take: one for each order, whoever asks.
 
-    `cost_usd_low` is the input alone, less the margin; `cost_usd_high` the input with the margin and every answer at
-    its longest. Both None when the price is not known. `basis` says how the figures came about.
+    `cost_usd_low` is the input alone, less the margin; `cost_usd_high` what no bill passes: every line's input and
+    answers at their longest. Both None when the price is not known. `basis` says how the figures came about;
+    `unbounded`, a sentence each, what they leave out because nothing bounds it.
     """
 
     input_tokens: int
@@ -43,47 +41,88 @@ class Estimate:
     priced_on: str
     basis: str
     warnings: tuple[str, ...] = ()
+    unbounded: tuple[str, ...] = ()
 
 
-async def estimate(
-    sample: Sample,
-    *,
-    model: str,
-    task: Task,
-    prices: PriceTable,
-    count_tokens: CountTokens | None,
-    today: date,
-) -> Estimate:
-    """Return the estimate for a batch that is created today, after at most 20 countTokens calls and 15 seconds.
+@dataclass(frozen=True, slots=True)
+class Counting:
+    """What Gemini counted: tokens by number of the line, and why it was not asked for more."""
 
-    `count_tokens` None, or one that fails, means the offline rule (`tokens.py`); `basis` and a warning say so. A job
-    lives up to 48 hours: of the prices in that time the low figure takes the lowest, the high one the highest.
-    """
-    counting = await _count(sample.lines, count_tokens)
-    rows = _rows(sample, counting)
-    scaled = _scaled(sample, rows, is_counted=bool(counting.tokens))
+    tokens: Mapping[int, int] = field(default_factory=dict[int, int])
+    failure: str = ""
+
+
+def limits_of(prices: PriceTable, model: str, today: date) -> Limits:
+    """Return what the prices of a batch that is created today depend on."""
     known = prices.prices(model, today)
-    limit = max((price.output_token_limit for price in known), default=OUTPUT_TOKEN_LIMIT)
-    output = 0 if task == "embed" else _output_tokens(sample, limit)
-    costs = [_cost_usd(price, rows, scaled, output) for price in known]
+    tiers = [price.rates.long_prompt.over_tokens for price in known if price.rates.long_prompt]
+    return Limits(
+        output_tokens=max((price.output_token_limit for price in known), default=OUTPUT_TOKEN_LIMIT),
+        long_prompt_tokens=min(tiers, default=0),
+    )
+
+
+async def count(requests: Mapping[int, JsonObject], count_tokens: CountTokens) -> Counting:
+    """Ask Gemini about a sample of lines, by their numbers; takes 15 seconds at most, and never fails."""
+    tokens: dict[int, int] = {}
+    failure = ""
+    limiter = anyio.CapacityLimiter(_CALLS_AT_ONCE)
+    with anyio.move_on_after(_COUNTING_SECONDS) as limit:
+        async with anyio.create_task_group() as group:
+
+            async def ask(number: int, request: JsonObject) -> None:
+                nonlocal failure
+                async with limiter:
+                    try:
+                        tokens[number] = await count_tokens(request)
+                    except Rejected as error:
+                        # This line is not to Gemini's liking; the others may be.
+                        failure = error.message
+                    except BatchError as error:
+                        failure = error.message
+                        group.cancel_scope.cancel()
+
+            for number, request in requests.items():
+                group.start_soon(ask, number, request)
+    if limit.cancelled_caught:
+        failure = f"Gemini did not answer within {_COUNTING_SECONDS:.0f} s."
+    return Counting(tokens, failure)
+
+
+def estimate(
+    survey: Survey, counting: Counting, *, model: str, task: Task, prices: PriceTable, today: date
+) -> Estimate:
+    """Return the estimate for a batch that is created today: the same for the same lines, counts and prices.
+
+    A job lives up to 48 hours: of the prices in that time the low figure takes the lowest, the high one the highest.
+    """
+    rows = _rows(survey, counting)
+    scaled = _scaled(survey, rows, is_counted=bool(counting.tokens))
+    known = prices.prices(model, today)
+    costs = [(_low_usd(price, survey, rows, scaled), _high_usd(price, survey, rows)) for price in known]
+    low, high = min((low for low, _ in costs), default=None), max((high for _, high in costs), default=None)
+    unbounded = tuple(map(_unbounded, _left_open(survey, counting)))
     return Estimate(
         input_tokens=round(scaled.tokens),
-        output_tokens_max=output,
-        cost_usd_low=round(min(low for low, _ in costs), 6) if costs else None,
-        cost_usd_high=round(max(high for _, high in costs), 6) if costs else None,
+        output_tokens_max=survey.most.output_tokens,
+        cost_usd_low=None if low is None else round(low, 6),
+        # Rounded up: a bound stays one.
+        cost_usd_high=None if high is None else math.ceil(max(high, low or 0.0) * 1e6 - 1e-6) / 1e6,
         priced_on=prices.priced_on.isoformat(),
         basis=" ".join(
             [
-                _input_basis(sample, counting, scaled),
-                *([] if task == "embed" else [_output_basis(sample, limit)]),
+                _input_basis(survey, rows, scaled),
+                *([] if task == "embed" else [_output_basis(survey)]),
                 f"Batch prices of {prices.priced_on}.",
             ]
         ),
         warnings=(
             *prices.advice(model, today),
-            *_warnings(sample, counting, known),
-            *([] if task == "embed" else _cap_warnings(sample, limit)),
+            *_warnings(survey, counting, known),
+            *unbounded,
+            *([] if task == "embed" else _cap_warnings(survey)),
         ),
+        unbounded=unbounded,
     )
 
 
@@ -94,195 +133,199 @@ def over_cap(estimate: Estimate, max_cost_usd: float | None) -> str | None:
     cap = f"GEMINI_BATCH_MAX_COST_USD allows {dollars(max_cost_usd)} a batch"
     if estimate.cost_usd_high is None:
         return f"{cap}, and the price of this model is not known."
+    if estimate.unbounded:
+        return f"{cap}, and what this one costs has no upper bound. {estimate.unbounded[0]}"
     if estimate.cost_usd_high > max_cost_usd:
         return f"{cap}, and this one may cost up to {dollars(estimate.cost_usd_high)}."
     return None
 
 
-@dataclass(slots=True)
-class _Counting:
-    """What Gemini counted: tokens by line number, and why it was not asked for more."""
-
-    tokens: dict[int, int] = field(default_factory=dict[int, int])
-    failure: str = ""
-
-
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One sampled line with its tokens: Gemini's count, or the rule's brought to the level of the counts.
-
-    `most` is what they may be at most, the same where Gemini counted.
-    """
+    """One sampled line with its tokens: Gemini's count, or the rule's brought to the level of the counts."""
 
     line: SampledLine
     tokens: float
-    most: float
+    level: float
+    is_counted: bool
+
+    @property
+    def text(self) -> float:
+        """Tokens of what is no file."""
+        return max(0.0, self.tokens - self.line.media.total * self.level)
 
 
 @dataclass(frozen=True, slots=True)
 class _Scaled:
-    """Tokens of all lines, give or take `margin` of them; `factor` leads there from the sample.
-
-    `high_factor` is the larger one where lines may be scaled by their number or by their length.
-    """
+    """Tokens of all lines, give or take `margin` of them; `media` of them are no text of the lines themselves."""
 
     tokens: float
-    factor: float
+    media: dict[Modality, float]
     margin: float
     by: str
-    high_factor: float
 
 
-async def _count(lines: Iterable[SampledLine], count_tokens: CountTokens | None) -> _Counting:
-    counting = _Counting()
-    if count_tokens is None:
-        counting.failure = "Gemini was not asked."
-        return counting
-    limiter = anyio.CapacityLimiter(_CALLS_AT_ONCE)
-    with anyio.move_on_after(_COUNTING_SECONDS) as limit:
-        async with anyio.create_task_group() as group:
-
-            async def ask(number: int, request: JsonObject) -> None:
-                async with limiter:
-                    try:
-                        counting.tokens[number] = await count_tokens(request)
-                    except Rejected as error:
-                        # This line is not to Gemini's liking; the others may be.
-                        counting.failure = error.message
-                    except BatchError as error:
-                        counting.failure = error.message
-                        group.cancel_scope.cancel()
-
-            for line in lines:
-                if line.request is not None:
-                    group.start_soon(ask, line.number, line.request)
-    if limit.cancelled_caught:
-        counting.failure = f"Gemini did not answer within {_COUNTING_SECONDS:.0f} s."
-    return counting
-
-
-def _rows(sample: Sample, counting: _Counting) -> list[_Row]:
-    counted = [line for line in sample.lines if line.number in counting.tokens]
+def _rows(survey: Survey, counting: Counting) -> list[_Row]:
+    counted = [line for line in survey.lines if line.number in counting.tokens]
     by_rule = sum(line.counts.total for line in counted)
     level = sum(counting.tokens[line.number] for line in counted) / by_rule if by_rule else 1.0
-    rows = []
-    for line in sample.lines:
-        counted_tokens = counting.tokens.get(line.number)
-        if counted_tokens is None:
-            tokens = line.counts.total * level
-            rows.append(_Row(line, tokens, max(tokens, line.most.total * max(level, 1.0))))
-        else:
-            rows.append(_Row(line, float(counted_tokens), float(counted_tokens)))
-    return rows
+    return [
+        _Row(
+            line,
+            float(counting.tokens.get(line.number, line.counts.total * level)),
+            level,
+            line.number in counting.tokens,
+        )
+        for line in survey.lines
+    ]
 
 
-def _scaled(sample: Sample, rows: list[_Row], *, is_counted: bool) -> _Scaled:
-    """Scale up by length; where lines carry media, whose length says little, by the number of lines."""
-    rule_margin = 0.0 if is_counted else _RULE_MARGIN
+def _scaled(survey: Survey, rows: list[_Row], *, is_counted: bool) -> _Scaled:
+    """Scale texts up by their length. What is no text has been counted by the rule on every line."""
+    margin = 0.0 if is_counted else _RULE_MARGIN
+    level = rows[0].level if rows else 1.0
+    media = {modality: count * level for modality, count in _by_modality(survey.media).items()}
     total = sum(row.tokens for row in rows)
-    if not total:
-        return _Scaled(sample.size_bytes / 4, 0.0, _RULE_MARGIN, "its bytes, four a token", 0.0)
-    if len(rows) == sample.rows:
-        return _Scaled(total, 1.0, rule_margin, "all lines", 1.0)
-    by_length = sample.size_bytes / sum(row.line.size_bytes for row in rows)
-    if any(row.line.counts.media for row in rows):
-        weights, whole, by = [1.0] * len(rows), float(sample.rows), "scaled by the number of lines"
+    if len(rows) == survey.rows:
+        return _Scaled(total, media, margin, "all lines")
+    by_length = sum(row.text for row in rows) / max(1, sum(row.line.text_bytes for row in rows))
+    tokens = by_length * survey.text_bytes + sum(media.values())
+    off = [row.tokens - by_length * row.line.text_bytes - row.line.media.total * level for row in rows]
+    margin = min(margin + _spread(off) * survey.rows / max(1.0, tokens), 1.0) if len(off) > 1 else _RULE_MARGIN
+    return _Scaled(tokens, media, margin, "scaled by length")
+
+
+def _spread(off: list[float]) -> float:
+    """Return two standard errors of a mean, from how far each is off."""
+    return 2 * math.sqrt(sum(value * value for value in off) / (len(off) - 1) / len(off))
+
+
+def _low_usd(price: Price, survey: Survey, rows: list[_Row], scaled: _Scaled) -> float:
+    """Return what the input costs at least. Only where every line was looked at, some count as long prompts."""
+    if len(rows) == survey.rows:
+        usd = sum(price.input_usd(_shared(row), long_prompt=price.is_long(row.tokens)) for row in rows)
     else:
-        weights, whole, by = [float(row.line.size_bytes) for row in rows], float(sample.size_bytes), "scaled by length"
-    factor = whole / sum(weights)
-    margin = min(rule_margin + _spread(rows, weights), 1.0)
-    return _Scaled(total * factor, factor, margin, by, max(factor, by_length))
+        media = {**scaled.media, "text": 0.0}
+        usd = price.input_usd({**media, "text": max(0.0, scaled.tokens - sum(media.values()))})
+    return usd * (1 - scaled.margin)
 
 
-def _spread(rows: list[_Row], weights: list[float]) -> float:
-    """Return two standard errors of the ratio estimate, as a part of it."""
-    count, total = len(rows), sum(row.tokens for row in rows)
-    if count == 1:
-        return _RULE_MARGIN
-    ratio = total / sum(weights)
-    squares = sum((row.tokens - ratio * weight) ** 2 for row, weight in zip(rows, weights, strict=True))
-    return 2 * math.sqrt(squares / (count - 1) / count) / (total / count)
+def _shared(row: _Row) -> dict[Modality, float]:
+    """Share the tokens of a line among modalities as the offline rule sees them."""
+    total = row.line.counts.total
+    if not total:
+        return {"text": row.tokens}
+    return {modality: count / total * row.tokens for modality, count in _by_modality(row.line.counts).items()}
 
 
-def _output_tokens(sample: Sample, limit: int) -> int:
-    candidates = max((line.candidates for line in sample.lines), default=1)
-    capped = min(sample.cap_tokens, sample.capped_rows * limit)
-    return (capped + (sample.rows - sample.capped_rows) * limit) * candidates
+def _high_usd(price: Price, survey: Survey, rows: list[_Row]) -> float:
+    """Return what no bill passes: counted lines by their counts, all others by the bounds of their own bytes.
+
+    Where a count passed the bound of its line, the bounds of all others are raised as much.
+    """
+    counted = [row for row in rows if row.is_counted]
+    raised = max((row.tokens / max(1.0, _bound(row.line.most)) for row in counted), default=1.0)
+    left, left_long = survey.most, survey.most_of_long
+    usd = 0.0
+    for row in counted:
+        tokens, line = _shared(row), row.line
+        tokens["text"] = tokens.get("text", 0.0) + line.settings
+        is_long = price.is_long(row.tokens + line.settings)
+        usd += price.input_usd(tokens, long_prompt=is_long)
+        usd += price.output_usd(line.most.output_tokens, long_prompt=is_long)
+        left -= line.most
+        if 0 < survey.limits.long_prompt_tokens < line.text_bytes + line.most.media.total:
+            left_long -= line.most
+    usd += _load_usd(price, left, max(raised, 1.0), long_prompt=False)
+    if price.rates.long_prompt:
+        usd += _load_usd(price, left_long, max(raised, 1.0), long_prompt=True)
+        usd -= _load_usd(price, left_long, max(raised, 1.0), long_prompt=False)
+    return usd
 
 
-def _cost_usd(price: Price, rows: list[_Row], scaled: _Scaled, output_tokens: int) -> tuple[float, float]:
-    """Return the low and the high cost. Low: each row at its own tier; high: all at the higher one if any row is."""
-    any_long = any(price.is_long(row.most) for row in rows)
-    if not scaled.factor:
-        every = price.input_usd({"text": scaled.tokens})
-        return every * (1 - scaled.margin), every * (1 + scaled.margin) + price.output_usd(output_tokens)
-    by_row = [_by_modality(row.line.counts, row.tokens * scaled.factor) for row in rows]
-    low = sum(
-        price.input_usd(tokens, long_prompt=price.is_long(row.tokens)) for row, tokens in zip(rows, by_row, strict=True)
+def _load_usd(price: Price, load: Load, raised: float, *, long_prompt: bool) -> float:
+    tokens = {modality: count * raised for modality, count in _by_modality(load.media).items()}
+    tokens["text"] += max(0.0, load.text) * raised
+    return price.input_usd(tokens, long_prompt=long_prompt) + price.output_usd(
+        load.output_tokens, long_prompt=long_prompt
     )
-    most = [_by_modality(_bound(row), row.most * scaled.high_factor) for row in rows]
-    high = sum(price.input_usd(tokens, long_prompt=any_long) for tokens in most)
-    answers = price.output_usd(output_tokens, long_prompt=any_long)
-    return low * (1 - scaled.margin), high * (1 + scaled.margin) + answers
 
 
-def _bound(row: _Row) -> Tokens:
-    """Return by what the most that a row can have is shared among modalities."""
-    return row.line.most if row.most > row.tokens else row.line.counts
+def _bound(load: Load) -> float:
+    return load.text + load.media.total
 
 
-def _by_modality(counts: Tokens, tokens: float) -> dict[Modality, float]:
-    """Share tokens among modalities as the offline rule sees them."""
-    if not counts.total:
-        return {"text": tokens}
-    return {modality: getattr(counts, modality) / counts.total * tokens for modality in _MODALITIES}
+def _by_modality(tokens: Tokens) -> dict[Modality, float]:
+    return {
+        "text": float(tokens.text),
+        "image": float(tokens.image),
+        "audio": float(tokens.audio),
+        "video": float(tokens.video),
+    }
 
 
-def _input_basis(sample: Sample, counting: _Counting, scaled: _Scaled) -> str:
-    by_rule = len(sample.lines) - len(counting.tokens)
+def _left_open(survey: Survey, counting: Counting) -> list[Unbounded]:
+    """Return what has no bound. A file that Gemini has counted in every line that names one is not among it."""
+    all_counted = len(counting.tokens) == survey.rows
+    return [found for found in survey.unbounded if found.what != FILE or not all_counted]
+
+
+def _unbounded(found: Unbounded) -> str:
+    where = f"Line {found.first_line}" if found.lines == 1 else f"{found.lines:,} lines (first: {found.first_line})"
+    s = "s" if found.lines == 1 else ""
+    match found.what:
+        case _ if found.what == FILE:
+            return (
+                f"{where} name{s} files of which nothing is known here: the high figure takes them to fill a request. "
+                "Local files, given with `attach`, can be counted."
+            )
+        case _ if found.what == CACHE:
+            return f"{where} use{s} cachedContent, whose size and storage are no part of this estimate."
+        case tool:
+            return f"{where} use{s} {tool}, which Gemini bills by itself, beside the tokens of this estimate."
+
+
+def _input_basis(survey: Survey, rows: list[_Row], scaled: _Scaled) -> str:
+    counted = sum(row.is_counted for row in rows)
     methods = [
         f"{how} on {count:,}"
-        for how, count in (("countTokens", len(counting.tokens)), ("the offline rule (4 characters a token)", by_rule))
+        for how, count in (
+            ("countTokens", counted),
+            ("the offline rule (4 characters a token)", len(rows) - counted),
+        )
         if count
     ]
-    return (
-        f"Input: {' and '.join(methods) or 'the size'} of {sample.rows:,} lines, {scaled.by}, "
-        f"±{scaled.margin * 100:.0f} %."
-    )
+    bound = "" if counted == survey.rows else " The high figure bounds every line by its own bytes and files."
+    return f"Input: {' and '.join(methods)} of {survey.rows:,} lines, {scaled.by}, ±{scaled.margin * 100:.0f} %.{bound}"
 
 
-def _output_basis(sample: Sample, limit: int) -> str:
-    uncapped = f"{limit:,} tokens a line" if not sample.capped_rows else f"else {limit:,} tokens a line"
-    if sample.capped_rows == sample.rows:
+def _output_basis(survey: Survey) -> str:
+    limit, capped_rows = survey.limits.output_tokens, survey.rows - survey.uncapped_rows
+    uncapped = f"{limit:,} tokens a line" if not capped_rows else f"else {limit:,} tokens a line"
+    if capped_rows == survey.rows:
         uncapped = ""
-    capped = "maxOutputTokens where set" if sample.capped_rows else ""
+    capped = "maxOutputTokens where set" if capped_rows else ""
     bound = ", ".join(part for part in (capped, uncapped) if part)
     return f"Output: at most {bound}, thinking included; none in the low figure."
 
 
-def _cap_warnings(sample: Sample, limit: int) -> list[str]:
-    uncapped = sample.rows - sample.capped_rows
+def _cap_warnings(survey: Survey) -> list[str]:
+    uncapped = survey.uncapped_rows
     if not uncapped:
         return []
     lines = f"{uncapped:,} lines set" if uncapped > 1 else "1 line sets"
     return [
-        f"{lines} no maxOutputTokens: the high figure counts {limit:,} tokens for each. Setting it narrows the range."
+        f"{lines} no maxOutputTokens: the high figure counts {survey.limits.output_tokens:,} tokens for each. "
+        "Setting it narrows the range."
     ]
 
 
-def _warnings(sample: Sample, counting: _Counting, known: tuple[Price, ...]) -> list[str]:
+def _warnings(survey: Survey, counting: Counting, known: tuple[Price, ...]) -> list[str]:
     said = []
-    if counting.failure and len(counting.tokens) < len(sample.lines):
+    if counting.failure and len(counting.tokens) < len(survey.lines):
         said.append(f"Some or all tokens are counted by an offline rule: {counting.failure}")
-    unseen = [line for line in sample.lines if line.number not in counting.tokens and line.counts.unknown_references]
-    if unseen:
-        said.append(
-            "Files and caches that lines only name are counted as 10 pages or 60 seconds each, and in the high figure "
-            "as long as one request can hold."
-        )
-    elif any(line.most.media > line.counts.media for line in sample.lines if line.number not in counting.tokens):
+    if survey.most.media.media > survey.media.media and not any(found.what == FILE for found in survey.unbounded):
         said.append("The length of sound, video or PDFs is not known: the high figure counts the longest they can be.")
-    with_sound = any(line.counts.audio for line in sample.lines)
-    if with_sound and any(price.rates.audio_input is None for price in known):
+    if survey.media.audio and any(price.rates.audio_input is None for price in known):
         said.append("Sound is priced as text here; Gemini bills it higher for some models.")
     return said

@@ -9,7 +9,7 @@ from gemini_batch_mcp.domain import JsonObject, RequestFile, Task
 from gemini_batch_mcp.errors import Problem, RequestProblems, UsageError
 from gemini_batch_mcp.intake.requests.copies import Draft
 from gemini_batch_mcp.intake.requests.keys import KeyLog, Keys
-from gemini_batch_mcp.intake.requests.lines import Examined, examine
+from gemini_batch_mcp.intake.requests.lines import Examined, LineChecker, Onlooker
 from gemini_batch_mcp.intake.requests.passes import Report, too_large
 from gemini_batch_mcp.intake.validator.corrections import kind, nearest, shown
 from gemini_batch_mcp.intake.validator.validate import CheckedLine
@@ -29,6 +29,7 @@ def write_requests(
     max_file_bytes: int = MAX_FILE_BYTES,
     system_instruction: str = "",
     generation_config: JsonObject | None = None,
+    onlooker: Onlooker | None = None,
 ) -> RequestFile:
     """Write items `{"key","prompt"}` or `{"key","request"}` to `destination`, one line each.
 
@@ -47,9 +48,10 @@ def write_requests(
         raise UsageError("Embeddings take no system instruction.", "Leave `system_instruction` out.")
     defaults = _defaults(task, system_instruction, generation_config)
     report = Report(unit="item")
+    checker = LineChecker(task, onlooker)
     with KeyLog(keys_path) as keys, Draft(destination) as draft:
         for number, (key, item) in enumerate(zip(_keys(requests), requests, strict=True), 1):
-            examined = _examine_item(item, key, number, task, defaults)
+            examined = _examine_item(item, key, number, checker, defaults)
             report.add(examined.checked)
             report.add_slips(examined.slips, number)
             if examined.checked.key:
@@ -81,13 +83,13 @@ def _keys(requests: Sequence[Any]) -> Iterator[Any]:
         yield generated
 
 
-def _examine_item(item: Any, key: Any, number: int, task: Task, defaults: JsonObject) -> Examined:
-    root = request_message(task)
+def _examine_item(item: Any, key: Any, number: int, checker: LineChecker, defaults: JsonObject) -> Examined:
+    root = request_message(checker.task)
     if not isinstance(item, Mapping):
         return _refused(number, key, [(f"The item is {kind(item)}, not an object.", f"Write {_FORM}.")])
     if problems := list(_form_problems(item, root)):
         return _refused(number, key, problems)
-    request = _request_of(item, task)
+    request = _request_of(item, checker.task)
     if isinstance(request, dict):
         own = {root.spellings[name].name for name in request if name in root.spellings and request[name] is not None}
         request = {**request, **{name: value for name, value in defaults.items() if name not in own}}
@@ -95,7 +97,7 @@ def _examine_item(item: Any, key: Any, number: int, task: Task, defaults: JsonOb
         line = _line({"key": key, "request": request})
     except (TypeError, ValueError, RecursionError):
         return _refused(number, key, [("The item cannot be written as JSON.", "Give plain JSON values only.")])
-    return examine(line, number, task)
+    return checker.examine(line, number)
 
 
 def _form_problems(item: Mapping[str, Any], root: Message) -> Iterator[tuple[str, str]]:
@@ -142,7 +144,7 @@ def _defaults(task: Task, system_instruction: str, generation_config: JsonObject
         defaults |= {
             spellings[name].name if name in spellings else name: generation_config[name] for name in generation_config
         }
-    probe = _examine_item({"prompt": "probe"}, "probe", 0, task, defaults)
+    probe = _examine_item({"prompt": "probe"}, "probe", 0, LineChecker(task), defaults)
     if probe.checked.problem_count:
         problems = [Problem(0, "", problem.message, problem.fix) for problem in probe.checked.problems]
         message = f"`generation_config` has {len(problems)} problem{'' if len(problems) == 1 else 's'}."

@@ -9,13 +9,21 @@ from gemini_batch_mcp.domain import RequestFile, Task
 from gemini_batch_mcp.errors import storage_errors
 from gemini_batch_mcp.intake.opened import SourceFile
 from gemini_batch_mcp.intake.requests.keys import KeyLog
+from gemini_batch_mcp.intake.requests.lines import Onlooker
 from gemini_batch_mcp.intake.requests.passes import NO_LIMIT_BYTES, Report, check_size, no_requests, run, too_large
 
 _FAILED: Final = "The request file could not be written"
 
 
 def write_request_copy(
-    path: Path, destination: Path, *, task: Task, keys_path: Path, max_file_bytes: int, limit_rows: int = 0
+    path: Path,
+    destination: Path,
+    *,
+    task: Task,
+    keys_path: Path,
+    max_file_bytes: int,
+    limit_rows: int = 0,
+    onlooker: Onlooker | None = None,
 ) -> RequestFile:
     """Write what of `path` can be sent to `destination`, and say in `warnings` what differs.
 
@@ -31,7 +39,7 @@ def write_request_copy(
     check_size(path, NO_LIMIT_BYTES if limit_rows else max_file_bytes)
     report = Report()
     with SourceFile(path) as source, KeyLog(keys_path) as keys, Draft(destination) as draft:
-        for piece in run(source, task, keys, report, limit_rows):
+        for piece in run(source, task, keys, report, limit_rows, onlooker):
             draft.write(piece)
         if report.problem_count:
             raise report.as_error(path.name)

@@ -11,9 +11,10 @@ import msgspec
 from gemini_batch_mcp.domain import Task
 from gemini_batch_mcp.errors import Problem, RequestProblems, StorageError
 from gemini_batch_mcp.intake.requests.keys import KeyLog, Keys
-from gemini_batch_mcp.intake.requests.lines import LongLine, pieces, split_lines
+from gemini_batch_mcp.intake.requests.lines import LineChecker, LongLine, Onlooker, Unseen, pieces, split_lines
 from gemini_batch_mcp.intake.validator.corrections import shown
 from gemini_batch_mcp.intake.validator.decoders import MAX_KEY_CHARACTERS
+from gemini_batch_mcp.intake.validator.terms import Terms, terms_of
 from gemini_batch_mcp.intake.validator.validate import check_line
 from gemini_batch_mcp.settings import MAX_LINE_BYTES
 
@@ -107,28 +108,29 @@ class RowKeys:
             self._file.close()
             self._draft.unlink(missing_ok=True)
 
-    def add(self, lines: list[bytes]) -> list[str]:
-        """Add the keys of whole lines; return those that cannot be used in place, empty when all can."""
+    def add(self, lines: list[bytes]) -> tuple[bytes, list[str]]:
+        """Add the keys of whole lines; return them as they stand there, and, unless all can be used, as texts."""
         if self._file is not None:
             # Made keys have a digit more only after 999,999 rows, so those of a piece are nearly always of one length.
             end = lines[0].index(_KEY_END)
             made = [line[_KEY_START:end] for line in lines]
             if lines[-1].index(_KEY_END) != end:
                 made = [line[_KEY_START : line.index(_KEY_END)] for line in lines]
-            self._file.write(b"\n".join(made) + b"\n")
-            return []
+            keys_written = b"\n".join(made) + b"\n"
+            self._file.write(keys_written)
+            return keys_written, []
         assert self._log is not None
         written = [line[_KEY_START : line.index(_KEY_END)] for line in lines]
         keys = _KEY_LIST.decode(b"[" + b",".join(written) + b"]")
         if all(keys) and max(map(len, keys)) <= MAX_KEY_CHARACTERS:
             self._log.extend(Keys(keys))
-            return []
+            return b"\n".join(written), []
         for key in keys:
             if is_usable(key):
                 self._log.extend(Keys([key]))
             else:
                 self._log.skip_line()
-        return keys
+        return b"\n".join(written), keys
 
     def skip(self) -> None:
         """Say that the next line is too long to be looked at."""
@@ -161,9 +163,18 @@ def is_usable(key: str) -> bool:
 
 
 class Inspection:
-    """What a file of rendered lines turns out to be. `empty_text` is what only lines without a text hold."""
+    """What a file of rendered lines turns out to be. `empty_text` is what only lines without a text hold.
 
-    def __init__(self, task: Task, keys: RowKeys, empty_text: bytes) -> None:
+    All lines ask for the same, except where `is_varied`: files go with them.
+    """
+
+    def __init__(
+        self, task: Task, keys: RowKeys, empty_text: bytes, onlooker: Onlooker | None = None, *, is_varied: bool = False
+    ) -> None:
+        self._onlooker = onlooker or Unseen()
+        self._checker = LineChecker(task, self._onlooker) if is_varied else None
+        self._onlooker.begin()
+        self._terms: Terms | None = None
         self.sha256 = hashlib.sha256()
         self.size_bytes = 0
         self._task = task
@@ -198,9 +209,21 @@ class Inspection:
             self._empty += piece.count(self._empty_text)
         lines = split_lines(piece)
         self._sample(lines[0])
-        for row, key in enumerate(self._keys.add(lines), self.count + 1):
+        written, unusable = self._keys.add(lines)
+        for row, key in enumerate(unusable, self.count + 1):
             self._check_key(key, row)
+        self._show(piece, lines, written)
         self.count += len(lines)
+
+    def _show(self, piece: bytes, lines: list[bytes], keys: bytes) -> None:
+        if self._checker is not None:
+            if self._checker.keys(piece, lines, self.count) is None:
+                for number, line in enumerate(lines, self.count + 1):
+                    self._checker.examine(line, number)
+            return
+        if self._terms is None:
+            self._terms = terms_of(msgspec.json.decode(lines[0])["request"])
+        self._onlooker.see(piece, lines, keys, self.count, self._terms)
 
     def refuse(self, name: str, written: int) -> None:
         """Refuse the table when its keys, a sample or the count of lines are not right.

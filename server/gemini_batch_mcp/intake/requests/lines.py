@@ -1,9 +1,9 @@
 """Whole lines out of a file, and the quick way to check them: fast decoders first, the exact check for the rest."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final, Protocol
 
 import msgspec
 
@@ -12,6 +12,7 @@ from gemini_batch_mcp.intake.requests.keys import Keys
 from gemini_batch_mcp.intake.requests.mending import Slip, mend, to_line
 from gemini_batch_mcp.intake.validator.decoders import NOT_TAKEN, Flavour, LineDecoder, flavour_of, line_decoder
 from gemini_batch_mcp.intake.validator.json_text import parse
+from gemini_batch_mcp.intake.validator.terms import PLAIN, Terms, terms_of
 from gemini_batch_mcp.intake.validator.validate import CheckedLine, check_parsed, parse_line
 from gemini_batch_mcp.settings import MAX_LINE_BYTES
 
@@ -50,6 +51,30 @@ class Examined:
     line: bytes
     slips: frozenset[Slip] = frozenset()
     blank: bool = False
+
+
+class Onlooker(Protocol):
+    """Sees every line that is right, in order and as it is sent, in the pass that checks it."""
+
+    def begin(self) -> None:
+        """Forget all lines: the pass begins anew."""
+
+    def see(self, piece: bytes, lines: Sequence[bytes], keys: bytes, before: int, terms: Terms | list[Terms]) -> None:
+        """Look at the `lines` of a piece (which may have line ends or not).
+
+        `keys` are those of the lines, one JSON string a line; `before` says how many lines of the source stand before
+        the first one; `terms` what each line asks for, or all of them.
+        """
+
+
+class Unseen:
+    """An onlooker that looks away."""
+
+    def begin(self) -> None:
+        """Do nothing."""
+
+    def see(self, piece: bytes, lines: Sequence[bytes], keys: bytes, before: int, terms: Terms | list[Terms]) -> None:
+        """Do nothing."""
 
 
 class LineSplitter:
@@ -138,48 +163,69 @@ def is_blank(line: bytes) -> bool:
 class LineChecker:
     """Checks lines of one file. It learns which flavour of decoder the file needs; small files need none."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, onlooker: Onlooker | None = None) -> None:
         self.task = task
+        self._onlooker = onlooker or Unseen()
+        self._onlooker.begin()
         self._decoders: list[LineDecoder] = []
         self._flavours: set[Flavour] = set()
         self._misses = 0
         self._missed_bytes = 0
 
-    def keys(self, lines: list[bytes]) -> Keys | None:
-        """Return the keys if every line is right as it is, or None when some line needs a closer look."""
+    def keys(self, piece: bytes, lines: list[bytes], before: int) -> Keys | None:
+        """Return the keys if every line of a piece is right as it is, or None when some line needs a closer look.
+
+        `before` says how many lines stand before the piece.
+        """
         if not self._decoders:
             return None
-        decode = self._decoders[0]
+        decode, terms = self._decoders[0]
         try:
-            keys = Keys([decode(line).key for line in lines])
+            if terms is None:
+                keys = Keys([decode(line).key for line in lines])
+                found: Terms | list[Terms] = PLAIN
+            else:
+                decoded = [decode(line) for line in lines]
+                keys = Keys([line.key for line in decoded])
+                found = [terms(line.request) for line in decoded]
         except NOT_TAKEN:
             return None
-        return keys if _all_single(lines, keys) else None
+        if not _all_single(lines, keys):
+            return None
+        self._onlooker.see(piece, lines, keys.written, before, found)
+        return keys
 
     def examine(self, line: bytes, number: int) -> Examined:
         """Check one line, by a decoder if one takes it."""
-        key = self._taken(line)
-        if key is not None:
+        taken = self._taken(line)
+        if taken is not None:
+            key, found = taken
+            self._onlooker.see(line, (line,), msgspec.json.encode(key), number - 1, found)
             return Examined(CheckedLine(key), line)
         if is_blank(line):
             return Examined(CheckedLine(""), b"", blank=True)
         examined = examine(line, number, self.task)
-        if not examined.checked.problem_count and not examined.slips:
-            self._learn(line)
+        if not examined.checked.problem_count:
+            request = parse(examined.line)["request"]
+            written = msgspec.json.encode(examined.checked.key)
+            self._onlooker.see(examined.line, (examined.line,), written, number - 1, terms_of(request))
+            if not examined.slips:
+                self._learn(line, request)
         return examined
 
-    def _taken(self, line: bytes) -> str | None:
-        for index, decode in enumerate(self._decoders):
+    def _taken(self, line: bytes) -> tuple[str, Terms] | None:
+        for index, (decode, terms) in enumerate(self._decoders):
             try:
-                key = decode(line).key
+                decoded = decode(line)
             except NOT_TAKEN:
                 continue
             if index:
                 self._decoders.insert(0, self._decoders.pop(index))
-            return key if _single(line, key) else None
+            key = decoded.key
+            return (key, terms(decoded.request) if terms else PLAIN) if _single(line, key) else None
         return None
 
-    def _learn(self, line: bytes) -> None:
+    def _learn(self, line: bytes, request: dict[str, Any]) -> None:
         """Build the decoder for lines like this one, when there have been enough of them to be worth it."""
         self._misses += 1
         self._missed_bytes += len(line)
@@ -187,7 +233,7 @@ class LineChecker:
         if not is_time or len(self._flavours) == _MAX_FLAVOURS:
             return
         self._misses = self._missed_bytes = 0
-        flavour = flavour_of(parse(line)["request"], self.task)
+        flavour = flavour_of(request, self.task)
         if flavour not in self._flavours:
             self._flavours.add(flavour)
             self._decoders.insert(0, line_decoder(self.task, flavour))

@@ -15,6 +15,7 @@ from gemini_batch_mcp.intake.requests.lines import (
     BOM,
     LineChecker,
     LongLine,
+    Onlooker,
     is_blank,
     pieces,
     split_lines,
@@ -41,6 +42,11 @@ class Report:
     has_cr: bool = False
     slips: Counter[Slip] = field(default_factory=Counter)
     first_slips: dict[Slip, int] = field(default_factory=dict)
+
+    @property
+    def differs(self) -> bool:
+        """True when what can be sent is not what was read."""
+        return self.has_bom or self.has_cr or bool(self.blank_lines or self.slips)
 
     def add(self, checked: CheckedLine) -> None:
         """Add the problems of one line."""
@@ -114,13 +120,20 @@ def no_requests(name: str) -> UsageError:
     return UsageError(f"{name} holds no request.", 'Write one {"key":"…","request":{…}} on each line.')
 
 
-def run(file: BinaryIO, task: Task, keys: KeyLog, report: Report, limit_rows: int = 0) -> Iterator[bytes]:
+def run(
+    file: BinaryIO,
+    task: Task,
+    keys: KeyLog,
+    report: Report,
+    limit_rows: int = 0,
+    onlooker: Onlooker | None = None,
+) -> Iterator[bytes]:
     """Check a file; yield what can be sent, in whole lines, while filling `keys` and `report`.
 
     With `limit_rows`, only so many lines are looked at, blank ones not counted. What is yielded is worth nothing if
     the report has problems at the end.
     """
-    checker = LineChecker(task)
+    checker = LineChecker(task, onlooker)
     number = 0
     for piece in _first_rows(pieces(file), limit_rows) if limit_rows else pieces(file):
         if isinstance(piece, LongLine):
@@ -134,7 +147,7 @@ def run(file: BinaryIO, task: Task, keys: KeyLog, report: Report, limit_rows: in
             # Outside of strings a carriage return is white space, and inside it is an error that stays one.
             piece, report.has_cr = piece.replace(b"\r\n", b"\n").removesuffix(b"\r"), True
         lines = split_lines(piece)
-        if (fast := checker.keys(lines)) is not None:
+        if (fast := checker.keys(piece, lines, number)) is not None:
             keys.extend(fast)
             yield piece if piece.endswith(b"\n") else piece + b"\n"
         else:

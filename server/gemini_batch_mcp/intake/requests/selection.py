@@ -8,12 +8,12 @@ from typing import BinaryIO, Final
 
 import msgspec
 
-from gemini_batch_mcp.domain import RequestFile
+from gemini_batch_mcp.domain import RequestFile, Task
 from gemini_batch_mcp.errors import StorageError, UsageError
 from gemini_batch_mcp.intake.opened import SourceFile, buffered
 from gemini_batch_mcp.intake.requests.copies import Draft
 from gemini_batch_mcp.intake.requests.keys import KeyLog, Keys
-from gemini_batch_mcp.intake.requests.lines import LongLine, pieces, split_lines
+from gemini_batch_mcp.intake.requests.lines import LineChecker, LongLine, Onlooker, pieces, split_lines
 from gemini_batch_mcp.intake.requests.passes import Report
 
 _KEYS_AT_ONCE: Final = 10_000
@@ -35,6 +35,8 @@ def write_selected(
     keys_destination: Path,
     *,
     sha256: str = "",
+    task: Task = "generate",
+    onlooker: Onlooker | None = None,
 ) -> RequestFile:
     """Copy the lines of `requests` whose keys are `wanted`, in their order, and write their keys down.
 
@@ -50,7 +52,7 @@ def write_selected(
     chosen = frozenset(_all_keys(wanted) if isinstance(wanted, Path) else wanted)
     if not chosen:
         raise UsageError("No rows were chosen.", "Choose rows that have a request.")
-    digest = hashlib.sha256()
+    digest, checker = hashlib.sha256(), LineChecker(task, onlooker)
     with (
         SourceFile(requests) as source,
         buffered(keys) as names,
@@ -69,6 +71,7 @@ def write_selected(
                 if key in chosen:
                     if _key_of(line) != key:
                         raise _not_its_keys(requests, keys)
+                    checker.examine(line, log.count + 1)
                     draft.write(line + b"\n")
                     log.extend(Keys([key]))
         if sha256 and digest.hexdigest() != sha256:

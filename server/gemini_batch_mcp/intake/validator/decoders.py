@@ -18,6 +18,7 @@ from msgspec import Meta
 
 from gemini_batch_mcp.domain import Task
 from gemini_batch_mcp.intake.validator.enums import ENUMS
+from gemini_batch_mcp.intake.validator.terms import PRICED, Terms, struct_terms
 from gemini_batch_mcp.intake.validator.wire_schema import (
     DURATION,
     FLOAT_LIMITS,
@@ -55,21 +56,25 @@ class Flavour(NamedTuple):
 
     Narrow decoders are fast ones: taking both spellings would cost 1 µs for every object that has such members, and
     parts of every kind cost 0.3 µs each (measured, CPython 3.11). `switched` holds (message, member) names that are
-    spelled the other way; the Python SDK writes such mixtures.
+    spelled the other way; the Python SDK writes such mixtures. `is_plain` requests hold texts only and nothing else
+    that a price depends on, so that nothing has to be read out of them.
     """
 
     spelling: Literal["camel", "snake"]
     switched: frozenset[tuple[str, str]]
     text_only: bool
+    is_plain: bool = False
 
 
 def flavour_of(request: dict[str, Any], task: Task) -> Flavour:
     """Return the flavour of a request that is known to be right."""
     seen = _Seen()
-    seen.object(request, request_message(task))
+    wanted = request_message(task)
+    seen.object(request, wanted)
+    is_plain = seen.text_only and not any(wanted.spellings[name].name in PRICED for name in request)
     if seen.snake and not seen.camel:
-        return Flavour("snake", frozenset(), seen.text_only)
-    return Flavour("camel", frozenset(seen.snake), seen.text_only)
+        return Flavour("snake", frozenset(), seen.text_only, is_plain)
+    return Flavour("camel", frozenset(seen.snake), seen.text_only, is_plain)
 
 
 class _Seen:
@@ -103,30 +108,40 @@ def _items(member: Any, field: Field) -> Iterable[Any]:
 
 
 class RequestLine(Protocol):
-    """What a decoder returns: only the key is of use, the rest is right by having been decoded."""
+    """What a decoder returns: right by having been decoded."""
 
     key: str
+    request: Any
 
 
-LineDecoder = Callable[[bytes], RequestLine]
+class LineDecoder(NamedTuple):
+    """`decode` takes whole lines, or raises `NOT_TAKEN`; `terms` reads what a price depends on, if anything."""
+
+    decode: Callable[[bytes], RequestLine]
+    terms: Callable[[Any], Terms] | None
+
+
 #: What a decoder raises on a line that it does not take. UnicodeDecodeError is a ValueError.
 NOT_TAKEN: Final = (msgspec.DecodeError, ValueError, RecursionError)
 
 
 @lru_cache(maxsize=32)
 def line_decoder(task: Task, flavour: Flavour) -> LineDecoder:
-    """Return a function that decodes whole lines `{"key":…,"request":…}` of that flavour, or raises `NOT_TAKEN`."""
+    """Return the decoder of lines `{"key":…,"request":…}` of that flavour."""
+    family = _Family(flavour)
     line = msgspec.defstruct(
         "Line",
         [
             ("key", Annotated[str, Meta(min_length=1, max_length=MAX_KEY_CHARACTERS)]),
-            ("request", _Family(flavour).struct(request_message(task), _SCHEMA_DEPTH)),
+            ("request", family.struct(request_message(task), _SCHEMA_DEPTH)),
         ],
         forbid_unknown_fields=True,
         gc=False,
     )
     decoder: msgspec.json.Decoder[RequestLine] = msgspec.json.Decoder(line, dec_hook=_check_special)
-    return decoder.decode
+    return LineDecoder(
+        decoder.decode, None if flavour.is_plain else struct_terms(family.names, text_only=flavour.text_only)
+    )
 
 
 class _Family:
@@ -135,6 +150,8 @@ class _Family:
     def __init__(self, flavour: Flavour) -> None:
         self.flavour = flavour
         self.structs: dict[tuple[str, int], _TypeForm] = {}
+        #: What each member is called, by its message and its lowerCamel name.
+        self.names: dict[tuple[str, str], str] = {}
 
     def struct(self, wanted: Message, depth: int) -> _TypeForm:
         depth = depth - 1 if wanted.name == "Schema" else _SCHEMA_DEPTH
@@ -149,7 +166,10 @@ class _Family:
         for field in wanted.fields.values():
             if (field.type == "Schema" and depth == 0) or (text_part and field.name not in _TEXT_PART):
                 continue
+            if self.flavour.is_plain and wanted.name == "GenerateContentRequest" and field.name in PRICED:
+                continue
             name, value = self._name(wanted, field), self._shaped(field, depth)
+            self.names[wanted.name, field.name] = name
             required = field.required or (text_part and field.name == "text")
             members.append((name, value) if required else (name, value | None, None))
         rule = None if text_part else self._rule(wanted)

@@ -22,6 +22,7 @@ from gemini_batch_mcp.intake.validator.wire_schema import (
     enum_accepts_numbers,
     is_base64,
     message,
+    whole_number,
 )
 
 #: Levels of objects and lists in a line: protobuf's own default for JSON.
@@ -212,7 +213,7 @@ class RequestWalk:
         self._add(path, f"is {kind(value)} that is no base64.", lambda: "Write the bytes as base64 text.")
 
     def _integer(self, value: Any, field: Field, path: str) -> None:
-        number = _whole_number(value)
+        number = whole_number(value)
         if number is None:
             what = f"is {shown_value(value)}; it must be a whole number."
             self._add(path, what, lambda: "Write a whole number, without quotes.")
@@ -268,19 +269,6 @@ class RequestWalk:
         fix = f"Keep the line below {MAX_DEPTH} levels of objects and lists."
         self.findings.add(lambda: (f"`{shown(path, 80)}` is nested too deeply.", fix))
         return True
-
-
-def _whole_number(value: Any) -> int | None:
-    """Read an integer as proto-JSON does: 7, 7.0 and "7"."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int):
-        return value
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,20}", value):
-        return int(value)
-    return None
 
 
 def _number(value: Any) -> float | None:

@@ -125,6 +125,19 @@ def enum_accepts_numbers(name: str) -> bool:
     return name not in STRING_ENUMS
 
 
+def whole_number(value: object) -> int | None:
+    """Read an integer as proto-JSON does: 7, 7.0, 1e4 and "7"; None for what is none."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,20}", value):
+        return int(value)
+    return None
+
+
 def is_base64(text: str) -> bool:
     """True for what proto-JSON takes as bytes: either alphabet of base64, with or without padding."""
     try:

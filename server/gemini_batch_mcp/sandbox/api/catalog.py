@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -58,8 +59,10 @@ class Catalog:
             code, message = refused
             raise ApiError(_STATUS_CODES[code], message)
         tokens = sum(text_tokens(text) for text in _texts(counted))
+        if counted.get("tools"):
+            tokens += text_tokens(msgspec.json.encode(counted["tools"]).decode())
         details = [{"modality": "TEXT", "tokenCount": tokens}]
-        counts = offline_counts(counted)
+        counts = offline_counts(counted, model=path_id(request))
         for modality, count in (("IMAGE", counts.image), ("AUDIO", counts.audio), ("VIDEO", counts.video)):
             if count:
                 details.append({"modality": modality, "tokenCount": count})

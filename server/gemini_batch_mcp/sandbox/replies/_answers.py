@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import msgspec
 
+from gemini_batch_mcp.intake.prices.tokens import media_counts
+from gemini_batch_mcp.intake.validator.terms import terms_of
 from gemini_batch_mcp.sandbox.config import RowFault
 from gemini_batch_mcp.sandbox.replies._media import SILENCE, WAV, png
 from gemini_batch_mcp.sandbox.replies._plans import NO_EXTRAS, PLAIN, Extra, Plan, read_plan, usual_modalities
@@ -63,6 +65,7 @@ class GenerateAnswers:
     """Answers under one model's name."""
 
     def __init__(self, model: str) -> None:
+        self._model = model
         self._version = _encode(model)
         self._usual = usual_modalities(model)
 
@@ -90,11 +93,16 @@ class GenerateAnswers:
             plan = read_plan(config, tools, tool_config, self._usual, extras)
         system = bytes(decoded.system or decoded.snake_system)
         prompt_tokens = text_tokens(prompt) + (_system_tokens(system) if system else 0)
+        if tools:
+            prompt_tokens += _tool_tokens(tools)
+        if b"inlineData" in request or b"inline_data" in request:
+            prompt_tokens += self._media_tokens(request)
         thoughts = seed % 64 + 16 if plan.thinks else 0
         length = (number or _LONG_CHARACTERS) if fault is RowFault.LONG else 0
         cached = _CACHED_TOKENS if decoded.cached or decoded.snake_cached else 0
         if plan.is_plain and not cached and (fault is None or length):
-            return self._plain(_text(plan, prompt, seed, length, echo_key), prompt_tokens, thoughts, seed)
+            text = _text(plan, prompt, seed, length, echo_key)
+            return self._plain(text, prompt_tokens, thoughts, seed, plan.max_tokens)
         usage = _Usage(prompt_tokens + cached, thoughts, cached, _SEARCH_TOKENS if plan.with_search else 0)
         if fault is not None and fault in _REFUSALS:
             return self._refused(fault, usage, seed)
@@ -105,11 +113,23 @@ class GenerateAnswers:
         for index in range(plan.candidates):
             answer = _text(plan, prompt, seed + index, length, echo_key)
             candidates.append(_candidate(plan, answer, seed + index, index, usage, fault))
+        usage.keep_to(plan.max_tokens * plan.candidates)
         return self._whole(b",".join(candidates), usage, seed)
 
-    def _plain(self, answer: tuple[str, int, bytes], prompt_tokens: int, thoughts: int, seed: int) -> bytes:
+    def _media_tokens(self, request: bytes) -> int:
+        """Return what the media inside a request count; those that it only names are not looked at."""
+        terms = terms_of(msgspec.json.decode(request))
+        inside = terms._replace(media=tuple(media for media in terms.media if media.data is not None))
+        return media_counts(inside._replace(has_cache=False), model=self._model)[0].total
+
+    def _plain(
+        self, answer: tuple[str, int, bytes], prompt_tokens: int, thoughts: int, seed: int, max_tokens: int
+    ) -> bytes:
         """Return one candidate of one text: the same as below in one step, for speed."""
         text, tokens, finish = answer
+        if max_tokens:
+            # Gemini counts thinking into the limit.
+            thoughts = min(thoughts, max(0, max_tokens - tokens))
         return _PLAIN_RESPONSE % (
             _encode(text),
             finish,
@@ -177,6 +197,13 @@ class _Usage:
     def add_media(self, modality: str, tokens: int) -> None:
         self.answer += tokens
         self.media[modality] = self.media.get(modality, 0) + tokens
+
+    def keep_to(self, limit: int) -> None:
+        """Count no more output than a request allows (0: anything): Gemini counts thinking and pictures into it."""
+        if limit:
+            self.answer = min(self.answer, limit)
+            self.thoughts = min(self.thoughts, limit - self.answer)
+            self.media = {modality: min(tokens, limit) for modality, tokens in self.media.items()}
 
     def to_json(self) -> bytes:
         members: dict[str, Any] = {"promptTokenCount": self.prompt}
@@ -297,6 +324,11 @@ def _json_text(text: str, fault: RowFault | None) -> bytes:
     if fault is RowFault.SURROGATE:
         return _encode(text[:-1])[:-1] + b'\\ud83d"'
     return _encode(text)
+
+
+@lru_cache(maxsize=256)
+def _tool_tokens(tools: bytes) -> int:
+    return text_tokens(_encode(msgspec.json.decode(tools)).decode())
 
 
 @lru_cache(maxsize=256)

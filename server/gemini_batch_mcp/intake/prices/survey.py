@@ -1,0 +1,263 @@
+"""What one pass over request lines finds out about their price: bounds of every line, and a sample for the rest.
+
+Nothing here is scaled up but the tokens of texts: the lines that nobody looked at may be the dear ones.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from typing import Final
+
+import msgspec
+
+from gemini_batch_mcp.domain import JsonObject, Task
+from gemini_batch_mcp.intake.files.placeholder import Known, known_of
+from gemini_batch_mcp.intake.prices._sample import Sampler
+from gemini_batch_mcp.intake.prices.price_list import OUTPUT_TOKEN_LIMIT
+from gemini_batch_mcp.intake.prices.tokens import CACHED_TOKENS, Tokens, media_counts, offline_counts, text_weight
+from gemini_batch_mcp.intake.validator.terms import Terms, terms_of
+from gemini_batch_mcp.json_members import as_object, member
+
+#: Longer lines are measured by the offline rule only: 20 of them would fill the memory.
+_KEPT_LINE_BYTES: Final = 1 << 20
+_BEGINNING_BYTES: Final = 256
+#: Members of generationConfig, in lower case, that describe an answer.
+_SCHEMAS: Final = ("responseschema", "responsejsonschema", "responseformat")
+_NO_TOKENS: Final = Tokens()
+
+#: What a request may name that has a price of its own, or tokens that nothing here tells.
+CACHE: Final = "cachedContent"
+FILE: Final = "a file that is only named"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a model's prices depend on: its longest answer, and the length from which prompts cost more (0: none)."""
+
+    output_tokens: int = OUTPUT_TOKEN_LIMIT
+    long_prompt_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The most that some lines can take. `text` bounds the tokens of their texts; `media` are those of all else."""
+
+    rows: int = 0
+    text: float = 0.0
+    media: Tokens = _NO_TOKENS
+    output_tokens: int = 0
+
+    def __add__(self, other: "Load") -> "Load":
+        return Load(
+            self.rows + other.rows,
+            self.text + other.text,
+            self.media + other.media,
+            self.output_tokens + other.output_tokens,
+        )
+
+    def __sub__(self, other: "Load") -> "Load":
+        return Load(
+            self.rows - other.rows,
+            self.text - other.text,
+            self.media - other.media,
+            self.output_tokens - other.output_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SampledLine:
+    """One line of the sample; `number` counts from 1 among the lines that are sent.
+
+    `counts` is by the offline rule, `media` what of it is no text of the line; `most` is what its text and its media
+    can have at most. `settings` bounds the tokens of a schema and a cache, which a count by Gemini may leave out.
+    """
+
+    number: int
+    text_bytes: int
+    counts: Tokens
+    media: Tokens
+    most: Load
+    settings: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Unbounded:
+    """Something that a few lines name and that has no bound: what, in how many lines, and the first of them."""
+
+    what: str
+    lines: int
+    first_line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What one pass found. `most` is of all lines, `most_of_long` of those at the higher price of long prompts.
+
+    `media` is what is no text by the offline rule, exact over all lines; `text_bytes` are those of the lines without
+    the files in them. `uncapped_rows` set no maxOutputTokens.
+    """
+
+    model: str = ""
+    limits: Limits = Limits()
+    rows: int = 0
+    text_bytes: int = 0
+    media: Tokens = _NO_TOKENS
+    most: Load = Load()
+    most_of_long: Load = Load()
+    uncapped_rows: int = 0
+    lines: tuple[SampledLine, ...] = ()
+    unbounded: tuple[Unbounded, ...] = ()
+
+
+@dataclass(slots=True)
+class _Sums:
+    text_bytes: int = 0
+    media: Tokens = _NO_TOKENS
+    most: Load = Load()
+    most_of_long: Load = Load()
+    uncapped_rows: int = 0
+    unbounded: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
+
+
+class Surveyor:
+    """Sees the lines of one file as they are checked (`requests.lines.Onlooker`).
+
+    `known` says what is known of a file that lines only name.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        task: Task = "generate",
+        *,
+        limits: Limits | None = None,
+        known: Callable[[str], Known | None] = known_of,
+    ) -> None:
+        self._model = model
+        self._task = task
+        self._limits = limits or Limits()
+        self._known = known
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget all lines: the pass begins anew."""
+        self._sampler = Sampler(self._kept)
+        self._sums = _Sums()
+
+    def see(self, piece: bytes, lines: Sequence[bytes], keys: bytes, before: int, terms: Terms | list[Terms]) -> None:
+        """Look at the `lines` of a piece; see `Onlooker.see`."""
+        self._sampler.feed(lines)
+        long_bytes = self._limits.long_prompt_tokens
+        if not isinstance(terms, list):
+            groups = [(terms, len(lines))]
+        else:
+            # Lines of one file that ask for the same share one object, so this is quick.
+            runs = [list(run) for _, run in groupby(terms, id)]
+            groups = [(run[0], len(run)) for run in runs]
+        if any(one.media or one.has_cache for one, _ in groups) or 0 < long_bytes < len(piece):
+            each = terms if isinstance(terms, list) else [terms] * len(lines)
+            separate = keys.split(b"\n")
+            for number, (line, key, asked) in enumerate(zip(lines, separate, each, strict=False), before + 1):
+                self._add(line, key, number, asked)
+            return
+        sums = self._sums
+        sums.text_bytes += len(piece)
+        sums.most += Load(len(lines), text_weight(piece, rows=len(lines), keys=keys))
+        for one, count in groups:
+            self._bound(one, count, before + 1)
+            before += count
+
+    def survey(self) -> Survey:
+        """Return what was found out."""
+        sums = self._sums
+        return Survey(
+            model=self._model,
+            limits=self._limits,
+            rows=sums.most.rows,
+            text_bytes=sums.text_bytes,
+            media=sums.media,
+            most=sums.most,
+            most_of_long=sums.most_of_long,
+            uncapped_rows=sums.uncapped_rows,
+            lines=tuple(
+                line if isinstance(line, SampledLine) else self._measured(number, line)
+                for number, line in self._sampler.lines
+            ),
+            unbounded=tuple(Unbounded(what, *seen) for what, seen in sums.unbounded.items()),
+        )
+
+    def requests(self) -> dict[int, JsonObject]:
+        """Return the requests of the sample by their numbers, those aside that are too long to be asked about."""
+        lines = self._sampler.lines
+        return {number: msgspec.json.decode(line)["request"] for number, line in lines if isinstance(line, bytes)}
+
+    def _kept(self, number: int, line: bytes) -> bytes | SampledLine:
+        return line if len(line) <= _KEPT_LINE_BYTES else self._measured(number, line)
+
+    def _measured(self, number: int, line: bytes) -> SampledLine:
+        value = msgspec.json.decode(line)
+        request = value["request"]
+        terms, counts = terms_of(request), offline_counts(request, model=self._model)
+        text = _without_files(line, terms)
+        media, most = media_counts(terms, model=self._model, known=self._known)
+        weight = text_weight(text, rows=1, keys=msgspec.json.encode(value["key"]))
+        return SampledLine(
+            number,
+            text_bytes=len(text),
+            counts=counts,
+            media=media,
+            most=Load(1, weight, most, self._output(terms)),
+            settings=_schema_weight(request) + terms.has_cache * CACHED_TOKENS,
+        )
+
+    def _add(self, line: bytes, key: bytes, number: int, terms: Terms) -> None:
+        """Add one line that may be long, or that has files in it."""
+        sums, text = self._sums, _without_files(line, terms)
+        usual, most = media_counts(terms, model=self._model, known=self._known)
+        sums.text_bytes += len(text)
+        sums.media += usual
+        load = Load(1, text_weight(text, rows=1, keys=key), most)
+        sums.most += load
+        output = self._bound(terms, 1, number)
+        if usual.unknown_references:
+            self._note(FILE, 1, number)
+        # No token is shorter than a byte.
+        if 0 < self._limits.long_prompt_tokens < len(text) + most.total:
+            sums.most_of_long += replace(load, output_tokens=output)
+
+    def _bound(self, terms: Terms, rows: int, number: int) -> int:
+        """Add the bounds of some lines that ask for the same, the first of which has that number."""
+        sums, output = self._sums, rows * self._output(terms)
+        sums.most = replace(sums.most, output_tokens=sums.most.output_tokens + output)
+        if not terms.max_output_tokens:
+            sums.uncapped_rows += rows
+        if terms.has_cache:
+            self._note(CACHE, rows, number)
+        for tool in terms.tools:
+            self._note(tool, rows, number)
+        return output
+
+    def _output(self, terms: Terms) -> int:
+        if self._task == "embed":
+            return 0
+        limit = self._limits.output_tokens
+        return min(terms.max_output_tokens or limit, limit) * terms.candidates
+
+    def _note(self, what: str, rows: int, number: int) -> None:
+        seen, first = self._sums.unbounded.get(what, (0, number))
+        self._sums.unbounded[what] = (seen + rows, first)
+
+
+def _without_files(line: bytes, terms: Terms) -> bytes:
+    """Return what is text of a line: all but the base64 in it."""
+    for media in terms.media:
+        # Found by its beginning: looking for all of a picture takes as long as checking it.
+        if media.data and (at := line.find(bytes(media.data[:_BEGINNING_BYTES]))) >= 0:
+            line = line[:at] + line[at + len(media.data) :]
+    return line
+
+
+def _schema_weight(request: JsonObject) -> float:
+    config = as_object(member(request, "generationConfig"))
+    schemas = [value for name, value in config.items() if name.replace("_", "").lower() in _SCHEMAS and value]
+    return sum(text_weight(msgspec.json.encode(schema), rows=0, keys=b"") for schema in schemas)
