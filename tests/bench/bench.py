@@ -9,43 +9,20 @@ import base64
 import json
 import math
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import anyio
-import psutil
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from rich.console import Console
 from rich.table import Table
 
-from bench import intake_bench, results_bench
-
-HERE: Final = Path(__file__).parent
-MODEL: Final = "gemini-3-flash-preview"
-MEGABYTE: Final = 1000**2
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One measured figure and the bound it is held to. `bound` is an upper one."""
-
-    name: str
-    value: float
-    bound: float
-    unit: str
-    detail: str
-
-    @property
-    def met(self) -> bool:
-        return self.value <= self.bound
+from bench import orders_bench, results_bench
+from bench.parties import HERE, MEGABYTE, Figure, call, our_server, peak_bytes, plain, service
 
 
 def write_requests(path: Path, megabytes: int, rows: int) -> None:
@@ -60,67 +37,6 @@ def write_requests(path: Path, megabytes: int, rows: int) -> None:
     with path.open("w", encoding="utf-8", buffering=MEGABYTE) as file:
         for number in range(rows):
             file.write(frame.format(number, answer, words))
-
-
-@contextmanager
-def service(directory: Path, *, seconds_per_job: int) -> Iterator[str]:
-    """Run the sandbox on a port; yields its address."""
-    command = [
-        sys.executable,
-        "-m",
-        "gemini_batch_mcp",
-        "sandbox",
-        "--port",
-        "0",
-        "--seconds-per-job",
-        str(seconds_per_job),
-    ]
-    process = subprocess.Popen(
-        [*command, "--directory", str(directory)], stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL
-    )
-    assert process.stderr is not None
-    try:
-        yield process.stderr.readline().split()[-1].strip()
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-
-
-def plain(what: str, base_url: str, argument: str) -> dict[str, Any]:
-    """Run the plain way in a process of its own."""
-    command = [sys.executable, str(HERE / "plain.py"), what, base_url, argument, MODEL]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
-
-
-@asynccontextmanager
-async def our_server(base_url: str, home: Path, root: Path) -> AsyncIterator[Client]:
-    """Run our server as a client does, on stdio."""
-    env = {
-        "GEMINI_API_KEY": "bench",
-        "GOOGLE_GEMINI_BASE_URL": base_url,
-        "GEMINI_BATCH_HOME": str(home),
-        "GEMINI_BATCH_ROOTS": str(root),
-        "GEMINI_BATCH_POLL_SECONDS": "0.05",
-    }
-    server = StdioServerParameters(command=sys.executable, args=["-m", "gemini_batch_mcp"], env=env)
-    async with Client(stdio_client(server), mode="legacy") as client:
-        yield client
-
-
-def peak_bytes() -> int:
-    """Return the highest resident size so far of our server, the one child that is not the service."""
-    children = [child for child in psutil.Process().children() if "sandbox" not in child.cmdline()]
-    statuses = [Path(f"/proc/{child.pid}/status").read_text(encoding="ascii").splitlines() for child in children]
-    return max(int(row.split()[1]) * 1024 for status in statuses for row in status if row.startswith("VmHWM"))
-
-
-async def call(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
-    """Call a tool that must succeed."""
-    result = await client.call_tool(tool, arguments)
-    assert not result.is_error and result.structured_content is not None, result.content
-    return dict(result.structured_content)
 
 
 async def results_when_there(client: Client, batch: str, **arguments: Any) -> dict[str, Any]:
@@ -151,35 +67,6 @@ async def measure_start(repeats: int) -> Figure:
     plain_seconds, our_seconds = statistics.median(bare), statistics.median(ours)
     detail = f"{our_seconds:.2f} s against {plain_seconds:.2f} s, medians of {repeats}"
     return Figure("start to tools/list", our_seconds / plain_seconds, 1.2, "×", detail)
-
-
-async def measure_order(base_url: str, work: Path, source: Path, repeats: int) -> list[Figure]:
-    """create_batch against upload and create."""
-    plain_seconds, our_seconds, peaks, plain_peaks = [], [], [], []
-    for repeat in range(repeats):
-        unchecked = plain("create", base_url, str(source))
-        plain_seconds.append(unchecked["seconds"])
-        plain_peaks.append(unchecked["peak_bytes"])
-        async with our_server(base_url, work / f"home-{repeat}", work) as client:
-            await anyio.sleep(3)  # Past the warm-up: the plain way's imports are not counted either.
-            started = time.perf_counter()
-            batch = await call(client, "create_batch", source=str(source), confirm=True)
-            while batch["state"] == "JOB_STATE_QUEUED":
-                batch = await call(client, "check_status", batch=batch["batch_id"], wait_seconds=45)
-            our_seconds.append(time.perf_counter() - started)
-            peaks.append(peak_bytes())
-    ratio = statistics.median(our_seconds) / statistics.median(plain_seconds)
-    seconds = f"{statistics.median(our_seconds):.2f} s against {statistics.median(plain_seconds):.2f} s"
-    return [
-        Figure("create_batch, every line checked", ratio, 1.5, "×", seconds),
-        Figure(
-            "create_batch, peak memory",
-            max(peaks) / MEGABYTE,
-            250,
-            "MB",
-            f"plain: {max(plain_peaks) / MEGABYTE:.0f} MB",
-        ),
-    ]
 
 
 async def measure_results(base_url: str, work: Path, job: str, rows: int, repeats: int) -> list[Figure]:
@@ -228,10 +115,6 @@ def _moved(cursor: str, row: int) -> str:
     return base64.urlsafe_b64encode(json.dumps([query, row]).encode()).decode().rstrip("=")
 
 
-def _plain_peak(peaks: list[int]) -> str:
-    return f"plain: {max(peaks) / MEGABYTE:.0f} MB"
-
-
 async def measure(arguments: argparse.Namespace, console: Console) -> list[Figure]:
     """Run everything once."""
     with tempfile.TemporaryDirectory(prefix="gemini-batch-bench-") as name:
@@ -242,7 +125,8 @@ async def measure(arguments: argparse.Namespace, console: Console) -> list[Figur
         figures = [await measure_start(arguments.starts)]
         # Jobs that never move, so that no answers are written while orders are measured.
         with service(work / "orders", seconds_per_job=1_000_000) as base_url:
-            ordered = await measure_order(base_url, work, source, arguments.repeats)
+            sizes = {"megabytes": arguments.megabytes, "rows": arguments.rows, "repeats": arguments.repeats}
+            ordered = await orders_bench.measure_orders(base_url, work, source, **sizes)
         with service(work / "results", seconds_per_job=0) as base_url:
             job = plain("create", base_url, str(source))["job"]
             read = await measure_results(base_url, work, job, arguments.rows, arguments.repeats)
@@ -260,9 +144,7 @@ def main() -> None:
     arguments = parser.parse_args()
     console = Console(width=150 if not sys.stdout.isatty() else None)
     figures = anyio.run(measure, arguments, console)
-    with tempfile.TemporaryDirectory() as name:
-        sizes = {"megabytes": arguments.megabytes, "rows": arguments.rows, "repeats": arguments.repeats}
-        figures += [Figure(*row) for row in intake_bench.measure(Path(name), **sizes)]
+    sizes = {"megabytes": arguments.megabytes, "rows": arguments.rows, "repeats": arguments.repeats}
     with tempfile.TemporaryDirectory() as name:
         figures += [Figure(*row) for row in results_bench.measure(Path(name), **sizes)]
     table = Table("what", "measured", "bound", "", "detail")
