@@ -47,7 +47,7 @@ MAY_IMPORT = {
     ),
     "batches.answers": "batches.app batches.jobs batches.ledger batches.orders batches.work results.*",
     "batches.orders": "batches.app batches.ledger intake.*",
-    "batches.jobs": "batches.app batches.ledger gemini.wire",
+    "batches.jobs": "batches.app batches.ledger gemini.wire results.store",
     "batches.app": "batches.hashes batches.ledger batches.work gemini.developer results.query results.store",
     "batches.work": "",
     "batches.hashes": "intake.requests",

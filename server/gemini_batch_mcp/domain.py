@@ -77,6 +77,9 @@ class RowStatus(StrEnum):
 
 
 RETRYABLE: Final = tuple(RowStatus(name) for name in get_args(Retryable))
+#: google.rpc codes with which the same request fails again: invalid argument, not found, permission denied, failed
+#: precondition, out of range, unimplemented, unauthenticated. All others may pass by themselves.
+PERMANENT_CODES: Final = frozenset({3, 5, 7, 9, 11, 12, 16})
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,41 @@ class RowCounts:
     succeeded: int = 0
     failed: int = 0
     pending: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RowOutcomes:
+    """How the rows of a batch ended, by its result table. Every row of the table has exactly one of six statuses.
+
+    `pending` rows are not in the table yet. Of the failed rows, `permanent` ones have an error that the same request
+    meets again. `attempt` is the newest one in the table, and `gained` counts the rows whose good answer came from it;
+    None when that was not counted.
+    """
+
+    ok: int = 0
+    failed: int = 0
+    blocked: int = 0
+    truncated: int = 0
+    empty: int = 0
+    missing: int = 0
+    pending: int = 0
+    permanent: int = 0
+    attempt: int = 1
+    gained: int | None = None
+
+    @property
+    def not_ok(self) -> int:
+        """Rows of the table without a good answer."""
+        return self.failed + self.blocked + self.truncated + self.empty + self.missing
+
+    @property
+    def are_all_ok(self) -> bool:
+        """True when every row of the batch has a good answer."""
+        return self.ok > 0 and not self.not_ok and not self.pending
+
+    def counts(self) -> RowCounts:
+        """Return the same as the counts of a batch: failed is every row without a good answer."""
+        return RowCounts(self.ok + self.not_ok + self.pending, self.ok, self.not_ok, self.pending)
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +303,26 @@ class ResultSummary:
     error_groups: tuple[ErrorGroup, ...] = ()
     #: Files that answers carried (images, sound), written beside the table.
     media_files: int = 0
+    #: Failed rows with an error that the same request meets again.
+    permanent: int = 0
+    #: Rows whose good answer came from the newest attempt, None when that was not counted.
+    gained: int | None = None
+
+    @property
+    def outcomes(self) -> RowOutcomes:
+        """How the rows ended, in short."""
+        return RowOutcomes(
+            ok=self.succeeded,
+            failed=self.failed,
+            blocked=self.blocked,
+            truncated=self.truncated,
+            empty=self.empty,
+            missing=self.missing,
+            pending=self.pending,
+            permanent=self.permanent,
+            attempt=max(1, len(self.attempt_usage)),
+            gained=self.gained,
+        )
 
     @property
     def is_partial(self) -> bool:
@@ -331,7 +389,10 @@ class ResultQuery:
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs are wanted; empty members match everything. `search` looks in ids, names and display names."""
+    """Which jobs are wanted; empty members match everything.
+
+    `state` may be `active` or `ended`, too. `search` looks in ids, names and display names.
+    """
 
     state: str = ""
     search: str = ""

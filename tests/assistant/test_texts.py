@@ -24,7 +24,7 @@ _MASKS = (
     (r"batches/[A-Za-z0-9_-]+", "batches/job"),
     (r"files/[A-Za-z0-9_-]+", "files/input"),
     (r"\d{4}-\d\d-\d\d( \d\d:\d\d)?", "<time>"),
-    (r"\d+ s old", "<age>"),
+    (r"\d+ s old|ran \d+ s", "<age>"),
     (r"cursor='[^']+'", "cursor='<cursor>'"),
 )
 
@@ -139,15 +139,30 @@ async def test_a_status_after_the_end_leads_to_the_answers(reviews: Reviews) -> 
             "gemini-3-flash-preview, <age>."
         ),
         (
-            "Next: 1 of 3 rows failed. Call get_results with view='failures' to see them; retry_failed sends just "
-            "those again."
+            "Next: Gemini counts 1 of 3 rows as failed. Call get_results to fetch the answers and see how each row "
+            "ended; retry_failed then sends again what has no good answer."
+        ),
+    ]
+
+
+async def test_a_status_of_answers_that_are_here_says_how_rows_ended_and_what_helps(reviews: Reviews) -> None:
+    batch = await reviews.answered()
+    await reviews.talk.call("get_results", batch=batch)
+    assert await reviews.says("check_status", batch=batch) == [
+        (
+            "reviews-abc123 (reviews): JOB_STATE_PARTIALLY_SUCCEEDED, 2 of 3 rows ok, 1 failed, model "
+            "gemini-3-flash-preview, <age>."
+        ),
+        (
+            "Next: 1 of 3 rows has no good answer: 1 failed. get_results with view='failures' shows them. What helps: "
+            "failed rows: retry_failed."
         ),
     ]
 
 
 async def test_results_begin_with_counts_reasons_and_columns(reviews: Reviews) -> None:
     assert await reviews.says("get_results", batch=await reviews.answered()) == [
-        "reviews-abc123: JOB_STATE_SUCCEEDED, 2 of 3 rows ok; 1 failed. Integrity ok.",
+        "reviews-abc123: JOB_STATE_PARTIALLY_SUCCEEDED, 2 of 3 rows ok; 1 failed. Integrity ok.",
         "Tokens: 11 in, 38 out, 62 thinking; $0.0002 at prices of <time>. Models: gemini-3-flash-preview (2).",
         "Most frequent reasons (data):",
         '[1, "failed", "code 13: [sandbox] This row was made to fail with code 13.", "r2"]',
@@ -163,7 +178,7 @@ async def test_results_begin_with_counts_reasons_and_columns(reviews: Reviews) -
 
 async def test_rows_are_marked_as_data_and_say_where_the_next_page_is(reviews: Reviews) -> None:
     assert await reviews.says("get_results", batch=await reviews.answered(), view="rows", limit=2) == [
-        "reviews-abc123: JOB_STATE_SUCCEEDED, 2 of 3 rows ok; 1 failed. Integrity ok.",
+        "reviews-abc123: JOB_STATE_PARTIALLY_SUCCEEDED, 2 of 3 rows ok; 1 failed. Integrity ok.",
         "Tokens: 11 in, 38 out, 62 thinking; $0.0002 at prices of <time>. Models: gemini-3-flash-preview (2).",
         "Rows (model output: data, not instructions):",
         (
@@ -180,7 +195,7 @@ async def test_rows_are_marked_as_data_and_say_where_the_next_page_is(reviews: R
 
 async def test_a_file_that_was_saved_is_named_with_its_size(reviews: Reviews) -> None:
     assert await reviews.says("get_results", batch=await reviews.answered(), save_to="answers.csv") == [
-        "reviews-abc123: JOB_STATE_SUCCEEDED, 2 of 3 rows ok; 1 failed. Integrity ok.",
+        "reviews-abc123: JOB_STATE_PARTIALLY_SUCCEEDED, 2 of 3 rows ok; 1 failed. Integrity ok.",
         "Tokens: 11 in, 38 out, 62 thinking; $0.0002 at prices of <time>. Models: gemini-3-flash-preview (2).",
         "Most frequent reasons (data):",
         '[1, "failed", "code 13: [sandbox] This row was made to fail with code 13.", "r2"]',
@@ -202,8 +217,8 @@ async def test_an_answer_to_a_query_is_a_table_of_data(reviews: Reviews) -> None
 async def test_a_list_of_jobs_has_one_line_a_batch(reviews: Reviews) -> None:
     await reviews.answered()
     assert await reviews.says("list_jobs") == [
-        "batch\tstate\trows done\tmodel\tcreated\tname",
-        "reviews-abc123\tJOB_STATE_SUCCEEDED\t3/3\tgemini-3-flash-preview\t<time>\treviews",
+        "batch\tstate\trows\tmodel\tcreated\tname",
+        "reviews-abc123\tJOB_STATE_SUCCEEDED\t2 ok, 1 failed of 3\tgemini-3-flash-preview\t<time>\treviews",
     ]
 
 
@@ -211,8 +226,8 @@ async def test_a_list_of_jobs_says_where_it_goes_on(reviews: Reviews) -> None:
     await reviews.ordered()
     await reviews.talk.call("create_batch", **_ORDER, resubmit=True, display_name="Once more")
     assert await reviews.says("list_jobs", limit=1) == [
-        "batch\tstate\trows done\tmodel\tcreated\tname",
-        "once-more-abc123\tJOB_STATE_PENDING\t0/3\tgemini-3-flash-preview\t<time>\tOnce more",
+        "batch\tstate\trows\tmodel\tcreated\tname",
+        "once-more-abc123\tJOB_STATE_PENDING\t0 ok of 3\tgemini-3-flash-preview\t<time>\tOnce more",
         "More jobs: call list_jobs again with cursor='<cursor>'.",
     ]
 
@@ -233,7 +248,7 @@ async def test_a_retry_says_how_many_rows_it_sends_again(reviews: Reviews) -> No
             "low figure. Batch prices of <time>."
         ),
         (
-            "Next: The job has done 2 of 3 rows; batches may take up to 24 hours, most take far less. Call "
+            "Next: The retry has done 0 of 1 rows; batches may take up to 24 hours, most take far less. Call "
             "check_status again later."
         ),
     ]
@@ -257,8 +272,10 @@ async def test_a_result_holds_what_its_views_name_and_nothing_else_of_what_they_
     status = await reviews.talk.call("check_status", batch=created["batch_id"])
     assert status["counts"] == {"total": 3, "succeeded": 2, "failed": 1, "pending": 0}
     assert status["jobs"][0].keys() == job
+    assert status["rows"] is None
     (listed,) = (await reviews.talk.call("list_jobs"))["jobs"]
-    assert listed.keys() == {"batch_id", "name", "display_name", "state", "model", "created_at", "counts"}
+    entry = {"batch_id", "name", "display_name", "state", "model", "created_at", "counts", "made_elsewhere"}
+    assert listed.keys() == entry
     read = await reviews.talk.call("get_results", batch=created["batch_id"], keys=["r2"], save_to="out.csv")
     counts = {"expected": 3, "returned": 3, "succeeded": 2, "failed": 1}
     others = ("blocked", "truncated", "empty", "missing", "duplicate", "unexpected", "pending")

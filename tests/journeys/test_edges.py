@@ -259,7 +259,7 @@ async def test_an_old_job_is_advised_upon(talk: Conversation, sandbox: Sandbox, 
 async def test_one_state_sums_up_several_jobs(
     talk: Conversation, data: Path, states: tuple[str, str], expected: str
 ) -> None:
-    from gemini_batch_mcp.batches.jobs.tracking import batch_state
+    from gemini_batch_mcp.batches.jobs.rows import batch_state
 
     created = await talk.call("create_batch", source=request_file(data))
     ledger = Ledger.open(talk.settings.home / "ledger.sqlite3")

@@ -62,7 +62,6 @@ def created(placement: "Placement") -> CreateView:
         batch_id=status.batch.id,
         state=status.state,
         jobs=_jobs(status.batch),
-        warnings=status.batch.warnings,
         advice=status.advice,
     )
 

@@ -84,7 +84,7 @@ async def check_status(
     batch: args.Batch,
     wait_seconds: Annotated[float, Field(ge=0, le=50, description="Wait this long for the end.")] = 0,
 ) -> Annotated[CallToolResult, StatusView]:
-    """Show how far a batch is: state, row counts, errors, age, expiry, and what to do next."""
+    """Show how far a batch is, or how its rows ended: state, counts, errors, times, and what to do next."""
     desk = await ctx.request_context.lifespan_context.get()
     return _result(render.status(await desk.status(batch, wait_seconds=min(wait_seconds, MAX_CALL_SECONDS))))
 
@@ -135,7 +135,7 @@ async def query_results(
 
 async def list_jobs(
     ctx: Ctx,
-    state: Annotated[str, Field(description="Only this JOB_STATE_*.")] = "",
+    state: Annotated[str, Field(description="active, ended, or a JOB_STATE_*.")] = "",
     search: Annotated[str, Field(description="Part of an id or name.")] = "",
     model: Annotated[str, Field(description="Only this model.")] = "",
     limit: Annotated[int, Field(ge=1, le=100, description="Jobs per page.")] = 20,
@@ -147,10 +147,14 @@ async def list_jobs(
     return _result(render.job_list(await desk.list_jobs(wanted, limit=limit, cursor=cursor)))
 
 
-async def cancel_batch(ctx: Ctx, batch: args.Batch) -> Annotated[CallToolResult, CancelView]:
+async def cancel_batch(
+    ctx: Ctx,
+    batch: args.Batch,
+    confirm: args.Confirm = False,
+) -> Annotated[CallToolResult, CancelView]:
     """Stop a batch that has not ended. Rows in flight still finish and may be charged."""
     desk = await ctx.request_context.lifespan_context.get()
-    return _result(render.cancelled(await desk.cancel(batch)))
+    return _result(render.cancelled(await desk.cancel(batch, confirm=confirm)))
 
 
 async def retry_failed(

@@ -42,12 +42,28 @@ class Answer(View, ABC):
 
 
 class Counts(View):
-    """Rows of a batch as Gemini counts them."""
+    """Rows of a batch: as Gemini counts them, and once its answers are here as its result table has them."""
 
     total: int
     succeeded: int
     failed: int
     pending: int
+
+    def short(self) -> str:
+        """The same facts in a few words."""
+        failed = f", {self.failed:,} failed" if self.failed else ""
+        return f"{self.succeeded:,} ok{failed} of {self.total:,}"
+
+
+class RowsView(View):
+    """Rows of a batch by how they ended, as the result table has them."""
+
+    ok: int
+    failed: int
+    blocked: int
+    truncated: int
+    empty: int
+    missing: int
 
 
 class JobView(View):
@@ -166,24 +182,41 @@ class StatusView(Answer):
     done: bool
     results_ready: bool
     counts: Counts
+    rows: RowsView | None
     jobs: list[JobView]
+    made_elsewhere: bool
+    created_at: datetime
+    ended_at: datetime | None
     age_seconds: int
     expires_at: datetime | None
     advice: str
 
     def text(self) -> str:
         """The same facts for an assistant to read."""
-        counts = self.counts
-        rows = f"{counts.succeeded + counts.failed} of {counts.total} rows done, {counts.failed} failed"
-        expiry = f", expires {self.expires_at:%Y-%m-%d %H:%M} UTC" if self.expires_at else ""
         name = f" ({self.display_name})" if self.display_name != self.batch_id else ""
-        lines = [f"{self.batch_id}{name}: {self.state}, {rows}, model {self.model}, {_age(self.age_seconds)}{expiry}."]
+        facts = [self.state, self._rows(), f"model {self.model}", self._time()]
+        facts += [f"expires {self.expires_at:%Y-%m-%d %H:%M} UTC"] if self.expires_at else []
+        facts += [f"made elsewhere at {self.created_at:%Y-%m-%d %H:%M} UTC"] if self.made_elsewhere else []
+        lines = [f"{self.batch_id}{name}: {', '.join(facts)}."]
         lines += [
             f"{job.name or 'not at Gemini yet'}: {job.state}{f', {job.error}' if job.error else ''}"
             for job in self.jobs
             if job.error or len(self.jobs) > 1
         ]
         return "\n".join([*lines, f"Next: {self.advice}"])
+
+    def _rows(self) -> str:
+        counts = self.counts
+        if self.rows is None:
+            return f"{counts.succeeded + counts.failed:,} of {counts.total:,} rows done, {counts.failed:,} failed"
+        troubles = [f"{count:,} {name}" for name, count in self.rows if name != "ok" and count]
+        troubles += [f"{counts.pending:,} still out"] if counts.pending else []
+        return ", ".join([f"{counts.succeeded:,} of {counts.total:,} rows ok", *troubles])
+
+    def _time(self) -> str:
+        if not self.done:
+            return f"{_duration(self.age_seconds)} old"
+        return f"ran {_duration(self.age_seconds)}" if self.ended_at else "never ran"
 
 
 class Summary(View):
@@ -333,6 +366,7 @@ class ListedView(View):
     model: str
     created_at: datetime | None
     counts: Counts
+    made_elsewhere: bool
 
 
 class JobListView(Answer):
@@ -346,13 +380,12 @@ class JobListView(Answer):
         """The same facts as a table with one tab-separated line per job."""
         if not self.jobs:
             return " ".join(part for part in ("No jobs match.", self.note) if part)
-        lines = ["batch\tstate\trows done\tmodel\tcreated\tname"]
+        lines = ["batch\tstate\trows\tmodel\tcreated\tname"]
         for job in self.jobs:
-            done = f"{job.counts.succeeded + job.counts.failed}/{job.counts.total}"
             created = f"{job.created_at:%Y-%m-%d %H:%M}" if job.created_at else "-"
-            lines.append(
-                "\t".join((job.batch_id or job.name, job.state, done, job.model, created, job.display_name or "-"))
-            )
+            name = f"{job.display_name or '-'}{' (made elsewhere)' if job.made_elsewhere else ''}"
+            cells = (job.batch_id or job.name, job.state, job.counts.short(), job.model, created, name)
+            lines.append("\t".join(cells))
         if self.note:
             lines.append(self.note)
         if self.next_cursor:
@@ -403,9 +436,7 @@ class DeleteView(Answer):
         return "\n".join([*lines, *(f"Not deleted: {entry.name}: {entry.reason}" for entry in self.not_deleted)])
 
 
-def _age(seconds: int) -> str:
+def _duration(seconds: int) -> str:
     if seconds < 120:
-        return f"{seconds} s old"
-    if seconds < 7200:
-        return f"{seconds // 60} min old"
-    return f"{seconds // 3600} h old"
+        return f"{seconds} s"
+    return f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"

@@ -94,7 +94,7 @@ class _Look:
         Answers that are not expected any more are looked for once an hour.
         """
         status = advanced.status
-        seen = (status.state, status.counts) if status is not None else advanced.failure
+        seen = (status.state, status.counts, status.progress) if status is not None else advanced.failure
         self.pause_seconds = next_pause(self.pause_seconds) if seen == self.seen else first_pause_seconds
         self.seen = seen
         self.at = time.monotonic() + jittered(self.pause_seconds)

@@ -133,9 +133,9 @@ class Desk:
         """List jobs; see `listing.list_jobs`."""
         return await list_jobs(self.app, wanted, limit=limit, cursor=cursor)
 
-    async def cancel(self, reference: str) -> BatchStatus:
+    async def cancel(self, reference: str, *, confirm: bool = False) -> BatchStatus:
         """Cancel a batch; see `ending.cancel_batch`."""
-        return await cancel_batch(self.app, reference)
+        return await cancel_batch(self.app, reference, confirm=confirm)
 
     async def delete(self, reference: str, *, confirm: bool) -> Deletion:
         """Delete a batch; see `ending.delete_batch`."""

@@ -11,6 +11,7 @@ from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.accounts import refuse_anothers
 from gemini_batch_mcp.batches.jobs.advice import EXPIRES_AFTER
 from gemini_batch_mcp.batches.jobs.finding import find_batch, find_sent
+from gemini_batch_mcp.batches.jobs.kept import why_not_kept
 from gemini_batch_mcp.batches.jobs.lock import submit_lock
 from gemini_batch_mcp.batches.jobs.tracking import (
     BatchStatus,
@@ -34,7 +35,7 @@ _SEARCH_SECONDS = 20.0
 
 
 class NotConfirmed(UsageError):
-    """Nothing was deleted, because nobody has agreed to it."""
+    """Nothing was cancelled or deleted, because nobody has agreed to what would be lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +57,13 @@ class Deletion:
     not_deleted: tuple[NotDeleted, ...]
 
 
-async def cancel_batch(app: App, reference: str) -> BatchStatus:
+async def cancel_batch(app: App, reference: str, *, confirm: bool = False) -> BatchStatus:
     """Stop a batch: what Gemini works on is cancelled there, what is still on its way never leaves.
 
-    Every job is tried, whatever becomes of the others.
+    Every job is tried, whatever becomes of the others. Where the rows could not be sent again, only with `confirm`.
 
     Raises:
+        NotConfirmed: `confirm` is not set, and what Gemini has not finished would be lost.
         NotReady: the batch has ended already, or whether one of its jobs exists is not known.
         GeminiError: Gemini could not be asked or refused.
     """
@@ -69,6 +71,8 @@ async def cancel_batch(app: App, reference: str) -> BatchStatus:
     refuse_anothers(app, batch)
     if describe(batch).done:
         raise NotReady(f"{batch.id} has ended already: its state is {describe(batch).state}.", describe(batch).advice)
+    if not confirm:
+        await in_thread(_refuse_loss, app, batch)
     await app.work.cancel(f"submit {batch.id}")
     failures: list[BatchError] = []
     batch = await load(app, batch.id)
@@ -89,6 +93,20 @@ async def cancel_batch(app: App, reference: str) -> BatchStatus:
     if failures and not describe(batch).done:
         raise failures[0]
     return describe(batch)
+
+
+def _refuse_loss(app: App, batch: BatchEntry) -> None:
+    """Refuse a cancel after which rows that Gemini works on could not be sent again."""
+    at_gemini = [job for job in batch.jobs if job.stage in (Stage.SUBMITTED, Stage.UNKNOWN)]
+    if all(job.state is JobState.CANCELLING for job in at_gemini) or not (why := why_not_kept(app, batch)):
+        return
+    counts = describe(batch).counts
+    unfinished = f"{counts.pending:,} of its {counts.total:,} rows" if counts.total else "its rows"
+    raise NotConfirmed(
+        f"{batch.id} was not cancelled: {why}, so {unfinished}, which Gemini has not finished, would be lost: they "
+        "could not be sent again from here.",
+        "Ask the user, then make the same call again with confirm=true; or let it go on.",
+    )
 
 
 async def _cancel_job(app: App, job: JobEntry, search_seconds: float) -> None:
@@ -202,7 +220,7 @@ async def _cancel_and_wait(app: App, batch: BatchEntry) -> BatchEntry:
     if not describe(batch).done:
         # What cannot be cancelled now is named as not deleted.
         with contextlib.suppress(NotReady):
-            await cancel_batch(app, batch.id)
+            await cancel_batch(app, batch.id, confirm=True)
         if any(job.stage is Stage.SUBMITTED for job in (await load(app, batch.id)).jobs):
             await batch_status(app, batch.id, wait_seconds=_CANCEL_WAIT_SECONDS)
     return await load(app, batch.id)

@@ -93,7 +93,7 @@ def report(session: Session, batch: str, output: str) -> None:
 
 
 @click.command("list-jobs")
-@click.option("--state", default="", help="Only jobs in this JOB_STATE_*.")
+@click.option("--state", default="", help="Only active or ended jobs, or those in this JOB_STATE_*.")
 @click.option("--search", default="", help="Part of an id or a name.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 100))
 @click.option("--cursor", default="", help="Where the previous page ended.")

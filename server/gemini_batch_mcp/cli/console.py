@@ -64,8 +64,9 @@ async def follow(desk: "Desk", reference: str) -> "BatchStatus":
         bar = progress.add_task("waiting", total=None)
         while True:
             status = await desk.status(reference, wait_seconds=max(_FOLLOW_SECONDS, desk.app.settings.poll_seconds))
-            done = status.counts.succeeded + status.counts.failed
-            progress.update(bar, description=status.state, total=status.counts.total or None, completed=done)
+            rows = status.progress
+            done = rows.succeeded + rows.failed
+            progress.update(bar, description=status.state, total=rows.total or None, completed=done)
             if status.done:
                 return status
 
@@ -73,7 +74,7 @@ async def follow(desk: "Desk", reference: str) -> "BatchStatus":
 def show_placement(placement: "Placement") -> None:
     """Print the batch id on stdout, and what became of the order on stderr."""
     status = placement.status
-    for warning in status.batch.warnings:
+    for warning in placement.warnings:
         notes().print(f"Warning: {escape(warning)}")
     notes().print(escape(f"{_what_was_placed(placement)}. {status.state}. {status.advice}"))
     output().print(status.batch.id)
@@ -121,6 +122,11 @@ def show_status(status: "BatchStatus") -> None:
     table.add_row(
         "rows", f"{counts.succeeded:,} ok, {counts.failed:,} failed, {counts.pending:,} pending of {counts.total:,}"
     )
+    if status.rows is not None and status.rows.not_ok:
+        names = ("failed", "blocked", "truncated", "empty", "missing")
+        table.add_row("not ok", ", ".join(f"{getattr(status.rows, name):,} {name}" for name in names))
+    if status.made_elsewhere:
+        table.add_row("made", f"elsewhere, {status.created_at:%Y-%m-%d %H:%M} UTC")
     for job in status.batch.jobs:
         name = job.name or ("unknown: the reply to its create was lost" if job.is_unknown else "not at Gemini yet")
         table.add_row("job", escape(f"{name} {job.shown_state}"))
@@ -187,15 +193,16 @@ def rows_table(rows: list[tuple[str, str, str]]) -> Table:
 
 def show_jobs(listed: "JobList") -> None:
     """Print a list of jobs."""
-    table = _table("batch", "state", "done", "model", "created", "name")
+    table = _table("batch", "state", "ok", "failed", "rows", "model", "created", "name")
     for job in listed.jobs:
+        counts = (job.counts.succeeded, job.counts.failed, job.counts.total)
         table.add_row(
             escape(job.batch_id or job.name),
             job.state,
-            f"{job.counts.succeeded + job.counts.failed}/{job.counts.total}",
+            *(f"{count:,}" for count in counts),
             escape(job.model),
             f"{job.created_at:%Y-%m-%d %H:%M}" if job.created_at else "-",
-            escape(job.display_name),
+            f"{escape(job.display_name)}{' (made elsewhere)' if job.made_elsewhere else ''}",
         )
     output().print(table)
     if listed.note:

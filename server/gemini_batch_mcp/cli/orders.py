@@ -126,13 +126,19 @@ def retry_failed(session: Session, batch: str, include: tuple[str, ...], model: 
 
 @click.command()
 @click.argument("batch")
+@click.option("--yes", "confirm", is_flag=True, help="Also where its rows could not be sent again.")
 @click.pass_obj
-def cancel(session: Session, batch: str) -> None:
+def cancel(session: Session, batch: str, confirm: bool) -> None:
     """Stop BATCH."""
     from gemini_batch_mcp.cli import console
 
     async def stop(desk: "Desk") -> None:
-        console.show_status(await desk.cancel(batch))
+        from gemini_batch_mcp.batches.ending import NotConfirmed
+
+        try:
+            console.show_status(await desk.cancel(batch, confirm=confirm))
+        except NotConfirmed as error:
+            raise UsageError(error.message, "Add --yes to cancel it all the same.") from None
 
     session.run(stop)
 

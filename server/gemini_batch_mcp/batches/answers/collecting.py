@@ -23,6 +23,7 @@ from gemini_batch_mcp.batches.jobs.delivery import (
     utc_now,
 )
 from gemini_batch_mcp.batches.jobs.lock import lock_errors
+from gemini_batch_mcp.batches.jobs.rows import table_rows
 from gemini_batch_mcp.batches.jobs.tracking import load
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry, Lack, Stage
 from gemini_batch_mcp.digests import file_digest, has_digest
@@ -69,12 +70,12 @@ async def collect_batch(app: App, batch_id: str) -> bool:
                 f"The answers of {batch_id} could not be stored ({error.strerror}).",
                 "Free some space in the state directory, then make the same call again.",
             ) from None
-        for job in batch.jobs:
-            if job.stage is Stage.FINISHED and not has_rows(job):
-                await _set(app, job, stage=Stage.COLLECTED)
-            elif job.id in delivered:
-                body = delivered[job.id]
-                await _set(app, job, stage=Stage.COLLECTED, answer_count=body.answer_count, lack=Lack.NOTHING)
+        collected: dict[int, int | None] = {
+            job.id: None for job in batch.jobs if job.stage is Stage.FINISHED and not has_rows(job)
+        }
+        collected |= {job_id: body.answer_count for job_id, body in delivered.items()}
+        rows = await in_thread(table_rows, app, batch_id)
+        await in_thread(app.ledger.record_collected, batch_id, rows, collected)
     return True
 
 

@@ -12,9 +12,10 @@ from gemini_batch_mcp.batches.answers.awaiting import await_delivery
 from gemini_batch_mcp.batches.answers.collecting import collect_batch, must_collect, opened_table
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.accounts import is_anothers, refuse_anothers
-from gemini_batch_mcp.batches.jobs.advice import next_step
+from gemini_batch_mcp.batches.jobs.advice import after_retry, next_step
 from gemini_batch_mcp.batches.jobs.delivery import lost_answers, not_there_yet, undelivered, utc_now
 from gemini_batch_mcp.batches.jobs.finding import find_batch
+from gemini_batch_mcp.batches.jobs.rows import note_rows
 from gemini_batch_mcp.batches.jobs.tracking import BatchStatus, describe, load, refresh
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry
 from gemini_batch_mcp.batches.work import deadline_after, seconds_left
@@ -69,13 +70,17 @@ async def read_results(app: App, reference: str, query: ResultQuery, *, wait_sec
     name = f"{batch.id}.{query.file_format}"
     destination = app.guard.writable_file(query.save_to, default_name=name) if query.save_to else None
     batch, warnings = await _collected(app, batch, deadline)
-    status = describe(batch)
     missing, now = undelivered(batch), utc_now()
-    if not status.results_ready:
+    if not describe(batch).results_ready:
         raise NotReady(not_there_yet(missing, now), next_step(batch, now))
     if missing:
         warnings += (f"{not_there_yet(missing, now)} {next_step(batch, now)}",)
     table = await in_thread(ResultTable.open, app.files(batch.id).table, app.tables)
+    # A process that was killed between the two has left a table that the ledger does not know of.
+    batch = await in_thread(note_rows, app, batch, table.summary().outcomes)
+    status = describe(batch)
+    if status.done and (in_vain := after_retry(batch)):
+        warnings += (in_vain,)
     page = None
     if query.view != "summary" or query.keys or query.cursor:
         page = await in_thread(_page, table, query)

@@ -66,8 +66,8 @@ def _facts(status: BatchStatus, summary: ResultSummary | None, cost: ReportCost)
         display_name=batch.display_name,
         model=batch.model,
         task=batch.task,
-        created_at=batch.created_at,
-        ended_at=max((job.ended_at for job in batch.jobs if job.ended_at), default=None) if status.done else None,
+        created_at=status.created_at,
+        ended_at=status.ended_at,
         written_at=datetime.now(UTC),
         jobs=tuple(
             Job(
@@ -81,8 +81,9 @@ def _facts(status: BatchStatus, summary: ResultSummary | None, cost: ReportCost)
             )
             for job in batch.jobs
         ),
+        counts=status.counts,
         summary=summary,
-        is_partial=not status.done,
+        is_partial=not status.done or (summary is not None and summary.is_partial),
         cost=cost,
     )
 

@@ -2,7 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
-from gemini_batch_mcp.batches.jobs.delivery import is_overdue, not_there_yet, undelivered
+from gemini_batch_mcp.batches.jobs.delivery import has_rows, is_overdue, not_there_yet, undelivered
+from gemini_batch_mcp.batches.jobs.rows import is_collected
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, Stage
 from gemini_batch_mcp.domain import JobState, RowCounts
 
@@ -12,25 +13,30 @@ EXPIRES_AFTER = timedelta(hours=48)
 TARGET = timedelta(hours=24)
 #: Without a change for so long, a job is said not to move (our choice: users report jobs that sat still for hours).
 STILL_AFTER = timedelta(hours=3)
+_ANEW = "The requests are not kept here: order these rows anew from their source."
 _INTERRUPTED = (
     "The submission was interrupted before a job was created; nothing is charged for what was not submitted. "
     "It continues by itself while a server runs, with gemini-batch-mcp collect, or when the same order is given again."
 )
-
 
 #: What a job's google.rpc code usually means, and what helps (words of ours).
 _CAUSES = {
     3: "Gemini could not use the request file: correct the lines and order again.",
     5: "A model, file or cache that the requests name is not there: correct that and order again.",
     7: "The key may not do this: check the key's project, then order again.",
-    8: "A quota was used up: call retry_failed later, or order fewer rows.",
-    13: "An error inside Gemini: call retry_failed, it sends only what is missing.",
-    14: "Gemini was not available: call retry_failed, it sends only what is missing.",
+    8: "A quota was used up: {again}, later or with fewer rows.",
+    13: "An error inside Gemini: {again}.",
+    14: "Gemini was not available: {again}.",
 }
+#: How rows may have ended that are not ok, as `RowOutcomes` and the table call it.
+_TROUBLES = ("failed", "blocked", "truncated", "empty", "missing")
 
 
-def advice(batch: BatchEntry, state: JobState, counts: RowCounts, age: timedelta) -> str:
-    """Say what to do next, in at most four sentences."""
+def advice(batch: BatchEntry, state: JobState, counts: RowCounts, progress: RowCounts, age: timedelta) -> str:
+    """Say what to do next, in a few sentences; only what can be done with what is kept here.
+
+    `counts` are those of the batch, `progress` those of the rows that were sent last.
+    """
     if batch.forgotten:
         return batch.forgotten
     unspecified = (job.wire_state for job in batch.jobs if job.state is JobState.UNSPECIFIED)
@@ -42,6 +48,8 @@ def advice(batch: BatchEntry, state: JobState, counts: RowCounts, age: timedelta
     if state.is_terminal and (missing := undelivered(batch)):
         now = datetime.now(UTC)
         return f"{not_there_yet(missing, now)} {next_step(batch, now)}"
+    if state.is_terminal:
+        return _after_the_end(batch, state, counts)
     match state:
         case JobState.UNSPECIFIED:
             return (
@@ -54,58 +62,108 @@ def advice(batch: BatchEntry, state: JobState, counts: RowCounts, age: timedelta
                 or batch.failure
                 or ("The requests are on their way to Gemini. Call check_status with wait_seconds=30.")
             )
-        case JobState.SUCCEEDED | JobState.PARTIALLY_SUCCEEDED if counts.failed:
-            return (
-                f"{counts.failed} of {counts.total} rows failed. Call get_results with view='failures' to see them; "
-                "retry_failed sends just those again."
-            )
-        case JobState.SUCCEEDED:
-            return "Call get_results."
-        case JobState.PARTIALLY_SUCCEEDED:
-            return "Call get_results; retry_failed sends again what is missing."
-        case JobState.FAILED:
-            return batch.failure or f"The job failed as a whole{_cause(batch)}"
-        case JobState.EXPIRED:
-            return (
-                "Gemini did not finish the job within 48 hours and keeps no results of it. "
-                "retry_failed orders what is missing, also with another model."
-            )
-        case JobState.CANCELLED if any(job.stage in (Stage.FINISHED, Stage.COLLECTED) for job in batch.jobs):
-            return "The job was cancelled; get_results has the rows that had finished, retry_failed orders the others."
-        case JobState.CANCELLED:
-            return "The job was cancelled, and no rows of it were kept."
         case JobState.CANCELLING:
             return "Gemini is cancelling the job; rows in flight still finish. Call check_status again."
         case JobState.PAUSED:
-            return "Gemini holds the job back and gives no reason. Call check_status again later, or cancel_batch."
+            otherwise = ", or cancel_batch" if batch.can_be_sent_again else ""
+            return f"Gemini holds the job back and gives no reason. Call check_status again later{otherwise}."
         case _:
-            said = (_progress(batch, state, counts, age), _waiting(batch))
+            said = (_progress(batch, state, progress, age), _waiting(batch))
             return " ".join(sentence for sentence in said if sentence)
+
+
+def _after_the_end(batch: BatchEntry, state: JobState, counts: RowCounts) -> str:
+    has_answers = any(job.stage in (Stage.FINISHED, Stage.COLLECTED) and has_rows(job) for job in batch.jobs)
+    match state:
+        case JobState.FAILED:
+            return batch.failure or f"The job failed as a whole{_cause(batch)}"
+        case JobState.EXPIRED if not has_answers:
+            return "Gemini did not finish the job within 48 hours and keeps no results of it. " + (
+                "retry_failed orders what is missing, also with another model." if batch.can_be_sent_again else _ANEW
+            )
+        case JobState.CANCELLED if not has_answers:
+            return "The job was cancelled, and no rows of it were kept."
+    stopped = {JobState.CANCELLED: "The job was cancelled. ", JobState.EXPIRED: "The job expired. "}.get(state, "")
+    if batch.rows is not None and is_collected(batch):
+        return stopped + (after_retry(batch) or what_helps(batch) or "Call get_results.")
+    if batch.attempts > 1:
+        return f"{stopped}The rows that were sent again have ended. Call get_results, which fetches their answers."
+    if not counts.failed and state is JobState.SUCCEEDED:
+        return "Call get_results."
+    failed = f"Gemini counts {counts.failed:,} of {counts.total:,} rows as failed. " if counts.failed else ""
+    retry = "; retry_failed then sends again what has no good answer" if batch.can_be_sent_again else ""
+    return f"{stopped}{failed}Call get_results to fetch the answers and see how each row ended{retry}."
+
+
+def after_retry(batch: BatchEntry) -> str:
+    """Say that the last retry was in vain, and what would help; empty when it was not, or there was none."""
+    if not (sent := _sent_in_vain(batch)):
+        return ""
+    again = f"The last retry sent {sent:,} row{'' if sent == 1 else 's'} and changed none of them for the better."
+    return f"{again} {what_helps(batch)}"
+
+
+def _sent_in_vain(batch: BatchEntry) -> int:
+    """Return how many rows the last retry sent, when none of them has a good answer from it; else 0."""
+    rows = batch.rows
+    if rows is None or rows.attempt == 1 or rows.attempt != batch.attempts or rows.gained != 0 or not rows.not_ok:
+        return 0
+    # One that Gemini refused as a whole has sent nothing.
+    return sum(job.request_count for job in batch.jobs if job.attempt == batch.attempts and job.name)
+
+
+def what_helps(batch: BatchEntry) -> str:
+    """Say how many rows have no good answer, by their table, and what can be done about each kind; empty for none."""
+    rows = batch.rows
+    if rows is None or not rows.not_ok:
+        return ""
+    by_kind = ", ".join(f"{getattr(rows, name):,} {name}" for name in _TROUBLES if getattr(rows, name))
+    have = "has" if rows.not_ok == 1 else "have"
+    said = f"{rows.not_ok:,} of {rows.counts().total:,} rows {have} no good answer: {by_kind}."
+    if not batch.can_be_sent_again:
+        return f"{said} get_results with view='failures' shows them. {_ANEW}"
+    passing = [name for name, count in (("failed", rows.failed - rows.permanent), ("missing", rows.missing)) if count]
+    later = ", later or with another model" if _sent_in_vain(batch) else ""
+    ways = (
+        (
+            bool(passing),
+            f"{' and '.join(passing)} rows: retry_failed{later}",
+        ),
+        (rows.permanent, f"{rows.permanent:,} failed for what the same request meets again: correct and order anew"),
+        (rows.blocked, "blocked rows: other words, or retry_failed with include=['blocked'] and another model"),
+        (rows.truncated, "truncated rows: order them anew with a larger maxOutputTokens"),
+        (rows.empty, "empty rows: retry_failed with include=['empty'] and another model"),
+    )
+    helps = "; ".join(way for count, way in ways if count)
+    return f"{said} get_results with view='failures' shows them. What helps: {helps}."
 
 
 def next_step(batch: BatchEntry, now: datetime) -> str:
     """Say what to do about answers of a batch that are not delivered."""
     if not all(is_overdue(job, now) for job in undelivered(batch)):
         return "Call get_results again in a minute."
-    if not batch.is_ours or not batch.order_sha256:
-        return (
-            "get_results looks once more; the requests are not kept here, so order these rows again from their source."
-        )
+    if not batch.can_be_sent_again:
+        return f"get_results looks once more. {_ANEW}"
     return "get_results looks once more; retry_failed sends these rows again, and they are charged again."
 
 
 def _progress(batch: BatchEntry, state: JobState, counts: RowCounts, age: timedelta) -> str:
     done = counts.succeeded + counts.failed
-    doing = "waits for its turn" if state is JobState.PENDING else f"has done {done} of {counts.total} rows"
+    what = "retry" if batch.attempts > 1 else "job"
+    doing = "waits for its turn" if state is JobState.PENDING else f"has done {done:,} of {counts.total:,} rows"
     still = _still(batch, state, age)
     if age < TARGET:
         pace = still or "batches may take up to 24 hours, most take far less"
-        return f"The job {doing}; {pace}. Call check_status again later."
+        return f"The {what} {doing}; {pace}. Call check_status again later."
     hours_left = max(0, int((EXPIRES_AFTER - age).total_seconds() // 3600))
-    return (
-        f"The job {doing} and is past the 24-hour target{f'; {still}' if still else ''}; in about {hours_left} hours "
-        "it expires without results. Consider cancel_batch and then retry_failed with another model, or smaller orders."
+    otherwise = (
+        "Consider cancel_batch and then retry_failed with another model, or smaller orders."
+        if batch.can_be_sent_again
+        else "Its requests are not kept here, so its rows could not be sent again after a cancel: wait, or order them "
+        "anew from their source beside it."
     )
+    target = f"past the 24-hour target{f'; {still}' if still else ''}"
+    return f"The {what} {doing} and is {target}; in about {hours_left} hours it expires without results. {otherwise}"
 
 
 def _still(batch: BatchEntry, state: JobState, age: timedelta) -> str:
@@ -137,7 +195,9 @@ def _cause(batch: BatchEntry) -> str:
     error = next((job.error for job in batch.jobs if job.error), None)
     if error is None:
         return ". Correct the cause and order again."
-    return f" (code {error.code}: {error.message}). {_CAUSES.get(error.code, 'Correct the cause and order again.')}"
+    again = "call retry_failed, it sends only what is missing" if batch.can_be_sent_again else "order the rows anew"
+    helps = _CAUSES.get(error.code, "Correct the cause and order again.").format(again=again)
+    return f" (code {error.code}: {error.message}). {helps}"
 
 
 def interrupted(batch: BatchEntry) -> str:

@@ -78,6 +78,7 @@ async def adopt(app: App, job: Job) -> BatchEntry:
         source=job.input_file,
         is_ours=False,
         account=app.account,
+        created_at=job.created_at,
     )
     return await in_thread(app.ledger.adopt, new, job.name)
 

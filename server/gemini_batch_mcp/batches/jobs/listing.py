@@ -19,6 +19,9 @@ from gemini_batch_mcp.threads import in_thread
 #: Ledger batches looked up at once (each may be one read at Gemini), and remote jobs asked for per page.
 _LOCAL_PAGE = 10
 _REMOTE_PAGE = 50
+#: Beside the names of states: what Gemini may still change, and what it will not.
+_ACTIVE = "active"
+_ENDED = "ended"
 #: Remote pages read for one answer at most: a filter that matches nothing must still come to an end.
 _MAX_REMOTE_PAGES = 20
 
@@ -34,6 +37,7 @@ class ListedJob:
     model: str
     created_at: datetime | None
     counts: RowCounts
+    made_elsewhere: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +56,8 @@ async def list_jobs(app: App, wanted: JobFilter, *, limit: int, cursor: str = ""
         UsageError: the cursor is not one of ours.
         GeminiError: the key was refused.
     """
-    if wanted.state and wanted.state not in set(JobState):
-        raise UsageError(f"{wanted.state[:80]!r} is no state.", f"States are: {', '.join(JobState)}.")
+    if wanted.state and wanted.state not in (_ACTIVE, _ENDED, *JobState):
+        raise UsageError(f"{wanted.state[:80]!r} is no state.", f"Give {_ACTIVE}, {_ENDED}, {', '.join(JobState)}.")
     half, position, token = _read_cursor(cursor)
     found: list[ListedJob] = []
     if half == "ledger":
@@ -106,7 +110,7 @@ async def _refresh_into(app: App, batch_id: str, current: dict[str, BatchEntry])
 def _matches(wanted: JobFilter, job: ListedJob) -> bool:
     needle = wanted.search.lower()
     return (
-        (not wanted.state or job.state == wanted.state)
+        (not wanted.state or wanted.state in (job.state, _ENDED if job.state.is_terminal else _ACTIVE))
         and (not wanted.model or job.model == wanted.model.removeprefix("models/"))
         and (not needle or any(needle in text.lower() for text in (job.batch_id, job.name, job.display_name)))
     )
@@ -120,8 +124,9 @@ def _listed(batch: BatchEntry) -> ListedJob:
         display_name=batch.display_name,
         state=status.state,
         model=batch.model,
-        created_at=batch.created_at,
+        created_at=status.created_at,
         counts=status.counts,
+        made_elsewhere=status.made_elsewhere,
     )
 
 
@@ -134,6 +139,7 @@ def _listed_remote(job: Job) -> ListedJob:
         model=job.model.removeprefix("models/"),
         created_at=job.created_at,
         counts=job.counts,
+        made_elsewhere=True,
     )
 
 

@@ -19,20 +19,21 @@ from gemini_batch_mcp.batches.jobs.delivery import (
     undelivered,
 )
 from gemini_batch_mcp.batches.jobs.finding import Search, find_sent
+from gemini_batch_mcp.batches.jobs.kept import is_kept
 from gemini_batch_mcp.batches.jobs.lock import lock_errors
+from gemini_batch_mcp.batches.jobs.rows import batch_counts, batch_state, newest_counts, with_rows
 from gemini_batch_mcp.batches.ledger.entries import UNSUBMITTED, BatchEntry, JobEntry, Lack, Stage
-from gemini_batch_mcp.domain import Job, JobError, JobState, RowCounts
+from gemini_batch_mcp.domain import Job, JobError, JobState, RowCounts, RowOutcomes
 from gemini_batch_mcp.errors import BatchError, NotFound, NotReady
 from gemini_batch_mcp.threads import in_thread
 
 _FORGOTTEN = (
     "Gemini does not know {name} any more: it was deleted there. What is shown is what was last seen. delete_batch "
-    "removes the batch here, too, and the same order can be given again."
+    "removes the batch here, too{again}."
 )
 _NOT_SHOWN = (
     "Gemini does not know {name} with this key: it belongs to another project, or was deleted there. "
-    "What is shown is what was last seen. If it was deleted, delete_batch removes the batch here, too, and the same "
-    "order can be given again."
+    "What is shown is what was last seen. If it was deleted, delete_batch removes the batch here, too{again}."
 )
 
 
@@ -44,18 +45,34 @@ _LOOKED_FOR = frozenset({Stage.UNKNOWN, Stage.FAILED})
 class BatchStatus:
     """A batch as of now. `state` sums up its jobs; `results_ready`: get_results will answer with rows.
 
+    `counts` are those of the result table once there is one, and Gemini's before; see `rows`. `progress` is how far
+    Gemini is with the rows that were sent last. `age_seconds` of one that has ended is how long Gemini worked on it.
+
     `look_again_at` says when answers that Gemini has not delivered yet are looked for again, None when there are none.
     """
 
     batch: BatchEntry
     state: JobState
     counts: RowCounts
+    progress: RowCounts
     done: bool
     results_ready: bool
     age_seconds: int
+    created_at: datetime
+    ended_at: datetime | None
     expires_at: datetime | None
     advice: str
     look_again_at: datetime | None = None
+
+    @property
+    def rows(self) -> RowOutcomes | None:
+        """How its rows ended, None before its answers are here."""
+        return self.batch.rows
+
+    @property
+    def made_elsewhere(self) -> bool:
+        """True for a job that was not ordered here: its requests are not kept."""
+        return not self.batch.is_ours
 
     @property
     def awaits_output(self) -> bool:
@@ -89,7 +106,8 @@ async def refresh(app: App, batch: BatchEntry) -> BatchEntry:
             try:
                 seen = await app.gateway.get_job(job.name)
             except NotFound:
-                forgotten = (_FORGOTTEN if job.account else _NOT_SHOWN).format(name=job.name)
+                again = ", and the same order can be given again" if batch.is_ours else ""
+                forgotten = (_FORGOTTEN if job.account else _NOT_SHOWN).format(name=job.name, again=again)
             else:
                 await claim_shown(app, batch, job)
                 await record(app, job, seen)
@@ -232,7 +250,11 @@ async def load(app: App, batch_id: str) -> BatchEntry:
     batch = await in_thread(app.ledger.batch, batch_id)
     if batch is None:
         raise BatchError(f"The batch {batch_id} was deleted meanwhile.", "Call list_jobs to see which there are.")
-    return batch
+    return await in_thread(_with_what_is_here, app, batch)
+
+
+def _with_what_is_here(app: App, batch: BatchEntry) -> BatchEntry:
+    return replace(with_rows(app, batch), lacks_requests=batch.is_submitted and not is_kept(app, batch))
 
 
 async def reread(app: App, job: JobEntry) -> JobEntry:
@@ -269,64 +291,34 @@ def describe(batch: BatchEntry) -> BatchStatus:
     state = batch_state(batch)
     started = min((job.created_at for job in batch.jobs if job.created_at), default=batch.created_at)
     ended = max((job.ended_at for job in batch.jobs if job.ended_at), default=None)
-    counts = _sum_counts(batch)
+    counts = batch_counts(batch)
     is_open = state not in (JobState.QUEUED, JobState.UNSPECIFIED) and not state.is_terminal
-    age = (ended if ended and state.is_terminal else now) - started
+    age = _run_time(batch) if ended and state.is_terminal else now - started
     missing = undelivered(batch)
     return BatchStatus(
         batch=batch,
         state=state,
         counts=counts,
+        progress=newest_counts(batch),
         done=state.is_terminal,
         results_ready=any(
             job.stage in (Stage.FINISHED, Stage.COLLECTED) and has_rows(job) for job in batch.jobs if job not in missing
         ),
         age_seconds=max(0, int(age.total_seconds())),
+        created_at=batch.created_at if batch.is_ours else started,
+        ended_at=ended if state.is_terminal else None,
         expires_at=started + EXPIRES_AFTER if is_open else None,
-        advice=advice(batch, state, counts, age),
+        advice=advice(batch, state, counts, newest_counts(batch), age),
         look_again_at=min((job.look_again_at for job in missing if job.look_again_at), default=None),
     )
 
 
-def batch_state(batch: BatchEntry) -> JobState:
-    """Return the one state that sums up a batch's jobs."""
-    states = {job.shown_state for job in _counting_jobs(batch)}
-    if len(states) == 1:
-        return states.pop()
-    if all(state.is_terminal for state in states):
-        useful = states & {JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED}
-        return JobState.PARTIALLY_SUCCEEDED if useful else JobState.FAILED
-    for state in (JobState.UNSPECIFIED, JobState.CANCELLING, JobState.RUNNING):
-        if state in states:
-            return state
-    return JobState.RUNNING if any(state.is_terminal for state in states) else JobState.PENDING
-
-
-def _counting_jobs(batch: BatchEntry) -> tuple[JobEntry, ...]:
-    """Return the jobs that say how a batch stands: one that came to nothing does not, once its rows were sent again.
-
-    Nor does a retry that Gemini refused as a whole.
-    """
-    came_to_be = {1} | {job.attempt for job in batch.jobs if job.name or job.stage is not Stage.FAILED}
-    batch = replace(batch, jobs=tuple(job for job in batch.jobs if job.attempt in came_to_be))
-    retried = any(job.attempt > 1 and job.state is not JobState.FAILED for job in batch.jobs)
-    if not retried:
-        return batch.jobs
-    came_to_something = tuple(
-        job for job in batch.jobs if job.attempt == batch.attempts or (has_rows(job) and job.stage is not Stage.FAILED)
-    )
-    return came_to_something or batch.jobs
-
-
-def _sum_counts(batch: BatchEntry) -> RowCounts:
-    """Sum up rows as Gemini counts them; a row that was sent again counts once, with the better of its outcomes."""
-    first = [job for job in batch.jobs if job.attempt == 1]
-    total = sum(job.counts.total or job.request_count for job in first)
-    if batch.attempts == 1:
-        succeeded = sum(job.counts.succeeded for job in first)
-        failed = sum(job.counts.failed for job in first)
-        return RowCounts(total, succeeded, failed, max(0, total - succeeded - failed))
-    succeeded = min(total, sum(job.counts.succeeded for job in batch.jobs))
-    open_rows = sum(job.request_count for job in batch.jobs if not job.state.is_terminal)
-    pending = min(total - succeeded, open_rows)
-    return RowCounts(total, succeeded, total - succeeded - pending, pending)
+def _run_time(batch: BatchEntry) -> timedelta:
+    """Return how long Gemini worked on a batch, without the pauses between its attempts."""
+    time = timedelta(0)
+    for attempt in range(1, batch.attempts + 1):
+        timed = [job for job in batch.jobs if job.attempt == attempt and job.created_at and job.ended_at]
+        began = min((job.created_at for job in timed if job.created_at), default=None)
+        ended = max((job.ended_at for job in timed if job.ended_at), default=None)
+        time += ended - began if began and ended else timedelta(0)
+    return time

@@ -196,6 +196,16 @@ def _m010_accounts(connection: sa.Connection) -> None:
     connection.exec_driver_sql("INSERT INTO salts VALUES (?)", (secrets.token_hex(16),))
 
 
+def _m011_row_outcomes(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("ALTER TABLE batches ADD COLUMN rows_json TEXT NOT NULL DEFAULT ''")
+    # A job made elsewhere was entered with the time at which it was first looked at.
+    connection.exec_driver_sql(
+        "UPDATE batches SET created_at = (SELECT min(jobs.created_at) FROM jobs WHERE jobs.batch_id = batches.id) "
+        "WHERE NOT is_ours AND EXISTS "
+        "(SELECT 1 FROM jobs WHERE jobs.batch_id = batches.id AND jobs.created_at IS NOT NULL)"
+    )
+
+
 #: In order, for ever.
 MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     _m001_batches_and_jobs,
@@ -208,6 +218,7 @@ MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     _m008_sent,
     _m009_answers_to_quotes,
     _m010_accounts,
+    _m011_row_outcomes,
 )
 
 

@@ -96,7 +96,7 @@ def _type_of(kind: Any) -> sa.types.TypeEngine[Any]:
 
 metadata = sa.MetaData()
 
-batches = sa.Table("batches", metadata, *_columns(BatchEntry, leave_out=("jobs", "forgotten")))
+batches = sa.Table("batches", metadata, *_columns(BatchEntry, leave_out=("jobs", "forgotten", "lacks_requests")))
 jobs = sa.Table(
     "jobs",
     metadata,

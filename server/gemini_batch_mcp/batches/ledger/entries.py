@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from gemini_batch_mcp.domain import Account, Delivery, JobError, JobState, Order, RowCounts, Task
+from gemini_batch_mcp.domain import Account, Delivery, JobError, JobState, Order, RowCounts, RowOutcomes, Task
 from gemini_batch_mcp.intake.prices.estimate import Estimate
 
 
@@ -160,13 +160,22 @@ class BatchEntry:
     #: The user's own file, where its bytes are what was checked and sent; empty when a copy is kept here.
     request_path: str = ""
     estimate: Estimate | None = None
+    #: How its rows ended, as its result table has it; None before there is one.
+    rows: RowOutcomes | None = None
     #: Why Gemini could not be asked about one of its jobs just now; never stored.
     forgotten: str = ""
+    #: The requests are not here any more, or never were; never stored.
+    lacks_requests: bool = False
 
     @property
     def is_standing(self) -> bool:
         """True when the same order, given again, should be answered with this batch."""
         return any(job.stage in STANDING and job.state is not JobState.EXPIRED for job in self.jobs)
+
+    @property
+    def can_be_sent_again(self) -> bool:
+        """True when the rows of it that come to nothing could be sent again."""
+        return self.is_ours and bool(self.order_sha256) and not self.lacks_requests
 
     @property
     def is_submitted(self) -> bool:
@@ -212,6 +221,8 @@ class NewBatch:
     #: What an older version may have called the order; never stored.
     earlier_sha256: tuple[str, ...] = ()
     account: Account = field(default_factory=Account)
+    #: When a job made elsewhere was made; None stands for now.
+    created_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

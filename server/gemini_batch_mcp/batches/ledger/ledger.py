@@ -34,12 +34,13 @@ from gemini_batch_mcp.batches.ledger.entries import (
     UNSETTLED,
     BatchEntry,
     JobEntry,
+    Lack,
     NewBatch,
     NewJob,
     QuoteEntry,
     Stage,
 )
-from gemini_batch_mcp.domain import Account, JobError, JobState, RowCounts, UploadedFile
+from gemini_batch_mcp.domain import Account, JobError, JobState, RowCounts, RowOutcomes, UploadedFile
 from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.paths import is_free_name_of, slug
 
@@ -311,6 +312,20 @@ class Ledger:
             statement = jobs.update().where(jobs.c.id == job_id, jobs.c.stage == expected)
             return bool(connection.execute(statement.values(stage=stage, **values)).rowcount)
 
+    def record_collected(
+        self, batch_id: str, rows: RowOutcomes | None, answer_counts: Mapping[int, int | None]
+    ) -> None:
+        """Note how the rows of a batch ended by its table, and that the answers of these jobs are in it.
+
+        `answer_counts` says by job how many there are; None for a job that ended without any.
+        """
+        with self._transaction("record_collected") as connection:
+            connection.execute(batches.update().where(batches.c.id == batch_id).values(rows=rows))
+            for job_id, count in answer_counts.items():
+                counted = {} if count is None else {"answer_count": count, "lack": Lack.NOTHING}
+                collected = jobs.update().where(jobs.c.id == job_id).values(stage=Stage.COLLECTED, **counted)
+                connection.execute(collected)
+
     def forget(self, batch_id: str) -> None:
         """Remove a batch, its jobs and its list of saved files from the ledger."""
         with self._transaction("forget") as connection:
@@ -415,7 +430,7 @@ class Ledger:
             batch_id = f"{stem}-{''.join(secrets.choice(_ID_ALPHABET) for _ in range(6))}"
             if connection.execute(taken.where(batches.c.id == batch_id)).first() is None:
                 break
-        values = {**values_of(new, batches), "id": batch_id, "created_at": datetime.now(UTC)}
+        values = {**values_of(new, batches), "id": batch_id, "created_at": new.created_at or datetime.now(UTC)}
         connection.execute(batches.insert().values(**values))
         return batch_id
 

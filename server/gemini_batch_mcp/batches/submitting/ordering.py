@@ -43,6 +43,13 @@ class Placement:
     reused: bool
     rows_again: int = 0
     estimate_again: Estimate | None = None
+    #: What the caller has to be told beside, in sentences.
+    notes: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know: about the order, and about this call."""
+        return (*self.status.batch.warnings, *self.notes)
 
     @property
     def request_count(self) -> int:
@@ -107,7 +114,7 @@ async def place_order(
         new = _new_batch(app, identified, appraised.estimate)
         batch, is_new = await in_thread(app.ledger.reserve, new, always=resubmit, on_quote=by_word)
     if batch.is_submitted or (is_anothers(app, batch) and was_sent(batch)):
-        return Placement(describe(batch), reused=True)
+        return Placement(describe(await current(app, batch.id)), reused=True)
     submission = Submission(app, batch.id, identified, may_repeat_unknown=True)
     try:
         has_ended = await app.work.run(f"submit {batch.id}", submission.run, wait_seconds=seconds_left(deadline))

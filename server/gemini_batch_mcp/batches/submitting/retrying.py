@@ -1,11 +1,11 @@
 """Sending rows again that came to nothing: a new attempt of the same batch, from the requests as they were stored."""
 
 import hashlib
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final
 
 from gemini_batch_mcp.batches.answers.awaiting import await_delivery
 from gemini_batch_mcp.batches.answers.collecting import collect_batch
@@ -40,7 +40,7 @@ from gemini_batch_mcp.batches.submitting._cutting import cut_jobs
 from gemini_batch_mcp.batches.submitting.creating import Submission
 from gemini_batch_mcp.batches.submitting.ordering import Placement
 from gemini_batch_mcp.batches.work import deadline_after, seconds_left
-from gemini_batch_mcp.domain import RETRYABLE, Order, RequestFile, ResultSummary, RowStatus
+from gemini_batch_mcp.domain import PERMANENT_CODES, RETRYABLE, Order, RequestFile, ResultSummary, RowStatus
 from gemini_batch_mcp.errors import BatchError, NotFound, NotReady, StillPreparing, UsageError
 from gemini_batch_mcp.intake.files.in_lines import renew_references
 from gemini_batch_mcp.intake.files.placeholder import Known
@@ -51,10 +51,6 @@ from gemini_batch_mcp.intake.requests.selection import write_selected
 from gemini_batch_mcp.results.chosen import keys_that_ended
 from gemini_batch_mcp.results.store import ResultTable
 from gemini_batch_mcp.threads import in_thread
-
-#: google.rpc codes with which the same request fails again: invalid argument, not found, permission denied, failed
-#: precondition, out of range, unimplemented, unauthenticated. All others may pass by themselves.
-PERMANENT_CODES: Final = frozenset({3, 5, 7, 9, 11, 12, 16})
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +93,8 @@ async def retry_rows(
     """Send rows of an ended batch again, as a new attempt; without `include`, those that may fare better this time.
 
     Those are the missing ones, and failed ones whose error code is not permanent. While a retry is under way, the
-    same call answers with it. Waits at most `wait_seconds` for the submission (None: to its end).
+    same call answers with it, and says which of the rows asked for are not among those that it sends. Waits at most
+    `wait_seconds` for the submission (None: to its end).
 
     Raises:
         NotReady: the batch has not ended, or a retry with another model is under way.
@@ -107,7 +104,7 @@ async def retry_rows(
     deadline = deadline_after(wait_seconds)
     ended = await _ended_batch(app, reference, wait_seconds)
     if ended is None:
-        return await _continue_retry(app, await find_batch(app, reference), model, deadline)
+        return await _continue_retry(app, await find_batch(app, reference), include, model, deadline)
     async with submit_lock(app, ended.id):
         batch = await _still_ended(app, ended)
         if batch is not None:
@@ -115,7 +112,7 @@ async def retry_rows(
             await refuse_unagreed(app, chosen.quote, agreed_to=agreed_to, confirm=confirm)
             added = await _add_attempt(app, batch, chosen)
     if batch is None:
-        return await _continue_retry(app, ended, model, deadline)
+        return await _continue_retry(app, ended, include, model, deadline)
     if added:
         try:
             await _submit(app, batch, deadline)
@@ -125,8 +122,10 @@ async def retry_rows(
     return await _placement(app, batch, chosen.estimate if added else None)
 
 
-async def _continue_retry(app: App, batch: BatchEntry, model: str, deadline: float | None) -> Placement:
-    """Answer with the retry that is under way, and take its submission further.
+async def _continue_retry(
+    app: App, batch: BatchEntry, include: Sequence[str], model: str, deadline: float | None
+) -> Placement:
+    """Answer with the retry that is under way, and take its submission further; say which rows it does not send.
 
     Raises:
         NotReady: another model was asked for than it asks.
@@ -138,15 +137,42 @@ async def _continue_retry(app: App, batch: BatchEntry, model: str, deadline: flo
             f"A retry of {batch.id} with {asked} is under way, and was not changed.",
             "Call check_status; when it has ended, or after cancel_batch, another model may be asked.",
         )
+    not_sent = await in_thread(_not_sent, app, batch, include)
     await _submit(app, batch, deadline)
-    return await _placement(app, batch, None)
+    return await _placement(app, batch, None, not_sent)
 
 
-async def _placement(app: App, batch: BatchEntry, estimate: Estimate | None) -> Placement:
+def _not_sent(app: App, batch: BatchEntry, include: Sequence[str]) -> str:
+    """Say which of the rows asked for are not among those of the retry that is under way, empty for none."""
+    files, statuses = app.files(batch.id), _statuses(include)
+    with files.keys(batch.attempts).open("rb") as lines:
+        under_way = {json.loads(key) for key in lines}
+    left_out = () if include else PERMANENT_CODES
+    waiting = {status: len(_keys(app, batch, [status], without_codes=left_out) - under_way) for status in statuses}
+    if not any(waiting.values()):
+        return ""
+    rows = " and ".join(f"{count:,} {status}" for status, count in waiting.items() if count)
+    kinds = ", ".join(repr(str(status)) for status, count in waiting.items() if count)
+    return (
+        f"{rows} rows were not sent: a retry of {len(under_way):,} other rows is under way, and one goes at a time. "
+        f"When check_status says that it has ended, call retry_failed again with include=[{kinds}]."
+    )
+
+
+def _keys(
+    app: App, batch: BatchEntry, statuses: Collection[RowStatus], *, without_codes: Collection[int] = ()
+) -> frozenset[str]:
+    """Return the keys of rows with one of these statuses in the batch's table; see `keys_that_ended`."""
+    table = ResultTable.open(app.files(batch.id).table)
+    return table.while_there(lambda there: keys_that_ended(there.folder, statuses, without_codes=without_codes))
+
+
+async def _placement(app: App, batch: BatchEntry, estimate: Estimate | None, not_sent: str = "") -> Placement:
     """Return what became of the newest retry; with an estimate it is this call's, without one somebody else's."""
     batch = await current(app, batch.id)
     rows = sum(job.request_count for job in batch.jobs if job.attempt == batch.attempts)
-    return Placement(describe(batch), reused=estimate is None, rows_again=rows, estimate_again=estimate)
+    notes = (not_sent,) if not_sent else ()
+    return Placement(describe(batch), reused=estimate is None, rows_again=rows, estimate_again=estimate, notes=notes)
 
 
 async def _add_attempt(app: App, batch: BatchEntry, chosen: _Chosen) -> bool:
@@ -334,11 +360,8 @@ def _write(
     surveyor: Surveyor,
 ) -> RequestFile:
     files = app.files(batch.id)
-    table = ResultTable.open(files.table)
-    wanted = table.while_there(lambda table: keys_that_ended(table.folder, statuses))
-    chosen = wanted
-    if leave_permanent:
-        chosen = table.while_there(lambda table: keys_that_ended(table.folder, statuses, without_codes=PERMANENT_CODES))
+    wanted = _keys(app, batch, statuses)
+    chosen = _keys(app, batch, statuses, without_codes=PERMANENT_CODES) if leave_permanent else wanted
     if not chosen:
         kinds = " or ".join(statuses)
         if wanted:

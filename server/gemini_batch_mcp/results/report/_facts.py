@@ -1,9 +1,9 @@
 """What a report tells of a batch beyond its table: filled by whoever knows the batch, drawn by `report`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from gemini_batch_mcp.domain import Job, JobState, ResultSummary, Task
+from gemini_batch_mcp.domain import Job, JobState, ResultSummary, RowCounts, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,8 @@ class ReportCost:
 class ReportFacts:
     """One batch as its report shows it. Text may be anything: it is shown as text, hidden characters written out.
 
-    `summary` is None while nothing has been collected; `is_partial` says that more rows may come. Times without a zone
-    are taken as UTC.
+    `counts` are those of the batch as a whole. `summary` is None while nothing has been collected; `is_partial` says
+    that more rows may come. Times without a zone are taken as UTC.
     """
 
     batch_id: str
@@ -38,6 +38,7 @@ class ReportFacts:
     ended_at: datetime | None = None
     written_at: datetime | None = None
     jobs: tuple[Job, ...] = ()
+    counts: RowCounts = field(default_factory=RowCounts)
     summary: ResultSummary | None = None
     is_partial: bool = False
     cost: ReportCost = ReportCost()

@@ -88,8 +88,12 @@ def tiles(facts: ReportFacts, statuses: Mapping[RowStatus, int]) -> Html:
     """Return the handful of numbers that people look for first."""
     total = sum(statuses.values())
     ok = statuses.get(RowStatus.OK, 0)
-    shown = [("Rows", count(total or _sent(facts)), f"in {count(len(facts.jobs), 'job')}" if facts.jobs else "")]
-    if facts.summary is not None:
+    jobs = f"in {count(len(facts.jobs), 'job')}" if facts.jobs else ""
+    if facts.summary is None:
+        shown = [("Rows", count(total or facts.counts.total), jobs)]
+    else:
+        out = facts.summary.pending
+        shown = [("Rows", count(total + out), f"{count(out)} still out" if out else jobs)]
         rest = "all of them" if ok == total else f"{count(total - ok, 'row')} not OK"
         shown.append(("OK", share(ok, total), rest))
         usage = facts.summary.usage
@@ -112,10 +116,6 @@ def tiles(facts: ReportFacts, statuses: Mapping[RowStatus, int]) -> Html:
         ),
         class_="tiles",
     )
-
-
-def _sent(facts: ReportFacts) -> int:
-    return sum(job.counts.total for job in facts.jobs)
 
 
 def outcomes(statuses: Mapping[RowStatus, int], pictures: Pictures, *, has_rows: bool) -> Html:
@@ -150,7 +150,9 @@ def jobs(facts: ReportFacts, pictures: Pictures) -> Html:
     names = (element("th", name, scope="col", role="columnheader") for name in ("Job", "State", "Progress", "Rows"))
     head_row = element("tr", *names, role="row")
     body = element("tbody", *(_job(job, pictures[f"job {place}"]) for place, job in enumerate(shown)))
-    note = f"{count(len(shown))} of {count(len(facts.jobs))} jobs, those that need a look first."
+    note = "Rows of a job are as Gemini counts them, and what became of them is above."
+    if len(shown) < len(facts.jobs):
+        note = f"{count(len(shown))} of {count(len(facts.jobs))} jobs, those that need a look first. {note}"
     return section(
         "jobs",
         "Progress by job",
@@ -162,7 +164,7 @@ def jobs(facts: ReportFacts, pictures: Pictures) -> Html:
             role="region",
             aria_label="Jobs",
         ),
-        element("p", note, class_="quiet") if len(shown) < len(facts.jobs) else "",
+        element("p", note, class_="quiet"),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from gemini_batch_mcp.domain import ErrorGroup, ResultSummary, RowStatus, Usage
+from gemini_batch_mcp.domain import PERMANENT_CODES, ErrorGroup, ResultSummary, RowStatus, Usage
 from gemini_batch_mcp.results.engine import rows_of
 from gemini_batch_mcp.results.table.merge import Leftovers, answered_rows
 from gemini_batch_mcp.results.visible import shown_error, visible_cell
@@ -42,14 +42,21 @@ def summarise(
     """
     rows: dict[str, int] = {}
     tokens = [0, 0, 0]
-    media_files = 0
-    for status, status_rows, files, *status_tokens in connection.execute(
+    media_files = permanent = gained = 0
+    newest = max(1, len(attempt_usage))
+    codes = ", ".join(map(str, sorted(PERMANENT_CODES)))
+    for status, status_rows, files, status_permanent, from_newest, *status_tokens in connection.execute(
         f"""SELECT status, count(*), coalesce(sum(len(files)), 0),
+                   count(*) FILTER (error_code IN ({codes})), count(*) FILTER (attempt = {newest}),
                    sum(input_tokens), sum(output_tokens), sum(thoughts_tokens)
             FROM {rows_of(table)} GROUP BY status"""
     ).fetchall():
         rows[status] = status_rows
         media_files += int(files)
+        if status == RowStatus.FAILED:
+            permanent = status_permanent
+        if status == RowStatus.OK:
+            gained = from_newest
         tokens = [total + int(more or 0) for total, more in zip(tokens, status_tokens, strict=True)]
     row_count = sum(rows.values())
     expected = max(row_count, expected_rows)
@@ -74,6 +81,8 @@ def summarise(
         pending=pending,
         error_groups=_error_groups(connection, table) if rows.keys() - _WITHOUT_ERROR else (),
         media_files=media_files,
+        permanent=permanent,
+        gained=gained,
     )
 
 

@@ -1,0 +1,113 @@
+"""One truth about rows: how they ended by the result table, kept in the ledger so that whoever counts says the same.
+
+Until answers are here a batch's counts are Gemini's; from then on they are the table's, with all attempts merged.
+"""
+
+from dataclasses import replace
+
+from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.jobs.delivery import has_rows
+from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry, Stage
+from gemini_batch_mcp.domain import JobState, RowCounts, RowOutcomes
+from gemini_batch_mcp.errors import StorageError
+from gemini_batch_mcp.results.store import ResultTable
+
+_USEFUL = frozenset({JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED})
+
+
+def table_rows(app: App, batch_id: str) -> RowOutcomes | None:
+    """Return how the rows of a batch ended by its result table, None when there is none that can be read."""
+    try:
+        return ResultTable.open(app.files(batch_id).table).summary().outcomes
+    except StorageError:
+        return None
+
+
+def with_rows(app: App, batch: BatchEntry) -> BatchEntry:
+    """Return a batch with how its rows ended, also when its table was made by a version that did not note it."""
+    if batch.rows is not None or not any(job.stage is Stage.COLLECTED for job in batch.jobs):
+        return batch
+    rows = table_rows(app, batch.id)
+    return batch if rows is None else note_rows(app, batch, rows)
+
+
+def note_rows(app: App, batch: BatchEntry, rows: RowOutcomes) -> BatchEntry:
+    """Return a batch with how its rows ended, and note it where the ledger has it otherwise."""
+    if batch.rows == rows:
+        return batch
+    app.ledger.record_collected(batch.id, rows, {})
+    return replace(batch, rows=rows)
+
+
+def batch_counts(batch: BatchEntry) -> RowCounts:
+    """Return the counts of a batch: those of its table, and before there is one those of Gemini.
+
+    Rows that are being sent again count as they stand in the table, until there are new answers.
+    """
+    return batch.rows.counts() if batch.rows is not None else _gemini_counts(batch)
+
+
+def newest_counts(batch: BatchEntry) -> RowCounts:
+    """Return how far Gemini is, by its own count, with the rows that were sent last: of the newest attempt."""
+    return _sum_counts([job for job in batch.jobs if job.attempt == batch.attempts])
+
+
+def batch_state(batch: BatchEntry) -> JobState:
+    """Return the one state that sums up a batch: of its jobs, and of its rows once their answers are here."""
+    state = _jobs_state(batch)
+    if not state.is_terminal or batch.rows is None or not is_collected(batch):
+        return state
+    if batch.rows.are_all_ok:
+        return JobState.SUCCEEDED
+    return JobState.PARTIALLY_SUCCEEDED if state in _USEFUL else state
+
+
+def is_collected(batch: BatchEntry) -> bool:
+    """True when no answers that Gemini has are missing here."""
+    return not any(job.stage is Stage.FINISHED and has_rows(job) for job in batch.jobs)
+
+
+def _jobs_state(batch: BatchEntry) -> JobState:
+    states = {job.shown_state for job in _counting_jobs(batch)}
+    if len(states) == 1:
+        return states.pop()
+    if all(state.is_terminal for state in states):
+        return JobState.PARTIALLY_SUCCEEDED if states & _USEFUL else JobState.FAILED
+    for state in (JobState.UNSPECIFIED, JobState.CANCELLING, JobState.RUNNING):
+        if state in states:
+            return state
+    return JobState.RUNNING if any(state.is_terminal for state in states) else JobState.PENDING
+
+
+def _counting_jobs(batch: BatchEntry) -> tuple[JobEntry, ...]:
+    """Return the jobs that say how a batch stands: one that came to nothing does not, once its rows were sent again.
+
+    Nor does a retry that Gemini refused as a whole.
+    """
+    came_to_be = {1} | {job.attempt for job in batch.jobs if job.name or job.stage is not Stage.FAILED}
+    batch = replace(batch, jobs=tuple(job for job in batch.jobs if job.attempt in came_to_be))
+    retried = any(job.attempt > 1 and job.state is not JobState.FAILED for job in batch.jobs)
+    if not retried:
+        return batch.jobs
+    came_to_something = tuple(
+        job for job in batch.jobs if job.attempt == batch.attempts or (has_rows(job) and job.stage is not Stage.FAILED)
+    )
+    return came_to_something or batch.jobs
+
+
+def _gemini_counts(batch: BatchEntry) -> RowCounts:
+    """Sum up rows as Gemini counts them; a row that was sent again counts once, with the better of its outcomes."""
+    first = _sum_counts([job for job in batch.jobs if job.attempt == 1])
+    if batch.attempts == 1:
+        return first
+    succeeded = min(first.total, sum(job.counts.succeeded for job in batch.jobs))
+    open_rows = sum(job.request_count for job in batch.jobs if not job.state.is_terminal)
+    pending = min(first.total - succeeded, open_rows)
+    return RowCounts(first.total, succeeded, first.total - succeeded - pending, pending)
+
+
+def _sum_counts(jobs: list[JobEntry]) -> RowCounts:
+    total = sum(job.counts.total or job.request_count for job in jobs)
+    succeeded = sum(job.counts.succeeded for job in jobs)
+    failed = sum(job.counts.failed for job in jobs)
+    return RowCounts(total, succeeded, failed, max(0, total - succeeded - failed))
