@@ -50,7 +50,7 @@ MAY_IMPORT = {
     "batches.jobs": "batches.app batches.ledger gemini.wire results.store",
     "batches.app": "batches.hashes batches.ledger batches.work gemini.developer results.query results.store",
     "batches.work": "",
-    "batches.hashes": "intake.requests",
+    "batches.hashes": "intake.opened intake.requests",
     "batches.ledger": "intake.prices",
     # answers as a table
     "results.store": "results.*",

@@ -221,7 +221,8 @@ class RequestFile:
     """Checked request lines, ready to be sent: one JSON object a line, LF, UTF-8, unique keys.
 
     `path` holds exactly the bytes that are (or were) uploaded. `sha256` is of those bytes. `keys_path` holds one
-    JSON string a line: the keys in order. `mended` says that `path` is a copy which differs from the user's file.
+    JSON string a line: the keys in order. `columns_path` holds the source's own columns, a row for each line, where the
+    source has columns. `mended` says that `path` is a copy which differs from the user's file.
     """
 
     path: Path
@@ -231,6 +232,7 @@ class RequestFile:
     keys_path: Path
     warnings: tuple[str, ...] = ()
     mended: bool = False
+    columns_path: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

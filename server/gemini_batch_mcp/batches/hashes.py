@@ -4,12 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gemini_batch_mcp.digests import file_digest
+from gemini_batch_mcp.intake.opened import Stamp, stamp_of
 from gemini_batch_mcp.intake.requests.reader import file_sha256
 
 #: Files remembered; an order has one source.
 _KEPT = 8
-
-_Stamp = tuple[Path, int, int, int, int]
 
 
 class FileHashes:
@@ -19,7 +18,7 @@ class FileHashes:
     """
 
     def __init__(self) -> None:
-        self._known: dict[tuple[_Stamp, str], str] = {}
+        self._known: dict[tuple[Path, Stamp, str], str] = {}
 
     def of(self, path: Path) -> str:
         """Return the sha256 of a file as lowercase hex: what an order is recognised by.
@@ -39,21 +38,13 @@ class FileHashes:
         return self._remembered(path, algorithm, lambda path: file_digest(path, algorithm)) == digest
 
     def _remembered(self, path: Path, kind: str, hash_of: Callable[[Path], str]) -> str:
-        stamp = _stamp(path)
+        stamp = stamp_of(path)
         if stamp is None:
             return hash_of(path)
-        if (known := self._known.get((stamp, kind))) is None:
+        if (known := self._known.get((path, stamp, kind))) is None:
             known = hash_of(path)
-            if _stamp(path) == stamp:
-                self._known[stamp, kind] = known
+            if stamp_of(path) == stamp:
+                self._known[path, stamp, kind] = known
                 while len(self._known) > _KEPT:
                     del self._known[next(iter(self._known))]
         return known
-
-
-def _stamp(path: Path) -> _Stamp | None:
-    try:
-        seen = path.stat()
-    except OSError:
-        return None
-    return path, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino

@@ -20,8 +20,9 @@ from gemini_batch_mcp.intake.generation_config import request_members
 from gemini_batch_mcp.intake.requests.inspection import GrowingFile, Inspection, RowKeys
 from gemini_batch_mcp.intake.requests.lines import Onlooker
 from gemini_batch_mcp.intake.requests.passes import too_large
-from gemini_batch_mcp.intake.tables.file_rows import NAME_COLUMN, PATH_COLUMN
+from gemini_batch_mcp.intake.tables.file_rows import NAME_COLUMN, PATH_COLUMN, TEXT_COLUMN
 from gemini_batch_mcp.intake.tables.folders import Folder
+from gemini_batch_mcp.intake.tables.kept_columns import keeping_columns
 from gemini_batch_mcp.intake.tables.memory import Effort, with_effort
 from gemini_batch_mcp.intake.tables.reading import Table, open_table
 from gemini_batch_mcp.intake.tables.sql import LineForm, Marked, Piece, RowKey
@@ -78,6 +79,7 @@ def write_rows(
     attachments: AttachmentPlan | None = None,
     uploaded: Mapping[str, UploadedFile] | None = None,
     onlooker: Onlooker | None = None,
+    columns_path: Path | None = None,
 ) -> RequestFile:
     """Render each row of `source` into `{"key":…,"request":{…}}` and write the lines to `destination`.
 
@@ -87,6 +89,9 @@ def write_rows(
 
     `attachments` is the plan for `order.attach`, and goes with it; `uploaded` says where its uploads are, by
     `Attachment.sha256`. Without `uploaded`, for a preview, such files are named by references that lead nowhere yet.
+
+    `columns_path` is where the source's own columns go, row n beside line n: both are written from one copy of it. The
+    contents of a folder's files are no part of them. Where they cannot be kept, a warning says so.
 
     Raises:
         UsageError: a template, the schema, the config or the table cannot be used; or too many bytes come out.
@@ -103,9 +108,15 @@ def write_rows(
     failure = "The request file could not be written"
     try:
         with storage_errors(failure, "Check the free space and the rights of the state directory."):
-            with open_table(source, destination.parent, with_text=_uses_text(order)) as table:
+            with open_table(
+                source, destination.parent, with_text=_uses_text(order), read_once=columns_path is not None
+            ) as table:
                 form = _form(table, order, members)
-                inspection = with_effort(lambda effort: _write(table, form, writing, effort))
+                # The contents of files would be kept twice: they are where they were.
+                leave_out = (TEXT_COLUMN,) if isinstance(source, Folder) else ()
+                with keeping_columns(table, columns_path, limit_rows=order.limit_rows, leave_out=leave_out) as finish:
+                    inspection = with_effort(lambda effort: _write(table, form, writing, effort))
+                    lost_columns = finish(inspection.count)
             writing.finished.replace(destination)
             return RequestFile(
                 path=destination,
@@ -113,7 +124,13 @@ def write_rows(
                 size_bytes=inspection.size_bytes,
                 sha256=inspection.sha256.hexdigest(),
                 keys_path=keys_path,
-                warnings=(*table.warnings, *inspection.warnings(), *(attachments.warnings if attachments else ())),
+                columns_path=None if lost_columns else columns_path,
+                warnings=(
+                    *table.warnings,
+                    *inspection.warnings(),
+                    *(attachments.warnings if attachments else ()),
+                    *((lost_columns,) if lost_columns else ()),
+                ),
             )
     finally:
         for path in (writing.rendered, writing.finished):

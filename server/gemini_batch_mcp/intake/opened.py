@@ -1,4 +1,4 @@
-"""A file that is being read: what the system refuses, on opening or at any byte, is told with the file's name."""
+"""A file that is being read: what the system refuses is told with its name, and whether it was written to meanwhile."""
 
 import io
 from pathlib import Path
@@ -7,6 +7,19 @@ from typing import Final
 from gemini_batch_mcp.errors import PathError
 
 _BUFFER_BYTES: Final = 1 << 18
+
+
+#: Size, times of change and of the last write, and place on the disk: another one is another content.
+Stamp = tuple[int, int, int, int]
+
+
+def stamp_of(path: Path) -> Stamp | None:
+    """Return what tells whether a file has been written to since, None when it cannot be looked at."""
+    try:
+        seen = path.stat()
+    except OSError:
+        return None
+    return seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino
 
 
 def unreadable(path: Path, error: OSError) -> PathError:

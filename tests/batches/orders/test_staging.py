@@ -25,7 +25,7 @@ pytestmark = pytest.mark.anyio
 
 DAY_SECONDS = 24 * 3600
 ORDER = Order(source="t.csv", prompt="Mood of {{a}}?")
-WRITTEN = {"lock", "facts.json", "sample.json", "requests.jsonl", "keys.jsonl"}
+WRITTEN = {"lock", "facts.json", "sample.json", "requests.jsonl", "keys.jsonl", "columns.parquet"}
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def staged(app: App, order: Order = ORDER) -> RequestFile:
 
 
 def place(app: App, order: Order = ORDER) -> Path:
-    return app.settings.home / "staged" / identify_for(app, order).sha256
+    return app.settings.home / "staged" / identify_for(app, order).staged_as
 
 
 def names(directory: Path) -> set[str]:
@@ -66,13 +66,15 @@ async def test_of_many_that_take_an_order_at_once_each_gets_all_of_its_lines(app
     expected = staged(app).path.read_bytes()
 
     def take(number: int) -> RequestFile:
-        return take_staged_lines(app, identified, tmp_path / f"r{number}", tmp_path / f"k{number}")
+        return take_staged_lines(app, identified, *(tmp_path / f"{name}{number}" for name in "rkc"))
 
     with ThreadPoolExecutor(6) as pool:
         taken = list(pool.map(take, range(6)))
 
     assert [one.path.read_bytes() for one in taken] == [expected] * 6
     assert [one.keys_path.read_bytes().count(b"\n") for one in taken] == [500] * 6
+    assert [one.columns_path for one in taken] == [tmp_path / f"c{number}" for number in range(6)]
+    assert len({(tmp_path / f"c{number}").read_bytes() for number in range(6)}) == 1
     assert names(place(app)) == {"lock"}
 
 
@@ -172,5 +174,5 @@ async def test_a_staging_area_that_cannot_be_used_is_said(app: App) -> None:
 async def test_facts_and_lines_that_cannot_be_put_in_place_are_said(app: App, tmp_path: Path) -> None:
     identified = identify_for(app, ORDER)
     with pytest.raises(StorageError, match="could not be staged"):
-        take_staged_lines(app, identified, tmp_path / "none" / "r", tmp_path / "none" / "k")
+        take_staged_lines(app, identified, *(tmp_path / "none" / name for name in "rkc"))
     assert staged(app).count == 500

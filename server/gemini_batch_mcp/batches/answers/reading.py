@@ -93,7 +93,17 @@ async def read_results(app: App, reference: str, query: ResultQuery, *, wait_sec
             f"Gemini counts {lost:,} more rows of {batch.id} as done than it has delivered answers, in two downloads "
             "of the same bytes or a day after the end: these answers are lost at Gemini.",
         )
+    if await in_thread(_lacks_columns, app, batch):
+        warnings += (
+            f"The columns of {batch.source} are not kept, and do not stand beside these answers; "
+            "the keys say which row each answer belongs to.",
+        )
     return Results(status, summary, table, page, saved, warnings)
+
+
+def _lacks_columns(app: App, batch: BatchEntry) -> bool:
+    """True for a table whose columns an older version did not come to keep, or could not be kept."""
+    return batch.order is not None and bool(batch.order.prompt) and not app.files(batch.id).source_columns.is_file()
 
 
 async def _collected(app: App, batch: BatchEntry, deadline: float | None) -> tuple[BatchEntry, tuple[str, ...]]:

@@ -177,8 +177,10 @@ def stage_lines(app: App, identified: IdentifiedOrder) -> RequestFile:
         return _read_or_write(app, identified, directory).request_file
 
 
-def take_staged_lines(app: App, identified: IdentifiedOrder, requests: Path, keys: Path) -> RequestFile:
+def take_staged_lines(app: App, identified: IdentifiedOrder, requests: Path, keys: Path, columns: Path) -> RequestFile:
     """Bring the order's lines to where a batch keeps them, out of the staging area if they are there.
+
+    What belongs to them comes along: their keys, and the columns of their source where it has any.
 
     Raises:
         as `stage_lines`.
@@ -196,6 +198,10 @@ def take_staged_lines(app: App, identified: IdentifiedOrder, requests: Path, key
             if taken.path == requests:
                 request_file.path.replace(requests)
             request_file.keys_path.replace(keys)
+            columns.unlink(missing_ok=True)
+            if request_file.columns_path is not None:
+                request_file.columns_path.replace(columns)
+                taken = replace(taken, columns_path=columns)
     # The directory and its lock stay until they are swept: somebody may be waiting for it.
     return taken
 
@@ -245,7 +251,13 @@ def _read_or_write(app: App, identified: IdentifiedOrder, directory: Path) -> Fa
     sweep_others(directory)
     clear(directory)
     surveyor = Surveyor(order.model, order.task, limits=limits)
-    lines = write_lines(identified, directory / "requests.jsonl", directory / "keys.jsonl", onlooker=surveyor)
+    lines = write_lines(
+        identified,
+        directory / "requests.jsonl",
+        directory / "keys.jsonl",
+        directory / "columns.parquet",
+        onlooker=surveyor,
+    )
     facts = Facts(lines, surveyor.survey())
     with storage_errors(_FAILED):
         (directory / _SAMPLE).write_bytes(msgspec.json.encode(surveyor.requests()))
@@ -260,14 +272,15 @@ def _whole_facts(directory: Path, limits: Limits) -> Facts | None:
         return None
     lines = facts.request_file
     try:
-        is_whole = lines.keys_path.is_file() and lines.path.is_file() and lines.path.stat().st_size == lines.size_bytes
+        beside = [lines.keys_path, *([lines.columns_path] if lines.columns_path is not None else [])]
+        is_whole = all(path.is_file() for path in beside) and lines.path.stat().st_size == lines.size_bytes
     except OSError:
         return None
     return facts if is_whole else None
 
 
 def _staging_directory(app: App, identified: IdentifiedOrder) -> Path:
-    return app.settings.home / "staged" / identified.sha256
+    return app.settings.home / "staged" / identified.staged_as
 
 
 def _path(kind: type, value: object) -> Path:

@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from gemini_batch_mcp import __version__
 from gemini_batch_mcp.domain import Order
-from gemini_batch_mcp.errors import UsageError
+from gemini_batch_mcp.errors import StorageError, UsageError
 from gemini_batch_mcp.intake.files.planning import MAX_IN_LINES_BYTES, AttachmentPlan, plan_attachments
 from gemini_batch_mcp.intake.requests.reader import file_sha256
-from gemini_batch_mcp.intake.tables.folders import Folder, find_source, folder_sha256
+from gemini_batch_mcp.intake.tables.folders import Folder, find_source, folder_sha256, source_stamp
 from gemini_batch_mcp.intake.tables.kinds import FILES, FileKind, SourceKind, file_kind, named_tables, recognise
 from gemini_batch_mcp.paths import PathGuard
 
@@ -38,8 +39,8 @@ class IdentifiedOrder:
     """An order whose source has been found and hashed. `place` is None for requests given in the call and for uploads.
 
     `content_sha256` is of the source's bytes, attached files included (for an uploaded file: of its name); `sha256` of
-    the order as a whole; under one of `earlier_sha256` an older version may have written it down. `order.source` is
-    absolute, so that another process can go on with it.
+    the order as a whole; under one of `earlier_sha256` an older version may have written it down. `stamp` was taken
+    before the source was read. `order.source` is absolute, so that another process can go on with it.
     """
 
     order: Order
@@ -48,7 +49,13 @@ class IdentifiedOrder:
     content_sha256: str
     kind: SourceKind
     place: Path | Folder | None = None
+    stamp: str = ""
     attachments: AttachmentPlan | None = None
+
+    @property
+    def staged_as(self) -> str:
+        """What its lines are staged under: another version of this program may write them in another way."""
+        return _sha256(f"{__version__} {self.sha256}")
 
     @property
     def path(self) -> Path | None:
@@ -59,6 +66,18 @@ class IdentifiedOrder:
     def source_name(self) -> str:
         """What the requests came from, for people."""
         return self.order.source or f"{len(self.order.requests)} requests given in the call"
+
+    def refuse_changed(self) -> None:
+        """Refuse an order whose source has been written to since it was identified.
+
+        Raises:
+            StorageError: it has.
+        """
+        if self.place is not None and source_stamp(self.place) != self.stamp:
+            raise StorageError(
+                f"{self.place.name} changed while it was read; nothing was submitted.",
+                "Give the order again when nobody writes to it any more.",
+            )
 
 
 def identify(
@@ -96,25 +115,20 @@ def identify(
     else:
         what = "A file of ready requests" if kind is SourceKind.READY else "A file of OpenAI requests"
         _refuse_parts(order, what, [name for name in (*_ROW_PARTS, "attach") if name != "limit_rows"])
+    stamp = source_stamp(place)
     content = folder_sha256(place) if isinstance(place, Folder) else sha256_of(place)
     if order.attach:
-        return _with_attachments(order, content, place, guard, scratch, max_in_lines_bytes)
-    return _identified(order, content, kind, place)
-
-
-def _with_attachments(
-    order: Order, content: str, place: Path | Folder, guard: PathGuard, scratch: Path, max_in_lines_bytes: int
-) -> IdentifiedOrder:
-    plan = plan_attachments(
-        place,
-        column=order.attach,
-        guard=guard,
-        scratch=scratch,
-        limit_rows=order.limit_rows,
-        max_in_lines_bytes=max_in_lines_bytes,
-    )
-    both = hashlib.sha256(f"{content} {plan.column} {plan.content_sha256}".encode()).hexdigest()
-    return _identified(order, both, SourceKind.TABLE, place, plan)
+        plan = plan_attachments(
+            place,
+            column=order.attach,
+            guard=guard,
+            scratch=scratch,
+            limit_rows=order.limit_rows,
+            max_in_lines_bytes=max_in_lines_bytes,
+        )
+        content = _sha256(f"{content} {plan.column} {plan.content_sha256}")
+        return _identified(order, content, kind, place, stamp, plan)
+    return _identified(order, content, kind, place, stamp)
 
 
 def _check_table(name: str, order: Order) -> None:
@@ -139,6 +153,7 @@ def _identified(
     content: str,
     kind: SourceKind,
     place: Path | Folder | None = None,
+    stamp: str = "",
     attachments: AttachmentPlan | None = None,
 ) -> IdentifiedOrder:
     row_parts = [getattr(order, name) for name in _ROW_PARTS]
@@ -161,6 +176,7 @@ def _identified(
         content_sha256=content,
         kind=kind,
         place=place,
+        stamp=stamp,
         attachments=attachments,
     )
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
 from gemini_batch_mcp.domain import RequestFile, UploadedFile
+from gemini_batch_mcp.errors import BatchError
 from gemini_batch_mcp.intake.compose import write_rows
 from gemini_batch_mcp.intake.generation_config import request_members
 from gemini_batch_mcp.intake.openai.lines import write_converted
@@ -20,20 +21,39 @@ def write_lines(
     identified: IdentifiedOrder,
     requests: Path,
     keys: Path,
+    columns: Path,
+    *,
     uploaded: Mapping[str, UploadedFile] | None = None,
     onlooker: Onlooker | None = None,
 ) -> RequestFile:
     """Write the order's request lines: rendered, converted, given in the call, or a mended copy of the user's file.
 
-    `uploaded` says where attached files are; without it they are named by references that lead nowhere yet.
-
-    `onlooker` sees each line in this one pass.
+    Of a table, its own columns go to `columns`. `uploaded` says where attached files are; without it they are named by
+    references that lead nowhere yet. `onlooker` sees each line in this one pass.
 
     Raises:
         RequestProblems: lines or rows are wrong.
         UsageError: a template, a schema or the table as a whole is wrong.
-        StorageError: the files cannot be written.
+        StorageError: the files cannot be written, or the source changed while it was read.
     """
+    try:
+        written = _written(identified, requests, keys, columns, uploaded, onlooker)
+    except BatchError:
+        # What half of a change looks like is not worth telling.
+        identified.refuse_changed()
+        raise
+    identified.refuse_changed()
+    return written
+
+
+def _written(
+    identified: IdentifiedOrder,
+    requests: Path,
+    keys: Path,
+    columns: Path,
+    uploaded: Mapping[str, UploadedFile] | None,
+    onlooker: Onlooker | None,
+) -> RequestFile:
     order, place = identified.order, identified.place
     limit = NO_LIMIT_BYTES
     if place is None:
@@ -58,6 +78,7 @@ def write_lines(
             attachments=identified.attachments,
             uploaded=uploaded,
             onlooker=onlooker,
+            columns_path=columns,
         )
     path = place
     rows = order.limit_rows

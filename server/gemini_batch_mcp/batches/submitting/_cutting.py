@@ -39,7 +39,9 @@ async def plan_jobs(app: App, batch: BatchEntry, job: JobEntry, identified: Iden
     if identified.attachments is not None and identified.attachments.uploads:
         request_file = await _write_with_files(app, batch, identified, identified.attachments)
     else:
-        request_file = await in_thread(take_staged_lines, app, identified, files.requests(), files.keys())
+        request_file = await in_thread(
+            take_staged_lines, app, identified, files.requests(), files.keys(), files.source_columns
+        )
     parts: tuple[NewJob, ...] = (one_job(request_file, priced),)
     if batch.delivery == "file":
         parts = await in_thread(cut_jobs, request_file, priced.input_tokens, limits)
@@ -52,7 +54,9 @@ async def _write_with_files(
     """Bring the attached files to Gemini, then write the lines that name them."""
     uploaded = await upload_attachments(app, batch.id, attachments)
     files = app.files(batch.id)
-    request_file = await in_thread(write_lines, identified, files.requests(), files.keys(), uploaded)
+    request_file = await in_thread(
+        write_lines, identified, files.requests(), files.keys(), files.source_columns, uploaded=uploaded
+    )
     warnings = (*request_file.warnings, *expiry_warnings(uploaded, datetime.now(UTC)))
     return replace(request_file, warnings=warnings)
 

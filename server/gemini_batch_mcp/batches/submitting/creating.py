@@ -24,7 +24,6 @@ from gemini_batch_mcp.batches.jobs.tracking import (
 from gemini_batch_mcp.batches.ledger.entries import UNSUBMITTED, BatchEntry, JobEntry, Stage
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
 from gemini_batch_mcp.batches.orders.preparing import identify_for
-from gemini_batch_mcp.batches.orders.source_columns import keep_columns
 from gemini_batch_mcp.batches.submitting._cutting import plan_jobs, split_in_smaller
 from gemini_batch_mcp.batches.submitting._uploading import inline_lines, upload_lines
 from gemini_batch_mcp.batches.submitting.quota import hold_back, is_due, wait_for_quota
@@ -91,7 +90,6 @@ class Submission:
         if first.stage is Stage.RESERVED and not first.size_bytes:
             batch = await self._plan(batch, first)
         await self._submit_jobs(batch)
-        await keep_columns(self.app, batch, self.identified)
 
     async def _plan(self, batch: BatchEntry, job: JobEntry) -> BatchEntry:
         try:

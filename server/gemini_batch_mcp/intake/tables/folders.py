@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from gemini_batch_mcp.errors import UsageError
-from gemini_batch_mcp.intake.opened import unreadable
+from gemini_batch_mcp.intake.opened import stamp_of, unreadable
 from gemini_batch_mcp.intake.validator.corrections import shown
 from gemini_batch_mcp.paths import PathGuard
 
@@ -141,6 +141,16 @@ def folder_sha256(folder: Folder) -> str:
             raise unreadable(path, error) from None
         written = name.encode()
         digest.update(len(written).to_bytes(8) + written + content)
+    return digest.hexdigest()
+
+
+def source_stamp(place: Path | Folder) -> str:
+    """Return what tells whether a file, or any file of a folder, has been written to since. No contents are read."""
+    if not isinstance(place, Folder):
+        return str(stamp_of(place))
+    digest = hashlib.sha256()
+    for name in place.names:
+        digest.update(f"{stamp_of(place.path(name))} ".encode())
     return digest.hexdigest()
 
 

@@ -1,44 +1,71 @@
-"""The source's own columns, kept so that answers can stand beside them."""
+"""The source's own columns, kept so that answers can stand beside them: written while the lines are, from one copy."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from gemini_batch_mcp.errors import storage_errors
-from gemini_batch_mcp.intake.tables.folders import Folder
+from gemini_batch_mcp.errors import BatchError, StorageError, storage_errors
 from gemini_batch_mcp.intake.tables.memory import with_effort
-from gemini_batch_mcp.intake.tables.reading import open_table
+from gemini_batch_mcp.intake.tables.reading import Table
 
 #: The number of the row, from 1, in the order of the request lines.
 ROW_COLUMN: Final = "row"
 
+#: Given the number of lines: wait for the columns, and return why there are none, empty when they are kept.
+Finish = Callable[[int], str]
 
-def write_columns(source: Path | Folder, destination: Path, *, scratch: Path, limit_rows: int = 0) -> tuple[str, ...]:
-    """Write the rows of `source` to the Parquet file `destination`, in the order in which `write_rows` renders them.
 
-    Its columns are `row`, which counts from 1, and then those of the source, as text, exactly as `{{column}}` would
-    insert them. Of a folder these are `path` and `name`: the contents of its files are left out. Returns the names
-    of the source's columns in the file: readers of Parquet tell no capital from small letters, so a name that came
-    before, or is `row`, gets a number behind it. Blocking: call it in a thread.
+@contextmanager
+def keeping_columns(
+    table: Table, destination: Path | None, *, limit_rows: int = 0, leave_out: Collection[str] = ()
+) -> Iterator[Finish]:
+    """Write the columns of a table that is `read_once` to a Parquet file, while the block writes its lines.
+
+    They are `row`, which counts from 1 and is the number of the line, and then those of the source, as text, exactly
+    as `{{column}}` would insert them. Readers of Parquet tell no capital from small letters, so a name that came
+    before, or is `row`, gets a number behind it. The file is there once what is yielded was called and returned
+    nothing: lines are whole without it, so that columns that cannot be kept refuse no order. Without a destination
+    nothing is written.
 
     Raises:
-        UsageError, RequestProblems, PathError: the source cannot be read.
-        StorageError: the file cannot be written.
+        StorageError: there is no place to work in.
     """
+    if destination is None:
+        yield lambda line_count: ""
+        return
+    wanted = [column for column in table.columns if column not in leave_out]
+    names = dict(zip(wanted, distinct_names(wanted), strict=True))
     draft = destination.with_name(f"{destination.name}.part")
-    if isinstance(source, Folder):
-        # So as not to open files that nobody asks for.
-        source = source.first(limit_rows)
-    failure = "The columns of the source could not be written"
+    with storage_errors("The columns of the source cannot be kept"):
+        destination.unlink(missing_ok=True)
     try:
-        with storage_errors(failure, "Check the free space and the rights of the state directory."):
-            with open_table(source, scratch, with_text=False) as table:
-                names = dict(zip(table.columns, distinct_names(table.columns), strict=True))
-                with_effort(lambda effort: table.write_parquet(names, draft, limit_rows=limit_rows, effort=effort))
-            draft.replace(destination)
-            return tuple(names.values())
+        with table.beside(destination.parent) as beside, ThreadPoolExecutor(1) as pool:
+            writing = pool.submit(
+                with_effort, lambda effort: beside.write_parquet(names, draft, limit_rows=limit_rows, effort=effort)
+            )
+            try:
+                yield partial(_finish, writing, draft, destination)
+            except BaseException:
+                beside.stop()
+                raise
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+
+
+def _finish(writing: Future[int], draft: Path, destination: Path, line_count: int) -> str:
+    try:
+        row_count = writing.result()
+        if row_count != line_count:
+            raise StorageError(f"{row_count:,} rows were read for {line_count:,} lines.", "Give the table as Parquet.")
+        with storage_errors("They could not be written"):
+            draft.replace(destination)
+    except BatchError as error:
+        return f"Your own columns will not stand beside the answers. {error}"
+    return ""
 
 
 def distinct_names(columns: Sequence[str]) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """Tables of any kind as one: columns of text, rows in the order of the source, read in a stream by DuckDB.
 
 `open_table` finds out what a source is; `Table.write_lines` renders a JSON line for each row inside the engine,
-which is several times as fast as a loop over rows. The engine keeps to one thread, a memory limit and a directory.
+which is several times as fast as a loop over rows. The engine keeps to one thread, a memory limit and a directory;
+`Table.beside` opens a second one, for what is written at the same time.
 """
 
 # ruff: noqa: S608 - statements consist of our own names, of numbers, and of literals made by `sql.py`
@@ -9,8 +10,10 @@ which is several times as fast as a loop over rows. The engine keeps to one thre
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 from gemini_batch_mcp.errors import BatchError, PathError, StorageError, UsageError, storage_errors
@@ -27,7 +30,7 @@ from gemini_batch_mcp.intake.tables._csv import (
 )
 from gemini_batch_mcp.intake.tables._rejects import described, ragged
 from gemini_batch_mcp.intake.tables._spool import spool_json_lines, spool_json_list, spool_text_lines
-from gemini_batch_mcp.intake.tables._text import BLOCK_BYTES, line_at
+from gemini_batch_mcp.intake.tables._text import BLOCK_BYTES, COPY_FAILED, line_at
 from gemini_batch_mcp.intake.tables.file_rows import spool_folder
 from gemini_batch_mcp.intake.tables.folders import Folder
 from gemini_batch_mcp.intake.tables.kinds import FILES, Layout, file_kind
@@ -57,10 +60,13 @@ class _Refused(Exception):
 
 
 @contextmanager
-def open_table(source: Path | Folder, scratch: Path, *, with_text: bool = True) -> Iterator["Table"]:
+def open_table(
+    source: Path | Folder, scratch: Path, *, with_text: bool = True, read_once: bool = False
+) -> Iterator["Table"]:
     """Yield the table that a source is. Copies that reading needs go to a directory in `scratch`, removed at the end.
 
-    Without `with_text` the files of a folder are not opened, and there is no column `text`.
+    Without `with_text` the files of a folder are not opened, and there is no column `text`. With `read_once` the table
+    is always such a copy: whatever becomes of the source, all that is written from it has the same rows.
 
     Raises:
         UsageError: the source is no table, has no rows, or has columns that cannot be told apart.
@@ -78,9 +84,11 @@ def open_table(source: Path | Folder, scratch: Path, *, with_text: bool = True) 
             raise UsageError(f"{source.name} is no table by its name.", f"Give a file that ends in {', '.join(FILES)}.")
         match kind.layout:
             case Layout.PARQUET:
-                yield _parquet_table(connection, source)
+                read = _copied(source, workspace) if read_once else source
+                yield _parquet_table(connection, read, source if read == source else None)
             case Layout.DELIMITED:
-                csv = open_csv(source, workspace, first_delimiter=kind.delimiter)
+                read = _copied(source, workspace) if read_once else source
+                csv = open_csv(read, workspace, first_delimiter=kind.delimiter)
                 yield _csv_table(connection, csv, source.name, source if csv.path == source else None)
             case Layout.JSON_LIST:
                 yield _csv_table(connection, spool_json_list(source, workspace), source.name)
@@ -111,8 +119,21 @@ class Table:
         self._relation = relation
         self._cells = dict(zip(columns, expressions, strict=True))
         self._csv = csv
+        self._survey = _Once(csv) if csv else None
         #: The user's file, when it is what the engine reads.
         self._path = path
+
+    @contextmanager
+    def beside(self, scratch: Path) -> Iterator["Table"]:
+        """Yield the same table on an engine of its own, for another thread. Raises StorageError as `open_table`."""
+        with _directory(scratch) as workspace, _connected(workspace) as connection:
+            table = copy(self)
+            table._connection = connection
+            yield table
+
+    def stop(self) -> None:
+        """Have what another thread is writing end with an error: nobody wants it any more."""
+        self._connection.interrupt()
 
     def write_lines(
         self, form: LineForm, destination: Path, *, limit_rows: int = 0, effort: Effort = EFFORTS[0]
@@ -148,7 +169,7 @@ class Table:
         rows; returns how many there are.
         """
         query = column_query(names, self._relation, self._cells, limit_rows)
-        options = f"FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE {effort.row_group_rows}"
+        options = f"FORMAT parquet, COMPRESSION snappy, USE_TMP_FILE false, ROW_GROUP_SIZE {effort.row_group_rows}"
         return self._rows(query, destination, options, limit_rows, effort)
 
     def _rows(
@@ -157,7 +178,7 @@ class Table:
         """Write a query's rows with an independent look at the source beside it; return how many there are."""
         # The engine leaves one core and the interpreter free, so that look costs little time.
         with ThreadPoolExecutor(1) as pool:
-            surveying = pool.submit(survey, self._csv) if self._csv else None
+            surveying = pool.submit(self._survey.look) if self._survey else None
             try:
                 count = self._copy(query, destination, options, effort)
             except _Refused:
@@ -178,6 +199,8 @@ class Table:
         self._connection.execute(f"SET memory_limit = '{effort.memory_megabytes}MB'")
         try:
             row = self._connection.execute(statement.replace(BUFFERS, buffers(effort.record_bytes))).fetchone()
+        except duckdb.InterruptException:
+            raise StorageError(f"Reading {self.name} was stopped.", "Give the order again.") from None
         except duckdb.OutOfMemoryException as error:
             if effort is not EFFORTS[-1]:
                 raise MoreEffort from error
@@ -259,6 +282,38 @@ class Table:
         return ragged(self.name, told, count)
 
 
+class _Once:
+    """The survey of a file that is made once, whoever asks first."""
+
+    def __init__(self, csv: CsvTable) -> None:
+        self._csv = csv
+        self._lock = Lock()
+        self._seen: Survey | None = None
+
+    def look(self) -> Survey:
+        """Return the survey. Raises PathError when the file cannot be read."""
+        with self._lock:
+            if self._seen is None:
+                self._seen = survey(self._csv)
+            return self._seen
+
+
+def _copied(source: Path, workspace: Path) -> Path:
+    """Copy a file, under its own name.
+
+    Raises:
+        PathError: it cannot be read.
+        StorageError: the copy cannot be written.
+    """
+    path = workspace / "source" / source.name
+    with SourceFile(source) as file, storage_errors(COPY_FAILED):
+        path.parent.mkdir()
+        with path.open("wb", buffering=0) as output:
+            while block := file.read(BLOCK_BYTES):
+                output.write(block)
+    return path
+
+
 def _csv_table(connection: "DuckDBPyConnection", csv: CsvTable, name: str, path: Path | None = None) -> Table:
     """Open what `open_csv` has found out, or a spool."""
     aliases = [f"c{number}" for number in range(len(csv.columns))]
@@ -276,7 +331,7 @@ def _csv_table(connection: "DuckDBPyConnection", csv: CsvTable, name: str, path:
     return Table(connection, name, csv.columns, relation=relation, expressions=aliases, path=path, csv=csv)
 
 
-def _parquet_table(connection: "DuckDBPyConnection", path: Path) -> Table:
+def _parquet_table(connection: "DuckDBPyConnection", path: Path, source: Path | None) -> Table:
     """Open a Parquet file; nested values become JSON, all others the text that the engine writes for them.
 
     Raises:
@@ -285,8 +340,6 @@ def _parquet_table(connection: "DuckDBPyConnection", path: Path) -> Table:
     import duckdb
 
     relation = f"read_parquet({file_literal(path)})"
-    # A time with a zone is written in that of the session, which otherwise is the machine's.
-    connection.execute("SET TimeZone = 'UTC'")
     try:
         described = connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
     except duckdb.Error:
@@ -295,7 +348,7 @@ def _parquet_table(connection: "DuckDBPyConnection", path: Path) -> Table:
     columns = tuple(str(name) for name, *_ in described)
     check_columns(columns, path.name)
     expressions = [as_text(name, str(kind)) for name, kind, *_ in described]
-    return Table(connection, path.name, columns, relation=relation, expressions=expressions, path=path)
+    return Table(connection, path.name, columns, relation=relation, expressions=expressions, path=source)
 
 
 def _read_through(path: Path) -> None:
@@ -336,5 +389,7 @@ def _connected(workspace: Path) -> Iterator["DuckDBPyConnection"]:
     )
     # Where Python was started without a file, the engine draws one on stdout, which belongs to the protocol.
     connection.execute("SET enable_progress_bar = false")
+    # A time with a zone is written in that of the session, which otherwise is the machine's.
+    connection.execute("SET TimeZone = 'UTC'")
     with connection:
         yield connection
