@@ -115,7 +115,7 @@ async def measure_order(
                 await call(client, "preview_batch", source=str(source))
             started = time.perf_counter()
             while True:
-                result = await client.call_tool("create_batch", {"source": str(source), "confirm": True})
+                result = await client.call_tool("create_batch", {"source": str(source)})
                 if not result.is_error:
                     break
                 assert "still" in str(result.content) or "being written" in str(result.content), result.content

@@ -74,6 +74,8 @@ async def our_server(base_url: str, home: Path, root: Path) -> AsyncIterator[Cli
         "GEMINI_BATCH_HOME": str(home),
         "GEMINI_BATCH_ROOTS": str(root),
         "GEMINI_BATCH_POLL_SECONDS": "0.05",
+        # Nobody is here to be asked.
+        "GEMINI_BATCH_CONFIRM_ABOVE_USD": "1000000",
     }
     server = StdioServerParameters(command=sys.executable, args=["-m", "gemini_batch_mcp"], env=env)
     async with Client(stdio_client(server), mode="legacy") as client:
