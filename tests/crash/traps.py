@@ -30,6 +30,7 @@ _WRITING_FLAGS: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 #: What differs inside a path from run to run, or from job to job: ids, digests, random parts of temporary names.
 _CHANCE: Final = (
     (re.compile(r"(?<=batches/)[^/]+"), "<batch>"),
+    (re.compile(r"(?<=locks/)[^/]+(?=[.]lock)"), "<batch>"),
     (re.compile(r"(?<=answers-)\d+"), "<job>"),
     (re.compile(r"[0-9a-f]{32,64}"), "*"),
     (re.compile(r"(?<=/tmp)[a-z0-9_]{8}"), "*"),

@@ -1,5 +1,6 @@
 """What every operation on a batch needs, built in one place and handed on: settings, paths, ledger, gateway, work."""
 
+import shutil
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,9 @@ from gemini_batch_mcp.results.query.queries import QueryEngine
 from gemini_batch_mcp.results.store import TableReader
 from gemini_batch_mcp.settings import Settings
 from gemini_batch_mcp.threads import in_thread
+
+#: What a batch's directory is called from the moment that it is gone: what is left of it is removed at the next start.
+REMOVED_PREFIX = ".removed-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +70,6 @@ class BatchFiles:
         """The result table: the file that says which parts it has."""
         return self.directory / "results.json"
 
-    @property
-    def submit_lock(self) -> Path:
-        """Held by the process that is submitting this batch; the system releases it when that process dies."""
-        return self.directory / "submit.lock"
-
-    @property
-    def collect_lock(self) -> Path:
-        """Held by the process that is collecting this batch."""
-        return self.directory / "collect.lock"
-
     def answers(self, job_id: int) -> Path:
         """The answers of one job, as Gemini sent them."""
         return self.directory / f"answers-{job_id}.jsonl"
@@ -111,6 +105,13 @@ class App:
         """Return where the files of a batch are."""
         return BatchFiles(self.settings.home / "batches" / batch_id)
 
+    def lock_path(self, batch_id: str) -> Path:
+        """Return the file that is held by whoever changes a batch; the system releases it when that process dies.
+
+        It is not among the batch's files: they may be removed while somebody waits for it.
+        """
+        return self.settings.home / "locks" / f"{batch_id}.lock"
+
     async def prepare_queries(self) -> None:
         """Start the process that answers questions in SQL, in the background, where questions may follow."""
         if self.lives_on:
@@ -140,6 +141,8 @@ def open_app(
         StorageError: the state directory cannot be used.
     """
     ledger = Ledger.open(settings.home / "ledger.sqlite3", hook)
+    for removed in (settings.home / "batches").glob(f"{REMOVED_PREFIX}*"):
+        shutil.rmtree(removed, ignore_errors=True)
     if settings.files in settings.roots:
         settings.files.mkdir(parents=True, exist_ok=True)
     # Whoever polls more often than twice a second wants repeats sooner, too.

@@ -1,18 +1,21 @@
 """Ending a batch early, and removing one: at Gemini as far as Gemini allows, then here."""
 
 import contextlib
-import shutil
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
+
+import anyio
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.accounts import refuse_anothers
 from gemini_batch_mcp.batches.jobs.advice import EXPIRES_AFTER
 from gemini_batch_mcp.batches.jobs.finding import find_batch, find_sent
 from gemini_batch_mcp.batches.jobs.kept import why_not_kept
-from gemini_batch_mcp.batches.jobs.lock import submit_lock
+from gemini_batch_mcp.batches.jobs.lock import BatchLocked, batch_lock
+from gemini_batch_mcp.batches.jobs.removing import remove_batch
 from gemini_batch_mcp.batches.jobs.tracking import (
     BatchStatus,
     describe,
@@ -23,7 +26,6 @@ from gemini_batch_mcp.batches.jobs.tracking import (
     reread,
 )
 from gemini_batch_mcp.batches.ledger.entries import UNSUBMITTED, BatchEntry, JobEntry, Stage
-from gemini_batch_mcp.batches.waiting import batch_status
 from gemini_batch_mcp.domain import JobState
 from gemini_batch_mcp.errors import BatchError, GeminiError, NotFound, NotReady, Rejected, UsageError
 from gemini_batch_mcp.threads import in_thread
@@ -32,6 +34,9 @@ from gemini_batch_mcp.threads import in_thread
 _CANCEL_WAIT_SECONDS = 15.0
 #: How long a cancel looks for jobs whose create got no reply: with the wait above, less than a call may take.
 _SEARCH_SECONDS = 20.0
+#: How long delete_batch waits for whoever submits or collects the batch.
+_LOCK_SECONDS: Final = 10.0
+_LOOK_SECONDS: Final = 1.0
 
 
 class NotConfirmed(UsageError):
@@ -74,20 +79,19 @@ async def cancel_batch(app: App, reference: str, *, confirm: bool = False) -> Ba
     if not confirm:
         await in_thread(_refuse_loss, app, batch)
     await app.work.cancel(f"submit {batch.id}")
-    failures: list[BatchError] = []
-    batch = await load(app, batch.id)
-    search_seconds = min(app.settings.reconcile_seconds, _SEARCH_SECONDS) / max(
-        1, sum(job.is_unproved for job in batch.jobs)
-    )
-    for job in batch.jobs:
+    async with contextlib.AsyncExitStack() as stack:
+        # A cancel stops what costs also while somebody else submits or collects: each of its steps is a change that no
+        # other can be lost in. Only for a job that is looked for it must hold the lock.
+        is_held = True
         try:
-            await _cancel_job(app, job, search_seconds)
-        except (NotReady, GeminiError) as error:
-            failures.append(error)
+            await stack.enter_async_context(batch_lock(app, batch.id))
+        except BatchLocked:
+            is_held = False
+        failures = await _cancel_jobs(app, await load(app, batch.id), is_held=is_held)
     # Gemini cancels in its own time; what it says now is the truth, and a failed look changes nothing of the cancel.
     try:
         batch = await refresh(app, await load(app, batch.id))
-    except BatchError:
+    except GeminiError:
         batch = await load(app, batch.id)
     # A job that has just ended refuses a cancel, which then is no failure any more.
     if failures and not describe(batch).done:
@@ -109,7 +113,21 @@ def _refuse_loss(app: App, batch: BatchEntry) -> None:
     )
 
 
-async def _cancel_job(app: App, job: JobEntry, search_seconds: float) -> None:
+async def _cancel_jobs(app: App, batch: BatchEntry, *, is_held: bool) -> list[BatchError]:
+    """Cancel every job that can be, whatever becomes of the others; returns why some could not be."""
+    failures: list[BatchError] = []
+    search_seconds = min(app.settings.reconcile_seconds, _SEARCH_SECONDS) / max(
+        1, sum(job.is_unproved for job in batch.jobs)
+    )
+    for job in batch.jobs:
+        try:
+            await _cancel_job(app, batch, job, search_seconds if is_held else None)
+        except (NotReady, GeminiError) as error:
+            failures.append(error)
+    return failures
+
+
+async def _cancel_job(app: App, batch: BatchEntry, job: JobEntry, search_seconds: float | None) -> None:
     if job.stage in (Stage.RESERVED, Stage.UPLOADED) and not job.is_unproved:
         was_moved = await in_thread(
             app.ledger.move_job, job.id, expected=job.stage, stage=Stage.CANCELLED, state=JobState.CANCELLED
@@ -117,36 +135,30 @@ async def _cancel_job(app: App, job: JobEntry, search_seconds: float) -> None:
         if was_moved:
             return
         job = await reread(app, job)
-    if job.is_unproved and job.stage in UNSUBMITTED:
-        job = await _resolve_unknown(app, job, search_seconds)
+    if job.is_unproved and job.stage in UNSUBMITTED and search_seconds is not None:
+        job = await _resolve_unknown(app, batch, job, search_seconds)
     if job.stage is Stage.SUBMITTED:
         await app.gateway.cancel_job(job.name)
         await _set(app, job, expected=Stage.SUBMITTED, state=JobState.CANCELLING)
-    elif job.stage in (Stage.RESERVED, Stage.UPLOADED, Stage.UNKNOWN):
+    elif job.stage in UNSUBMITTED:
         raise NotReady(
             f"A job of {job.batch_id} is not cancelled: its create has left, and whether it exists is not known yet.",
             "Call cancel_batch again in a minute.",
         )
 
 
-async def _resolve_unknown(app: App, job: JobEntry, search_seconds: float) -> JobEntry:
+async def _resolve_unknown(app: App, batch: BatchEntry, job: JobEntry, search_seconds: float) -> JobEntry:
     """Look for a job whose create has left; one that Gemini's whole list was found not to have counts as cancelled.
 
-    That is the proof with which the create might be repeated, too. A job that is being submitted this moment, or whose
-    absence is not proved, is returned as it is.
+    That is the proof with which the create might be repeated, too. A job whose absence is not proved is returned as it
+    is. Only for whoever holds the batch's lock: somebody else may be sending the create.
     """
-    with contextlib.suppress(NotReady):
-        async with submit_lock(app, job.batch_id):
-            job = await reread(app, job)
-            if not job.is_unproved:
-                return job
-            for_seconds = min(search_seconds, lag_seconds_left(app, job))
-            search = await find_sent(app, await load(app, job.batch_id), job, for_seconds=for_seconds)
-            if search.found is not None:
-                await record(app, job, search.found)
-            elif search.is_conclusive:
-                ends = {"stage": Stage.CANCELLED, "state": JobState.CANCELLED, "wait_reason": ""}
-                await _set(app, job, expected=job.stage, sent_at=None, **(ends if job.stage in UNSUBMITTED else {}))
+    search = await find_sent(app, batch, job, for_seconds=min(search_seconds, lag_seconds_left(app, job)))
+    if search.found is not None:
+        await record(app, job, search.found)
+    elif search.is_conclusive:
+        ends = {"stage": Stage.CANCELLED, "state": JobState.CANCELLED, "wait_reason": ""}
+        await _set(app, job, expected=job.stage, sent_at=None, **(ends if job.stage in UNSUBMITTED else {}))
     return await reread(app, job)
 
 
@@ -158,6 +170,8 @@ async def delete_batch(app: App, reference: str, *, confirm: bool) -> Deletion:
 
     Raises:
         NotConfirmed: `confirm` is not set; says what would be deleted.
+        AnothersBatch: it was made with another key.
+        BatchLocked: somebody else submits or collects it, and does not come to an end.
     """
     batch = await find_batch(app, reference)
     if not confirm:
@@ -167,6 +181,24 @@ async def delete_batch(app: App, reference: str, *, confirm: bool) -> Deletion:
             "and the answers stored here. It cannot be undone.",
             "Ask the user, then make the same call again with confirm=true.",
         )
+    refuse_anothers(app, await refresh(app, batch))
+    for doing in ("submit", "collect"):
+        await app.work.cancel(f"{doing} {batch.id}")
+    async with batch_lock(app, batch.id, wait_seconds=_LOCK_SECONDS):
+        # From now on the same order is another batch, and this one is not what it is answered with.
+        await in_thread(app.ledger.update_batch, batch.id, is_deleting=True)
+        is_removed = False
+        try:
+            deletion = await _delete_locked(app, await load(app, batch.id))
+            is_removed = deletion.local
+            return deletion
+        finally:
+            if not is_removed:
+                with anyio.CancelScope(shield=True):
+                    await in_thread(app.ledger.update_batch, batch.id, is_deleting=False)
+
+
+async def _delete_locked(app: App, batch: BatchEntry) -> Deletion:
     batch = await _cancel_and_wait(app, batch)
     jobs: list[str] = []
     files: list[str] = []
@@ -199,30 +231,31 @@ async def delete_batch(app: App, reference: str, *, confirm: bool) -> Deletion:
     job_names = {job.name or batch.id for job in batch.jobs}
     local = not any(entry.name in job_names for entry in kept)
     if local:
-        await in_thread(shutil.rmtree, app.files(batch.id).directory, ignore_errors=True)
-        await in_thread(app.ledger.forget, batch.id)
+        await in_thread(remove_batch, app, batch.id)
     return Deletion(batch.id, tuple(jobs), tuple(files), local, tuple(kept))
 
 
 async def _cancel_and_wait(app: App, batch: BatchEntry) -> BatchEntry:
     """Cancel what still runs and wait a little for it to end; a job that Gemini has forgotten counts as ended."""
-    batch = await refresh(app, batch)
-    refuse_anothers(app, batch)
-    if batch.forgotten:
-        for job in batch.jobs:
-            if job.stage is Stage.SUBMITTED and _is_proof(app, job) and await _is_forgotten(app, job):
-                await _set(app, job, expected=Stage.SUBMITTED, stage=Stage.CANCELLED, state=JobState.CANCELLED)
-        batch = await load(app, batch.id)
     for job in batch.jobs:
+        if job.stage is Stage.SUBMITTED and _is_proof(app, job) and await _is_forgotten(app, job):
+            await _set(app, job, expected=Stage.SUBMITTED, stage=Stage.CANCELLED, state=JobState.CANCELLED)
         if job.is_unproved and job.stage is Stage.FAILED:
-            await _resolve_unknown(app, job, _SEARCH_SECONDS)
+            await _resolve_unknown(app, batch, job, _SEARCH_SECONDS)
     batch = await load(app, batch.id)
     if not describe(batch).done:
-        # What cannot be cancelled now is named as not deleted.
-        with contextlib.suppress(NotReady):
-            await cancel_batch(app, batch.id, confirm=True)
-        if any(job.stage is Stage.SUBMITTED for job in (await load(app, batch.id)).jobs):
-            await batch_status(app, batch.id, wait_seconds=_CANCEL_WAIT_SECONDS)
+        failures = await _cancel_jobs(app, batch, is_held=True)
+        deadline = time.monotonic() + _CANCEL_WAIT_SECONDS
+        pause_seconds = min(app.settings.poll_seconds, _LOOK_SECONDS)
+        batch = await refresh(app, await load(app, batch.id))
+        while any(job.stage is Stage.SUBMITTED for job in batch.jobs) and time.monotonic() < deadline:
+            await anyio.sleep(pause_seconds)
+            batch = await refresh(app, batch)
+        if not describe(batch).done:
+            # What cannot be cancelled now, or is not known, is named as not deleted; anything else has to be told.
+            for failure in failures:
+                if not isinstance(failure, NotReady):
+                    raise failure
     return await load(app, batch.id)
 
 

@@ -1,14 +1,10 @@
 """Collecting a batch: which answers are not here yet, fetched by one process at a time, and made into the table."""
 
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
-
-import anyio
-import filelock
 
 from gemini_batch_mcp.batches.answers._fetching import NotDelivered, fetch_answers
 from gemini_batch_mcp.batches.app import App
@@ -22,7 +18,7 @@ from gemini_batch_mcp.batches.jobs.delivery import (
     next_look,
     utc_now,
 )
-from gemini_batch_mcp.batches.jobs.lock import lock_errors
+from gemini_batch_mcp.batches.jobs.lock import BatchLocked, batch_lock
 from gemini_batch_mcp.batches.jobs.rows import table_rows
 from gemini_batch_mcp.batches.jobs.tracking import load
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry, Lack, Stage
@@ -33,9 +29,8 @@ from gemini_batch_mcp.results.store import AnswerFile, ResultTable, TableBuild, 
 from gemini_batch_mcp.results.table.lines import count_answers, ends_whole
 from gemini_batch_mcp.threads import in_thread
 
-#: How long a process waits for another one that is collecting the same batch, and how often it looks.
+#: How long a process waits for another one that is collecting, or submitting, the same batch.
 _LOCK_SECONDS: Final = 600.0
-_LOOK_SECONDS: Final = 0.1
 
 _WITH_ANSWERS: Final = frozenset({Stage.FINISHED, Stage.COLLECTED})
 _ENDED: Final = _WITH_ANSWERS | {Stage.FAILED, Stage.CANCELLED}
@@ -54,28 +49,36 @@ async def collect_batch(app: App, batch_id: str) -> bool:
     """
     if not await in_thread(must_collect, app, await load(app, batch_id)):
         return False
-    await in_thread(app.files(batch_id).make_directory)
-    async with _collect_lock(app, batch_id):
-        batch = await load(app, batch_id)
-        if not await in_thread(must_collect, app, batch):
-            return False
-        # What a killed process has left: nobody else is at it now.
-        directory = app.files(batch_id).directory
-        await in_thread(sweep, directory, "answers-*.part*", ".again-*", f"{DRAFT_PREFIX}*")
-        try:
-            delivered = await _collect(app, batch, utc_now())
-            await in_thread(_check_table, app, batch)
-        except OSError as error:
-            raise StorageError(
-                f"The answers of {batch_id} could not be stored ({error.strerror}).",
-                "Free some space in the state directory, then make the same call again.",
-            ) from None
-        collected: dict[int, int | None] = {
-            job.id: None for job in batch.jobs if job.stage is Stage.FINISHED and not has_rows(job)
-        }
-        collected |= {job_id: body.answer_count for job_id, body in delivered.items()}
-        rows = await in_thread(table_rows, app, batch_id)
-        await in_thread(app.ledger.record_collected, batch_id, rows, collected)
+    try:
+        async with batch_lock(app, batch_id, wait_seconds=_LOCK_SECONDS):
+            return await _collect_locked(app, batch_id)
+    except BatchLocked:
+        raise StorageError(
+            f"Another process has been working on {batch_id} for ten minutes.", "Call get_results again later."
+        ) from None
+
+
+async def _collect_locked(app: App, batch_id: str) -> bool:
+    batch = await load(app, batch_id)
+    if not await in_thread(must_collect, app, batch):
+        return False
+    # What a killed process has left: nobody else is at it now.
+    directory = app.files(batch_id).directory
+    await in_thread(sweep, directory, "answers-*.part*", ".again-*", f"{DRAFT_PREFIX}*")
+    try:
+        delivered = await _collect(app, batch, utc_now())
+        await in_thread(_check_table, app, batch)
+    except OSError as error:
+        raise StorageError(
+            f"The answers of {batch_id} could not be stored ({error.strerror}).",
+            "Free some space in the state directory, then make the same call again.",
+        ) from None
+    collected: dict[int, int | None] = {
+        job.id: None for job in batch.jobs if job.stage is Stage.FINISHED and not has_rows(job)
+    }
+    collected |= {job_id: body.answer_count for job_id, body in delivered.items()}
+    rows = await in_thread(table_rows, app, batch_id)
+    await in_thread(app.ledger.record_collected, batch_id, rows, collected)
     return True
 
 
@@ -256,30 +259,3 @@ def _plan(app: App, batch: BatchEntry, jobs: Sequence[JobEntry]) -> TablePlan:
         source_columns=files.source_columns,
         media=files.media,
     )
-
-
-@asynccontextmanager
-async def _collect_lock(app: App, batch_id: str) -> AsyncIterator[None]:
-    """Keep other processes from collecting the same batch.
-
-    Raises:
-        StorageError: one of them has been at it for too long, or the lock's file cannot be opened.
-    """
-    lock = filelock.FileLock(app.files(batch_id).collect_lock, blocking=False, thread_local=False)
-    deadline = anyio.current_time() + _LOCK_SECONDS
-    while True:
-        try:
-            # Not in a thread: it does not wait, and a lock that is taken after a cancel would never be released.
-            with lock_errors(batch_id):
-                lock.acquire()
-            break
-        except filelock.Timeout:
-            if anyio.current_time() > deadline:
-                raise StorageError(
-                    f"Another process has been collecting {batch_id} for ten minutes.", "Call get_results again later."
-                ) from None
-        await anyio.sleep(_LOOK_SECONDS)
-    try:
-        yield
-    finally:
-        lock.release()

@@ -10,6 +10,7 @@ import anyio
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.finding import plain_display_name
+from gemini_batch_mcp.batches.jobs.lock import BatchGone
 from gemini_batch_mcp.batches.jobs.tracking import describe, load, refresh
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry
 from gemini_batch_mcp.domain import Job, JobFilter, JobState, RowCounts
@@ -96,15 +97,19 @@ async def _ledger_batches(app: App, offset: int) -> AsyncIterator[BatchEntry]:
             for batch_id in ids:
                 task_group.start_soon(_refresh_into, app, batch_id, current)
         for batch_id in ids:
-            yield current[batch_id]
+            if batch_id in current:
+                yield current[batch_id]
         offset += len(ids)
 
 
 async def _refresh_into(app: App, batch_id: str, current: dict[str, BatchEntry]) -> None:
-    current[batch_id] = batch = await load(app, batch_id)
-    # Where Gemini cannot be asked, the list is still worth having with the state as last seen.
-    with contextlib.suppress(Unavailable, NotFound, Rejected, QuotaExhausted):
-        current[batch_id] = await refresh(app, batch)
+    try:
+        current[batch_id] = batch = await load(app, batch_id)
+        # Where Gemini cannot be asked, the list is still worth having with the state as last seen.
+        with contextlib.suppress(Unavailable, NotFound, Rejected, QuotaExhausted):
+            current[batch_id] = await refresh(app, batch)
+    except BatchGone:
+        current.pop(batch_id, None)
 
 
 def _matches(wanted: JobFilter, job: ListedJob) -> bool:

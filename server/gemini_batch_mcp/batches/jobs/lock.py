@@ -1,24 +1,94 @@
-"""The submit lock of a batch: while a process holds it, no other one writes its requests or creates its jobs."""
+"""The one lock of a batch: whoever changes it holds this, be it to submit, collect, retry, cancel or delete it."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Final
 
+import anyio
 import filelock
 
 from gemini_batch_mcp.batches.app import App
-from gemini_batch_mcp.errors import NotReady, StorageError, system_reason
+from gemini_batch_mcp.errors import NotReady, StorageError, UnknownBatch, system_reason
 from gemini_batch_mcp.threads import in_thread
 
-#: How long to wait for a process that holds the lock.
-_LOCK_WAIT_SECONDS = 5.0
+#: How long to wait for whoever holds the lock, unless the caller says otherwise, and how often to look.
+_LOCK_WAIT_SECONDS: Final = 5.0
+_LOOK_SECONDS: Final = 0.05
 
 
 class BatchLocked(NotReady):
     """Another process holds the lock of the batch."""
 
 
+class BatchGone(UnknownBatch):
+    """The batch was deleted after the call had begun."""
+
+    def __init__(self, batch_id: str) -> None:
+        super().__init__(f"The batch {batch_id} was deleted meanwhile.", "Call list_jobs to see which there are.")
+
+
+@asynccontextmanager
+async def batch_lock(app: App, batch_id: str, *, wait_seconds: float = _LOCK_WAIT_SECONDS) -> AsyncIterator[None]:
+    """Keep everybody else from changing a batch, in this process and in others; its directory is there meanwhile.
+
+    What was read before may have changed: read again inside.
+
+    Raises:
+        BatchLocked: somebody holds the lock, and still does after `wait_seconds`.
+        BatchGone: the batch was deleted.
+        StorageError: the lock's file cannot be opened, or the directory not be made.
+    """
+    path = app.lock_path(batch_id)
+    with _lock_errors(batch_id):
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = filelock.FileLock(path, blocking=False, thread_local=False)
+    deadline = anyio.current_time() + wait_seconds
+    while not _is_taken(lock, batch_id):
+        if anyio.current_time() > deadline:
+            raise BatchLocked(
+                f"{batch_id} is being submitted, collected or changed by another process or call.",
+                "Call check_status, then try again.",
+            )
+        await anyio.sleep(_LOOK_SECONDS)
+    try:
+        # Whoever waited while the batch was deleted holds what nobody needs any more, and must not make it anew.
+        if await in_thread(app.ledger.batch, batch_id) is None:
+            path.unlink(missing_ok=True)
+            raise BatchGone(batch_id)
+        await in_thread(app.files(batch_id).make_directory)
+        yield
+    finally:
+        lock.release()
+
+
+def is_locked(app: App, batch_id: str) -> bool:
+    """True while somebody holds the lock of a batch.
+
+    Raises:
+        StorageError: the lock's file cannot be opened.
+    """
+    path = app.lock_path(batch_id)
+    if not path.exists():
+        return False
+    lock = filelock.FileLock(path, blocking=False, thread_local=False)
+    if not _is_taken(lock, batch_id):
+        return True
+    lock.release()
+    return False
+
+
+def _is_taken(lock: filelock.BaseFileLock, batch_id: str) -> bool:
+    """Take the lock if it is free. Not in a thread: a lock that is taken after a cancel would never be released."""
+    try:
+        with _lock_errors(batch_id):
+            lock.acquire()
+    except filelock.Timeout:
+        return False
+    return True
+
+
 @contextmanager
-def lock_errors(batch_id: str) -> Iterator[None]:
+def _lock_errors(batch_id: str) -> Iterator[None]:
     """Turn a system's refusal to open a lock's file into a StorageError; that somebody holds the lock passes."""
     try:
         yield
@@ -29,24 +99,3 @@ def lock_errors(batch_id: str) -> Iterator[None]:
             f"A lock of {batch_id} could not be taken: {system_reason(error)}.",
             "Check the rights of the directory that GEMINI_BATCH_HOME names.",
         ) from None
-
-
-@asynccontextmanager
-async def submit_lock(app: App, batch_id: str, *, wait_seconds: float = _LOCK_WAIT_SECONDS) -> AsyncIterator[None]:
-    """Keep other processes from submitting a batch, or from writing the files of its next attempt.
-
-    Raises:
-        BatchLocked: another process holds the lock, and still does after `wait_seconds`.
-        StorageError: the lock's file cannot be opened.
-    """
-    await in_thread(app.files(batch_id).make_directory)
-    lock = filelock.FileLock(app.files(batch_id).submit_lock, thread_local=False)
-    try:
-        with lock_errors(batch_id):
-            await in_thread(lock.acquire, timeout=wait_seconds)
-    except filelock.Timeout:
-        raise BatchLocked(f"Another process is working on {batch_id}.", "Call check_status, then try again.") from None
-    try:
-        yield
-    finally:
-        lock.release()

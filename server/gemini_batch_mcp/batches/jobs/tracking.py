@@ -4,8 +4,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import filelock
-
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.accounts import claim, claim_shown, is_anothers
 from gemini_batch_mcp.batches.jobs.advice import EXPIRES_AFTER, advice, interrupted
@@ -20,7 +18,7 @@ from gemini_batch_mcp.batches.jobs.delivery import (
 )
 from gemini_batch_mcp.batches.jobs.finding import Search, find_sent
 from gemini_batch_mcp.batches.jobs.kept import is_kept
-from gemini_batch_mcp.batches.jobs.lock import lock_errors
+from gemini_batch_mcp.batches.jobs.lock import BatchGone, is_locked
 from gemini_batch_mcp.batches.jobs.rows import batch_counts, batch_state, newest_counts, with_rows
 from gemini_batch_mcp.batches.ledger.entries import UNSUBMITTED, BatchEntry, JobEntry, Lack, Stage
 from gemini_batch_mcp.domain import Job, JobError, JobState, RowCounts, RowOutcomes
@@ -246,10 +244,14 @@ def changed_meanwhile(batch_id: str) -> ChangedMeanwhile:
 
 
 async def load(app: App, batch_id: str) -> BatchEntry:
-    """Return a batch that is known to be in the ledger."""
+    """Return a batch that was in the ledger.
+
+    Raises:
+        BatchGone: it was deleted meanwhile.
+    """
     batch = await in_thread(app.ledger.batch, batch_id)
     if batch is None:
-        raise BatchError(f"The batch {batch_id} was deleted meanwhile.", "Call list_jobs to see which there are.")
+        raise BatchGone(batch_id)
     return await in_thread(_with_what_is_here, app, batch)
 
 
@@ -273,16 +275,9 @@ async def current(app: App, batch_id: str) -> BatchEntry:
 
 def _is_being_submitted(app: App, batch: BatchEntry) -> bool:
     """True while this process or another one is at it."""
-    lock_path = app.files(batch.id).submit_lock
-    if batch.is_submitted or not lock_path.exists():
+    if batch.is_submitted:
         return False
-    if app.work.is_running(f"submit {batch.id}"):
-        return True
-    try:
-        with lock_errors(batch.id), filelock.FileLock(lock_path, blocking=False, thread_local=False):
-            return False
-    except filelock.Timeout:
-        return True
+    return app.work.is_running(f"submit {batch.id}") or is_locked(app, batch.id)
 
 
 def describe(batch: BatchEntry) -> BatchStatus:

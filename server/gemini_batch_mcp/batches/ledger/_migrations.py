@@ -206,6 +206,10 @@ def _m011_row_outcomes(connection: sa.Connection) -> None:
     )
 
 
+def _m012_deleting(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("ALTER TABLE batches ADD COLUMN is_deleting BOOLEAN NOT NULL DEFAULT 0")
+
+
 #: In order, for ever.
 MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     _m001_batches_and_jobs,
@@ -219,6 +223,7 @@ MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     _m009_answers_to_quotes,
     _m010_accounts,
     _m011_row_outcomes,
+    _m012_deleting,
 )
 
 

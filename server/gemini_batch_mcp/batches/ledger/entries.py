@@ -162,6 +162,8 @@ class BatchEntry:
     estimate: Estimate | None = None
     #: How its rows ended, as its result table has it; None before there is one.
     rows: RowOutcomes | None = None
+    #: Somebody is deleting it, or has tried to.
+    is_deleting: bool = False
     #: Why Gemini could not be asked about one of its jobs just now; never stored.
     forgotten: str = ""
     #: The requests are not here any more, or never were; never stored.
@@ -170,6 +172,8 @@ class BatchEntry:
     @property
     def is_standing(self) -> bool:
         """True when the same order, given again, should be answered with this batch."""
+        if self.is_deleting:
+            return False
         return any(job.stage in STANDING and job.state is not JobState.EXPIRED for job in self.jobs)
 
     @property

@@ -41,7 +41,7 @@ from gemini_batch_mcp.batches.ledger.entries import (
     Stage,
 )
 from gemini_batch_mcp.domain import Account, JobError, JobState, RowCounts, RowOutcomes, UploadedFile
-from gemini_batch_mcp.errors import UsageError
+from gemini_batch_mcp.errors import UnknownBatch, UsageError
 from gemini_batch_mcp.paths import is_free_name_of, slug
 
 #: No look-alikes: these ids are read aloud and typed.
@@ -336,6 +336,8 @@ class Ledger:
     def record_saved(self, batch_id: str, path: Path, digest: str) -> None:
         """Remember that `path` was written for this batch, with these bytes; see `digests`."""
         with self._transaction("record_saved") as connection:
+            if connection.execute(sa.select(batches.c.id).where(batches.c.id == batch_id)).first() is None:
+                raise UnknownBatch(f"The batch {batch_id} was deleted meanwhile.", "Nothing was saved.")
             connection.execute(saved_files.delete().where(saved_files.c.path == str(path)))
             connection.execute(saved_files.insert().values(path=str(path), batch_id=batch_id, digest=digest))
 

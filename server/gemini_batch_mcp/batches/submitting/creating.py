@@ -10,7 +10,7 @@ import anyio
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.accounts import is_anothers
 from gemini_batch_mcp.batches.jobs.finding import find_sent
-from gemini_batch_mcp.batches.jobs.lock import BatchLocked, submit_lock
+from gemini_batch_mcp.batches.jobs.lock import BatchLocked, batch_lock
 from gemini_batch_mcp.batches.jobs.tracking import (
     ChangedMeanwhile,
     Unproved,
@@ -43,7 +43,7 @@ from gemini_batch_mcp.errors import (
 from gemini_batch_mcp.paths import sweep
 from gemini_batch_mcp.threads import in_thread
 
-#: How long this process waits for the submit lock; whoever submits holds it for much longer. Some time all the same:
+#: How long this process waits for the batch's lock; whoever submits holds it for much longer. Some time all the same:
 #: somebody may just be looking whether it is held.
 _LOCK_WAIT_SECONDS = 0.5
 
@@ -70,10 +70,10 @@ class Submission:
             BatchError: the order or its files cannot be used any more, or Gemini refused a job.
         """
         with contextlib.suppress(BatchLocked):
-            async with submit_lock(self.app, self.batch_id, wait_seconds=_LOCK_WAIT_SECONDS):
-                await self._submit_locked()
+            async with batch_lock(self.app, self.batch_id, wait_seconds=_LOCK_WAIT_SECONDS):
+                await self._batch_locked()
 
-    async def _submit_locked(self) -> None:
+    async def _batch_locked(self) -> None:
         # What a killed process has left: nobody else is at it now.
         directory = self.app.files(self.batch_id).directory
         await in_thread(sweep, directory, "table-*", "*.jsonl.part", "source.parquet.part")

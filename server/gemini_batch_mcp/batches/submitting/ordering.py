@@ -1,12 +1,15 @@
 """From an order to a batch: priced, agreed to, reserved, and sent. The same order given again is the same batch."""
 
-import shutil
-from dataclasses import dataclass
+import contextlib
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.accounts import claim, is_anothers, refuse_anothers, was_sent
 from gemini_batch_mcp.batches.jobs.finding import MAX_DISPLAY_NAME_CHARS
+from gemini_batch_mcp.batches.jobs.lock import BatchGone
+from gemini_batch_mcp.batches.jobs.removing import remove_batch
 from gemini_batch_mcp.batches.jobs.tracking import BatchStatus, current, describe, prove_absent
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, NewBatch, Stage
 from gemini_batch_mcp.batches.orders.appraising import appraise, discard_staged_lines
@@ -25,11 +28,14 @@ from gemini_batch_mcp.batches.orders.pricing import read_prices, refuse_over_cap
 from gemini_batch_mcp.batches.submitting.creating import Submission
 from gemini_batch_mcp.batches.work import deadline_after, seconds_left
 from gemini_batch_mcp.domain import Order
-from gemini_batch_mcp.errors import BatchError, UsageError
+from gemini_batch_mcp.errors import BatchError, NotReady, UsageError
 from gemini_batch_mcp.intake.prices.estimate import Estimate
 from gemini_batch_mcp.intake.tables.kinds import SourceKind
 from gemini_batch_mcp.text import plain_text
 from gemini_batch_mcp.threads import in_thread
+
+#: How often an order is placed anew whose batch is deleted under its hands.
+_TRIES: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,18 +109,34 @@ async def place_order(
         OutcomeUnknown: is never raised; the batch is left in stage `unknown` and says so.
     """
     deadline = deadline_after(wait_seconds)
+    for _ in range(_TRIES):
+        with contextlib.suppress(BatchGone):
+            return await _place(app, order, agreed_to, confirm=confirm, resubmit=resubmit, deadline=deadline)
+    raise NotReady("The batch that stands for this order is being deleted.", "Give the same order again in a minute.")
+
+
+async def _place(
+    app: App, order: Order, agreed_to: Quote | None, *, confirm: bool, resubmit: bool, deadline: float | None
+) -> Placement:
+    """Submit an order, or return the batch that already stands for it.
+
+    Raises:
+        BatchGone: it was deleted meanwhile.
+        as `place_order`.
+    """
     appraised = await _appraise(app, order, resubmit=resubmit, deadline=deadline)
     identified, is_new = appraised.identified, False
     if appraised.standing is not None:
         batch = await claim(app, appraised.standing)
     else:
         by_word = await refuse_unagreed(app, appraised.quote, agreed_to=agreed_to, confirm=confirm)
-        if not resubmit:
-            await _look_for_refused(app, identified.sha256)
         new = _new_batch(app, identified, appraised.estimate)
         batch, is_new = await in_thread(app.ledger.reserve, new, always=resubmit, on_quote=by_word)
     if batch.is_submitted or (is_anothers(app, batch) and was_sent(batch)):
-        return Placement(describe(await current(app, batch.id)), reused=True)
+        now = await current(app, batch.id)
+        if now.is_deleting:
+            raise BatchGone(batch.id)
+        return Placement(describe(replace(now, forgotten=batch.forgotten)), reused=True)
     submission = Submission(app, batch.id, identified, may_repeat_unknown=True)
     try:
         has_ended = await app.work.run(f"submit {batch.id}", submission.run, wait_seconds=seconds_left(deadline))
@@ -140,6 +162,8 @@ async def _appraise(app: App, order: Order, *, resubmit: bool, deadline: float |
     prices = await read_prices(app)
     await check_model(app, prices, order.model, order.task, ask=False)
     check_thinking(prices, order)
+    if not resubmit:
+        await _look_for_refused(app, identified.sha256)
     standing = await in_thread(app.ledger.standing, identified.sha256, identified.earlier_sha256)
     if standing is not None and not resubmit:
         return _Appraised(identified, quote_of(identified, standing.estimate), standing)
@@ -212,5 +236,4 @@ def _forget_if_never_sent(app: App, batch_id: str) -> None:
     app.ledger.release_quote(batch_id)
     if any(job.uploaded_file or job.is_unproved for job in batch.jobs):
         return
-    app.ledger.forget(batch_id)
-    shutil.rmtree(app.files(batch_id).directory, ignore_errors=True)
+    remove_batch(app, batch_id)

@@ -15,7 +15,7 @@ from gemini_batch_mcp.batches.jobs.accounts import refuse_anothers
 from gemini_batch_mcp.batches.jobs.advice import next_step
 from gemini_batch_mcp.batches.jobs.delivery import has_rows, is_overdue, not_there_yet, undelivered, utc_now
 from gemini_batch_mcp.batches.jobs.finding import find_batch
-from gemini_batch_mcp.batches.jobs.lock import submit_lock
+from gemini_batch_mcp.batches.jobs.lock import batch_lock
 from gemini_batch_mcp.batches.jobs.tracking import current, describe, load, prove_absent, refresh
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, Stage
 from gemini_batch_mcp.batches.orders.appraising import (
@@ -75,7 +75,7 @@ async def quote_retry(
     ended = await _ended_batch(app, reference, wait_seconds)
     if ended is None:
         return None
-    async with submit_lock(app, ended.id):
+    async with batch_lock(app, ended.id):
         batch = await _still_ended(app, ended)
         return (await _choose(app, batch, include, model)).quote if batch is not None else None
 
@@ -105,7 +105,7 @@ async def retry_rows(
     ended = await _ended_batch(app, reference, wait_seconds)
     if ended is None:
         return await _continue_retry(app, await find_batch(app, reference), include, model, deadline)
-    async with submit_lock(app, ended.id):
+    async with batch_lock(app, ended.id):
         batch = await _still_ended(app, ended)
         if batch is not None:
             chosen = await _choose(app, batch, include, model)
