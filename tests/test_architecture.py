@@ -26,7 +26,7 @@ MODULES = {
 }
 
 #: Modules that every room may use. `domain` and `errors` use nothing of ours.
-HALL = {"digests", "domain", "errors", "json_members", "paths", "settings", "text", "threads"}
+HALL = {"digests", "domain", "errors", "json_members", "paths", "patterns", "settings", "text", "threads"}
 
 #: Each sub-room, or module that stands in a room by itself, and what it may import beside the hall and its own folder.
 #: A room's name with `.*` stands for all of that room. What is not here has no place in the house.
@@ -112,6 +112,7 @@ LIVES_IN = {
     "duckdb": "results intake.tables",
     "fsspec": "results.table._slice_files",
     "xxhash": "digests",
+    "re2": "patterns",
     "vl_convert": "results.report._renderer",
     "rich": "cli",
     "click": "cli",
@@ -221,6 +222,7 @@ def test_every_package_that_is_imported_is_declared() -> None:
     distributions = importlib.metadata.packages_distributions()
     imported = {name.split(".")[0] for path in MODULES.values() for name in _imports(path)}
     for name in imported - sys.stdlib_module_names - {"gemini_batch_mcp"}:
+        assert name in distributions, f"{name} is not installed here: uv pip install -r constraints.txt"
         assert declared & {distribution.lower() for distribution in distributions[name]}, name
 
 

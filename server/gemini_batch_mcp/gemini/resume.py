@@ -162,7 +162,7 @@ class WholeBody(httpx2.AsyncByteStream):
 
     def _is_rest(self, content_range: str) -> bool:
         """True when a Content-Range starts where the body was cut, and belongs to a file of the same length."""
-        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", content_range.strip())
+        match = re.fullmatch(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", content_range.strip())
         if match is None or int(match[1]) != self._position:
             return False
         return match[2] == "*" or self.total_bytes in (None, int(match[2]))

@@ -36,6 +36,7 @@ from gemini_batch_mcp.intake.template import (
     places,
 )
 from gemini_batch_mcp.intake.validator.validate import check_line
+from gemini_batch_mcp.patterns import pattern_warnings
 from gemini_batch_mcp.settings import MAX_FILE_BYTES
 
 
@@ -130,6 +131,7 @@ def write_rows(
                     *inspection.warnings(),
                     *(attachments.warnings if attachments else ()),
                     *((lost_columns,) if lost_columns else ()),
+                    *pattern_warnings(order.response_schema),
                 ),
             )
     finally:

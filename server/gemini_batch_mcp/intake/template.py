@@ -3,12 +3,15 @@ r"""Prompts with places for a row's values: `{{column}}`, and `\{{` for two lite
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Final
 
 from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.intake.validator.corrections import nearest, shown
 
-_PLACE: Final = re.compile(r"\\\{\{|\{\{(?:[ \t]*([^{}\r\n]*?)[ \t]*\}\})?")
+#: Nothing that it has taken is given back, so a text is gone through once, whatever stands in it.
+_PLACE: Final = re.compile(r"\\\{\{|\{\{(?:([^{}\r\n]*+)\}\})?")
+_SPACES: Final = " \t"
 #: Column names that a message lists.
 _MAX_LISTED: Final = 30
 _MAX_NAME_CHARACTERS: Final = 60
@@ -57,17 +60,18 @@ def compile_template(text: str, columns: Sequence[str], argument: str) -> Templa
                 f"`{argument}` has {{{{ at character {place.start() + 1} without a column name and }}}} after it.",
                 "Write {{column}}, or \\{{ for the two braces themselves.",
             )
-        elif place[1] not in known:
-            raise _unknown(place[1], columns, argument)
+        elif (name := place[1].strip(_SPACES)) not in known:
+            raise _unknown(name, columns, argument)
         else:
-            pieces.append(Column(place[1]))
+            pieces.append(Column(name))
     pieces.append(text[end:])
     return Template(_joined(pieces))
 
 
 def places(text: str) -> tuple[str, ...]:
     """Return what stands between braces in `text`, be it a column or not."""
-    return tuple(place[1] or "" for place in _PLACE.finditer(text) if not place[0].startswith("\\"))
+    found = (place for place in _PLACE.finditer(text) if not place[0].startswith("\\"))
+    return tuple((place[1] or "").strip(_SPACES) for place in found)
 
 
 def column_named(name: str, columns: Sequence[str], argument: str) -> str:
@@ -107,9 +111,7 @@ def _unknown(name: str, columns: Sequence[str], argument: str) -> UsageError:
 def _joined(pieces: Iterable[str | Column]) -> tuple[str | Column, ...]:
     """Return the pieces with neighbouring texts made one and empty ones left out."""
     joined: list[str | Column] = []
-    for piece in pieces:
-        if isinstance(piece, str) and joined and isinstance(joined[-1], str):
-            joined[-1] += piece
-        elif piece != "":
-            joined.append(piece)
-    return tuple(joined)
+    for is_place, group in groupby(pieces, key=lambda piece: isinstance(piece, Column)):
+        neighbours = list(group)
+        joined += neighbours if is_place else ["".join(map(str, neighbours))]
+    return tuple(piece for piece in joined if piece != "")

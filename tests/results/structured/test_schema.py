@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gemini_batch_mcp.domain import Column
+from gemini_batch_mcp.patterns import patterns_of
 from gemini_batch_mcp.results.store import AnswerFile, TablePlan
-from gemini_batch_mcp.results.structured._types import NoType, answer_type
+from gemini_batch_mcp.results.structured._types import NoType, answer_decoder
 from gemini_batch_mcp.results.structured.checking import NO_JSON, AnswerCheck
 from gemini_batch_mcp.results.structured.schema import field_columns, plain_schema
 from support.answers import all_rows, answer, answer_file, cells, failure, keys_file, planned, rebuilt
@@ -219,7 +219,7 @@ def test_names_that_the_model_made_up_are_not_repeated() -> None:
 )
 def test_a_schema_that_makes_no_type_is_left_to_the_complete_validator(schema: dict[str, Any]) -> None:
     with pytest.raises((NoType, TypeError)):
-        msgspec.json.Decoder(answer_type(schema))
+        answer_decoder(schema, {})
     assert AnswerCheck(schema).fault("no json") == NO_JSON
 
 
@@ -285,11 +285,11 @@ def containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 @pytest.mark.parametrize("other", [{"type": "array"}, {"type": "object"}, {"type": "null"}, {"type": "integer"}])
 def test_a_text_with_a_pattern_may_stand_beside_other_forms(other: dict[str, Any]) -> None:
-    """Such a union as a type of msgspec 0.22 ends the process, so there must be none."""
+    """A type of ours cannot stand in a union, so there must be none."""
     schema = {"anyOf": [{"type": "string", "pattern": "^[a-c]"}, other]}
 
     with pytest.raises(NoType):
-        answer_type(schema)
+        answer_decoder(schema, patterns_of(schema))
     assert AnswerCheck(schema).fault('"abc"') == ""
     assert AnswerCheck(schema).fault('"xyz"') == "the answer does not match its pattern"
 

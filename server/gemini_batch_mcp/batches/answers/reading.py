@@ -22,6 +22,7 @@ from gemini_batch_mcp.batches.work import deadline_after, seconds_left
 from gemini_batch_mcp.domain import Column, ResultPage, ResultQuery, ResultSummary, SavedFile
 from gemini_batch_mcp.errors import BatchError, NotReady, StillCollecting, StorageError
 from gemini_batch_mcp.paths import DRAFT_PREFIX, DRAFT_SECONDS, sweep
+from gemini_batch_mcp.patterns import pattern_warnings
 from gemini_batch_mcp.results.export.formats import Format
 from gemini_batch_mcp.results.store import ResultTable
 from gemini_batch_mcp.threads import in_thread
@@ -87,6 +88,8 @@ async def read_results(app: App, reference: str, query: ResultQuery, *, wait_sec
     saved = None
     if destination is not None:
         saved = await _saved(app, batch, table, destination, query.file_format, deadline)
+    if batch.order is not None:
+        warnings += await in_thread(pattern_warnings, batch.order.response_schema)
     summary = table.summary()
     if summary.missing and (lost := lost_answers(batch)):
         warnings += (

@@ -23,8 +23,8 @@ _MAX_NAME_PAGES = 20
 _MAX_TAG_PAGES = 400
 #: How much of a display name is kept (our choice; no limit is documented).
 MAX_DISPLAY_NAME_CHARS = 100
-#: Where our own tag starts inside a display name.
-_TAG = re.compile(r"\s*\[[^\[\]]+/\d+\.\d+\]$")
+#: Where our own tag starts inside a display name. A run of spaces is tried from its first one only.
+_TAG = re.compile(r"(?<!\s)\s*\[[^\[\]]+/\d+\.\d+\]$")
 
 
 async def find_batch(app: App, reference: str) -> BatchEntry:

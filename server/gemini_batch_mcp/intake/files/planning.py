@@ -5,7 +5,6 @@ machine, relative to the table or as any other path of an order, or `files/…` 
 """
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,7 +36,6 @@ MAX_IN_LINES_BYTES: Final = 1000**3
 MAX_STORED_BYTES: Final = 20 * 1000**3
 
 _VALUE: Final = msgspec.json.Decoder(tuple[str, int, int])
-_PLACE: Final = re.compile(r"\{\{[ \t]*(.*?)[ \t]*\}\}")
 _MAX_REPORTED: Final = 20
 
 #: `inline`: inside the line, as base64. `upload`: sent to the Files API. `uploaded`: there already, `files/…`.
@@ -239,8 +237,9 @@ def plan_attachments(
 
 def column_of(attach: str) -> str:
     """Return the column that `Order.attach` names, be it written as `{{column}}`."""
-    place = _PLACE.fullmatch(attach.strip())
-    return place[1] if place else attach.strip()
+    text = attach.strip()
+    is_place = len(text) >= len("{{}}") and text.startswith("{{") and text.endswith("}}")
+    return text[2:-2].strip(" \t") if is_place else text
 
 
 @contextmanager

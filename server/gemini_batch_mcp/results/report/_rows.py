@@ -35,7 +35,7 @@ _OWN_COLUMNS: Final = frozenset(
     {"row", "key", "status", "text", "finish_reason", "error_code", "error_message", "file", "line"}
 )
 #: Types that hold no text for people: media, and vectors.
-_UNREADABLE: Final = re.compile(r"BLOB|BIT|(?:FLOAT|DOUBLE|REAL|DECIMAL\(.*\))(?:\[\d*\])+")
+_UNREADABLE: Final = re.compile(r"BLOB|BIT|(?:FLOAT|DOUBLE|REAL|DECIMAL\([\d,]*\))(?:\[\d*\])+")
 #: Columns of the table that say little in a list; they are told with the single row.
 _ASIDE: Final = frozenset(
     {"json", "model_version", "input_tokens", "output_tokens", "thoughts_tokens", "attempt", "history"}

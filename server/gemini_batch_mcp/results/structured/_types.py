@@ -3,12 +3,14 @@
 What such a type accepts, the schema accepts, too. The reverse need not hold (a schema takes 1.0 for a whole number).
 """
 
-from collections.abc import Mapping, Set
+import math
+from collections.abc import Callable, Mapping, Set
 from typing import Annotated, Any, Final, Literal, Union
 
 import msgspec
 
 from gemini_batch_mcp.domain import JsonObject
+from gemini_batch_mcp.patterns import Pattern, TooLong
 from gemini_batch_mcp.results.structured.schema import resolved_reference
 
 #: Keywords that say nothing about what is allowed.
@@ -16,7 +18,7 @@ _WORDS: Final = frozenset(
     {"title", "description", "default", "example", "examples", "propertyOrdering", "format", "$schema", "$id"}
     | {"$defs", "definitions", "$comment", "deprecated", "readOnly", "writeOnly"}
 )
-_LENGTHS: Final = {"minLength": "min_length", "maxLength": "max_length", "pattern": "pattern"}
+_LENGTHS: Final = {"minLength": "min_length", "maxLength": "max_length"}
 _ITEMS: Final = {"minItems": "min_length", "maxItems": "max_length"}
 _BOUNDS: Final = {"minimum": "ge", "maximum": "le", "exclusiveMinimum": "gt", "exclusiveMaximum": "lt"}
 _MEMBERS: Final = {"minProperties": "min_length", "maxProperties": "max_length"}
@@ -29,20 +31,44 @@ class NoType(Exception):
     """The schema says something that no type can."""
 
 
-def answer_type(schema: JsonObject) -> Any:
-    """Return the type of answers that fit a plain schema.
+class _Text:
+    """A text with a pattern. `msgspec` would judge it by `re`, which may take hours."""
+
+    pattern: Pattern
+    least = 0
+    most: float = math.inf
+
+
+def answer_decoder(schema: JsonObject, patterns: Mapping[str, Pattern | None]) -> Callable[[str], Any]:
+    """Return what decodes the answers that fit a plain schema. `patterns` are its own; None refuses nothing.
 
     Raises:
-        NoType: there is none.
+        NoType: there is no such type.
+        TypeError, ValueError: there is one that `msgspec` does not take.
     """
-    return _Types(schema).type_of(schema, ())
+    return msgspec.json.Decoder(_Types(schema, patterns).type_of(schema, ()), dec_hook=_text).decode
+
+
+def _text(kind: type[_Text], value: Any) -> _Text:
+    """Judge a text with a pattern.
+
+    Raises:
+        ValueError: it does not fit, or is too long to be judged.
+    """
+    try:
+        if isinstance(value, str) and kind.least <= len(value) <= kind.most and kind.pattern.fits(value):
+            return kind()
+    except TooLong:
+        pass
+    raise ValueError("does not fit")
 
 
 class _Types:
     """The types of one document's nodes."""
 
-    def __init__(self, document: JsonObject) -> None:
+    def __init__(self, document: JsonObject, patterns: Mapping[str, Pattern | None]) -> None:
         self._document = document
+        self._patterns = patterns
         self._nodes = 0
 
     def type_of(self, node: Any, references: tuple[str, ...]) -> Any:
@@ -76,7 +102,9 @@ class _Types:
                 _only(node, {"type"})
                 return bool
             case "string":
-                _only(node, {"type", *_LENGTHS})
+                _only(node, {"type", "pattern", *_LENGTHS})
+                if (pattern := self._patterns.get(node.get("pattern", ""))) is not None:
+                    return _patterned(node, pattern)
                 return _limited(str, node, _LENGTHS)
             case "integer" | "number":
                 _only(node, {"type", *_BOUNDS})
@@ -149,11 +177,14 @@ def _type_names(node: JsonObject) -> list[str]:
 
 
 def _union(types: list[Any]) -> Any:
-    # msgspec 0.22 destroys memory over a text with a pattern beside a list or an object (seen as segmentation faults).
-    if not types or (len(types) > 1 and any(_has_pattern(kind) for kind in types)):
+    # A union takes no type of ours.
+    if not types or (len(types) > 1 and any(isinstance(kind, type) and issubclass(kind, _Text) for kind in types)):
         raise NoType
     return Union[tuple(types)]  # noqa: UP007 - the types are made from data
 
 
-def _has_pattern(kind: Any) -> bool:
-    return any(isinstance(limit, msgspec.Meta) and limit.pattern for limit in getattr(kind, "__metadata__", ()))
+def _patterned(node: JsonObject, pattern: Pattern) -> type[_Text]:
+    least, most = node.get("minLength", 0), node.get("maxLength", math.inf)
+    if not isinstance(least, int | float) or not isinstance(most, int | float):
+        raise NoType
+    return type("Text", (_Text,), {"pattern": pattern, "least": least, "most": most})

@@ -2,18 +2,19 @@
 
 Two validators, because a million answers have to be checked and every verdict has to be right. `msgspec` decodes an
 answer into a type made from the schema, which takes a microsecond; what it accepts fits. Everything that it refuses,
-and every schema that no such type can say, is judged by `jsonschema`, which also knows the reason.
+and every schema that no such type can say, is judged by `jsonschema`, which also knows the reason. Neither runs
+patterns by `re`, or compares the items of a list with each other: one answer would hold up all others for hours.
 """
 
 import json
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
 
 from gemini_batch_mcp.domain import JsonObject
-from gemini_batch_mcp.results.structured._types import NoType, answer_type
+from gemini_batch_mcp.patterns import Pattern, TooLong, patterns_of
+from gemini_batch_mcp.results.structured._types import NoType, answer_decoder
 from gemini_batch_mcp.results.structured.schema import member_names, plain_schema
 
 _SUBJECT: Final = "the answer"
@@ -45,6 +46,7 @@ _TYPE_NAMES: Final = {"object": "an object", "array": "a list", "string": "text"
     "null": "null",
 }
 
+_TOO_LONG: Final = "too long"
 NO_JSON: Final = "the answer is no JSON"
 
 
@@ -54,7 +56,8 @@ class AnswerCheck:
     def __init__(self, schema: JsonObject) -> None:
         self._schema = plain_schema(schema)
         self._names = member_names(self._schema)
-        self._decode = _fast_decoder(self._schema)
+        self._patterns = patterns_of(self._schema)
+        self._decode = _fast_decoder(self._schema, self._patterns)
         self._validator: Any = None
 
     def fault(self, answer: str) -> str:
@@ -78,10 +81,12 @@ class AnswerCheck:
 
         if self._validator is None:
             # Nothing is fetched: a reference out of the schema leads nowhere.
-            self._validator = jsonschema.Draft202012Validator(self._schema, registry=referencing.Registry())
+            complete = jsonschema.Draft202012Validator
+            kind = jsonschema.validators.extend(complete, _keywords(self._patterns))  # type: ignore[no-untyped-call]  # as its stubs have it
+            self._validator = kind(self._schema, registry=referencing.Registry())
         try:
             error = jsonschema.exceptions.best_match(self._validator.iter_errors(value))
-        except (TypeError, re.error, referencing.exceptions.Unresolvable):
+        except (TypeError, referencing.exceptions.Unresolvable):
             return ""  # The schema itself is broken, in a way that neither intake nor Gemini minded.
         return "" if error is None else f"{self._place(error.absolute_path)} {_words(error)}"
 
@@ -96,11 +101,56 @@ class AnswerCheck:
         return place or _SUBJECT
 
 
-def _fast_decoder(schema: JsonObject) -> Callable[[str], Any] | None:
+def _fast_decoder(schema: JsonObject, patterns: Mapping[str, Pattern | None]) -> Callable[[str], Any] | None:
     try:
-        return msgspec.json.Decoder(answer_type(schema)).decode
-    except (NoType, TypeError, ValueError, re.error):  # all but the first: a type that msgspec cannot decode
+        return answer_decoder(schema, patterns)
+    except (NoType, TypeError, ValueError):  # all but the first: a type that msgspec cannot decode
         return None
+
+
+def _keywords(patterns: Mapping[str, Pattern | None]) -> dict[str, Callable[..., Iterator[Any]]]:
+    """Return the keywords of JSON Schema that are judged here, in time that grows with the answer only."""
+    import jsonschema
+
+    def pattern(_: Any, limit: Any, value: Any, schema: Any) -> Iterator[Any]:
+        judged = patterns.get(limit) if isinstance(limit, str) else None
+        if judged is None or not isinstance(value, str):
+            return
+        try:
+            if not judged.fits(value):
+                yield jsonschema.ValidationError("pattern")
+        except TooLong:
+            yield jsonschema.ValidationError(_TOO_LONG)
+
+    def unique_items(_: Any, limit: Any, value: Any, schema: Any) -> Iterator[Any]:
+        if limit and isinstance(value, list) and len({_identity(item) for item in value}) < len(value):
+            yield jsonschema.ValidationError("uniqueItems")
+
+    def additional_properties(validator: Any, limit: Any, value: Any, schema: Any) -> Iterator[Any]:
+        if "patternProperties" not in schema:
+            yield from jsonschema.Draft202012Validator.VALIDATORS["additionalProperties"](
+                validator, limit, value, schema
+            )
+
+    def not_judged(*_: Any) -> Iterator[Any]:
+        return iter(())
+
+    return {
+        "pattern": pattern,
+        "uniqueItems": unique_items,
+        "additionalProperties": additional_properties,
+        "patternProperties": not_judged,
+        "unevaluatedProperties": not_judged,
+    }
+
+
+def _identity(value: Any) -> Any:
+    """Return what is the same for two JSON values if and only if they are equal: 1 and 1.0 are, 1 and true are not."""
+    if isinstance(value, dict):
+        return "object", frozenset((name, _identity(member)) for name, member in value.items())
+    if isinstance(value, list):
+        return "list", tuple(map(_identity, value))
+    return ("boolean", value) if isinstance(value, bool) else value
 
 
 def _words(error: Any) -> str:
@@ -113,6 +163,8 @@ def _words(error: Any) -> str:
             _TYPE_NAMES.get(name, str(name)) for name in ([limit] if isinstance(limit, str) else limit)
         )
         return f"is {_KINDS.get(type(instance), 'a number')}, not {wanted}"
+    if error.message == _TOO_LONG:
+        return f"is too long for its pattern to be checked ({len(instance):,} characters)"
     return _REASONS.get(keyword, f"breaks {keyword}").format(value=limit)
 
 
