@@ -323,7 +323,7 @@ async def test_two_calls_at_once_are_not_both_paid_on_one_figure(
         quote = await desk.quote(order)
         first = await desk.place_order(order, agreed_to=quote)
         ledger = desk.app.ledger
-        ledger.record_quote(quote.fingerprint, quote.source, quote.figure)
+        ledger.quotes.record(quote.fingerprint, quote.source, quote.figure)
         batch = first.status.batch
         assert batch.order is not None
         new = NewBatch(

@@ -5,11 +5,9 @@ client answers by calling again on the newer one. The question therefore has to 
 What goes wrong here is raised as it is anywhere else, so that it reads the same whether the client can ask or not.
 """
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-import anyio
 from mcp.server.mcpserver import (
     AcceptedElicitation,
     Context,
@@ -22,7 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gemini_batch_mcp.assistant import arguments
 from gemini_batch_mcp.batches.opening import LazyDesk
-from gemini_batch_mcp.errors import NotReady, UsageError
+from gemini_batch_mcp.batches.work import within
+from gemini_batch_mcp.errors import UsageError
 
 if TYPE_CHECKING:
     from gemini_batch_mcp.batches.desk import Desk
@@ -79,11 +78,8 @@ async def _quoted(
     """
     if not _can_ask(ctx):
         return _CANNOT_ASK
-    try:
-        with anyio.fail_after(_QUOTE_SECONDS + 3):
-            return await quote(await ctx.request_context.lifespan_context.get())
-    except TimeoutError:
-        raise NotReady("Pricing this takes too long; Gemini may be slow to answer.", "Call again.") from None
+    with within(_QUOTE_SECONDS):
+        return await quote(await ctx.request_context.lifespan_context.get())
 
 
 async def ask_order(quoted: Annotated[Any, Resolve(order_quote)]) -> Elicit[Agreement] | None:
@@ -125,22 +121,6 @@ async def agreed(desk: "Desk", quoted: Any, answer: ElicitationResult[Any]) -> "
 def counts(confirm: bool, quoted: Any) -> bool:
     """Return whether an assistant's word that the user agreed counts: only where the client cannot ask them."""
     return confirm and quoted == _CANNOT_ASK
-
-
-@contextmanager
-def within(seconds: float) -> Iterator[None]:
-    """End what takes longer, as `strict.py` does for tools without a gate; a person's time to answer does not count.
-
-    Raises:
-        NotReady: it took longer.
-    """
-    with anyio.move_on_after(seconds) as scope:
-        yield
-    if scope.cancelled_caught:
-        raise NotReady(
-            f"This took {seconds:.0f} seconds and was stopped; Gemini may be slow to answer.",
-            "What was submitted or is under way goes on: call list_jobs or check_status.",
-        )
 
 
 def _can_ask(ctx: Ctx) -> bool:

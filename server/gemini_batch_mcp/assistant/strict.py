@@ -33,7 +33,7 @@ class StrictTool(Tool):
 
     async def run(self, arguments: dict[str, Any], context: Any, convert_result: bool = False) -> Any:
         """Run the tool; every failure leaves as a ToolError without a cause that a log could print."""
-        # A person who is asked may take longer; such tools bound themselves (`gate.py`, `within`).
+        # A person who is asked may take longer; such tools bound themselves (`work.py`, `within`).
         longest_seconds = None if "gated" in self.resolved_params else LONGEST_CALL_SECONDS
         try:
             with anyio.move_on_after(longest_seconds):

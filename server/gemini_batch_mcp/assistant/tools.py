@@ -68,14 +68,13 @@ async def create_batch(
     """
     desk = await ctx.request_context.lifespan_context.get()
     agreed_to = await gate.agreed(desk, quoted, gated)
-    with gate.within(_AFTER_GATE_SECONDS + 3):
-        placement = await desk.place_order(
-            order,
-            agreed_to=agreed_to,
-            confirm=gate.counts(confirm, quoted),
-            resubmit=resubmit,
-            wait_seconds=_AFTER_GATE_SECONDS,
-        )
+    placement = await desk.place_order(
+        order,
+        agreed_to=agreed_to,
+        confirm=gate.counts(confirm, quoted),
+        resubmit=resubmit,
+        wait_seconds=_AFTER_GATE_SECONDS,
+    )
     return _result(render.created(placement))
 
 
@@ -175,15 +174,14 @@ async def retry_failed(
     """
     desk = await ctx.request_context.lifespan_context.get()
     agreed_to = await gate.agreed(desk, quoted, gated)
-    with gate.within(_AFTER_GATE_SECONDS + 3):
-        placement = await desk.retry(
-            batch,
-            include,
-            model=model,
-            agreed_to=agreed_to,
-            confirm=gate.counts(confirm, quoted),
-            wait_seconds=_AFTER_GATE_SECONDS,
-        )
+    placement = await desk.retry(
+        batch,
+        include,
+        model=model,
+        agreed_to=agreed_to,
+        confirm=gate.counts(confirm, quoted),
+        wait_seconds=_AFTER_GATE_SECONDS,
+    )
     return _result(render.created(placement))
 
 

@@ -1,16 +1,20 @@
 """Work that may outlive the call that started it: uploads, downloads, the search for a lost job."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import anyio
 from anyio.abc import TaskGroup
 
-from gemini_batch_mcp.errors import BatchError
+from gemini_batch_mcp.errors import BatchError, NotReady
 
 logger = logging.getLogger(__name__)
+
+#: What a call may take beyond the time that it plans with.
+_GRACE_SECONDS: Final = 3.0
 
 
 @dataclass(slots=True)
@@ -36,7 +40,9 @@ class Work:
         Raises:
             BatchError: the task ended with this failure. A failure that nobody waited for is logged.
         """
-        task = self._running.get(name)
+        while (task := self._running.get(name)) is not None and task.scope.cancel_called:
+            # Whoever comes while it is being stopped wants it done all the same.
+            await task.done.wait()
         if task is None:
             task = self._running[name] = _Task()
             self._task_group.start_soon(self._carry_out, name, work, task)
@@ -55,6 +61,14 @@ class Work:
     def is_running(self, name: str) -> bool:
         """True while a task of that name is under way in this process."""
         return name in self._running
+
+    def stop(self, name: str) -> bool:
+        """Begin to stop the task of that name, unless somebody waits for it; returns whether it is stopping."""
+        task = self._running.get(name)
+        if task is None or task.waiting:
+            return False
+        task.scope.cancel()
+        return True
 
     async def cancel(self, name: str) -> None:
         """Stop the task of that name, if there is one, and wait until it has let go of everything."""
@@ -77,6 +91,25 @@ class Work:
         finally:
             del self._running[name]
             task.done.set()
+
+
+@contextmanager
+def within(wait_seconds: float | None) -> Iterator[anyio.CancelScope]:
+    """End a call that takes longer than its caller waits, and a little more; None never ends.
+
+    Who catches a cancel in between asks the scope whose it is: `cancel_called` is True of our own end only.
+
+    Raises:
+        NotReady: it took longer.
+    """
+    seconds = wait_seconds + _GRACE_SECONDS if wait_seconds is not None else None
+    with anyio.move_on_after(seconds) as scope:
+        yield scope
+    if scope.cancelled_caught:
+        raise NotReady(
+            f"This took {seconds:.0f} seconds and was stopped; Gemini may be slow to answer.",
+            "What was submitted or is under way goes on: call list_jobs or check_status.",
+        )
 
 
 def deadline_after(wait_seconds: float | None) -> float | None:

@@ -58,7 +58,8 @@ def advice(batch: BatchEntry, state: JobState, counts: RowCounts, progress: RowC
             )
         case JobState.QUEUED:
             return (
-                _waiting(batch)
+                _withdrawn(batch)
+                or _waiting(batch)
                 or batch.failure
                 or ("The requests are on their way to Gemini. Call check_status with wait_seconds=30.")
             )
@@ -68,7 +69,7 @@ def advice(batch: BatchEntry, state: JobState, counts: RowCounts, progress: RowC
             otherwise = ", or cancel_batch" if batch.can_be_sent_again else ""
             return f"Gemini holds the job back and gives no reason. Call check_status again later{otherwise}."
         case _:
-            said = (_progress(batch, state, progress, age), _waiting(batch))
+            said = (_progress(batch, state, progress, age), _withdrawn(batch) or _waiting(batch))
             return " ".join(sentence for sentence in said if sentence)
 
 
@@ -191,6 +192,17 @@ def _waiting(batch: BatchEntry) -> str:
     )
 
 
+def _withdrawn(batch: BatchEntry) -> str:
+    """Say which jobs are not sent because the client of their call took it back, empty when none is."""
+    withdrawn = [job for job in batch.jobs if job.withdrawn_at is not None]
+    if not withdrawn:
+        return ""
+    return (
+        f"{len(withdrawn)} of {len(batch.jobs)} jobs were not sent: the call was cancelled by its client. They are "
+        "sent when the same call is made again; cancel_batch drops them."
+    )
+
+
 def _cause(batch: BatchEntry) -> str:
     error = next((job.error for job in batch.jobs if job.error), None)
     if error is None:
@@ -202,5 +214,8 @@ def _cause(batch: BatchEntry) -> str:
 
 def interrupted(batch: BatchEntry) -> str:
     """Say that a submission stopped in the middle, empty when it did not, or only waits."""
-    stopped = any(job.stage in (Stage.RESERVED, Stage.UPLOADED) and not job.is_waiting for job in batch.jobs)
+    stopped = any(
+        job.stage in (Stage.RESERVED, Stage.UPLOADED) and not job.is_waiting and job.withdrawn_at is None
+        for job in batch.jobs
+    )
     return _INTERRUPTED if stopped else ""

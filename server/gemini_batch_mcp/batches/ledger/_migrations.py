@@ -210,6 +210,14 @@ def _m012_deleting(connection: sa.Connection) -> None:
     connection.exec_driver_sql("ALTER TABLE batches ADD COLUMN is_deleting BOOLEAN NOT NULL DEFAULT 0")
 
 
+def _m013_withdrawals(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("ALTER TABLE jobs ADD COLUMN withdrawn_at DATETIME")
+    connection.exec_driver_sql("ALTER TABLE batches ADD COLUMN callers INTEGER NOT NULL DEFAULT 1")
+    connection.exec_driver_sql(
+        "CREATE TABLE withdrawals (order_sha256 TEXT PRIMARY KEY, withdrawn_at DATETIME NOT NULL)"
+    )
+
+
 #: In order, for ever.
 MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     _m001_batches_and_jobs,
@@ -224,6 +232,7 @@ MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     _m010_accounts,
     _m011_row_outcomes,
     _m012_deleting,
+    _m013_withdrawals,
 )
 
 

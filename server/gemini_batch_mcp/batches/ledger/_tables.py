@@ -118,6 +118,12 @@ attachments = sa.Table(
     *_columns(UploadedFile, leave_out=("state",)),
 )
 quotes = sa.Table("quotes", metadata, *_columns(QuoteEntry))
+withdrawals = sa.Table(
+    "withdrawals",
+    metadata,
+    sa.Column("order_sha256", sa.Text),
+    sa.Column("withdrawn_at", _Moment),
+)
 
 salts = sa.Table("salts", metadata, sa.Column("salt", sa.Text))
 

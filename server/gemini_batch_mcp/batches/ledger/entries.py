@@ -100,6 +100,8 @@ class JobEntry:
     seen_digest: str = ""
     #: Answers that came, None when they have not been counted.
     answer_count: int | None = None
+    #: When the client of the call that wanted it sent took that back; None while it may be sent.
+    withdrawn_at: datetime | None = None
     #: When a create of it left, whatever the answer was; None when none has, or Gemini's whole list did not have it.
     sent_at: datetime | None = None
     #: The `Account` that its create is made with; empty when an earlier version did not write it down.
@@ -164,6 +166,8 @@ class BatchEntry:
     rows: RowOutcomes | None = None
     #: Somebody is deleting it, or has tried to.
     is_deleting: bool = False
+    #: How many calls were told, or wait to be told, that what is not sent yet is on its way.
+    callers: int = 1
     #: Why Gemini could not be asked about one of its jobs just now; never stored.
     forgotten: str = ""
     #: The requests are not here any more, or never were; never stored.

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import sqlalchemy as sa
 
+from gemini_batch_mcp.batches.ledger import _quotes
 from gemini_batch_mcp.batches.ledger._database import Database, Hook
 from gemini_batch_mcp.batches.ledger._tables import (
     attachments,
@@ -23,12 +24,11 @@ from gemini_batch_mcp.batches.ledger._tables import (
     batches,
     job_entry,
     jobs,
-    quote_entry,
-    quotes,
     salts,
     saved_files,
     uploaded_file,
     values_of,
+    withdrawals,
 )
 from gemini_batch_mcp.batches.ledger.entries import (
     UNSETTLED,
@@ -37,7 +37,6 @@ from gemini_batch_mcp.batches.ledger.entries import (
     Lack,
     NewBatch,
     NewJob,
-    QuoteEntry,
     Stage,
 )
 from gemini_batch_mcp.domain import Account, JobError, JobState, RowCounts, RowOutcomes, UploadedFile
@@ -66,6 +65,7 @@ class Ledger:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._transaction = database.transaction
+        self.quotes = _quotes.Quotes(database)
 
     @classmethod
     def open(cls, path: Path, hook: Hook | None = None) -> Self:
@@ -134,11 +134,12 @@ class Ledger:
             if standing is not None:
                 is_of_this = all(job.account in ("", new.account.fingerprint) for job in standing.jobs)
                 if not (always and (standing.is_submitted or not is_of_this)):
+                    self._join(connection, standing.id)
                     return standing, False
             batch_id = self._insert_batch(connection, new)
             uploaded = {"stage": Stage.UPLOADED, "uploaded_file": new.uploaded_file} if new.uploaded_file else {}
             connection.execute(_new_job(batch_id, 1, 1, new.model, new.account, **uploaded))
-            if not self._use_quote(connection, new.order_sha256, batch_id) and on_quote:
+            if not _quotes.use(connection, new.order_sha256, batch_id) and on_quote:
                 raise QuoteUsed(
                     "Another order was just submitted on the figure that the user agreed to.",
                     "Nothing more was submitted. Make the same call without confirm, and show the user its figure.",
@@ -184,7 +185,8 @@ class Ledger:
                 return False
             for shard, part in enumerate(parts, 1):
                 connection.execute(_new_job(batch_id, shard, attempt, model, account, **values_of(part, jobs)))
-            self._use_quote(connection, quoted_as, attempt_name(batch_id, attempt))
+            connection.execute(batches.update().where(batches.c.id == batch_id).values(callers=1))
+            _quotes.use(connection, quoted_as, attempt_name(batch_id, attempt))
             return True
 
     def drop_attempt(self, batch_id: str, attempt: int) -> None:
@@ -192,7 +194,7 @@ class Ledger:
         with self._transaction("drop_attempt") as connection:
             same = (jobs.c.batch_id == batch_id, jobs.c.attempt == attempt, jobs.c.sent_at.is_(None))
             connection.execute(jobs.delete().where(*same, jobs.c.stage.in_((Stage.RESERVED, Stage.FAILED))))
-            self._release_quote(connection, attempt_name(batch_id, attempt))
+            _quotes.release(connection, attempt_name(batch_id, attempt))
 
     def unproved(self, order_sha256: str) -> tuple[BatchEntry, ...]:
         """Return the batches of an order with a job that was refused after its create had left, newest first."""
@@ -307,9 +309,14 @@ class Ledger:
             connection.execute(statement.values(**values))
 
     def move_job(self, job_id: int, *, expected: Stage, stage: Stage, **values: Any) -> bool:
-        """Move a job to another stage, unless somebody has moved it meanwhile; returns whether it was moved."""
+        """Move a job to another stage, unless somebody has moved it meanwhile; returns whether it was moved.
+
+        One that was withdrawn is not moved to where its create leaves.
+        """
         with self._transaction("move_job") as connection:
             statement = jobs.update().where(jobs.c.id == job_id, jobs.c.stage == expected)
+            if stage is Stage.UNKNOWN:
+                statement = statement.where(jobs.c.withdrawn_at.is_(None))
             return bool(connection.execute(statement.values(stage=stage, **values)).rowcount)
 
     def record_collected(
@@ -325,6 +332,60 @@ class Ledger:
                 counted = {} if count is None else {"answer_count": count, "lack": Lack.NOTHING}
                 collected = jobs.update().where(jobs.c.id == job_id).values(stage=Stage.COLLECTED, **counted)
                 connection.execute(collected)
+
+    def join(self, batch_id: str) -> BatchEntry | None:
+        """Count one more call that is told that a batch is on its way; what was withdrawn of it may be sent again.
+
+        Returns None when there is no such batch any more.
+        """
+        with self._transaction("join") as connection:
+            return self._load(connection, batch_id) if self._join(connection, batch_id) else None
+
+    def withdraw(self, batch_id: str) -> bool:
+        """Take one call's wish back: once no other call has it, no create of the batch leaves any more.
+
+        Returns whether that is so.
+        """
+        with self._transaction("withdraw") as connection:
+            of_batch = batches.c.id == batch_id
+            connection.execute(batches.update().where(of_batch).values(callers=batches.c.callers - 1))
+            callers = connection.execute(sa.select(batches.c.callers).where(of_batch)).scalar()
+            if callers is None or callers > 0:
+                return False
+            unsent = (jobs.c.batch_id == batch_id, jobs.c.stage.in_((Stage.RESERVED, Stage.UPLOADED)))
+            connection.execute(jobs.update().where(*unsent).values(withdrawn_at=datetime.now(UTC)))
+            return True
+
+    def take_back(self, batch_id: str, attempt: int, wish: str) -> tuple[JobEntry, ...]:
+        """Forget an attempt that was withdrawn before anything of it was sent, and note when that was under `wish`.
+
+        Returns the jobs that are forgotten: none where something was sent, or somebody wants it again.
+        """
+        with self._transaction("take_back") as connection:
+            query = sa.select(batches.c.id).where(batches.c.id == batch_id, batches.c.callers <= 0)
+            if connection.execute(query).first() is None:
+                return ()
+            same = tuple(job for job in self._load(connection, batch_id).jobs if job.attempt == attempt)
+            if any(job.name or job.is_unproved or job.withdrawn_at is None for job in same):
+                return ()
+            connection.execute(jobs.delete().where(jobs.c.batch_id == batch_id, jobs.c.attempt == attempt))
+            paid_for = attempt_name(batch_id, attempt)
+            if attempt == 1:
+                paid_for = batch_id
+                connection.execute(attachments.delete().where(attachments.c.batch_id == batch_id))
+                connection.execute(batches.delete().where(batches.c.id == batch_id))
+            _quotes.release(connection, paid_for)
+            connection.execute(withdrawals.delete().where(withdrawals.c.order_sha256 == wish))
+            connection.execute(withdrawals.insert().values(order_sha256=wish, withdrawn_at=datetime.now(UTC)))
+            return same
+
+    def end_withdrawal(self, wish: str) -> datetime | None:
+        """Return when the same wish was withdrawn before anything of it was sent, and forget that; None for never."""
+        with self._transaction("end_withdrawal") as connection:
+            same = withdrawals.c.order_sha256 == wish
+            withdrawn_at = connection.execute(sa.select(withdrawals.c.withdrawn_at).where(same)).scalar()
+            connection.execute(withdrawals.delete().where(same))
+            return withdrawn_at
 
     def forget(self, batch_id: str) -> None:
         """Remove a batch, its jobs and its list of saved files from the ledger."""
@@ -373,49 +434,10 @@ class Ledger:
             connection.execute(attachments.delete().where(*same))
             connection.execute(attachments.insert().values(**values))
 
-    def record_quote(self, order_sha256: str, source: str, figure: str) -> None:
-        """Remember that this very order was priced for the user just now; an earlier no or yes is history."""
-        told = QuoteEntry(order_sha256, source, datetime.now(UTC), figure)
-        with self._transaction("record_quote") as connection:
-            connection.execute(quotes.delete().where(quotes.c.order_sha256 == order_sha256))
-            connection.execute(quotes.insert().values(**values_of(told, quotes)))
-
-    def decline_quote(self, order_sha256: str, source: str, figure: str) -> None:
-        """Remember that the user was asked about this very order just now, and said no."""
-        now = datetime.now(UTC)
-        told = QuoteEntry(order_sha256, source, now, figure, declined_at=now)
-        with self._transaction("decline_quote") as connection:
-            connection.execute(quotes.delete().where(quotes.c.order_sha256 == order_sha256))
-            connection.execute(quotes.insert().values(**values_of(told, quotes)))
-
-    def void_quote(self, order_sha256: str) -> None:
-        """Forget that this order was priced: nobody can agree any more to what was said."""
-        with self._transaction("void_quote") as connection:
-            connection.execute(quotes.delete().where(quotes.c.order_sha256 == order_sha256))
-
-    def quote(self, order_sha256: str) -> QuoteEntry | None:
-        """Return what was last said about the cost of an order, None when nothing ever was."""
-        with self._transaction() as connection:
-            query = sa.select(quotes).where(quotes.c.order_sha256 == order_sha256)
-            row = connection.execute(query).mappings().first()
-            return quote_entry(row) if row is not None else None
-
-    def was_quoted(self, source: str) -> bool:
-        """True when something that was made from `source` was priced once, be it another order."""
-        with self._transaction() as connection:
-            return connection.execute(sa.select(quotes).where(quotes.c.source == source)).first() is not None
-
-    def release_quote(self, paid_for: str) -> None:
-        """Let what was said about a cost hold again, because what was to be paid with it has come to nothing."""
-        with self._transaction("release_quote") as connection:
-            self._release_quote(connection, paid_for)
-
-    def _use_quote(self, connection: sa.Connection, order_sha256: str, paid_for: str) -> bool:
-        unused = (quotes.c.order_sha256 == order_sha256, quotes.c.paid_for == "")
-        return bool(connection.execute(quotes.update().where(*unused).values(paid_for=paid_for)).rowcount)
-
-    def _release_quote(self, connection: sa.Connection, paid_for: str) -> None:
-        connection.execute(quotes.update().where(quotes.c.paid_for == paid_for).values(paid_for=""))
+    def _join(self, connection: sa.Connection, batch_id: str) -> bool:
+        joined = batches.update().where(batches.c.id == batch_id).values(callers=batches.c.callers + 1)
+        connection.execute(jobs.update().where(jobs.c.batch_id == batch_id).values(withdrawn_at=None))
+        return bool(connection.execute(joined).rowcount)
 
     def _standing(self, connection: sa.Connection, order_sha256: str, earlier: Sequence[str]) -> BatchEntry | None:
         query = sa.select(batches.c.id).where(batches.c.order_sha256.in_((order_sha256, *earlier)))

@@ -50,7 +50,7 @@ def figure_of(estimate: Estimate | None) -> str:
 
 async def record_quote(app: App, quote: Quote) -> None:
     """Remember that the user is told this now."""
-    await in_thread(app.ledger.record_quote, quote.fingerprint, quote.source, quote.figure)
+    await in_thread(app.ledger.quotes.record, quote.fingerprint, quote.source, quote.figure)
 
 
 async def record_no(app: App, quote: Quote, *, has_declined: bool) -> None:
@@ -60,9 +60,9 @@ async def record_no(app: App, quote: Quote, *, has_declined: bool) -> None:
     same.
     """
     if has_declined:
-        await in_thread(app.ledger.decline_quote, quote.fingerprint, quote.source, quote.figure)
+        await in_thread(app.ledger.quotes.decline, quote.fingerprint, quote.source, quote.figure)
     else:
-        await in_thread(app.ledger.void_quote, quote.fingerprint)
+        await in_thread(app.ledger.quotes.void, quote.fingerprint)
 
 
 async def refuse_unagreed(app: App, quote: Quote, *, agreed_to: Quote | None, confirm: bool) -> bool:
@@ -82,7 +82,7 @@ async def refuse_unagreed(app: App, quote: Quote, *, agreed_to: Quote | None, co
             "Nothing was submitted.",
             "Make the same call again: they are asked about it as it is now.",
         )
-    told = await in_thread(app.ledger.quote, quote.fingerprint)
+    told = await in_thread(app.ledger.quotes.told, quote.fingerprint)
     no = _no(told)
     if not confirm:
         await record_quote(app, quote)
@@ -111,7 +111,7 @@ def _no(told: QuoteEntry | None) -> str:
 async def _not_shown(app: App, quote: Quote, told: QuoteEntry | None) -> str:
     """Say why somebody's word that the user agreed does not count, empty when it does."""
     if told is None:
-        if await in_thread(app.ledger.was_quoted, quote.source):
+        if await in_thread(app.ledger.quotes.was_quoted, quote.source):
             return "This is not what was last priced for the user; it has changed since."
         return "The user cannot have agreed yet: nobody has been shown what this may cost."
     if told.paid_for:

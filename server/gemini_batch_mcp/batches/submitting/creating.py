@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import anyio
+import anyio.lowlevel
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.accounts import is_anothers
@@ -225,6 +226,13 @@ class Submission:
             key_origin=app.account.key_origin,
         )
         model, display_name = job.model or batch.model, f"{batch.display_name} {job.tag}"
+        try:
+            # The last moment at which it can be stopped.
+            await anyio.lowlevel.checkpoint_if_cancelled()
+        except anyio.get_cancelled_exc_class():
+            with anyio.CancelScope(shield=True):
+                await move(app, job, ready, sent_at=None)
+            raise
         try:
             # A cancel waits for the reply: a create cannot be taken back, and one whose reply is dropped would be lost.
             with anyio.CancelScope(shield=True):

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+import anyio
+
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.accounts import claim, is_anothers, refuse_anothers, was_sent
 from gemini_batch_mcp.batches.jobs.finding import MAX_DISPLAY_NAME_CHARS
@@ -25,8 +27,9 @@ from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
 from gemini_batch_mcp.batches.orders.models import check_model, check_thinking
 from gemini_batch_mcp.batches.orders.preparing import identify_for
 from gemini_batch_mcp.batches.orders.pricing import read_prices, refuse_over_cap
+from gemini_batch_mcp.batches.submitting._withdrawing import join, notes_about, withdrawn_on_cancel
 from gemini_batch_mcp.batches.submitting.creating import Submission
-from gemini_batch_mcp.batches.work import deadline_after, seconds_left
+from gemini_batch_mcp.batches.work import deadline_after, seconds_left, within
 from gemini_batch_mcp.domain import Order
 from gemini_batch_mcp.errors import BatchError, NotReady, UsageError
 from gemini_batch_mcp.intake.prices.estimate import Estimate
@@ -109,25 +112,37 @@ async def place_order(
         OutcomeUnknown: is never raised; the batch is left in stage `unknown` and says so.
     """
     deadline = deadline_after(wait_seconds)
-    for _ in range(_TRIES):
-        with contextlib.suppress(BatchGone):
-            return await _place(app, order, agreed_to, confirm=confirm, resubmit=resubmit, deadline=deadline)
-    raise NotReady("The batch that stands for this order is being deleted.", "Give the same order again in a minute.")
+    with within(wait_seconds) as limit:
+        for _ in range(_TRIES):
+            with contextlib.suppress(BatchGone):
+                return await _place(
+                    app, order, agreed_to, confirm=confirm, resubmit=resubmit, deadline=deadline, limit=limit
+                )
+        raise NotReady(
+            "The batch that stands for this order is being deleted.", "Give the same order again in a minute."
+        )
 
 
 async def _place(
-    app: App, order: Order, agreed_to: Quote | None, *, confirm: bool, resubmit: bool, deadline: float | None
+    app: App,
+    order: Order,
+    agreed_to: Quote | None,
+    *,
+    confirm: bool,
+    resubmit: bool,
+    deadline: float | None,
+    limit: anyio.CancelScope,
 ) -> Placement:
     """Submit an order, or return the batch that already stands for it.
 
     Raises:
-        BatchGone: it was deleted meanwhile.
+        BatchGone: it was deleted, or taken back by the client of another call, meanwhile.
         as `place_order`.
     """
     appraised = await _appraise(app, order, resubmit=resubmit, deadline=deadline)
-    identified, is_new = appraised.identified, False
-    if appraised.standing is not None:
-        batch = await claim(app, appraised.standing)
+    identified, earlier, is_new = appraised.identified, appraised.standing, False
+    if earlier is not None:
+        batch = await claim(app, earlier)
     else:
         by_word = await refuse_unagreed(app, appraised.quote, agreed_to=agreed_to, confirm=confirm)
         new = _new_batch(app, identified, appraised.estimate)
@@ -137,6 +152,22 @@ async def _place(
         if now.is_deleting:
             raise BatchGone(batch.id)
         return Placement(describe(replace(now, forgotten=batch.forgotten)), reused=True)
+    if earlier is not None:
+        await join(app, batch)
+    async with withdrawn_on_cancel(app, batch.id, 1, identified.sha256, limit):
+        notes = await notes_about(app, identified.sha256, earlier)
+        is_ours = await _submit(app, batch, identified, deadline, is_new=is_new)
+    return Placement(describe(await current(app, batch.id)), reused=not is_ours, notes=notes)
+
+
+async def _submit(
+    app: App, batch: BatchEntry, identified: IdentifiedOrder, deadline: float | None, *, is_new: bool
+) -> bool:
+    """Send a batch, as far as that goes until the deadline; True when it is this call that sends it.
+
+    Raises:
+        BatchError: Gemini refused it, or it cannot be sent.
+    """
     submission = Submission(app, batch.id, identified, may_repeat_unknown=True)
     try:
         has_ended = await app.work.run(f"submit {batch.id}", submission.run, wait_seconds=seconds_left(deadline))
@@ -146,8 +177,7 @@ async def _place(
     if has_ended and not submission.has_begun:
         await in_thread(discard_staged_lines, app, identified)
     # Of several processes that are given one order at once, the one that submits it has not reused it.
-    is_ours = submission.has_begun or (is_new and not has_ended)
-    return Placement(describe(await current(app, batch.id)), reused=not is_ours)
+    return submission.has_begun or (is_new and not has_ended)
 
 
 async def _appraise(app: App, order: Order, *, resubmit: bool, deadline: float | None) -> _Appraised:
@@ -233,7 +263,7 @@ def _forget_if_never_sent(app: App, batch_id: str) -> None:
     if batch is None or any(job.stage is not Stage.FAILED for job in batch.jobs):
         return
     # Nothing was paid with it: the user need not be asked again about the same order.
-    app.ledger.release_quote(batch_id)
+    app.ledger.quotes.release(batch_id)
     if any(job.uploaded_file or job.is_unproved for job in batch.jobs):
         return
     remove_batch(app, batch_id)

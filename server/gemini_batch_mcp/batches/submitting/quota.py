@@ -16,7 +16,12 @@ _LONGEST_WAIT = timedelta(hours=1)
 
 
 def is_due(job: JobEntry) -> bool:
-    """True unless the job was told to wait for a time that has not come; one out of reach was set by a wrong clock."""
+    """True unless the job was withdrawn, or told to wait for a time that has not come.
+
+    A time out of reach was set by a wrong clock.
+    """
+    if job.withdrawn_at is not None:
+        return False
     return job.wait_until is None or not timedelta() < job.wait_until - datetime.now(UTC) <= _LONGEST_WAIT
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
+import anyio
+
 from gemini_batch_mcp.batches.answers.awaiting import await_delivery
 from gemini_batch_mcp.batches.answers.collecting import collect_batch
 from gemini_batch_mcp.batches.answers.lost import note_lost_answers, note_undelivered
@@ -15,7 +17,7 @@ from gemini_batch_mcp.batches.jobs.accounts import refuse_anothers
 from gemini_batch_mcp.batches.jobs.advice import next_step
 from gemini_batch_mcp.batches.jobs.delivery import has_rows, is_overdue, not_there_yet, undelivered, utc_now
 from gemini_batch_mcp.batches.jobs.finding import find_batch
-from gemini_batch_mcp.batches.jobs.lock import batch_lock
+from gemini_batch_mcp.batches.jobs.lock import BatchGone, batch_lock
 from gemini_batch_mcp.batches.jobs.tracking import current, describe, load, prove_absent, refresh
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, Stage
 from gemini_batch_mcp.batches.orders.appraising import (
@@ -37,9 +39,10 @@ from gemini_batch_mcp.batches.orders.pricing import (
 from gemini_batch_mcp.batches.orders.stored_lines import request_path
 from gemini_batch_mcp.batches.submitting._attached_files import renew_attachments
 from gemini_batch_mcp.batches.submitting._cutting import cut_jobs
+from gemini_batch_mcp.batches.submitting._withdrawing import join, notes_about, withdrawn_on_cancel
 from gemini_batch_mcp.batches.submitting.creating import Submission
 from gemini_batch_mcp.batches.submitting.ordering import Placement
-from gemini_batch_mcp.batches.work import deadline_after, seconds_left
+from gemini_batch_mcp.batches.work import deadline_after, seconds_left, within
 from gemini_batch_mcp.domain import PERMANENT_CODES, RETRYABLE, Order, RequestFile, ResultSummary, RowStatus
 from gemini_batch_mcp.errors import BatchError, NotFound, NotReady, StillPreparing, UsageError
 from gemini_batch_mcp.intake.files.in_lines import renew_references
@@ -102,28 +105,38 @@ async def retry_rows(
         BatchError: the requests changed, or Gemini refused them.
     """
     deadline = deadline_after(wait_seconds)
-    ended = await _ended_batch(app, reference, wait_seconds)
-    if ended is None:
-        return await _continue_retry(app, await find_batch(app, reference), include, model, deadline)
-    async with batch_lock(app, ended.id):
-        batch = await _still_ended(app, ended)
-        if batch is not None:
-            chosen = await _choose(app, batch, include, model)
-            await refuse_unagreed(app, chosen.quote, agreed_to=agreed_to, confirm=confirm)
-            added = await _add_attempt(app, batch, chosen)
-    if batch is None:
-        return await _continue_retry(app, ended, include, model, deadline)
-    if added:
-        try:
-            await _submit(app, batch, deadline)
-        except BatchError:
-            await in_thread(_drop_if_never_sent, app, batch.id, chosen.attempt)
-            raise
-    return await _placement(app, batch, chosen.estimate if added else None)
+    with within(wait_seconds) as limit:
+        ended = await _ended_batch(app, reference, wait_seconds)
+        if ended is None:
+            return await _continue_retry(app, await find_batch(app, reference), include, model, deadline, limit)
+        async with batch_lock(app, ended.id):
+            batch = await _still_ended(app, ended)
+            if batch is not None:
+                chosen = await _choose(app, batch, include, model)
+                await refuse_unagreed(app, chosen.quote, agreed_to=agreed_to, confirm=confirm)
+                added = await _add_attempt(app, batch, chosen)
+        if batch is None:
+            return await _continue_retry(app, ended, include, model, deadline, limit)
+        if not added:
+            return await _placement(app, batch, None)
+        wish = chosen.quote.fingerprint
+        async with withdrawn_on_cancel(app, batch.id, chosen.attempt, wish, limit):
+            notes = await notes_about(app, wish, None)
+            try:
+                await _submit(app, batch, deadline)
+            except BatchError:
+                await in_thread(_drop_if_never_sent, app, batch.id, chosen.attempt)
+                raise
+        return await _placement(app, batch, chosen.estimate, notes)
 
 
 async def _continue_retry(
-    app: App, batch: BatchEntry, include: Sequence[str], model: str, deadline: float | None
+    app: App,
+    batch: BatchEntry,
+    include: Sequence[str],
+    model: str,
+    deadline: float | None,
+    limit: anyio.CancelScope,
 ) -> Placement:
     """Answer with the retry that is under way, and take its submission further; say which rows it does not send.
 
@@ -138,8 +151,19 @@ async def _continue_retry(
             "Call check_status; when it has ended, or after cancel_batch, another model may be asked.",
         )
     not_sent = await in_thread(_not_sent, app, batch, include)
-    await _submit(app, batch, deadline)
-    return await _placement(app, batch, None, not_sent)
+    notes = (*await notes_about(app, "", batch), *((not_sent,) if not_sent else ()))
+    if batch.is_submitted:
+        return await _placement(app, batch, None, notes)
+    try:
+        await join(app, batch)
+    except BatchGone:
+        raise NotReady(
+            f"The retry of {batch.id} that was under way has just been cancelled by its client.",
+            "Make the same call again.",
+        ) from None
+    async with withdrawn_on_cancel(app, batch.id, batch.attempts, f"retry {batch.id} {batch.attempts}", limit):
+        await _submit(app, batch, deadline)
+    return await _placement(app, batch, None, notes)
 
 
 def _not_sent(app: App, batch: BatchEntry, include: Sequence[str]) -> str:
@@ -167,11 +191,10 @@ def _keys(
     return table.while_there(lambda there: keys_that_ended(there.folder, statuses, without_codes=without_codes))
 
 
-async def _placement(app: App, batch: BatchEntry, estimate: Estimate | None, not_sent: str = "") -> Placement:
+async def _placement(app: App, batch: BatchEntry, estimate: Estimate | None, notes: tuple[str, ...] = ()) -> Placement:
     """Return what became of the newest retry; with an estimate it is this call's, without one somebody else's."""
     batch = await current(app, batch.id)
     rows = sum(job.request_count for job in batch.jobs if job.attempt == batch.attempts)
-    notes = (not_sent,) if not_sent else ()
     return Placement(describe(batch), reused=estimate is None, rows_again=rows, estimate_again=estimate, notes=notes)
 
 
