@@ -249,13 +249,17 @@ async def load(app: App, batch_id: str) -> BatchEntry:
     Raises:
         BatchGone: it was deleted meanwhile.
     """
-    batch = await in_thread(app.ledger.batch, batch_id)
+    batch = await in_thread(_read, app, batch_id)
     if batch is None:
         raise BatchGone(batch_id)
-    return await in_thread(_with_what_is_here, app, batch)
+    return batch
 
 
-def _with_what_is_here(app: App, batch: BatchEntry) -> BatchEntry:
+def _read(app: App, batch_id: str) -> BatchEntry | None:
+    """Return a batch with how its rows ended and whether its requests are kept, None when there is no such id."""
+    batch = app.ledger.batch(batch_id)
+    if batch is None:
+        return None
     return replace(with_rows(app, batch), lacks_requests=batch.is_submitted and not is_kept(app, batch))
 
 
