@@ -23,9 +23,11 @@ from support.conversation import (
     Run,
     converse,
     desk_of,
+    line,
     newest,
     request_file,
     spoken,
+    write_lines,
 )
 
 pytestmark = pytest.mark.anyio
@@ -294,6 +296,7 @@ async def test_what_is_wrong_is_told_first_and_in_the_same_words_to_every_client
     settings: Settings, sandbox: Sandbox, data: Path, era: str
 ) -> None:
     wrong_rows = table(data) | {"prompt": "Mood of {{nowhere}}?"}
+    wrong_lines = write_lines(data / "wrong.jsonl", [line("a"), line("a")])
     without_key = replace(settings, api_key=None)
     told: list[list[str]] = []
     for person in (Person(), None):
@@ -301,6 +304,7 @@ async def test_what_is_wrong_is_told_first_and_in_the_same_words_to_every_client
         async with converse(settings, sandbox, era, person) as talk:
             refusals.append(await talk.refusal("create_batch", source="nowhere.csv", prompt="{{x}}"))
             refusals.append(await talk.refusal("create_batch", **wrong_rows))
+            refusals.append(await talk.refusal("create_batch", source=wrong_lines))
             refusals.append(await talk.refusal("create_batch", source="files/abc"))
             refusals.append(await talk.refusal("retry_failed", batch="nothing"))
         async with converse(replace(settings, max_cost_usd=0.00001), sandbox, era, person) as talk:
