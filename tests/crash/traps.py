@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import sys
 import threading
@@ -14,7 +15,7 @@ from typing import Any, Final, Literal
 import msgspec
 from time_machine import travel
 
-Deed = Literal["kill", "fill", "back"]
+Deed = Literal["kill", "fill", "back", "replace"]
 
 #: Effects on files that Python announces before they happen, and where the path stands among the arguments.
 _FILE_EVENTS: Final = {
@@ -99,6 +100,8 @@ class Watch:
             os.kill(os.getpid(), signal.SIGKILL)
         elif deed == "fill":
             fill_disk(self._filler)
+        elif deed == "replace":
+            replace_directory(Path(self._places["home"]))
         else:
             move_clock(-DAY_AND_MORE_SECONDS)
 
@@ -119,6 +122,15 @@ def fill_disk(filler: Path) -> None:
                 file.write(block)
             except OSError:
                 block = block[: len(block) // 2]
+
+
+def replace_directory(directory: Path) -> None:
+    """Put a copy in the place of a directory, as a restored backup or a synchronised folder does."""
+    copy, gone = directory.with_name("copy"), directory.with_name("gone")
+    shutil.copytree(directory, copy)
+    directory.rename(gone)
+    copy.rename(directory)
+    shutil.rmtree(gone)
 
 
 def move_clock(seconds: float) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx2
 
 from gemini_batch_mcp.batches.hashes import FileHashes
+from gemini_batch_mcp.batches.ledger.cards import refuse_lost, take_back, write_card
 from gemini_batch_mcp.batches.ledger.ledger import Ledger
 from gemini_batch_mcp.batches.work import Work
 from gemini_batch_mcp.domain import Account
@@ -94,6 +95,8 @@ class App:
     lives_on: bool = False
     #: Whose calls those of this process are.
     account: Account = field(default_factory=Account)
+    #: Batches that this start has taken back into the ledger from their directories.
+    taken_back: tuple[str, ...] = ()
     tables: TableReader = field(default_factory=TableReader)
 
     def is_own(self, fingerprint: str) -> bool:
@@ -104,6 +107,21 @@ class App:
     def files(self, batch_id: str) -> BatchFiles:
         """Return where the files of a batch are."""
         return BatchFiles(self.settings.home / "batches" / batch_id)
+
+    def keep_card(self, batch_id: str) -> None:
+        """Bring what a batch's directory says about it up to date."""
+        write_card(self.ledger, self.files(batch_id).directory, batch_id)
+
+    def refuse_lost(self) -> None:
+        """Refuse to order anything while the ledger lacks batches that are beside it; see `cards.refuse_lost`."""
+        refuse_lost(self.ledger, self.settings.home / "batches")
+
+    def unknown_directories(self) -> tuple[str, ...]:
+        """Return the batches' directories that no batch of the ledger has, and that cannot be taken back."""
+        directories = self.settings.home / "batches"
+        known = set(self.ledger.batch_ids(limit=-1))
+        names = (path.name for path in directories.glob("[!.]*") if path.is_dir())
+        return tuple(sorted(name for name in names if name not in known))
 
     def lock_path(self, batch_id: str) -> Path:
         """Return the file that is held by whoever changes a batch; the system releases it when that process dies.
@@ -154,6 +172,7 @@ def open_app(
         ledger=ledger,
         gateway=gateway,
         account=gateway.account(ledger.salt()),
+        taken_back=take_back(ledger, settings.home / "batches"),
         work=work,
         hashes=FileHashes(),
         queries=QueryEngine(),

@@ -61,7 +61,7 @@ async def examine(settings: Settings, transport: TransportFactory | None) -> Rep
             desk = await lazy.get()
         except BatchError as error:
             return Report([*checks, Check("state", False, str(error))])
-        checks.append(Check("state", True, str(settings.home)))
+        checks.append(_state(settings, desk.app.taken_back, desk.app.unknown_directories()))
         checks += [_root(root) for root in settings.roots]
         try:
             models = await desk.app.gateway.list_models()
@@ -89,6 +89,18 @@ def _key(settings: Settings) -> Check:
     hidden = settings.api_key.hides
     besides = f", which wins; the other key in {hidden} is not used" if hidden else ""
     return Check("key", True, f"from {settings.api_key.origin}{besides}")
+
+
+def _state(settings: Settings, taken_back: Sequence[str], unknown: Sequence[str]) -> Check:
+    finding = str(settings.home)
+    if taken_back:
+        finding += f"; the ledger had lost {', '.join(taken_back)}: taken back from their directories just now"
+    if unknown:
+        finding += (
+            f"; the ledger does not know {', '.join(unknown[:5])}, and their directories do not hold enough to take "
+            "them back: put an earlier ledger.sqlite3 back, or remove them"
+        )
+    return Check("state", not unknown, finding)
 
 
 def _root(root: Path) -> Check:

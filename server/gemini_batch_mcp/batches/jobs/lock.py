@@ -1,7 +1,7 @@
 """The one lock of a batch: whoever changes it holds this, be it to submit, collect, retry, cancel or delete it."""
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Final
 
 import anyio
@@ -57,6 +57,9 @@ async def batch_lock(app: App, batch_id: str, *, wait_seconds: float = _LOCK_WAI
             raise BatchGone(batch_id)
         await in_thread(app.files(batch_id).make_directory)
         yield
+        # What was done is done, whether or not it can be written down a second time.
+        with suppress(StorageError), anyio.CancelScope(shield=True):
+            await in_thread(app.keep_card, batch_id)
     finally:
         lock.release()
 

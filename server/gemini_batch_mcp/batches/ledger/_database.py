@@ -18,9 +18,12 @@ Hook = Callable[[str], None]
 class Database:
     """An open database. Every transaction is immediate; safe between threads and processes."""
 
-    def __init__(self, engine: sa.Engine, hook: Hook | None = None) -> None:
+    def __init__(self, engine: sa.Engine, path: Path) -> None:
         self._engine = engine
-        self._hook = hook
+        self._path = path
+        self._hook: Hook | None = None
+        #: Device and inode of the file, once it is there.
+        self._place: tuple[int, int] | None = None
 
     @classmethod
     def open(cls, path: Path, hook: Hook | None = None) -> Self:
@@ -39,15 +42,26 @@ class Database:
         engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 30, "isolation_level": None})
         sa.event.listen(engine, "connect", _configure_connection)
         sa.event.listen(engine, "begin", _begin_immediate)
-        database = cls(engine)
+        database = cls(engine, path)
         with database.transaction() as connection:
             migrate(connection)
+        database._place = _place_of(path)
         database._hook = hook
         return database
 
     def close(self) -> None:
         """Release every connection."""
         self._engine.dispose()
+
+    def _check_place(self) -> None:
+        """Refuse to read or write a file that is not the one under this name any more: nobody would find it again."""
+        if self._place is not None and _place_of(self._path) != self._place:
+            raise StorageError(
+                f"The state directory {self._path.parent} (GEMINI_BATCH_HOME), or the ledger in it, was removed or "
+                "replaced while this process was running. Nothing was sent or changed.",
+                "Put it back as it was; or start this server again, which then works with what is there and takes "
+                "batches back from their directories. gemini-batch-mcp doctor says what it finds.",
+            )
 
     @contextmanager
     def transaction(self, step: str = "") -> Iterator[sa.Connection]:
@@ -58,6 +72,7 @@ class Database:
         """
         if step and self._hook is not None:
             self._hook(f"ledger.{step}:before")
+        self._check_place()
         try:
             with self._engine.begin() as connection:
                 yield connection
@@ -86,3 +101,11 @@ def _configure_connection(connection: Any, _record: object) -> None:
 def _begin_immediate(connection: sa.Connection) -> None:
     # A transaction that reads first and writes later would fail with SQLITE_BUSY instead of waiting for its turn.
     connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _place_of(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -63,7 +63,7 @@ class Ledger:
     """
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self.database = database
         self._transaction = database.transaction
         self.quotes = _quotes.Quotes(database)
 
@@ -78,7 +78,7 @@ class Ledger:
 
     def close(self) -> None:
         """Release every connection."""
-        self._database.close()
+        self.database.close()
 
     def salt(self) -> str:
         """Return what this ledger's fingerprints of keys are salted with."""

@@ -227,6 +227,7 @@ class Submission:
         )
         model, display_name = job.model or batch.model, f"{batch.display_name} {job.tag}"
         try:
+            await in_thread(app.keep_card, batch.id)
             # The last moment at which it can be stopped.
             await anyio.lowlevel.checkpoint_if_cancelled()
         except anyio.get_cancelled_exc_class():
@@ -245,6 +246,7 @@ class Submission:
                         model=model, file_name=job.uploaded_file, display_name=display_name, task=batch.task
                     )
                 await record(app, job, created)
+                await in_thread(app.keep_card, batch.id)
         except OutcomeUnknown:
             # Whatever keeps the list from being read, the job stays unknown, and that is what the user is told.
             with contextlib.suppress(AccessDenied):

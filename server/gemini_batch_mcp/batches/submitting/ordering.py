@@ -186,6 +186,7 @@ async def _appraise(app: App, order: Order, *, resubmit: bool, deadline: float |
     Raises:
         as `quote_order`.
     """
+    await in_thread(app.refuse_lost)
     identified = await in_thread(identify_for, app, order)
     if identified.kind is SourceKind.UPLOADED:
         await _check_uploaded(app, order.source)

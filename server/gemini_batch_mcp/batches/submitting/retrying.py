@@ -114,6 +114,7 @@ async def retry_rows(
             if batch is not None:
                 chosen = await _choose(app, batch, include, model)
                 await refuse_unagreed(app, chosen.quote, agreed_to=agreed_to, confirm=confirm)
+                await in_thread(app.refuse_lost)
                 added = await _add_attempt(app, batch, chosen)
         if batch is None:
             return await _continue_retry(app, ended, include, model, deadline, limit)

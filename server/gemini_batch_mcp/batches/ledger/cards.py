@@ -1,0 +1,141 @@
+"""What a batch's directory says about the batch, so that it can be taken back into a ledger that has lost it."""
+
+import contextlib
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from gemini_batch_mcp.batches.ledger._tables import attachments, batches, jobs
+from gemini_batch_mcp.batches.ledger.ledger import Ledger
+from gemini_batch_mcp.errors import StorageError
+
+logger = logging.getLogger(__name__)
+
+#: A batch as the rows of each table that are about it, by column, with the values as the database has them.
+Card = Mapping[str, list[dict[str, Any]]]
+
+#: The tables of a card, and their column that names the batch.
+_CARDED: Final = ((batches, "id"), (jobs, "batch_id"), (attachments, "batch_id"))
+#: The card's name in the batch's directory.
+CARD: Final = "batch.json"
+
+
+def write_card(ledger: Ledger, directory: Path, batch_id: str) -> None:
+    """Bring a batch's card up to date with the ledger. One that cannot be written is left as it is."""
+    card = _card(ledger, batch_id)
+    if card is None:
+        return
+    text = json.dumps(card, indent=1).encode()
+    path = directory / CARD
+    with contextlib.suppress(OSError):
+        if path.is_file() and path.read_bytes() == text:
+            return
+        draft = path.with_name(f"{CARD}.part")
+        draft.write_bytes(text)
+        draft.replace(path)
+
+
+def lost_batches(ledger: Ledger, directories: Path) -> tuple[str, ...]:
+    """Return the batches whose directories have a card and which the ledger does not know."""
+    carded = _carded(directories)
+    known = set(ledger.batch_ids(limit=-1)) if carded else set()
+    # Looked at again: a batch that was deleted meanwhile lost its card first.
+    return tuple(batch_id for batch_id in carded if batch_id not in known and (directories / batch_id / CARD).is_file())
+
+
+def refuse_lost(ledger: Ledger, directories: Path) -> None:
+    """Refuse to order anything while the ledger lacks batches that are beside it: one of them may stand for the order.
+
+    Raises:
+        StorageError: it does.
+    """
+    if lost := lost_batches(ledger, directories):
+        more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+        raise StorageError(
+            f"The ledger in {directories.parent} (GEMINI_BATCH_HOME) does not know {', '.join(lost[:3])}{more}, whose "
+            "directories are beside it: it was emptied or replaced while this process was running. Nothing was sent.",
+            "Start this server again: it takes them back from what their directories hold; gemini-batch-mcp doctor "
+            "says which.",
+        )
+
+
+def take_back(ledger: Ledger, directories: Path) -> tuple[str, ...]:
+    """Take lost batches back into the ledger, and give a card to those that have none; returns the lost ones."""
+    taken = []
+    for batch_id in lost_batches(ledger, directories):
+        directory = directories / batch_id
+        try:
+            card: Card = json.loads((directory / CARD).read_bytes())
+            renamed = _write_down(ledger, card)
+        except (OSError, ValueError, KeyError, TypeError, StorageError) as error:
+            logger.warning("%s cannot be taken back (%s).", batch_id, type(error).__name__)
+            continue
+        for before, now in renamed.items():
+            with contextlib.suppress(OSError):
+                (directory / f"answers-{before}.jsonl").rename(directory / f"answers-{now}.jsonl")
+        taken.append(batch_id)
+        logger.warning("%s was not in the ledger and was taken back from its directory.", batch_id)
+    for batch_id in ledger.batch_ids(limit=-1):
+        directory = directories / batch_id
+        if directory.is_dir() and not (directory / CARD).exists():
+            write_card(ledger, directory, batch_id)
+    return tuple(taken)
+
+
+def _carded(directories: Path) -> Sequence[str]:
+    try:
+        return sorted(entry.name for entry in os.scandir(directories) if not entry.name.startswith("."))
+    except OSError:
+        return ()
+
+
+def _card(ledger: Ledger, batch_id: str) -> Card | None:
+    """Return all that is written here about a batch but the files saved for the user; None when there is none."""
+    with ledger.database.transaction() as connection:
+        found = {
+            table.name: [
+                dict(row)
+                for row in connection.exec_driver_sql(
+                    f"SELECT * FROM {table.name} WHERE {column} = ?",  # noqa: S608 - our own names
+                    (batch_id,),
+                ).mappings()
+            ]
+            for table, column in _CARDED
+        }
+    return found if found["batches"] else None
+
+
+def _write_down(ledger: Ledger, card: Card) -> Mapping[int, int]:
+    """Write down a batch that this ledger does not know; returns the ids of jobs that had to be changed.
+
+    A job that was taken for one made elsewhere meanwhile is this batch's again.
+
+    Raises:
+        StorageError: the card contradicts what is written here.
+    """
+    renamed: dict[int, int] = {}
+    with ledger.database.transaction("take_back") as connection:
+        for row in card["jobs"]:
+            elsewhere = sa.select(jobs.c.batch_id).where(jobs.c.name == row["name"])
+            stranger = sa.select(batches.c.id).where(batches.c.id.in_(elsewhere), batches.c.is_ours.is_(False))
+            for batch_id in connection.execute(stranger).scalars().all():
+                connection.execute(jobs.delete().where(jobs.c.batch_id == batch_id))
+                connection.execute(batches.delete().where(batches.c.id == batch_id))
+        for table, _ in _CARDED:
+            columns = {str(row[1]) for row in connection.exec_driver_sql(f"PRAGMA table_info({table.name})")}
+            for row in card.get(table.name, []):
+                values = {name: value for name, value in row.items() if name in columns}
+                before = values.get("id")
+                if table is jobs and connection.execute(sa.select(jobs.c.id).where(jobs.c.id == before)).first():
+                    del values["id"]
+                names, marks = ", ".join(values), ", ".join("?" * len(values))
+                statement = f"INSERT INTO {table.name} ({names}) VALUES ({marks})"  # noqa: S608 - our own names
+                inserted = connection.exec_driver_sql(statement, tuple(values.values()))
+                if table is jobs and "id" not in values:
+                    renamed[int(row["id"])] = int(inserted.lastrowid)
+    return renamed
