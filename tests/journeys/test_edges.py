@@ -101,7 +101,11 @@ async def test_an_order_that_died_before_its_upload_is_taken_up_by_the_same_orde
         ledger = Ledger.open(settings.home / "ledger.sqlite3")
         batch = ledger.batch(first["batch_id"])
         assert batch is not None
-        ledger.update_job(batch.jobs[0].id, stage=stage, uploaded_file=uploaded, name=None, state=JobState.QUEUED)
+        # No create of it has left but where its outcome is unknown.
+        sent = {} if stage is Stage.UNKNOWN else {"sent_at": None}
+        ledger.update_job(
+            batch.jobs[0].id, stage=stage, uploaded_file=uploaded, name=None, state=JobState.QUEUED, **sent
+        )
         ledger.close()
         creates = sandbox.creates
         async with converse(settings, sandbox) as talk:
