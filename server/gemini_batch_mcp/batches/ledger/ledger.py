@@ -380,12 +380,17 @@ class Ledger:
             return same
 
     def end_withdrawal(self, wish: str) -> datetime | None:
-        """Return when the same wish was withdrawn before anything of it was sent, and forget that; None for never."""
-        with self._transaction("end_withdrawal") as connection:
-            same = withdrawals.c.order_sha256 == wish
+        """Return when the same wish was withdrawn before anything of it was sent, and forget that; None for never.
+
+        Only then anything is written.
+        """
+        same = withdrawals.c.order_sha256 == wish
+        with self._transaction() as connection:
             withdrawn_at = connection.execute(sa.select(withdrawals.c.withdrawn_at).where(same)).scalar()
-            connection.execute(withdrawals.delete().where(same))
-            return withdrawn_at
+        if withdrawn_at is not None:
+            with self._transaction("end_withdrawal") as connection:
+                connection.execute(withdrawals.delete().where(same))
+        return withdrawn_at
 
     def forget(self, batch_id: str) -> None:
         """Remove a batch, its jobs and its list of saved files from the ledger."""
