@@ -19,6 +19,7 @@ from rich.console import Console
 from gemini_batch_mcp.batches.desk import Desk
 from gemini_batch_mcp.batches.opening import lazy_desk
 from gemini_batch_mcp.domain import Order, ResultQuery, ResultSummary
+from gemini_batch_mcp.results.store import ResultTable
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.sandbox.config import ByReads, FileFault, RowFault, SandboxConfig
 from gemini_batch_mcp.settings import Secret, Settings
@@ -69,11 +70,12 @@ async def run(desk: Desk, source: Path) -> tuple[str, ResultSummary, list[Result
 
 def wrong_rows(table: Path, rows: int) -> dict[str, int]:
     """Return what is not as it must be in the merged table, counted."""
+    parts = ResultTable.open(table).folder
     counts = duckdb.execute(
         f"""SELECT count(*), count(DISTINCT key), count(*) FILTER (status <> 'ok'),
                    count(*) FILTER (NOT suffix(text, 'key="' || key || '"')),
                    count(*) FILTER (key <> 'k' || (row - 1))
-            FROM read_parquet('{table}')"""
+            FROM read_parquet('{parts}/*.parquet')"""
     ).fetchone()
     assert counts is not None
     return {
