@@ -111,7 +111,6 @@ async def test_whatever_three_servers_are_asked_at_once_no_job_is_lost_and_no_an
     with service.listening() as base_url:
         env = process_env(
             GEMINI_API_KEY="test-key-do-not-show",
-            PYTHONPATH="/tmp/w/b-old/server",
             GOOGLE_GEMINI_BASE_URL=base_url,
             GEMINI_BATCH_HOME=str(home),
             GEMINI_BATCH_POLL_SECONDS="0.05",
