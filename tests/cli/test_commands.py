@@ -18,7 +18,7 @@ COMMANDS = [
 ]
 
 
-def test_the_three_scripts_of_the_seed_work_with_their_flags(run_at_port: Run, data: Path) -> None:
+def test_create_check_and_get_work_with_their_short_flags(run_at_port: Run, data: Path) -> None:
     request_file(data, 12, mark=" [[sandbox:blocked]]")
     created = run_at_port("create-batch", "reviews.jsonl", "-m", "gemini-3-flash-preview", "-n", "my reviews")
     assert created.returncode == 0, created.stderr

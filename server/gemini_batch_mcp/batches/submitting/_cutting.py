@@ -1,4 +1,4 @@
-"""From a reserved order to jobs that can be sent: its lines checked, counted, priced, and cut where one is too few."""
+"""From a reserved order to jobs that can be sent: its checked lines taken over, and cut where one job is too few."""
 
 from dataclasses import replace
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Request lines on their way to Gemini: checked while they travel, and never finalized when one of them is wrong."""
+"""Checked request lines on the way to Gemini, in a file or inside a create; never finalized once they have changed."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial

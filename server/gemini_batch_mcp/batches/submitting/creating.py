@@ -72,9 +72,9 @@ class Submission:
         """
         with contextlib.suppress(BatchLocked):
             async with batch_lock(self.app, self.batch_id, wait_seconds=_LOCK_WAIT_SECONDS):
-                await self._batch_locked()
+                await self._submit_locked()
 
-    async def _batch_locked(self) -> None:
+    async def _submit_locked(self) -> None:
         # What a killed process has left: nobody else is at it now.
         directory = self.app.files(self.batch_id).directory
         await in_thread(sweep, directory, "table-*", "*.jsonl.part", "source.parquet.part")
