@@ -13,6 +13,7 @@ from time_machine import travel
 from gemini_batch_mcp.assistant.server import build_server
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.settings import Settings
+from gemini_batch_mcp.text import dollars
 from support.conversation import Conversation, converse, line, newest, request_file, write_lines
 from support.sources import pdf
 
@@ -47,6 +48,30 @@ async def test_the_cap_of_a_batch_holds_over_all_its_retries(
         refusal = await talk.refusal("retry_failed", batch=batch, include=["truncated"], confirm=True)
         assert "GEMINI_BATCH_MAX_COST_USD" in refusal
         assert "so far" in refusal
+
+
+@pytest.mark.parametrize(
+    ("ending", "is_paid"),
+    [("CANCELLED", True), ("EXPIRED", True), ("FAILED", False)],
+)
+async def test_rows_whose_tokens_nobody_reported_count_at_their_estimate_under_the_cap(
+    settings: Settings, sandbox: Sandbox, data: Path, ending: str, is_paid: bool
+) -> None:
+    """Gemini bills what a cancelled or expired job has answered, and tells no usage of it; a failed one is free."""
+    async with converse(settings, sandbox) as talk:
+        priced = (await talk.call("preview_batch", source=_truncated(data)))["estimate"]["cost_usd_high"]
+    async with converse(replace(settings, max_cost_usd=priced * 1.5), sandbox) as talk:
+        batch = (await talk.call("create_batch", source=_truncated(data)))["batch_id"]
+        sandbox.finish(newest(sandbox), ending, answered_rows=0)
+        await talk.call("check_status", batch=batch)
+        again = await talk.raw("retry_failed", batch=batch, confirm=True)
+    if is_paid:
+        assert again.is_error
+        assert f"{dollars(priced)} so far" in str(again.content)
+        assert sandbox.creates == 1
+    else:
+        assert not again.is_error
+        assert sandbox.creates == 2
 
 
 async def test_a_retry_of_files_costs_no_more_than_all_of_them_did(

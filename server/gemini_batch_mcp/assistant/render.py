@@ -69,7 +69,14 @@ def created(placement: "Placement") -> CreateView:
 def status(seen: "BatchStatus") -> StatusView:
     """Answer of check_status."""
     batch = seen.batch
-    return StatusView.of(seen, batch_id=batch.id, display_name=batch.display_name, model=batch.model, jobs=_jobs(batch))
+    return StatusView.of(
+        seen,
+        batch_id=batch.id,
+        display_name=batch.display_name,
+        model=batch.model,
+        jobs=_jobs(batch),
+        estimate=batch.estimate,
+    )
 
 
 def results(

@@ -88,10 +88,13 @@ class EstimateView(View):
     def sentence(self) -> str:
         """The same facts for an assistant to read."""
         tokens = f"{self.input_tokens:,} input tokens, at most {self.output_tokens_max:,} output tokens"
+        return f"Estimate: {tokens}; {self.cost() or 'cost not known'}. {self.basis}"
+
+    def cost(self) -> str:
+        """The range in dollars; empty where no price is known."""
         if self.cost_usd_low is None or self.cost_usd_high is None:
-            return f"Estimate: {tokens}; cost not known. {self.basis}"
-        cost = f"{dollars(self.cost_usd_low)} to {dollars(self.cost_usd_high)}"
-        return f"Estimate: {tokens}; {cost}. {self.basis}"
+            return ""
+        return f"{dollars(self.cost_usd_low)} to {dollars(self.cost_usd_high)}"
 
 
 class ProblemView(View):
@@ -189,6 +192,7 @@ class StatusView(Answer):
     ended_at: datetime | None
     age_seconds: int
     expires_at: datetime | None
+    estimate: EstimateView | None
     advice: str
 
     def text(self) -> str:
@@ -197,6 +201,7 @@ class StatusView(Answer):
         facts = [self.state, self._rows(), f"model {self.model}", self._time()]
         facts += [f"expires {self.expires_at:%Y-%m-%d %H:%M} UTC"] if self.expires_at else []
         facts += [f"made elsewhere at {self.created_at:%Y-%m-%d %H:%M} UTC"] if self.made_elsewhere else []
+        facts += [f"estimated at {self.estimate.cost()}"] if self.estimate is not None and self.estimate.cost() else []
         lines = [f"{self.batch_id}{name}: {', '.join(facts)}."]
         lines += [
             f"{job.name or 'not at Gemini yet'}: {job.state}{f', {job.error}' if job.error else ''}"

@@ -134,6 +134,9 @@ def show_status(status: "BatchStatus") -> None:
             table.add_row("error", escape(f"code {job.error.code}: {job.error.message}"))
     if status.expires_at:
         table.add_row("expires", f"{status.expires_at:%Y-%m-%d %H:%M} UTC")
+    estimate = status.batch.estimate
+    if estimate is not None and estimate.cost_usd_low is not None and estimate.cost_usd_high is not None:
+        table.add_row("estimated", f"{dollars(estimate.cost_usd_low)} to {dollars(estimate.cost_usd_high)}")
     table.add_row("next", escape(status.advice))
     output().print(table)
 
