@@ -58,7 +58,7 @@ def test_every_line_on_stdout_is_a_message_of_the_protocol(tmp_path: Path, data:
             "method": "tools/call",
             "params": {"name": "create_batch", "arguments": {"source": request_file(data)}},
         },
-        {"jsonrpc": "2.0", "id": 4, "method": "tools/call", "params": {"name": "list_jobs", "arguments": {"nope": 1}}},
+        {"jsonrpc": "2.0", "id": 4, "method": "tools/call", "params": {"name": "list_jobs", "arguments": {"limit": 0}}},
     ]
     process = subprocess.Popen(
         [sys.executable, "-m", "gemini_batch_mcp", "--sandbox"],

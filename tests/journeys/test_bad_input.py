@@ -221,13 +221,6 @@ async def test_an_unknown_batch_and_an_ambiguous_name_are_told_apart(talk: Conve
     assert "2 batches are named 'twin'" in sentence
 
 
-async def test_arguments_that_a_tool_does_not_have_are_named_with_those_it_has(talk: Conversation) -> None:
-    sentence = await talk.refusal("check_status", batch="x", wait=3)
-
-    assert "wait: is not an argument" in sentence
-    assert "check_status accepts: batch, wait_seconds" in sentence
-
-
 @pytest.mark.parametrize(
     ("tool", "arguments", "words"),
     [

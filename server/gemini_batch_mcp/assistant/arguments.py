@@ -39,7 +39,7 @@ def order(
     """Return the order that the arguments of a tool describe. A resolver: it is given those of its names."""
     return Order(
         source=source,
-        requests=tuple(requests),
+        requests=tuple(map(_item, requests)),
         model=model,
         task=task,
         delivery=delivery,
@@ -52,6 +52,18 @@ def order(
         key_column=key_column,
         limit_rows=limit_rows,
     )
+
+
+def _item(item: dict[str, Any]) -> dict[str, Any]:
+    """Return an item of `requests` as its sender means it: what is empty is not given, and a number is a key's text."""
+    if not item.keys() <= {"key", "prompt", "request"}:
+        return item
+    optional = ("key", "prompt") if item.get("request") else ("key",)
+    given = {name: value for name, value in item.items() if value != "" or name not in optional}
+    key = given.get("key")
+    if isinstance(key, int | float) and not isinstance(key, bool):
+        given["key"] = f"{key:.0f}" if key == key // 1 else str(key)
+    return given
 
 
 #: The order itself, for every function that takes its arguments; no client sees it.

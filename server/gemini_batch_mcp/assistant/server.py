@@ -9,7 +9,7 @@ from mcp.server.mcpserver import MCPServer
 
 from gemini_batch_mcp import __version__
 from gemini_batch_mcp.assistant.resources import add_resources
-from gemini_batch_mcp.assistant.strict import strict_tool
+from gemini_batch_mcp.assistant.strict import strict_tools
 from gemini_batch_mcp.assistant.tools import TOOLS
 from gemini_batch_mcp.batches.opening import LazyDesk, TransportFactory, lazy_desk
 from gemini_batch_mcp.settings import Settings
@@ -41,7 +41,7 @@ def build_server(
         title="Gemini Batch",
         instructions=INSTRUCTIONS,
         version=__version__,
-        tools=[strict_tool(spec) for spec in specs],
+        tools=strict_tools(specs),
         lifespan=lifespan,
         log_level="WARNING",
         # The lists are the same for everybody and change only with the version.

@@ -1,4 +1,4 @@
-"""Tools that refuse what they do not know, publish no more schema than they need, and let only our own text out.
+"""Tools that read arguments as hosts send them, publish no more schema than they need, and let only our own text out.
 
 This is the one error boundary of the server. It touches attributes of the SDK's Tool that are not documented as stable
 (`fn_metadata`), which is why `mcp` is bound to one minor version; `tests/assistant/test_tools_contract.py` fails when
@@ -7,37 +7,46 @@ they move.
 
 import logging
 import traceback
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import anyio
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.mcpserver.tools import Tool
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
+from gemini_batch_mcp.assistant.as_sent import read_arguments, takers
 from gemini_batch_mcp.assistant.tools import ToolSpec
-from gemini_batch_mcp.errors import BatchError
+from gemini_batch_mcp.errors import BatchError, UsageError
 from gemini_batch_mcp.text import plain_text
 
 logger = logging.getLogger(__name__)
 
 #: Clients give up at about 60 s. The tools plan for less; this ends a call whose plan Gemini has upset.
 LONGEST_CALL_SECONDS = 49.0
-#: What an assistant pays for in every conversation and learns nothing from. Output members are always all there.
-_INPUT_NOISE = frozenset({"title"})
-_OUTPUT_NOISE = frozenset({"title", "description", "default", "required"})
-_ANY_MEMBERS = ("additionalProperties", True)
+#: What an assistant pays for in every conversation and learns nothing from, and what some hosts cannot read: Google's
+#: own SDK fails on `additionalProperties`. Output members are always all there.
+_INPUT_NOISE = frozenset({"title", "additionalProperties"})
+_OUTPUT_NOISE = frozenset({*_INPUT_NOISE, "default", "required"})
 
 
 class StrictTool(Tool):
     """A tool whose failures are sentences of ours: what happened, and what to do next."""
 
+    #: Which tools of this server take an argument of that name.
+    takers: Mapping[str, Sequence[str]] = Field(default={}, exclude=True)
+
     async def run(self, arguments: dict[str, Any], context: Any, convert_result: bool = False) -> Any:
         """Run the tool; every failure leaves as a ToolError without a cause that a log could print."""
+        try:
+            meant = read_arguments(self.name, self.parameters, arguments, self.takers)
+        except UsageError as error:
+            raise ToolError(str(error)) from None
         # A person who is asked may take longer; such tools bound themselves (`work.py`, `within`).
         longest_seconds = None if "gated" in self.resolved_params else LONGEST_CALL_SECONDS
         try:
             with anyio.move_on_after(longest_seconds):
-                return await super().run(arguments, context, convert_result)
+                return await super().run(meant, context, convert_result)
         except UnexpectedToolError as error:
             raise ToolError(self._sentence(error.__cause__)) from None
         except ToolError as error:
@@ -65,28 +74,35 @@ class StrictTool(Tool):
         )
 
     def _argument_sentence(self, error: ValidationError) -> str:
-        problems = []
-        for problem in error.errors(include_url=False, include_context=False, include_input=False):
-            place = plain_text(".".join(str(part) for part in problem["loc"]), 80)
-            unknown = problem["type"] == "extra_forbidden"
-            problems.append(f"{place}: {'is not an argument of this tool' if unknown else problem['msg']}")
-        accepted = ", ".join(self.parameters["properties"])
-        return f"{'; '.join(problems)}. {self.name} accepts: {accepted}."
+        # What `read_arguments` has let through by the published schema, and the types behind it have not.
+        problems = [
+            f"{plain_text('.'.join(str(part) for part in problem['loc']), 80)}: {problem['msg']}."
+            for problem in error.errors(include_url=False, include_context=False, include_input=False)
+        ]
+        return f"{' '.join(problems)} {self.name} takes {', '.join(self.parameters['properties'])}."
 
 
-def strict_tool(spec: ToolSpec) -> Tool:
-    """Build the tool for `spec`: unknown arguments are errors, schemas carry neither titles nor prose of outputs."""
+def strict_tools(specs: Iterable[ToolSpec]) -> list[Tool]:
+    """Build the tools of a server, each of which knows what the others take."""
+    tools = [_strict_tool(spec) for spec in specs]
+    known = takers({tool.name: tool.parameters for tool in tools})
+    for tool in tools:
+        tool.takers = known
+    return list(tools)
+
+
+def _strict_tool(spec: ToolSpec) -> StrictTool:
+    """Build the tool for `spec`, with schemas that carry neither titles nor prose of outputs."""
     description = " ".join((spec.function.__doc__ or "").split())
     tool = StrictTool.from_function(
         spec.function, title=spec.title, description=description, annotations=spec.annotations
     )
-    model = tool.fn_metadata.arg_model
-    model.model_config["extra"] = "forbid"
-    model.model_rebuild(force=True)
-    tool.parameters = _slim(model.model_json_schema(by_alias=True), drop=_INPUT_NOISE)
+    assert isinstance(tool, StrictTool)
+    tool.parameters = _slim(tool.parameters, drop=_INPUT_NOISE)
     if (published := tool.fn_metadata.output_schema) is not None:
         inlined = _inlined(published, published.get("$defs", {}))
-        tool.fn_metadata.output_schema = _slim(_outline(inlined), drop=_OUTPUT_NOISE)
+        outline = _slim(_outline(inlined), drop=_OUTPUT_NOISE)
+        tool.fn_metadata.output_schema = {name: value for name, value in outline.items() if name != "description"}
     return tool
 
 
@@ -100,7 +116,7 @@ def _slim(schema: Any, *, drop: frozenset[str]) -> Any:
     for name, value in schema.items():
         if name == "properties":
             slim[name] = {member: _slim(member_schema, drop=drop) for member, member_schema in value.items()}
-        elif name not in drop and not (name == "default" and not value) and (name, value) != _ANY_MEMBERS:
+        elif name not in drop and not (name == "default" and not value):
             slim[name] = _slim(value, drop=drop)
     return slim
 
@@ -119,16 +135,18 @@ def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
 def _outline(schema: Any, *, is_whole: bool = True) -> Any:
     """Return an output schema without the members of objects inside objects: a result shows them, in every call.
 
-    "This or null" becomes a list of types, which says the same in fewer words.
+    "This or null" is said in words: hosts know neither unions nor lists of types, and with either type alone a client
+    that checks what it gets would refuse the other.
     """
     if isinstance(schema, list):
         return [_outline(item, is_whole=False) for item in schema]
     if not isinstance(schema, dict):
         return schema
     match schema.get("anyOf"):
-        case [{"type": str(kind)} as one, {"type": "null"}]:
-            return _outline({**one, "type": [kind, "null"]}, is_whole=is_whole)
+        case [{"type": str(kind)}, {"type": "null"}]:
+            return {"description": f"{kind} or null"}
     if is_whole:
         members = {name: _outline(member, is_whole=False) for name, member in schema.get("properties", {}).items()}
         return {**schema, "properties": members}
-    return {name: _outline(value, is_whole=False) for name, value in schema.items() if name != "properties"}
+    dropped = ("properties", "description")
+    return {name: _outline(value, is_whole=False) for name, value in schema.items() if name not in dropped}

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
@@ -57,8 +57,7 @@ async def list_jobs(app: App, wanted: JobFilter, *, limit: int, cursor: str = ""
         UsageError: the cursor is not one of ours.
         GeminiError: the key was refused.
     """
-    if wanted.state and wanted.state not in (_ACTIVE, _ENDED, *JobState):
-        raise UsageError(f"{wanted.state[:80]!r} is no state.", f"Give {_ACTIVE}, {_ENDED}, {', '.join(JobState)}.")
+    wanted = replace(wanted, state=_known_state(wanted.state))
     half, position, token = _read_cursor(cursor)
     found: list[ListedJob] = []
     if half == "ledger":
@@ -110,6 +109,20 @@ async def _refresh_into(app: App, batch_id: str, current: dict[str, BatchEntry])
             current[batch_id] = await refresh(app, batch)
     except BatchGone:
         current.pop(batch_id, None)
+
+
+def _known_state(text: str) -> str:
+    """Return a state by its name, in any letter case, with or without `JOB_STATE_`; empty stays empty.
+
+    Raises:
+        UsageError: there is no such state.
+    """
+    name = text.strip().lower()
+    states = (_ACTIVE, _ENDED, *JobState)
+    for state in ("", *states):
+        if name in (state.lower(), state.lower().removeprefix("job_state_")):
+            return str(state)
+    raise UsageError(f"{text[:80]!r} isn't a state.", f"Give one of {', '.join(states)}.")
 
 
 def _matches(wanted: JobFilter, job: ListedJob) -> bool:
