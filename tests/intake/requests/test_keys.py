@@ -1,8 +1,11 @@
 """Keys in order and repeated keys, for few and for very many, exact whatever the hashes do."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gemini_batch_mcp.errors import StorageError
 from gemini_batch_mcp.intake.requests.keys import KeyLog, Keys, Repeats
@@ -18,6 +21,27 @@ def log_of(directory: Path, *runs: list[str]) -> KeyLog:
 def test_different_keys_have_no_repeats(tmp_path: Path) -> None:
     with log_of(tmp_path, [f"row-{number}" for number in range(100_000)]) as log:
         assert log.repeats(20) == Repeats(0, ())
+
+
+@settings(max_examples=40)
+@given(st.lists(st.lists(st.text(alphabet="ab\n\U0001f600é9", min_size=1, max_size=3), min_size=1), min_size=1))
+def test_every_repeat_is_found_whatever_order_keys_come_in(runs: list[list[str]]) -> None:
+    keys = [key for run in runs for key in run]
+
+    with TemporaryDirectory() as name, log_of(Path(name), *runs) as log:
+        repeats = log.repeats(1000)
+
+    expected = [number for number, key in enumerate(keys, 1) if key in keys[: number - 1]]
+    assert (repeats.count, [problem.line for problem in repeats.problems]) == (len(expected), expected)
+
+
+@pytest.mark.parametrize("late", ["row-7", "row-99999", "row-150000"])
+def test_one_key_out_of_order_behind_very_many_is_found(tmp_path: Path, late: str) -> None:
+    numbered = [[f"row-{number}" for number in range(first, first + 500)] for first in range(0, 150_000, 500)]
+    with log_of(tmp_path, *numbered, [late]) as log:
+        repeats = log.repeats(20)
+
+    assert [problem.key for problem in repeats.problems] == ([late] if late != "row-150000" else [])
 
 
 def test_a_repeated_key_names_both_lines(tmp_path: Path) -> None:
@@ -72,8 +96,8 @@ def test_keys_of_one_hash_are_told_apart(tmp_path: Path) -> None:
 
     log = KeyLog(tmp_path / "keys.jsonl")
     with log:
-        keys = Keys(["a", "b"])
-        keys.keys = [Colliding("a"), Colliding("b")]
+        keys = Keys(["b", "a"])
+        keys.keys = [Colliding("b"), Colliding("a")]
         log.extend(keys)
         assert log.repeats(20) == Repeats(0, ())
 

@@ -192,6 +192,8 @@ class Surveyor:
         return {number: msgspec.json.decode(line)["request"] for number, line in lines if isinstance(line, bytes)}
 
     def _kept(self, number: int, line: bytes) -> bytes | SampledLine:
+        # The same line is the same sample, whether it came with its line end or without.
+        line = line.removesuffix(b"\n")
         return line if len(line) <= _KEPT_LINE_BYTES else self._measured(number, line)
 
     def _measured(self, number: int, line: bytes) -> SampledLine:
@@ -212,7 +214,7 @@ class Surveyor:
 
     def _add(self, line: bytes, key: bytes, number: int, terms: Terms) -> None:
         """Add one line that may be long, or that has files in it."""
-        sums, text = self._sums, _without_files(line, terms)
+        sums, text = self._sums, _without_files(line, terms).removesuffix(b"\n")
         usual, most = media_counts(terms, model=self._model, known=self._known)
         sums.text_bytes += len(text)
         sums.media += usual

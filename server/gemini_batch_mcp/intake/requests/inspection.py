@@ -11,7 +11,15 @@ import msgspec
 from gemini_batch_mcp.domain import Task
 from gemini_batch_mcp.errors import Problem, RequestProblems, StorageError
 from gemini_batch_mcp.intake.requests.keys import KeyLog, Keys
-from gemini_batch_mcp.intake.requests.lines import LineChecker, LongLine, Onlooker, Unseen, pieces, split_lines
+from gemini_batch_mcp.intake.requests.lines import (
+    LineChecker,
+    LongLine,
+    Onlooker,
+    Unseen,
+    ended_lines,
+    pieces,
+    split_lines,
+)
 from gemini_batch_mcp.intake.validator.corrections import shown
 from gemini_batch_mcp.intake.validator.decoders import MAX_KEY_CHARACTERS
 from gemini_batch_mcp.intake.validator.terms import Terms, terms_of
@@ -207,8 +215,8 @@ class Inspection:
             raise StorageError("The lines were not written as they are.", "Give the table as Parquet.")
         if self._empty_text:
             self._empty += piece.count(self._empty_text)
-        lines = split_lines(piece)
-        self._sample(lines[0])
+        lines = ended_lines(piece)
+        self._sample(lines[0].removesuffix(b"\n"))
         written, unusable = self._keys.add(lines)
         for row, key in enumerate(unusable, self.count + 1):
             self._check_key(key, row)
@@ -218,7 +226,7 @@ class Inspection:
     def _show(self, piece: bytes, lines: list[bytes], keys: bytes) -> None:
         if self._checker is not None:
             if self._checker.keys(piece, lines, self.count) is None:
-                for number, line in enumerate(lines, self.count + 1):
+                for number, line in enumerate(split_lines(piece), self.count + 1):
                     self._checker.examine(line, number)
             return
         if self._terms is None:

@@ -1,13 +1,17 @@
 """The keys of a request file: written down in order, and looked through for repeats, ten million of them if need be.
 
-Repeats are found by hashes, 4 bytes a key, and then confirmed on the written keys: what is reported is exact.
+While each key comes behind all before it, shorter ones first, as numbers do, none can be a repeat, and nothing has to
+be remembered. From the first one on that does not, repeats are found by hashes, 4 bytes a key, and then confirmed on
+the written keys: what is reported is exact.
 """
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
+from operator import lt
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +26,7 @@ _BUCKET_MASK: Final = _BUCKETS - 1
 #: Repeated keys that are confirmed one by one; of more, only the first are, and the rest are counted by hash.
 _MAX_CONFIRMED: Final = 100_000
 _WRITE_BUFFER_BYTES: Final = 1 << 20
+_KEYS_AT_ONCE: Final = 1 << 12
 _FAILED: Final = "The list of keys could not be written"
 _ENCODER: Final = msgspec.json.Encoder()
 
@@ -53,8 +58,10 @@ class KeyLog:
         self.path = path
         self.count = 0
         self._draft = path.with_name(f"{path.name}.part")
-        self._buckets = [array("I") for _ in range(_BUCKETS)]
-        self._add = [bucket.append for bucket in self._buckets]
+        #: Length and text of the last key, while all of them come in order.
+        self._last: tuple[int, str] | None = (0, "")
+        self._buckets: list[array[int]] = []
+        self._add: list[Callable[[int], None]] = []
         #: For each line without a key, how many keys stand before it.
         self._skipped = array("Q")
         with storage_errors(_FAILED):
@@ -68,13 +75,16 @@ class KeyLog:
 
     def extend(self, keys: Keys) -> None:
         """Add the keys of the next lines, in order."""
+        if self._last is not None:
+            order = [self._last, *zip(map(len, keys.keys), keys.keys, strict=True)]
+            self._last = order[-1] if all(map(lt, order, order[1:])) else None
+            if self._last is None:
+                self._remember_written()
         with storage_errors(_FAILED):
             self._file.write(keys.written)
         self.count += len(keys.keys)
-        add, digests = self._add, memoryview(array("q", map(hash, keys.keys))).cast("B")
-        # Halves of the 64 bits, cut apart by slicing: half the time of shifting and masking each number.
-        for bucket, rest in zip(digests.cast("H")[::4].tolist(), digests.cast("I")[1::2].tolist(), strict=True):
-            add[bucket & _BUCKET_MASK](rest)
+        if self._last is None:
+            self._remember(keys.keys)
 
     def skip_line(self) -> None:
         """Say that the next line has no key: it is blank, or has a problem."""
@@ -111,6 +121,20 @@ class KeyLog:
             self._file.close()
         with suppress(OSError):
             self._draft.unlink(missing_ok=True)
+
+    def _remember_written(self) -> None:
+        """Remember the keys that came in order."""
+        self._buckets = [array("I") for _ in range(_BUCKETS)]
+        self._add = [bucket.append for bucket in self._buckets]
+        written = self._written() if self.count else iter(())
+        while keys := list(islice(written, _KEYS_AT_ONCE)):
+            self._remember(keys)
+
+    def _remember(self, keys: Sequence[str]) -> None:
+        add, digests = self._add, memoryview(array("q", map(hash, keys))).cast("B")
+        # Halves of the 64 bits, cut apart by slicing: half the time of shifting and masking each number.
+        for bucket, rest in zip(digests.cast("H")[::4].tolist(), digests.cast("I")[1::2].tolist(), strict=True):
+            add[bucket & _BUCKET_MASK](rest)
 
     def _confirm(self, suspects: set[tuple[int, int]], limit: int, unit: str) -> Repeats:
         first: dict[str, int] = {}

@@ -1,6 +1,7 @@
 """One pass over a request file that looks at everything: for the full report, or to write a copy that can be sent."""
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from gemini_batch_mcp.intake.requests.lines import (
     LineChecker,
     LongLine,
     Onlooker,
+    ended_lines,
     is_blank,
     pieces,
     split_lines,
@@ -28,6 +30,8 @@ from gemini_batch_mcp.intake.validator.validate import CheckedLine, long_line
 MAX_REPORTED: Final = 20
 #: Where what comes out is held to a limit, and not what goes in.
 NO_LIMIT_BYTES: Final = 1 << 62
+#: Bytes hashed at a time: between two blocks, it has to wait for its turn among threads that do not let others run.
+_HASHED_BYTES: Final = 1 << 24
 
 
 @dataclass
@@ -146,12 +150,12 @@ def run(
         if b"\r" in piece:
             # Outside of strings a carriage return is white space, and inside it is an error that stays one.
             piece, report.has_cr = piece.replace(b"\r\n", b"\n").removesuffix(b"\r"), True
-        lines = split_lines(piece)
+        lines = ended_lines(piece)
         if (fast := checker.keys(piece, lines, number)) is not None:
             keys.extend(fast)
             yield piece if piece.endswith(b"\n") else piece + b"\n"
         else:
-            yield _examined(lines, number, checker, keys, report)
+            yield _examined(split_lines(piece), number, checker, keys, report)
         number += len(lines)
     report.add_repeats(keys)
 
@@ -199,5 +203,9 @@ def file_sha256(path: Path) -> str:
     Raises:
         PathError: the file cannot be read.
     """
+    digest = hashlib.sha256()
     with SourceFile(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        block = memoryview(bytearray(min(_HASHED_BYTES, max(1, os.fstat(file.fileno()).st_size))))
+        while size := file.readinto(block):
+            digest.update(block[:size])
+    return digest.hexdigest()
