@@ -28,6 +28,11 @@ class FileHashes:
         """
         return self._remembered(path, "", file_sha256)
 
+    def knows(self, path: Path) -> bool:
+        """True when the sha256 of a file need not be computed."""
+        stamp = stamp_of(path)
+        return stamp is not None and (path, stamp, "") in self._known
+
     def has_digest(self, path: Path, digest: str) -> bool:
         """Return whether a file has a digest that was taken earlier, as `digests.has_digest` does.
 

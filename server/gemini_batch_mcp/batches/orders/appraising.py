@@ -15,14 +15,14 @@ import msgspec
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry
 from gemini_batch_mcp.batches.orders._staging import clear, held, sweep_others
+from gemini_batch_mcp.batches.orders.ahead import PassAhead, survey_lines
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
 from gemini_batch_mcp.batches.orders.pricing import Cost, actual_cost, read_prices
-from gemini_batch_mcp.batches.orders.rendering import write_lines
 from gemini_batch_mcp.domain import JobState, JsonObject, Order, RequestFile, ResultSummary
 from gemini_batch_mcp.errors import StillPreparing, storage_errors
 from gemini_batch_mcp.intake.prices.estimate import Counting, Estimate, count, estimate, limits_of
 from gemini_batch_mcp.intake.prices.price_list import PriceTable, load_prices
-from gemini_batch_mcp.intake.prices.survey import Limits, Survey, Surveyor
+from gemini_batch_mcp.intake.prices.survey import Limits, Survey
 from gemini_batch_mcp.threads import in_thread
 
 #: In an order's directory: what is staged there, written last, and the requests that Gemini is still to be asked about.
@@ -49,8 +49,10 @@ class Facts:
     counting: Counting | None = None
 
 
-async def appraise(app: App, identified: IdentifiedOrder, wait_seconds: float | None) -> Appraisal:
-    """Return the order's lines and its figure; make them in one pass unless they are kept.
+async def appraise(
+    app: App, identified: IdentifiedOrder, wait_seconds: float | None, ahead: PassAhead | None = None
+) -> Appraisal:
+    """Return the order's lines and its figure; make them in one pass unless they are kept. It may have begun `ahead`.
 
     Gemini is asked to count at most 20 lines, for at most 15 seconds. Where it cannot be asked, the offline rule is
     what is kept.
@@ -67,7 +69,7 @@ async def appraise(app: App, identified: IdentifiedOrder, wait_seconds: float | 
     found: list[Facts] = []
 
     async def work() -> None:
-        facts, requests = await in_thread(_stage, app, identified)
+        facts, requests = await in_thread(_stage, app, identified, ahead)
         if facts.counting is None:
             counting = await _ask(app, identified, requests)
             facts = await in_thread(_keep_counting, app, identified, facts, counting)
@@ -215,11 +217,11 @@ def discard_staged_lines(app: App, identified: IdentifiedOrder) -> None:
         clear(directory)
 
 
-def _stage(app: App, identified: IdentifiedOrder) -> tuple[Facts, dict[int, JsonObject]]:
+def _stage(app: App, identified: IdentifiedOrder, ahead: PassAhead | None) -> tuple[Facts, dict[int, JsonObject]]:
     """Return what is known of the order's lines, and the requests that Gemini is still to be asked about."""
     directory = _staging_directory(app, identified)
     with held(directory):
-        facts = _read_or_write(app, identified, directory)
+        facts = _read_or_write(app, identified, directory, ahead)
         try:
             sample = msgspec.json.decode((directory / _SAMPLE).read_bytes(), type=dict[int, Any])
         except (OSError, msgspec.MsgspecError):
@@ -242,7 +244,7 @@ def _keep_counting(app: App, identified: IdentifiedOrder, facts: Facts, counting
         return facts
 
 
-def _read_or_write(app: App, identified: IdentifiedOrder, directory: Path) -> Facts:
+def _read_or_write(app: App, identified: IdentifiedOrder, directory: Path, ahead: PassAhead | None = None) -> Facts:
     """Return what is known of lines staged in a directory that is held, or write them. Raises as `stage_lines`."""
     order = identified.order
     limits = limits_of(load_prices(app.settings.prices_path), order.model, datetime.now(UTC).date())
@@ -250,14 +252,8 @@ def _read_or_write(app: App, identified: IdentifiedOrder, directory: Path) -> Fa
         return known
     sweep_others(directory)
     clear(directory)
-    surveyor = Surveyor(order.model, order.task, limits=limits)
-    lines = write_lines(
-        identified,
-        directory / "requests.jsonl",
-        directory / "keys.jsonl",
-        directory / "columns.parquet",
-        onlooker=surveyor,
-    )
+    taken = ahead.take(identified, directory, limits) if ahead is not None else None
+    lines, surveyor = taken or survey_lines(identified, directory, limits)
     facts = Facts(lines, surveyor.survey())
     with storage_errors(_FAILED):
         (directory / _SAMPLE).write_bytes(msgspec.json.encode(surveyor.requests()))

@@ -87,10 +87,12 @@ def identify(
     *,
     sha256_of: Callable[[Path], str] = file_sha256,
     max_in_lines_bytes: int = MAX_IN_LINES_BYTES,
+    on_found: Callable[[IdentifiedOrder], None] | None = None,
 ) -> IdentifiedOrder:
     """Find the order's source and what it attaches, and compute its fingerprint. Reads all of it once.
 
     `scratch` is a directory for temporary files; `max_in_lines_bytes` of attached files may stand inside the requests.
+    `on_found` is told of the order as far as it is known before its source is read: without hash and fingerprint.
 
     Raises:
         UsageError: not exactly one of source and requests was given, or other parts of the order do not go with it.
@@ -116,6 +118,8 @@ def identify(
         what = "A file of ready requests" if kind is SourceKind.READY else "A file of OpenAI requests"
         _refuse_parts(order, what, [name for name in (*_ROW_PARTS, "attach") if name != "limit_rows"])
     stamp = source_stamp(place)
+    if on_found is not None:
+        on_found(IdentifiedOrder(order, "", (), "", kind, place, stamp))
     content = folder_sha256(place) if isinstance(place, Folder) else sha256_of(place)
     if order.attach:
         plan = plan_attachments(

@@ -8,6 +8,7 @@ import msgspec
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry
+from gemini_batch_mcp.batches.orders.ahead import PassAhead
 from gemini_batch_mcp.batches.orders.appraising import appraise
 from gemini_batch_mcp.batches.orders.consent import quote_of, record_quote
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder, identify
@@ -52,7 +53,12 @@ async def preview_order(app: App, order: Order, *, wait_seconds: float | None = 
         UsageError: the order is wrong as a whole; problems of single lines are in the preview.
         StillPreparing: the requests are still being written after `wait_seconds`; that goes on.
     """
-    identified = await in_thread(identify_for, app, order)
+    with PassAhead(app) as ahead:
+        return await _previewed(app, order, ahead, wait_seconds)
+
+
+async def _previewed(app: App, order: Order, ahead: PassAhead, wait_seconds: float | None) -> Preview:
+    identified = await in_thread(identify_for, app, order, ahead)
     if identified.kind is SourceKind.UPLOADED:
         raise UsageError(f"{order.source} cannot be read back.", "Preview the local file instead.")
     prices = await read_prices(app)
@@ -62,7 +68,7 @@ async def preview_order(app: App, order: Order, *, wait_seconds: float | None = 
     if standing is not None and (seen := await in_thread(_as_it_stands, app, standing)) is not None:
         return seen
     try:
-        appraisal = await appraise(app, identified, wait_seconds)
+        appraisal = await appraise(app, identified, wait_seconds, ahead)
     except RequestProblems as report:
         return Preview(order.model, problems=report.problems, problem_count=report.problem_count)
     request_file, estimate = appraisal.request_file, appraisal.estimate
@@ -101,11 +107,18 @@ def _as_it_stands(app: App, batch: BatchEntry) -> Preview | None:
     )
 
 
-def identify_for(app: App, order: Order) -> IdentifiedOrder:
-    """Find an order's source; see `identity.identify`."""
+def identify_for(app: App, order: Order, ahead: PassAhead | None = None) -> IdentifiedOrder:
+    """Find an order's source; see `identity.identify`. A pass `ahead` begins while it is hashed."""
     inline = order.delivery == "inline"
     max_in_lines_bytes = _INLINE_FILES_BYTES if inline else min(MAX_IN_LINES_BYTES, app.settings.max_file_bytes // 2)
-    return identify(order, app.guard, app.settings.home, sha256_of=app.hashes.of, max_in_lines_bytes=max_in_lines_bytes)
+    return identify(
+        order,
+        app.guard,
+        app.settings.home,
+        sha256_of=app.hashes.of,
+        max_in_lines_bytes=max_in_lines_bytes,
+        on_found=ahead.begin if ahead is not None else None,
+    )
 
 
 def _first_requests(path: Path) -> tuple[JsonObject, ...]:

@@ -14,6 +14,7 @@ from gemini_batch_mcp.batches.jobs.lock import BatchGone
 from gemini_batch_mcp.batches.jobs.removing import remove_batch
 from gemini_batch_mcp.batches.jobs.tracking import BatchStatus, current, describe, prove_absent
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, NewBatch, Stage
+from gemini_batch_mcp.batches.orders.ahead import PassAhead
 from gemini_batch_mcp.batches.orders.appraising import appraise, discard_staged_lines
 from gemini_batch_mcp.batches.orders.consent import (
     Quote,
@@ -186,8 +187,15 @@ async def _appraise(app: App, order: Order, *, resubmit: bool, deadline: float |
     Raises:
         as `quote_order`.
     """
+    with PassAhead(app) as ahead:
+        return await _appraise_order(app, order, ahead, resubmit=resubmit, deadline=deadline)
+
+
+async def _appraise_order(
+    app: App, order: Order, ahead: PassAhead, *, resubmit: bool, deadline: float | None
+) -> _Appraised:
     await in_thread(app.refuse_lost)
-    identified = await in_thread(identify_for, app, order)
+    identified = await in_thread(identify_for, app, order, ahead)
     if identified.kind is SourceKind.UPLOADED:
         await _check_uploaded(app, order.source)
     prices = await read_prices(app)
@@ -205,7 +213,7 @@ async def _appraise(app: App, order: Order, *, resubmit: bool, deadline: float |
         to = f"{order.model} once more (ordered before as {standing.id}, and paid again)"
     if identified.kind is SourceKind.UPLOADED:
         return _Appraised(identified, quote_of(identified, None, unpriced_question(source, to)))
-    appraisal = await appraise(app, identified, seconds_left(deadline))
+    appraisal = await appraise(app, identified, seconds_left(deadline), ahead)
     priced, count = appraisal.estimate, appraisal.request_file.count
     refuse_over_cap(app, priced)
     plural = "" if count == 1 else "s"
