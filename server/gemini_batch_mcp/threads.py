@@ -16,3 +16,8 @@ async def in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwar
     A cancel waits for its end: nothing goes on behind the back of whoever was cancelled.
     """
     return await anyio.to_thread.run_sync(partial(function, *args, **kwargs))
+
+
+async def in_thread_left_behind(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Do the same, but a cancel does not wait: only for what whoever cancels then ends in another way."""
+    return await anyio.to_thread.run_sync(partial(function, *args, **kwargs), abandon_on_cancel=True)

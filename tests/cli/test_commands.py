@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -10,7 +12,7 @@ from click.testing import CliRunner
 
 from gemini_batch_mcp import __version__
 from gemini_batch_mcp.cli.main import commands
-from support.conversation import Run, line, request_file, write_lines
+from support.conversation import Run, line, process_env, request_file, write_lines
 
 COMMANDS = [
     *("cancel", "check-status", "collect", "create-batch", "delete", "demo", "doctor", "get-results"),
@@ -107,8 +109,14 @@ def test_cancelling_a_batch_says_where_it_stands(run: Run, data: Path) -> None:
     assert "JOB_STATE_CANCEL" in done.stdout
 
 
-def test_the_version_and_every_command_are_shown(run: Run) -> None:
+def test_the_version_and_every_command_are_shown(run: Run, data: Path) -> None:
+    """The version by a process that was started, not forked (`support.commands`); both say and do the same."""
     assert run("--version").stdout.strip().endswith(__version__)
+    for arguments in (["--version"], ["list-jobs"], ["create-batch"]):
+        command = [sys.executable, "-m", "gemini_batch_mcp", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=data, env=process_env(), check=False)
+        forked = run(*arguments, sandbox=False)
+        assert (done.returncode, done.stdout, done.stderr) == (forked.returncode, forked.stdout, forked.stderr)
     _, _, listed = run("--help").stdout.partition("Commands:\n")
     assert re.findall(r"^  (\S+) ", listed, re.MULTILINE) == COMMANDS
 

@@ -1,4 +1,4 @@
-"""The main job, as an assistant does it, in both protocol eras."""
+"""The main job, as an assistant does it: its outline in both protocol eras, the rest in one of them."""
 
 import json
 from dataclasses import replace
@@ -9,9 +9,10 @@ import pytest
 from gemini_batch_mcp.sandbox.app import Sandbox
 from support.conversation import Conversation, converse, line, request_file, write_lines
 
-pytestmark = [pytest.mark.anyio, pytest.mark.both_eras]
+pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.both_eras
 async def test_a_file_is_ordered_followed_and_read(talk: Conversation, sandbox: Sandbox, data: Path) -> None:
     created = await talk.call("create_batch", source=request_file(data), display_name="Reviews")
 
@@ -184,6 +185,7 @@ async def test_rows_can_be_asked_for_by_key(talk: Conversation, sandbox: Sandbox
     assert {row["key"] for row in results["rows"]} == {"k2", "k7"}
 
 
+@pytest.mark.both_eras
 async def test_results_are_saved_whole_and_linked(talk: Conversation, sandbox: Sandbox, data: Path) -> None:
     created = await talk.call("create_batch", source=request_file(data, 30))
     sandbox.finish(created["jobs"][0]["name"])
@@ -201,35 +203,25 @@ async def test_results_are_saved_whole_and_linked(talk: Conversation, sandbox: S
     assert all(row["status"] == "ok" and row["text"] for row in rows)
 
 
-@pytest.mark.parametrize(
-    ("name", "asked", "written", "mime_type", "beginning"),
-    [
+async def test_a_file_has_the_format_that_was_asked_for_or_that_its_ending_names(
+    talk: Conversation, sandbox: Sandbox, data: Path
+) -> None:
+    created = await talk.call("create_batch", source=request_file(data, 3))
+    sandbox.finish(created["jobs"][0]["name"])
+    for name, asked, written, mime_type, beginning in (
         ("a.csv", {}, "csv", "text/csv", b"key,"),
         ("B.CSV", {}, "csv", "text/csv", b"key,"),
         ("c.parquet", {}, "parquet", "application/vnd.apache.parquet", b"PAR1"),
         ("d.txt", {}, "jsonl", "application/jsonl", b"{"),
         ("e.txt", {"format": "csv"}, "csv", "text/csv", b"key,"),
         ("f.csv", {"format": "parquet"}, "parquet", "application/vnd.apache.parquet", b"PAR1"),
-    ],
-)
-async def test_a_file_has_the_format_that_was_asked_for_or_that_its_ending_names(
-    talk: Conversation,
-    sandbox: Sandbox,
-    data: Path,
-    name: str,
-    asked: dict[str, str],
-    written: str,
-    mime_type: str,
-    beginning: bytes,
-) -> None:
-    created = await talk.call("create_batch", source=request_file(data, 3))
-    sandbox.finish(created["jobs"][0]["name"])
-    result = await talk.raw("get_results", batch=created["batch_id"], save_to=name, **asked)
+    ):
+        result = await talk.raw("get_results", batch=created["batch_id"], save_to=name, **asked)
 
-    assert result.structured_content is not None
-    assert result.structured_content["saved"]["format"] == written
-    assert [block.mime_type for block in result.content if block.type == "resource_link"] == [mime_type]
-    assert (data / name).read_bytes().startswith(beginning)
+        assert result.structured_content is not None, name
+        assert result.structured_content["saved"]["format"] == written, name
+        assert [block.mime_type for block in result.content if block.type == "resource_link"] == [mime_type], name
+        assert (data / name).read_bytes().startswith(beginning), name
 
 
 async def test_saving_replaces_only_a_file_that_we_wrote_and_nobody_changed(
@@ -333,6 +325,7 @@ async def test_a_batch_is_cancelled_and_says_so(talk: Conversation, sandbox: San
     assert "has ended already" in await talk.refusal("cancel_batch", batch=created["batch_id"])
 
 
+@pytest.mark.both_eras
 async def test_deleting_asks_first_and_then_says_what_is_left(talk: Conversation, sandbox: Sandbox, data: Path) -> None:
     created = await talk.call("create_batch", source=request_file(data))
     batch, job = created["batch_id"], created["jobs"][0]["name"]

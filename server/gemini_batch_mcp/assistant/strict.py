@@ -8,6 +8,7 @@ they move.
 import logging
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import anyio
@@ -86,13 +87,15 @@ def strict_tools(specs: Iterable[ToolSpec]) -> list[Tool]:
     """Build the tools of a server, each of which knows what the others take."""
     tools = [_strict_tool(spec) for spec in specs]
     known = takers({tool.name: tool.parameters for tool in tools})
-    for tool in tools:
-        tool.takers = known
-    return list(tools)
+    return [tool.model_copy(update={"takers": known}) for tool in tools]
 
 
+@cache
 def _strict_tool(spec: ToolSpec) -> StrictTool:
-    """Build the tool for `spec`, with schemas that carry neither titles nor prose of outputs."""
+    """Return the tool for `spec`, with schemas that carry neither titles nor prose of outputs.
+
+    Made once: it holds nothing of a server or a call, and its schemas take 5 ms.
+    """
     description = " ".join((spec.function.__doc__ or "").split())
     tool = StrictTool.from_function(
         spec.function, title=spec.title, description=description, annotations=spec.annotations

@@ -33,9 +33,9 @@ _AFTER_GATE_SECONDS: Final = 28.0
 Ctx = Context[LazyDesk]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ToolSpec:
-    """One tool: its function, its title and its hints."""
+    """One tool: its function, its title and its hints. Equal to itself only."""
 
     function: Any
     title: str

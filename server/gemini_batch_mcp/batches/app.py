@@ -2,7 +2,6 @@
 
 import shutil
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -18,7 +17,7 @@ from gemini_batch_mcp.paths import PathGuard
 from gemini_batch_mcp.results.query.queries import QueryEngine
 from gemini_batch_mcp.results.store import TableReader
 from gemini_batch_mcp.settings import Settings
-from gemini_batch_mcp.threads import in_thread
+from gemini_batch_mcp.threads import in_thread, in_thread_left_behind
 
 #: What a batch's directory is called from the moment that it is gone: what is left of it is removed at the next start.
 REMOVED_PREFIX = ".removed-"
@@ -133,7 +132,11 @@ class App:
     async def prepare_queries(self) -> None:
         """Start the process that answers questions in SQL, in the background, where questions may follow."""
         if self.lives_on:
-            await self.work.run("prepare queries", partial(in_thread, self.queries.prepare), wait_seconds=0)
+            await self.work.run("prepare queries", self._prepare_queries, wait_seconds=0)
+
+    async def _prepare_queries(self) -> None:
+        # Who closes does not wait for a process that is starting: closing the engine ends it.
+        await in_thread_left_behind(self.queries.prepare)
 
     async def aclose(self) -> None:
         """Close everything that was opened. Background work must have ended."""

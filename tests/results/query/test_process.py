@@ -33,6 +33,12 @@ def _query(table: Path, sql: str = "SELECT count(*) FROM results", **limits: flo
     return asdict(Query(str(table), sql, 100, 20.0, 512 << 20, 2000, 17_000)) | limits
 
 
+def _started() -> QueryProcess:
+    process = QueryProcess()
+    process.await_start()
+    return process
+
+
 def _eventually(is_so: Callable[[], bool]) -> None:
     """Wait for something that another thread does."""
     waiting = threading.Event()
@@ -44,7 +50,7 @@ def _eventually(is_so: Callable[[], bool]) -> None:
 
 
 def test_a_process_answers_query_after_query(table: Path) -> None:
-    process = QueryProcess()
+    process = _started()
     try:
         for _ in range(3):
             assert process.ask(_query(table), 20.0)["rows"] == [[1000]]
@@ -55,7 +61,7 @@ def test_a_process_answers_query_after_query(table: Path) -> None:
 def test_a_process_knows_no_environment_and_no_directory_of_ours(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GEMINI_API_KEY", "test-key-do-not-show")
     monkeypatch.setenv("LD_LIBRARY_PATH", "/test-key-libraries")
-    process = QueryProcess()
+    process = _started()
     try:
         proc = Path(f"/proc/{process.pid}")
         if not proc.is_dir():
@@ -68,7 +74,7 @@ def test_a_process_knows_no_environment_and_no_directory_of_ours(table: Path, mo
 
 def test_a_process_that_does_not_answer_in_time_is_killed(table: Path) -> None:
     """The query's own limit is far away, so that nothing interrupts it."""
-    process = QueryProcess()
+    process = _started()
     with pytest.raises(ProcessEnded) as ended:
         process.ask(_query(table, ENDLESS, time_limit_seconds=60.0), 0.3)
     assert ended.value.cause is Cause.LATE
@@ -76,7 +82,7 @@ def test_a_process_that_does_not_answer_in_time_is_killed(table: Path) -> None:
 
 
 def test_a_process_that_ended_says_so_when_it_is_asked(table: Path) -> None:
-    process = QueryProcess()
+    process = _started()
     process.close()
     with pytest.raises(ProcessEnded) as ended:
         process.ask(_query(table), 20.0)
@@ -84,7 +90,7 @@ def test_a_process_that_ended_says_so_when_it_is_asked(table: Path) -> None:
 
 
 def test_closing_ends_a_process_at_work(table: Path) -> None:
-    process = QueryProcess()
+    process = _started()
     causes: list[Cause] = []
 
     def ask() -> None:
@@ -109,7 +115,7 @@ def test_a_process_that_cannot_start_is_a_storage_error(monkeypatch: pytest.Monk
 def test_a_process_that_ends_at_its_start_is_a_storage_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(StorageError, match="could not be started"):
-        QueryProcess()
+        QueryProcess().await_start()
 
 
 def test_a_waiting_process_that_was_ended_from_outside_is_replaced(table: Path) -> None:
@@ -177,6 +183,30 @@ def test_closing_the_engine_ends_the_queries_at_work(table: Path) -> None:
     engine.close()
     thread.join(30)
     assert [type(problem) for problem in problems] == [StorageError]
+
+
+def test_closing_the_engine_ends_a_process_that_is_starting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program stands in for the process: it tells that it runs, and never that it can be asked."""
+    program, fifo = tmp_path / "program", tmp_path / "runs"
+    os.mkfifo(fifo)
+    program.write_text(f"#!/bin/sh\necho >'{fifo}'\nexec sleep 100\n", encoding="utf-8")
+    program.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+    engine = QueryEngine()
+    problems: list[str] = []
+
+    def prepare() -> None:
+        try:
+            engine.prepare()
+        except StorageError as problem:
+            problems.append(str(problem))
+
+    thread = threading.Thread(target=prepare)
+    thread.start()
+    fifo.read_bytes()
+    engine.close()
+    thread.join(30)
+    assert problems == ["The query engine is closed. Start the server again."]
 
 
 def test_a_query_waits_for_a_free_process_and_not_for_ever(table: Path) -> None:

@@ -44,13 +44,13 @@ class ProcessEnded(Exception):
 
 
 class QueryProcess:
-    """A process that answers queries. One thread at a time may ask; any may close."""
+    """A process that answers queries. One thread at a time may ask; any may close, while it is starting as well."""
 
     def __init__(self) -> None:
-        """Start it.
+        """Start it; see `await_start`.
 
         Raises:
-            StorageError: it does not start.
+            StorageError: it cannot be started.
         """
         # Modules come from where ours came from; neither PYTHON… variables nor the user's site directory count.
         places = [str(Path(place).absolute()) for place in (*sys.path, str(Path(__file__).parents[3]))]
@@ -69,18 +69,31 @@ class QueryProcess:
         except OSError as error:
             raise _not_started() from error
         self._was_late = False
+        self._has_started = False
+
+    def await_start(self) -> None:
+        """Wait until it can be asked.
+
+        Raises:
+            StorageError: it ended before.
+        """
+        if self._has_started:
+            return
         try:
             self._reply(_START_SECONDS)
         except ProcessEnded as ended:
             self.close()
             raise _not_started() from ended
+        self._has_started = True
 
     def ask(self, query: Mapping[str, Any], time_limit_seconds: float) -> dict[str, Any]:
         """Return the answer to one query.
 
         Raises:
+            StorageError: it does not start.
             ProcessEnded: it did not answer.
         """
+        self.await_start()
         assert self._process.stdin is not None, "it was opened as a pipe"
         try:
             self._process.stdin.write(json.dumps(query).encode() + b"\n")
@@ -195,7 +208,7 @@ class ProcessPool:
                 self._give_back(process, is_usable=is_usable)
 
     def close(self) -> None:
-        """End all processes, those at work as well."""
+        """End all processes, those at work and those that are starting as well."""
         with self._lock:
             self._is_closed = True
             processes = [*self._idle, *self._lent]
@@ -212,15 +225,21 @@ class ProcessPool:
                 process = self._idle.pop()
                 self._lent.add(process)
                 return process, True
-        process = QueryProcess()
-        with self._lock:
-            is_closed = self._is_closed
-            if not is_closed:
-                self._lent.add(process)
-        if is_closed:
-            process.close()
-            raise StorageError("The query engine is closed.", "Start the server again.")
+            self._refuse_closed()
+            process = QueryProcess()
+            self._lent.add(process)
+        try:
+            process.await_start()
+        except StorageError:
+            with self._lock:
+                self._lent.discard(process)
+                self._refuse_closed()
+            raise
         return process, False
+
+    def _refuse_closed(self) -> None:
+        if self._is_closed:
+            raise StorageError("The query engine is closed.", "Start the server again.")
 
     def _give_back(self, process: QueryProcess, *, is_usable: bool) -> None:
         with self._lock:
