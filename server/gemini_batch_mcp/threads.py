@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import ParamSpec, TypeVar
 
+import anyio
 import anyio.to_thread
 
 P = ParamSpec("P")
@@ -21,3 +22,14 @@ async def in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwar
 async def in_thread_left_behind(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Do the same, but a cancel does not wait: only for what whoever cancels then ends in another way."""
     return await anyio.to_thread.run_sync(partial(function, *args, **kwargs), abandon_on_cancel=True)
+
+
+async def in_stoppable_thread(
+    stop: Callable[[], None], function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """Run `function` in a worker thread. A cancel does not wait for it: `stop` is called, and must end it at once."""
+    try:
+        return await anyio.to_thread.run_sync(partial(function, *args, **kwargs), abandon_on_cancel=True)
+    except anyio.get_cancelled_exc_class():
+        stop()
+        raise

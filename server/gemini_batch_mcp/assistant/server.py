@@ -2,10 +2,12 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
 from mcp.server.caching import CacheHint
-from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver import Context, MCPServer
+from mcp.shared.exceptions import MCPError
+from mcp_types import INVALID_PARAMS, GetPromptResult
 
 from gemini_batch_mcp import __version__
 from gemini_batch_mcp.assistant.resources import add_resources
@@ -25,6 +27,16 @@ INSTRUCTIONS: Final = (
 )
 
 
+class _Server(MCPServer[LazyDesk]):
+    """Answers what it does not offer as the protocol wants it: the SDK takes an unknown prompt for a crash."""
+
+    async def get_prompt(
+        self, name: str, arguments: dict[str, Any] | None = None, context: Context[LazyDesk] | None = None
+    ) -> GetPromptResult:
+        """Refuse: there are no prompts."""
+        raise MCPError(INVALID_PARAMS, "This server has no prompts; its tools and resources say what it can do.")
+
+
 def build_server(
     settings: Settings, *, transport: TransportFactory | None = None, warm_up: bool = False
 ) -> MCPServer[LazyDesk]:
@@ -36,7 +48,7 @@ def build_server(
             yield desk
 
     specs = [spec for spec in TOOLS if spec.annotations.read_only_hint or not settings.read_only]
-    server = MCPServer[LazyDesk](
+    server = _Server(
         "gemini-batch-mcp",
         title="Gemini Batch",
         instructions=INSTRUCTIONS,

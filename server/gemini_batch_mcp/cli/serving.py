@@ -1,10 +1,12 @@
 """The commands that start something: the MCP server, the embedded service on a port, a demo that talks to a server."""
 
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import click
 
+from gemini_batch_mcp.cli import ending
 from gemini_batch_mcp.cli.session import Session, transport_for
 from gemini_batch_mcp.settings import Settings
 
@@ -28,10 +30,11 @@ def serve(session: Session, transport: str, host: str, port: int, sandbox: bool,
             f"--host {host}: this server has no authentication, so it listens on this machine only. "
             "Put a proxy that authenticates in front of 127.0.0.1."
         )
+    from gemini_batch_mcp.assistant import transports
     from gemini_batch_mcp.assistant.server import build_server
 
     server = build_server(settings, transport=transport_for(settings), warm_up=True)
-    server.run("streamable-http", host=host, port=port)
+    ending.run(partial(transports.over_http, server, host, port))
 
 
 @click.command()
@@ -72,9 +75,11 @@ def demo(session: Session, /, live: bool, rows: int, directory: Path) -> None:
 
 def serve_stdio(settings: Settings) -> None:
     """Serve MCP on stdio until the input ends."""
+    from gemini_batch_mcp.assistant import transports
     from gemini_batch_mcp.assistant.server import build_server
 
-    build_server(settings, transport=transport_for(settings), warm_up=True).run("stdio")
+    server = build_server(settings, transport=transport_for(settings), warm_up=True)
+    ending.run(partial(transports.over_stdio, server, ending.leave_soon))
 
 
 SERVING_COMMANDS: Final = (serve, sandbox, demo)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from gemini_batch_mcp.batches.opening import TransportFactory, lazy_desk
+from gemini_batch_mcp.cli import ending
 from gemini_batch_mcp.errors import StorageError
 from gemini_batch_mcp.settings import Settings
 
@@ -31,15 +32,13 @@ class Session:
 
     def run(self, work: Callable[["Desk"], Coroutine[Any, Any, T]]) -> T:
         """Open the desk, do the work, close it."""
-        import anyio
-
         settings = self.settings()
 
         async def run() -> T:
             async with lazy_desk(settings, transport_for(settings)) as desk:
                 return await work(await desk.get())
 
-        return anyio.run(run)
+        return ending.run(run)
 
 
 def transport_for(settings: Settings) -> TransportFactory | None:

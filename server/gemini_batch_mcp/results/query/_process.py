@@ -11,7 +11,8 @@ import subprocess
 import sys
 import sysconfig
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
@@ -22,6 +23,8 @@ from gemini_batch_mcp.results.query._limits import TOO_LARGE
 
 #: Starting takes 0.2 s; a machine that is busy with other things may need a while.
 _START_SECONDS: Final = 30.0
+#: How often a query that waits for its turn looks whether it is still wanted.
+_LOOK_SECONDS: Final = 0.1
 #: Above any answer: pages are bounded to a small part of it.
 _MAX_REPLY_BYTES: Final = 16 << 20
 _CODE: Final = "import sys; sys.path[:] = sys.argv[1:]; from gemini_batch_mcp.results.query._worker import main; main()"
@@ -30,6 +33,7 @@ _CODE: Final = "import sys; sys.path[:] = sys.argv[1:]; from gemini_batch_mcp.re
 class Cause(Enum):
     """Why a process ended."""
 
+    STOPPED = "it was killed, because nobody waited for its answer any more"
     LATE = "it was killed, because its time was up"
     TOO_LARGE = "it ended itself, because it had grown too large"
     UNKNOWN = "it crashed, was ended from outside, or was closed"
@@ -41,6 +45,39 @@ class ProcessEnded(Exception):
     def __init__(self, cause: Cause) -> None:
         super().__init__(cause.value)
         self.cause = cause
+
+
+class Stop:
+    """What ends one query from outside, at any moment and in any thread; nobody wants its answer any more."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kill: Callable[[], None] | None = None
+        self.is_set = False
+
+    def set(self) -> None:
+        """End the query, or prevent it."""
+        with self._lock:
+            self.is_set = True
+            if self._kill is not None:
+                self._kill()
+
+    @contextmanager
+    def ending(self, kill: Callable[[], None]) -> Iterator[None]:
+        """Let `set` call `kill` while the block runs.
+
+        Raises:
+            ProcessEnded: it was set before.
+        """
+        with self._lock:
+            if self.is_set:
+                raise ProcessEnded(Cause.STOPPED)
+            self._kill = kill
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._kill = None
 
 
 class QueryProcess:
@@ -86,14 +123,24 @@ class QueryProcess:
             raise _not_started() from ended
         self._has_started = True
 
-    def ask(self, query: Mapping[str, Any], time_limit_seconds: float) -> dict[str, Any]:
-        """Return the answer to one query.
+    def ask(self, query: Mapping[str, Any], time_limit_seconds: float, stop: Stop | None = None) -> dict[str, Any]:
+        """Return the answer to one query; `stop` ends the process.
 
         Raises:
             StorageError: it does not start.
             ProcessEnded: it did not answer.
         """
-        self.await_start()
+        stop = stop or Stop()
+        try:
+            with stop.ending(self._process.kill):
+                self.await_start()
+                return self._ask(query, time_limit_seconds)
+        except ProcessEnded:
+            if stop.is_set:
+                raise ProcessEnded(Cause.STOPPED) from None
+            raise
+
+    def _ask(self, query: Mapping[str, Any], time_limit_seconds: float) -> dict[str, Any]:
         assert self._process.stdin is not None, "it was opened as a pipe"
         try:
             self._process.stdin.write(json.dumps(query).encode() + b"\n")
@@ -158,14 +205,19 @@ class ProcessPool:
         self._timer: threading.Timer | None = None
 
     @contextmanager
-    def slot(self, wait_seconds: float) -> Iterator[None]:
+    def slot(self, wait_seconds: float, stop: Stop) -> Iterator[None]:
         """Hold one of the places for processes.
 
         Raises:
             NotReady: none became free in time.
+            ProcessEnded: the query was stopped before it had one.
         """
-        if not self._slots.acquire(timeout=wait_seconds):
-            raise NotReady("Other queries are still running.", "Ask again in some seconds.")
+        deadline = time.monotonic() + wait_seconds
+        while not self._slots.acquire(timeout=min(_LOOK_SECONDS, wait_seconds)):
+            if stop.is_set:
+                raise ProcessEnded(Cause.STOPPED)
+            if time.monotonic() > deadline:
+                raise NotReady("Other queries are still running.", "Ask again in some seconds.")
         try:
             yield
         finally:
@@ -186,7 +238,7 @@ class ProcessPool:
         process, _ = self._take()
         self._give_back(process, is_usable=True)
 
-    def ask(self, query: Mapping[str, Any], time_limit_seconds: float) -> dict[str, Any]:
+    def ask(self, query: Mapping[str, Any], time_limit_seconds: float, stop: Stop | None = None) -> dict[str, Any]:
         """Have a process answer a query.
 
         Raises:
@@ -197,7 +249,7 @@ class ProcessPool:
             process, has_waited = self._take()
             is_usable = False
             try:
-                reply = process.ask(query, time_limit_seconds)
+                reply = process.ask(query, time_limit_seconds, stop)
                 is_usable = not reply["is_last"]
                 return reply
             except ProcessEnded as ended:

@@ -8,7 +8,9 @@ file, and can be killed at any moment.
 
 import json
 import os
+import queue
 import sys
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,9 +67,29 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     # Whatever else writes to the standard output must not get among the answers.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    queries = _arriving(sys.stdin.buffer)
     _warm_up()
     forbid_writing()
-    serve(sys.stdin.buffer, answers, MemoryFence())
+    serve(queries, answers, MemoryFence())
+    # Past the thread that reads: at the end of an interpreter the two would wait for each other.
+    os._exit(0)
+
+
+def _arriving(source: BinaryIO) -> Iterable[bytes]:
+    """Return the queries as they come. When no more can come, whoever asks is gone, and this process with it.
+
+    A query that runs would not notice: the input is read in a thread. On every system a pipe ends when the process at
+    its other end does, however that ends.
+    """
+    waiting: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+
+    def read() -> None:
+        for line in source:
+            waiting.put(line)
+        os._exit(0)
+
+    threading.Thread(target=read, name="queries", daemon=True).start()
+    return iter(waiting.get, None)
 
 
 def serve(queries: Iterable[bytes], answers: BinaryIO, fence: MemoryFence) -> None:

@@ -12,10 +12,10 @@ from typing import Any, Final, Self
 
 from gemini_batch_mcp.errors import BatchError, StorageError, UsageError
 from gemini_batch_mcp.results.query._problems import crash_problem, memory_problem, time_problem
-from gemini_batch_mcp.results.query._process import Cause, ProcessEnded, ProcessPool
+from gemini_batch_mcp.results.query._process import Cause, ProcessEnded, ProcessPool, Stop
 from gemini_batch_mcp.results.query._worker import Query, QueryAnswer
 
-__all__ = ["QueryAnswer", "QueryEngine"]
+__all__ = ["QueryAnswer", "QueryEngine", "Stop"]
 
 MAX_ANSWER_ROWS: Final = 1000
 #: Each may take a processor and its memory limit; a third query waits.
@@ -62,6 +62,7 @@ class QueryEngine:
         memory_limit_bytes: int = 512 << 20,
         max_cell_chars: int = 2000,
         max_chars: int = 17_000,
+        stop: Stop | None = None,
     ) -> QueryAnswer:
         """Answer one SELECT over the relation `results`, which is the Parquet file at `table`, or all in that folder.
 
@@ -72,6 +73,7 @@ class QueryEngine:
         told.
 
         The call takes at most twice `time_limit_seconds` and some seconds, as it may have to wait for other queries.
+        `stop`, set in another thread, ends it at once; what it then raises is for nobody.
 
         Raises:
             UsageError: the statement is refused, wrong, or needs more time or memory than it may have.
@@ -81,19 +83,20 @@ class QueryEngine:
         if not 1 <= limit <= MAX_ANSWER_ROWS:
             raise UsageError(f"limit is {limit}.", f"Give a number from 1 to {MAX_ANSWER_ROWS}.")
         query = Query("", sql, limit, time_limit_seconds, memory_limit_bytes, max_cell_chars, max_chars)
-        with self._pool.slot(time_limit_seconds):
-            return self._answer(table, query)
+        stop = stop or Stop()
+        try:
+            with self._pool.slot(time_limit_seconds, stop):
+                return self._answer(table, query, stop)
+        except ProcessEnded as ended:
+            raise _problem(ended, query) from ended
 
-    def _answer(self, table: Path, query: Query) -> QueryAnswer:
+    def _answer(self, table: Path, query: Query, stop: Stop) -> QueryAnswer:
         try:
             path = table.resolve(strict=True)
         except (OSError, RuntimeError) as error:  # a loop of symbolic links
             raise StorageError("There is no result table yet.", "Collect the batch first.") from error
         seconds = query.time_limit_seconds + _GRACE_SECONDS
-        try:
-            return _read(self._pool.ask(asdict(replace(query, table=str(path))), seconds))
-        except ProcessEnded as ended:
-            raise _problem(ended, query) from ended
+        return _read(self._pool.ask(asdict(replace(query, table=str(path))), seconds, stop))
 
 
 def _read(reply: dict[str, Any]) -> QueryAnswer:

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -60,22 +61,40 @@ def draw(charts: Sequence[Chart]) -> list[Html]:
     """
     specifications = json.dumps([chart.specification for chart in charts])
     try:
-        done = subprocess.run(  # noqa: S603 - our own module under our own interpreter
-            # -P: a file in the working directory never stands in for a package.
-            [sys.executable, "-P", "-m", _RENDERER],
-            input=specifications,
-            capture_output=True,
-            check=True,
-            encoding="utf-8",
-            timeout=_MAX_SECONDS,
-        )
-        drawn: list[str] = json.loads(done.stdout)
-    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        drawn: list[str] = json.loads(_drawn(specifications))
+    except (OSError, ValueError) as error:
         raise StorageError(
             f"The charts of the report could not be drawn ({type(error).__name__}).",
             'Install the package anew with pip install --force-reinstall "gemini-batch-mcp[report]".',
         ) from error
     return [_inline(svg, chart, number) for number, (svg, chart) in enumerate(zip(drawn, charts, strict=True), start=1)]
+
+
+def _drawn(specifications: str) -> str:
+    """Return what the process that draws writes; nothing where it fails, or takes too long.
+
+    Its input stays open until it has written: it ends when that ends, and so with this process.
+    """
+    process = subprocess.Popen(  # noqa: S603 - our own module under our own interpreter
+        # -P: a file in the working directory never stands in for a package.
+        [sys.executable, "-P", "-m", _RENDERER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        encoding="utf-8",
+    )
+    timer = threading.Timer(_MAX_SECONDS, process.kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        with process:
+            assert process.stdin is not None, "it was opened as a pipe"
+            assert process.stdout is not None, "it was opened as a pipe"
+            process.stdin.write(f"{specifications}\n")
+            process.stdin.flush()
+            return process.stdout.read()
+    finally:
+        timer.cancel()
 
 
 def _inline(svg: str, chart: Chart, number: int) -> Html:

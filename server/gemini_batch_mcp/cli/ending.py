@@ -1,0 +1,66 @@
+"""How a process ends when it is told to: at the first signal, within a moment, whatever its threads are doing.
+
+What is under way is cancelled and given a moment to let go in good order; then the process is gone. Nothing is lost
+with it: whatever has an effect is written down before, and the next start goes on from there (see `tests/crash`).
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+import anyio
+
+T = TypeVar("T")
+
+#: A thread that reads a large file, or writes a table, does not look whether it should stop.
+_MOMENT_SECONDS: Final = 0.6
+#: What is sent to end a process: by a person, by a system, by a terminal that closes.
+_SIGNALS: Final = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+def run(work: Callable[[], Awaitable[T]]) -> T:
+    """Run `work` in an event loop and return what it returns; a signal ends the process.
+
+    Raises:
+        SystemExit: a signal came, and all was let go of in time; the code is 128 and its number.
+    """
+    return anyio.run(_until_told, work)
+
+
+def leave_soon(code: int = 0) -> None:
+    """Be gone in a moment, unless the process has ended by itself until then."""
+    timer = threading.Timer(_MOMENT_SECONDS, _leave, (code,))
+    timer.daemon = True
+    timer.start()
+
+
+async def _until_told(work: Callable[[], Awaitable[T]]) -> T:
+    told: list[int] = []
+    async with anyio.create_task_group() as tasks:
+
+        async def listen() -> None:
+            # Windows has none of this: there Ctrl-C reaches the loop as an exception.
+            with contextlib.suppress(NotImplementedError), anyio.open_signal_receiver(*_SIGNALS) as signals:
+                async for number in signals:
+                    told.append(number)
+                    leave_soon(128 + number)
+                    tasks.cancel_scope.cancel()
+                    return
+
+        tasks.start_soon(listen)
+        result = await work()
+        tasks.cancel_scope.cancel()
+    if told:
+        sys.exit(128 + told[0])
+    return result
+
+
+def _leave(code: int) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit(code)
