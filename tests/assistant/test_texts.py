@@ -123,7 +123,7 @@ async def test_a_status_says_how_far_gemini_is(reviews: Reviews) -> None:
     assert await reviews.says("check_status", batch=await reviews.ordered()) == [
         (
             "reviews-abc123 (reviews): JOB_STATE_PENDING, 0 of 3 rows done, 0 failed, model "
-            "gemini-3-flash-preview, <age>, expires <time> UTC."
+            "gemini-3-flash-preview, <age>, expires <time> UTC, estimated at $0.0000 to $0.0002."
         ),
         (
             "Next: The job waits for its turn; batches may take up to 24 hours, most take far less. Call "
@@ -136,7 +136,7 @@ async def test_a_status_after_the_end_leads_to_the_answers(reviews: Reviews) -> 
     assert await reviews.says("check_status", batch=await reviews.answered()) == [
         (
             "reviews-abc123 (reviews): JOB_STATE_SUCCEEDED, 3 of 3 rows done, 1 failed, model "
-            "gemini-3-flash-preview, <age>."
+            "gemini-3-flash-preview, <age>, estimated at $0.0000 to $0.0002."
         ),
         (
             "Next: Gemini counts 1 of 3 rows as failed. Call get_results to fetch the answers and see how each row "
@@ -151,7 +151,7 @@ async def test_a_status_of_answers_that_are_here_says_how_rows_ended_and_what_he
     assert await reviews.says("check_status", batch=batch) == [
         (
             "reviews-abc123 (reviews): JOB_STATE_PARTIALLY_SUCCEEDED, 2 of 3 rows ok, 1 failed, model "
-            "gemini-3-flash-preview, <age>."
+            "gemini-3-flash-preview, <age>, estimated at $0.0000 to $0.0002."
         ),
         (
             "Next: 1 of 3 rows has no good answer: 1 failed. get_results with view='failures' shows them. What helps: "
