@@ -38,18 +38,22 @@ MAY_IMPORT = {
     "assistant": "batches.* intake.prices intake.templates results.query",
     # the life of a batch
     "batches.desk": "batches.* intake.* results.query",
-    "batches.opening": "batches.desk batches.work",
-    "batches.advancing": "batches.app batches.answers batches.jobs batches.ledger batches.submitting",
+    "batches.opening": "batches.desk batches.gauge batches.work",
+    "batches.advancing": "batches.app batches.gauge batches.answers batches.jobs batches.ledger batches.submitting",
     "batches.ending": "batches.app batches.jobs batches.ledger batches.waiting",
-    "batches.waiting": "batches.app batches.jobs batches.ledger batches.submitting",
+    "batches.waiting": "batches.app batches.gauge batches.jobs batches.ledger batches.submitting",
     "batches.submitting": (
-        "batches.app batches.answers batches.jobs batches.ledger batches.orders batches.work intake.* results.*"
+        "batches.app batches.answers batches.gauge batches.jobs batches.ledger batches.orders batches.work "
+        "intake.* results.*"
     ),
-    "batches.answers": "batches.app batches.jobs batches.ledger batches.orders batches.work results.*",
-    "batches.orders": "batches.app batches.ledger intake.*",
+    "batches.answers": "batches.app batches.gauge batches.jobs batches.ledger batches.orders batches.work results.*",
+    "batches.orders": "batches.app batches.gauge batches.ledger intake.*",
     "batches.jobs": "batches.app batches.ledger gemini.wire results.store",
-    "batches.app": "batches.hashes batches.ledger batches.work gemini.developer results.query results.store",
-    "batches.work": "",
+    "batches.app": (
+        "batches.gauge batches.hashes batches.ledger batches.work gemini.developer results.query results.store"
+    ),
+    "batches.work": "batches.gauge",
+    "batches.gauge": "",
     "batches.hashes": "intake.opened intake.requests",
     "batches.ledger": "intake.prices",
     # answers as a table

@@ -1,9 +1,12 @@
 """The command line as a person uses it: real processes, real exit codes, results on stdout and the rest on stderr."""
 
 import json
+import os
+import pty
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
@@ -45,6 +48,39 @@ def test_create_check_and_get_work_with_their_short_flags(run_at_port: Run, data
     assert run_at_port("delete", batch).returncode == 2
     assert run_at_port("delete", batch, "--yes").returncode == 0
     assert batch not in run_at_port("list-jobs").stdout
+
+
+def test_a_terminal_shows_each_stage_with_what_is_done(tmp_path: Path, data: Path, at_port: dict[str, str]) -> None:
+    ours, theirs = pty.openpty()
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gemini_batch_mcp", "create-batch", request_file(data)],
+            cwd=data,
+            env=process_env(GEMINI_BATCH_HOME=str(tmp_path / "home"), TERM="xterm", COLUMNS="160", **at_port),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+        )
+        os.close(theirs)
+        shown = b"".join(iter(partial(_read, ours), b"")).decode()
+        out, _ = process.communicate(timeout=90)
+    finally:
+        os.close(ours)
+
+    assert process.returncode == 0, shown
+    assert re.fullmatch(rb"reviews-[a-z0-9]{6}\n", out)
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
+    size = (data / "reviews.jsonl").stat().st_size
+    assert re.search(r"Checking .* 3 lines", plain)
+    assert re.search(rf"Uploading .* {size} bytes of {size} bytes", plain)
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65_536)
+    except OSError:
+        # Nobody writes to it any more.
+        return b""
 
 
 def test_progress_and_advice_stay_off_stdout_in_a_pipe(run: Run, data: Path) -> None:

@@ -19,7 +19,8 @@ from mcp.server.mcpserver import (
 from pydantic import BaseModel, ConfigDict, Field
 
 from gemini_batch_mcp.assistant import arguments
-from gemini_batch_mcp.batches.opening import LazyDesk
+from gemini_batch_mcp.batches.gauge import Doing, Progress
+from gemini_batch_mcp.batches.opening import WatchedDesk
 from gemini_batch_mcp.batches.work import within
 from gemini_batch_mcp.errors import UsageError
 
@@ -34,7 +35,7 @@ _QUOTE_SECONDS: Final = 15.0
 #: What is told instead of a quote where the client cannot ask: nothing was priced, and nobody asked.
 _CANNOT_ASK: Final = "this client cannot ask"
 
-Ctx = Context[LazyDesk]
+Ctx = Context[WatchedDesk]
 
 
 def _say_no_more(schema: dict[str, Any]) -> None:
@@ -82,19 +83,20 @@ async def _quoted(
         return await quote(await ctx.request_context.lifespan_context.get())
 
 
-async def ask_order(quoted: Annotated[Any, Resolve(order_quote)]) -> Elicit[Agreement] | None:
+async def ask_order(ctx: Ctx, quoted: Annotated[Any, Resolve(order_quote)]) -> Elicit[Agreement] | None:
     """Ask the user before create_batch, if there is anything to ask."""
-    return _question(quoted)
+    return _question(ctx, quoted)
 
 
-async def ask_retry(quoted: Annotated[Any, Resolve(retry_quote)]) -> Elicit[Agreement] | None:
+async def ask_retry(ctx: Ctx, quoted: Annotated[Any, Resolve(retry_quote)]) -> Elicit[Agreement] | None:
     """Ask the user before retry_failed, if there is anything to ask."""
-    return _question(quoted)
+    return _question(ctx, quoted)
 
 
-def _question(quoted: Any) -> Elicit[Agreement] | None:
+def _question(ctx: Ctx, quoted: Any) -> Elicit[Agreement] | None:
     if quoted is None or quoted == _CANNOT_ASK or not quoted.question:
         return None
+    ctx.request_context.lifespan_context.gauge.show(Progress(Doing.ASKING))
     return Elicit(quoted.question, Agreement)
 
 

@@ -1,14 +1,16 @@
 """Tools that read arguments as hosts send them, publish no more schema than they need, and let only our own text out.
 
-This is the one error boundary of the server. It touches attributes of the SDK's Tool that are not documented as stable
-(`fn_metadata`), which is why `mcp` is bound to one minor version; `tests/assistant/test_tools_contract.py` fails when
-they move.
+This is the one error boundary of the server. It touches attributes of the SDK that are not documented as stable (the
+`fn_metadata` of a Tool, the `_request_context` of a Context), which is why `mcp` is bound to one minor version;
+`tests/assistant/test_tools_contract.py` fails when they move.
 """
 
+import copy
 import logging
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
 from typing import Any
 
 import anyio
@@ -17,7 +19,9 @@ from mcp.server.mcpserver.tools import Tool
 from pydantic import Field, ValidationError
 
 from gemini_batch_mcp.assistant.as_sent import read_arguments, takers
+from gemini_batch_mcp.assistant.telling import while_telling
 from gemini_batch_mcp.assistant.tools import ToolSpec
+from gemini_batch_mcp.batches.gauge import Gauge
 from gemini_batch_mcp.errors import BatchError, UsageError
 from gemini_batch_mcp.text import plain_text
 
@@ -47,7 +51,9 @@ class StrictTool(Tool):
         longest_seconds = None if "gated" in self.resolved_params else LONGEST_CALL_SECONDS
         try:
             with anyio.move_on_after(longest_seconds):
-                return await super().run(meant, context, convert_result)
+                gauge = Gauge()
+                run = partial(super().run, meant, _watched(context, gauge), convert_result)
+                return await while_telling(context.session, gauge, run)
         except UnexpectedToolError as error:
             raise ToolError(self._sentence(error.__cause__)) from None
         except ToolError as error:
@@ -107,6 +113,14 @@ def _strict_tool(spec: ToolSpec) -> StrictTool:
         outline = _slim(_outline(inlined), drop=_OUTPUT_NOISE)
         tool.fn_metadata.output_schema = {name: value for name, value in outline.items() if name != "description"}
     return tool
+
+
+def _watched(context: Any, gauge: Gauge) -> Any:
+    """Return the context of a call with a desk that moves this call's gauge."""
+    request = context.request_context
+    watched = copy.copy(context)
+    watched._request_context = replace(request, lifespan_context=request.lifespan_context.watched_by(gauge))
+    return watched
 
 
 def _slim(schema: Any, *, drop: frozenset[str]) -> Any:

@@ -21,7 +21,7 @@ from gemini_batch_mcp.assistant.views import (
     ResultsView,
     StatusView,
 )
-from gemini_batch_mcp.batches.opening import LazyDesk
+from gemini_batch_mcp.batches.opening import WatchedDesk
 from gemini_batch_mcp.domain import JobFilter, ResultQuery, Retryable
 from gemini_batch_mcp.threads import in_thread
 
@@ -30,7 +30,7 @@ MAX_CALL_SECONDS: Final = 45.0
 #: What is left of it after the gate.
 _AFTER_GATE_SECONDS: Final = 28.0
 
-Ctx = Context[LazyDesk]
+Ctx = Context[WatchedDesk]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

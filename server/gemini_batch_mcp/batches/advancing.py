@@ -14,6 +14,7 @@ import anyio
 
 from gemini_batch_mcp.batches.answers.collecting import collect_batch
 from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.gauge import Gauge
 from gemini_batch_mcp.batches.jobs.accounts import is_anothers
 from gemini_batch_mcp.batches.jobs.delivery import can_fetch, utc_now
 from gemini_batch_mcp.batches.jobs.pauses import MAX_PAUSE_SECONDS, jittered, next_pause
@@ -58,7 +59,7 @@ async def watch_batches(app: App) -> None:
         looks = {batch_id: looks.get(batch_id) or _Look(app.settings.poll_seconds) for batch_id in unsettled}
         for batch_id, look in looks.items():
             if look.at <= time.monotonic():
-                look.note(await _advance_or_note(app, batch_id), app.settings.poll_seconds)
+                look.note(await _advance_or_note(app.watched_by(Gauge()), batch_id), app.settings.poll_seconds)
         await anyio.sleep(app.settings.poll_seconds)
 
 
@@ -72,10 +73,10 @@ async def advance_batch(app: App, batch_id: str) -> BatchStatus:
     if is_anothers(app, batch):
         return describe(batch)
     if any(can_submit(job) for job in batch.jobs):
-        await app.work.run(f"submit {batch_id}", Submission(app, batch_id).run, wait_seconds=None)
+        await app.run(f"submit {batch_id}", Submission(app, batch_id).run, wait_seconds=None)
         batch = await current(app, batch_id)
     if any(can_fetch(job, utc_now()) for job in batch.jobs):
-        await app.work.run(f"collect {batch_id}", partial(collect_batch, app, batch_id), wait_seconds=None)
+        await app.run(f"collect {batch_id}", partial(collect_batch, app, batch_id), wait_seconds=None)
         batch = await load(app, batch_id)
     return describe(batch)
 

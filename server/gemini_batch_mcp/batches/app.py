@@ -1,11 +1,14 @@
 """What every operation on a batch needs, built in one place and handed on: settings, paths, ledger, gateway, work."""
 
 import shutil
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import httpx2
 
+from gemini_batch_mcp.batches.gauge import Gauge
 from gemini_batch_mcp.batches.hashes import FileHashes
 from gemini_batch_mcp.batches.ledger.cards import refuse_lost, take_back, write_card
 from gemini_batch_mcp.batches.ledger.ledger import Ledger
@@ -97,6 +100,16 @@ class App:
     #: Batches that this start has taken back into the ledger from their directories.
     taken_back: tuple[str, ...] = ()
     tables: TableReader = field(default_factory=TableReader)
+    #: What work for this caller moves.
+    gauge: Gauge = field(default_factory=Gauge)
+
+    def watched_by(self, gauge: Gauge) -> "App":
+        """Return the same for one caller, whose gauge it is."""
+        return replace(self, gauge=gauge)
+
+    async def run(self, name: str, work: Callable[[], Awaitable[Any]], *, wait_seconds: float | None) -> bool:
+        """Start work that may outlive this call, or join it; see `Work.run`."""
+        return await self.work.run(name, work, wait_seconds=wait_seconds, gauge=self.gauge)
 
     def is_own(self, fingerprint: str) -> bool:
         """True for the fingerprint of this process's key and endpoint, whatever ledger it was made for."""
@@ -132,7 +145,7 @@ class App:
     async def prepare_queries(self) -> None:
         """Start the process that answers questions in SQL, in the background, where questions may follow."""
         if self.lives_on:
-            await self.work.run("prepare queries", self._prepare_queries, wait_seconds=0)
+            await self.run("prepare queries", self._prepare_queries, wait_seconds=0)
 
     async def _prepare_queries(self) -> None:
         # Who closes does not wait for a process that is starting: closing the engine ends it.

@@ -9,6 +9,7 @@ from gemini_batch_mcp.batches.answers.asking import ask_results
 from gemini_batch_mcp.batches.answers.reading import Results, read_results
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.ending import Deletion, cancel_batch, delete_batch
+from gemini_batch_mcp.batches.gauge import Gauge
 from gemini_batch_mcp.batches.jobs.listing import JobList, list_jobs
 from gemini_batch_mcp.batches.jobs.tracking import BatchStatus
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry
@@ -28,6 +29,10 @@ class Desk:
     """Everything one can do with batches. Every method raises the errors of `errors.py`, and no others on purpose."""
 
     app: App
+
+    def watched_by(self, gauge: Gauge) -> "Desk":
+        """Return the same desk for one caller, who reads on that gauge how far the work is."""
+        return Desk(self.app.watched_by(gauge))
 
     async def quote(self, order: Order, *, resubmit: bool = False, wait_seconds: float | None = None) -> Quote:
         """Return what the user has to be asked before an order is placed; see `ordering.quote_order`."""

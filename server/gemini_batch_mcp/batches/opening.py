@@ -8,10 +8,12 @@ import importlib
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio
 
+from gemini_batch_mcp.batches.gauge import Gauge
 from gemini_batch_mcp.batches.work import Work
 from gemini_batch_mcp.errors import BatchError
 from gemini_batch_mcp.settings import Settings
@@ -55,6 +57,10 @@ class LazyDesk:
                 self._desk = await in_thread(self._open)
             return self._desk
 
+    def watched_by(self, gauge: Gauge) -> "WatchedDesk":
+        """Return the same desk for one call, whose gauge it is."""
+        return WatchedDesk(self, gauge)
+
     async def warm_up(self) -> None:
         """Open the desk, load the Gemini client and the engine before they are asked for.
 
@@ -92,6 +98,18 @@ class LazyDesk:
             app_module.open_app(self._settings, self._work, transport, lives_on=self._lives_on)
         )
         return desk
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedDesk:
+    """A lazy desk as one call has it."""
+
+    desk: LazyDesk
+    gauge: Gauge
+
+    async def get(self) -> "Desk":
+        """Return the desk, which moves this call's gauge. Raises as `LazyDesk.get`."""
+        return (await self.desk.get()).watched_by(self.gauge)
 
 
 @asynccontextmanager

@@ -5,6 +5,7 @@ import time
 import anyio
 
 from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.gauge import Doing, Progress
 from gemini_batch_mcp.batches.jobs.accounts import is_anothers
 from gemini_batch_mcp.batches.jobs.finding import find_batch
 from gemini_batch_mcp.batches.jobs.pauses import jittered, next_pause
@@ -35,10 +36,18 @@ async def batch_status(app: App, reference: str, *, wait_seconds: float = 0.0) -
         and not is_anothers(app, batch)
         and (left := deadline - time.monotonic()) > 0
     ):
+        _show(app, status)
         await anyio.sleep(min(left, jittered(pause_seconds)))
         pause_seconds = next_pause(pause_seconds)
         batch = await _look(app, batch, may_submit=may_submit)
+    if wait_seconds > 0:
+        _show(app, status)
     return status
+
+
+def _show(app: App, status: BatchStatus) -> None:
+    rows = status.progress
+    app.gauge.show(Progress(Doing.WAITING, rows.succeeded + rows.failed, rows.total or None, note=status.state))
 
 
 async def _look(app: App, batch: BatchEntry, *, may_submit: bool) -> BatchEntry:
@@ -47,7 +56,7 @@ async def _look(app: App, batch: BatchEntry, *, may_submit: bool) -> BatchEntry:
     if may_submit and not is_anothers(app, batch) and any(can_submit(job) for job in batch.jobs):
         wait_seconds = 0 if app.lives_on else None
         try:
-            await app.work.run(f"submit {batch.id}", Submission(app, batch.id).run, wait_seconds=wait_seconds)
+            await app.run(f"submit {batch.id}", Submission(app, batch.id).run, wait_seconds=wait_seconds)
         except BatchError:
             # A refusal has become the batch's state, which is what was asked for; anything else has to be told.
             if not describe(await current(app, batch.id)).done:

@@ -9,6 +9,7 @@ from typing import Any, Final
 import anyio
 from anyio.abc import TaskGroup
 
+from gemini_batch_mcp.batches.gauge import Gauge
 from gemini_batch_mcp.errors import BatchError, NotReady
 
 logger = logging.getLogger(__name__)
@@ -19,6 +20,7 @@ _GRACE_SECONDS: Final = 3.0
 
 @dataclass(slots=True)
 class _Task:
+    gauge: Gauge
     done: anyio.Event = field(default_factory=anyio.Event)
     waiting: int = 0
     failure: BaseException | None = None
@@ -32,9 +34,17 @@ class Work:
         self._task_group = task_group
         self._running: dict[str, _Task] = {}
 
-    async def run(self, name: str, work: Callable[[], Awaitable[Any]], *, wait_seconds: float | None) -> bool:
+    async def run(
+        self,
+        name: str,
+        work: Callable[[], Awaitable[Any]],
+        *,
+        wait_seconds: float | None,
+        gauge: Gauge | None = None,
+    ) -> bool:
         """Start `work`, or join the task of that name, and wait at most `wait_seconds` (None: to the end).
 
+        `gauge` is the caller's: the one that `work` moves, or one that follows it while the task is waited for.
         Returns True when it ended in that time, False when it goes on in the background.
 
         Raises:
@@ -44,11 +54,11 @@ class Work:
             # Whoever comes while it is being stopped wants it done all the same.
             await task.done.wait()
         if task is None:
-            task = self._running[name] = _Task()
+            task = self._running[name] = _Task(gauge or Gauge())
             self._task_group.start_soon(self._carry_out, name, work, task)
         task.waiting += 1
         try:
-            with anyio.move_on_after(wait_seconds):
+            with anyio.move_on_after(wait_seconds), (gauge or task.gauge).following(task.gauge):
                 await task.done.wait()
         finally:
             task.waiting -= 1

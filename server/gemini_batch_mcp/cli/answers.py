@@ -52,8 +52,8 @@ def get_results(
     query = ResultQuery(view=view, limit=limit, cursor=cursor, save_to=output, format=format)
 
     async def read(desk: "Desk") -> None:
-        with console.working("Fetching answers"):
-            results = await desk.results(batch, query)
+        with console.working("Fetching answers") as gauge:
+            results = await desk.watched_by(gauge).results(batch, query)
         console.show_results(results, await desk.cost(results.status.batch, results.summary))
 
     session.run(read)
@@ -69,8 +69,8 @@ def query(session: Session, batch: str, sql: str, limit: int) -> None:
     from gemini_batch_mcp.cli import console
 
     async def ask(desk: "Desk") -> None:
-        with console.working("Asking"):
-            answer = await desk.query(batch, sql, limit=limit)
+        with console.working("Asking") as gauge:
+            answer = await desk.watched_by(gauge).query(batch, sql, limit=limit)
         console.show_answer(answer)
 
     session.run(ask)
@@ -85,8 +85,8 @@ def report(session: Session, batch: str, output: str) -> None:
     from gemini_batch_mcp.cli import console
 
     async def write(desk: "Desk") -> None:
-        with console.working("Drawing"):
-            written = await desk.report(batch, output)
+        with console.working("Drawing") as gauge:
+            written = await desk.watched_by(gauge).report(batch, output)
         console.show_saved(written)
 
     session.run(write)
@@ -115,8 +115,8 @@ def collect(session: Session) -> None:
     from gemini_batch_mcp.cli import console
 
     async def go_on(desk: "Desk") -> None:
-        with console.working("Looking after unfinished batches"):
-            advanced = await desk.collect()
+        with console.working("Looking after unfinished batches") as gauge:
+            advanced = await desk.watched_by(gauge).collect()
         console.show_advanced(advanced)
         if failed := [entry for entry in advanced if entry.failure]:
             raise BatchError(f"{len(failed)} of {len(advanced)} batches could not be taken further.", failed[0].failure)

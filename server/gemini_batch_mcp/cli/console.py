@@ -2,16 +2,19 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.filesize import decimal
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
+from gemini_batch_mcp.batches.gauge import Gauge
 from gemini_batch_mcp.domain import ResultSummary, RowStatus, SavedFile
 from gemini_batch_mcp.text import dollars
 
@@ -45,28 +48,75 @@ def notes() -> Console:
     return Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
 
+class _Bars(Progress):
+    """A bar for each stage of the work, read from its gauge whenever the bars are drawn."""
+
+    def __init__(self, what: str, gauge: Gauge, console: Console) -> None:
+        self._gauge = gauge
+        self._bars: dict[object, TaskID] = {}
+        self._what = what
+        columns = (TextColumn("{task.description}"), BarColumn(), _Amount(), _Rate())
+        super().__init__(*columns, TimeRemainingColumn(elapsed_when_finished=True), console=console)
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Bring the bars up to date, then draw them."""
+        readings = self._gauge.readings()
+        for reading in readings:
+            place = (reading.doing, reading.part)
+            if place not in self._bars:
+                self._bars[place] = self.add_task("", total=None, unit=reading.doing.unit)
+            note = f" ({reading.note})" if reading.note else ""
+            self.update(
+                self._bars[place],
+                description=escape(f"{reading.doing}{note}"),
+                total=reading.total,
+                completed=reading.done,
+            )
+        if not self._bars:
+            yield f"{escape(self._what)} …"
+        yield from super().get_renderables()
+
+
+class _Amount(ProgressColumn):
+    """How much is done, of how much."""
+
+    def render(self, task: Task) -> Text:
+        """Return bytes in larger units, and everything else as it is counted."""
+        unit = task.fields["unit"]
+        done, total = (None if count is None else _amount(count, unit) for count in (task.completed, task.total))
+        return Text(f"{done} of {total}" if total is not None else f"{done}", style="progress.download")
+
+
+class _Rate(ProgressColumn):
+    """How much is done in a second."""
+
+    def render(self, task: Task) -> Text:
+        """Return nothing where nothing has moved yet."""
+        speed = task.finished_speed or task.speed
+        return Text(f"{_amount(speed, task.fields['unit'])}/s" if speed else "", style="progress.data.speed")
+
+
+def _amount(count: float, unit: str) -> str:
+    return decimal(int(count)) if unit == "bytes" else f"{count:,.0f} {unit}".strip()
+
+
 @contextmanager
-def working(what: str) -> Iterator[None]:
-    """Show that something takes a while; silent in a pipe."""
-    console = notes()
+def working(what: str) -> Iterator[Gauge]:
+    """Show how far the work is that moves this gauge; silent in a pipe."""
+    gauge, console = Gauge(), notes()
     if not console.is_terminal:
-        yield
+        yield gauge
         return
-    with console.status(escape(what)):
-        yield
+    with _Bars(what, gauge, console):
+        yield gauge
 
 
 async def follow(desk: "Desk", reference: str) -> "BatchStatus":
     """Wait for the end of a batch behind a progress bar; silent in a pipe."""
-    console = notes()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("waiting", total=None)
+    with working("Waiting") as gauge:
+        desk = desk.watched_by(gauge)
         while True:
             status = await desk.status(reference, wait_seconds=max(_FOLLOW_SECONDS, desk.app.settings.poll_seconds))
-            rows = status.progress
-            done = rows.succeeded + rows.failed
-            progress.update(bar, description=status.state, total=rows.total or None, completed=done)
             if status.done:
                 return status
 

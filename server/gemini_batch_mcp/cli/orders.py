@@ -69,8 +69,8 @@ def preview(session: Session, /, **order: Any) -> None:
     from gemini_batch_mcp.cli import console
 
     async def show(desk: "Desk") -> None:
-        with console.working(f"Checking {order['source']}"):
-            seen = await desk.preview(Order(**order))
+        with console.working(f"Checking {order['source']}") as gauge:
+            seen = await desk.watched_by(gauge).preview(Order(**order))
         console.show_preview(seen)
         if seen.problem_count:
             found = f"{seen.problem_count} problem{'' if seen.problem_count == 1 else 's'}"
@@ -91,13 +91,13 @@ def create_batch(session: Session, /, confirm: bool, resubmit: bool, **order: An
 
     async def place(desk: "Desk") -> None:
         wanted = Order(**order)
-        with console.working(f"Checking {wanted.source}"):
+        with console.working(f"Checking {wanted.source}") as gauge:
             # Whoever says --yes agrees to what it costs now.
-            quote = await desk.quote(wanted, resubmit=resubmit)
+            quote = await desk.watched_by(gauge).quote(wanted, resubmit=resubmit)
         if not confirm:
             await _ask(desk, quote)
-        with console.working(f"Sending {wanted.source}"):
-            placement = await desk.place_order(wanted, agreed_to=quote, resubmit=resubmit)
+        with console.working(f"Sending {wanted.source}") as gauge:
+            placement = await desk.watched_by(gauge).place_order(wanted, agreed_to=quote, resubmit=resubmit)
         console.show_placement(placement)
 
     session.run(place)
@@ -114,12 +114,12 @@ def retry_failed(session: Session, batch: str, include: tuple[str, ...], model: 
     from gemini_batch_mcp.cli import console
 
     async def retry(desk: "Desk") -> None:
-        with console.working("Choosing rows"):
-            quote = await desk.quote_retry(batch, include, model=model)
+        with console.working("Choosing rows") as gauge:
+            quote = await desk.watched_by(gauge).quote_retry(batch, include, model=model)
         if not confirm:
             await _ask(desk, quote)
-        with console.working("Sending rows again"):
-            console.show_placement(await desk.retry(batch, include, model=model, agreed_to=quote))
+        with console.working("Sending rows again") as gauge:
+            console.show_placement(await desk.watched_by(gauge).retry(batch, include, model=model, agreed_to=quote))
 
     session.run(retry)
 

@@ -13,6 +13,7 @@ from gemini_batch_mcp.digests import Digest
 from gemini_batch_mcp.errors import StorageError, is_disk_full, system_reason
 from gemini_batch_mcp.gemini.http import Exchange
 
+#: Is told bytes done, and bytes in all where they are known.
 Progress = Callable[[int, int | None], None]
 _PIECE_BYTES: Final = 1 << 20
 
@@ -39,8 +40,9 @@ class Outgoing(io.RawIOBase):
     its content there still prevents the finalize. The SDK itself would loop for ever on a source that is too short.
     """
 
-    def __init__(self, source: Readable, size_bytes: int, display_name: str) -> None:
+    def __init__(self, source: Readable, size_bytes: int, display_name: str, on_progress: Progress) -> None:
         super().__init__()
+        self._on_progress = on_progress
         self._source = source
         self._size_bytes = size_bytes
         self._display_name = display_name
@@ -74,6 +76,8 @@ class Outgoing(io.RawIOBase):
             StorageError: the source is shorter or longer than stated.
             Exception: whatever the source raises, unchanged.
         """
+        # The next chunk is asked for when the one before it has arrived.
+        self._on_progress(self._position, self._size_bytes)
         wanted = min(size, self._size_bytes - self._position) if size >= 0 else self._size_bytes - self._position
         try:
             chunk = _read_fully(self._source, wanted)
@@ -87,6 +91,10 @@ class Outgoing(io.RawIOBase):
             self.refusal = error
             raise
         return chunk
+
+
+def unseen_progress(done_bytes: int, total_bytes: int | None) -> None:
+    """Do nothing: nobody asked."""
 
 
 def _read_fully(source: Readable, size: int) -> bytes:

@@ -1,7 +1,7 @@
 """Fetching the answers of one job: kept as Gemini sent them, and read while they arrive."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +9,7 @@ from pathlib import Path
 import anyio
 
 from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.gauge import Doing, Progress
 from gemini_batch_mcp.batches.jobs.delivery import LATE_FILE, since_end
 from gemini_batch_mcp.batches.ledger.entries import JobEntry, Lack
 from gemini_batch_mcp.digests import file_digest
@@ -52,10 +53,14 @@ async def fetch_answers(app: App, job: JobEntry, destination: Path, build: Table
         return digest
     if not name:
         raise NotDelivered(Lack.OUTPUT)
+
+    def show(done_bytes: int, total_bytes: int | None) -> None:
+        app.gauge.show(Progress(Doing.DOWNLOADING, done_bytes, total_bytes, note=job.name, part=job.id))
+
     try:
         if build is not None:
-            return await _download_and_stage(app, job, name, destination, build)
-        digest = (await app.gateway.download(name, destination)).digest
+            return await _download_and_stage(app, job, name, destination, build, show)
+        digest = (await app.gateway.download(name, destination, on_progress=show)).digest
         await _record(app, job, digest)
         return digest
     except NotFound:
@@ -72,14 +77,16 @@ async def _record(app: App, job: JobEntry, digest: str) -> None:
     await in_thread(app.ledger.update_job, job.id, answers_digest=digest)
 
 
-async def _download_and_stage(app: App, job: JobEntry, name: str, destination: Path, build: TableBuild) -> str:
+async def _download_and_stage(
+    app: App, job: JobEntry, name: str, destination: Path, build: TableBuild, show: Callable[[int, int | None], None]
+) -> str:
     staging = _Staging(build)
     failure: BatchError | None = None
     digest = ""
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(staging.run)
         try:
-            downloaded = await app.gateway.download(name, destination, follower=staging)
+            downloaded = await app.gateway.download(name, destination, on_progress=show, follower=staging)
             await _record(app, job, downloaded.digest)
             digest = downloaded.digest
         except BatchError as error:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from gemini_batch_mcp.batches.answers._fetching import NotDelivered, fetch_answers
 from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.gauge import Doing, Progress
 from gemini_batch_mcp.batches.jobs.delivery import (
     Body,
     can_fetch,
@@ -129,6 +130,7 @@ async def _collect(app: App, batch: BatchEntry, now: datetime) -> Mapping[int, B
     await in_thread(build.open)
     try:
         for number, (job, answer) in enumerate(zip(jobs, plan.answers, strict=True)):
+            _show(app, build, plan)
             path = answer.path
             if path is None or (not job.lack and await in_thread(_is_intact, job, path, path in trusted)):
                 await in_thread(build.add_next)
@@ -154,6 +156,7 @@ async def _collect(app: App, batch: BatchEntry, now: datetime) -> Mapping[int, B
                 is_as_planned = False
             else:
                 delivered[job.id] = body
+        _show(app, build, plan)
         if is_as_planned:
             await in_thread(build.finish)
             return delivered
@@ -163,6 +166,13 @@ async def _collect(app: App, batch: BatchEntry, now: datetime) -> Mapping[int, B
     if here.answers and not await in_thread(_is_current, app, batch, here, table):
         await in_thread(build_planned, here, files.table)
     return delivered
+
+
+def _show(app: App, build: TableBuild, plan: TablePlan) -> None:
+    """Show how many rows are in the table to be; rows that were sent again count once more."""
+    app.gauge.show(
+        Progress(Doing.COLLECTING, sum(build.answer_counts), max(plan.expected_rows, sum(build.answer_counts)))
+    )
 
 
 async def _note_lack(app: App, job: JobEntry, lack: Lack, body: Body | None, now: datetime) -> None:

@@ -168,7 +168,7 @@ async def _in_background(
     app: App, name: str, work: Callable[[], Awaitable[object]], deadline: float | None, doing: str
 ) -> None:
     """Do something that outlives the call when it takes longer than the call may."""
-    if not await app.work.run(name, work, wait_seconds=seconds_left(deadline)):
+    if not await app.run(name, work, wait_seconds=seconds_left(deadline)):
         raise StillCollecting(
             f"The answers are still {doing}; that goes on in the background.",
             "Make the same call again in half a minute.",

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Final, Self
 
 from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.gauge import Gauge
+from gemini_batch_mcp.batches.orders.counted import Counted
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
 from gemini_batch_mcp.batches.orders.rendering import write_lines
 from gemini_batch_mcp.domain import RequestFile
@@ -32,19 +34,23 @@ _KEYS: Final = "keys.jsonl"
 _COLUMNS: Final = "columns.parquet"
 
 
-def survey_lines(identified: IdentifiedOrder, directory: Path, limits: Limits) -> tuple[RequestFile, Surveyor]:
+def survey_lines(
+    identified: IdentifiedOrder, directory: Path, limits: Limits, gauge: Gauge
+) -> tuple[RequestFile, Surveyor]:
     """Write the order's lines into a directory; return them, and what the one pass has seen of their price.
+
+    How far it is, is read on the gauge.
 
     Raises:
         as `rendering.write_lines`.
     """
     surveyor = Surveyor(identified.order.model, identified.order.task, limits=limits)
-    return _written(identified, directory, surveyor), surveyor
+    return _written(identified, directory, Counted(surveyor, gauge)), surveyor
 
 
-def _written(identified: IdentifiedOrder, directory: Path, surveyor: Surveyor) -> RequestFile:
+def _written(identified: IdentifiedOrder, directory: Path, counted: Counted) -> RequestFile:
     requests, keys, columns = directory / _REQUESTS, directory / _KEYS, directory / _COLUMNS
-    return write_lines(identified, requests, keys, columns, onlooker=surveyor)
+    return write_lines(identified, requests, keys, columns, onlooker=counted)
 
 
 class PassAhead:
@@ -117,7 +123,7 @@ class PassAhead:
 
     def _run(self, found: IdentifiedOrder, surveyor: "_Stoppable") -> None:
         try:
-            self._found.set_result(_written(found, self._directory, surveyor))
+            self._found.set_result(_written(found, self._directory, Counted(surveyor, self._app.gauge)))
         except BaseException as error:
             self._found.set_exception(error)
         with self._turn:

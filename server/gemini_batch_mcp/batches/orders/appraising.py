@@ -75,7 +75,7 @@ async def appraise(
             facts = await in_thread(_keep_counting, app, identified, facts, counting)
         found.append(facts)
 
-    if not await app.work.run(f"stage {identified.sha256}", work, wait_seconds=wait_seconds):
+    if not await app.run(f"stage {identified.sha256}", work, wait_seconds=wait_seconds):
         raise StillPreparing(
             "The requests are being written; nothing was submitted yet.", "Make the same call again in half a minute."
         )
@@ -253,7 +253,7 @@ def _read_or_write(app: App, identified: IdentifiedOrder, directory: Path, ahead
     sweep_others(directory)
     clear(directory)
     taken = ahead.take(identified, directory, limits) if ahead is not None else None
-    lines, surveyor = taken or survey_lines(identified, directory, limits)
+    lines, surveyor = taken or survey_lines(identified, directory, limits, app.gauge)
     facts = Facts(lines, surveyor.survey())
     with storage_errors(_FAILED):
         (directory / _SAMPLE).write_bytes(msgspec.json.encode(surveyor.requests()))

@@ -13,6 +13,7 @@ from typing import BinaryIO, Final
 import anyio
 
 from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.gauge import Doing, Progress
 from gemini_batch_mcp.domain import UploadedFile
 from gemini_batch_mcp.errors import AccessDenied, NotFound, PathError, Rejected, StorageError, Unavailable, UsageError
 from gemini_batch_mcp.intake.files.planning import Attachment, AttachmentPlan
@@ -41,7 +42,7 @@ async def upload_attachments(app: App, batch_id: str, plan: AttachmentPlan) -> M
         GeminiError: Gemini could not be reached. In all cases the files that are there are in the ledger.
     """
     known = await in_thread(app.ledger.attachments, batch_id)
-    uploads = _Uploads(app, batch_id, known)
+    uploads = _Uploads(app, batch_id, known, sum(content.size_bytes for content in plan.uploads))
     waiting = deque(plan.uploads)
     ready: dict[str, UploadedFile] = {}
     failures: list[Exception] = []
@@ -91,9 +92,11 @@ def expiry_warnings(files: Mapping[str, UploadedFile], now: datetime) -> tuple[s
 
 
 class _Uploads:
-    """Brings single files; `known` is what the ledger holds."""
+    """Brings single files; `known` is what the ledger holds, `total_bytes` what all files have."""
 
-    def __init__(self, app: App, batch_id: str, known: Mapping[str, UploadedFile]) -> None:
+    def __init__(self, app: App, batch_id: str, known: Mapping[str, UploadedFile], total_bytes: int) -> None:
+        self._total_bytes = total_bytes
+        self._done_bytes: dict[str, int] = {}
         self._app = app
         self._batch_id = batch_id
         self._known = known
@@ -103,7 +106,13 @@ class _Uploads:
         if content.mode == "uploaded":
             return await self._ready(await self._given(content.sha256), content.sha256)
         file = await self._still_there(content) or await self._send(content)
+        self._show(content, content.size_bytes)
         return await self._ready(file, _name(content))
+
+    def _show(self, content: Attachment, done_bytes: int) -> None:
+        self._done_bytes[content.sha256] = done_bytes
+        done_bytes = sum(self._done_bytes.values())
+        self._app.gauge.show(Progress(Doing.ATTACHING, done_bytes, self._total_bytes))
 
     async def _given(self, name: str) -> UploadedFile:
         """Return a file that the user uploaded before.
@@ -163,6 +172,7 @@ class _Uploads:
                 sha256=content.sha256,
                 # Waited for below, where a file that takes long is not sent again.
                 wait_until_ready=False,
+                on_progress=lambda done_bytes, _: self._show(content, done_bytes),
             )
 
     def _open(self, content: Attachment) -> BinaryIO:

@@ -8,6 +8,7 @@ import anyio
 import msgspec
 
 from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.gauge import Doing, Progress
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry
 from gemini_batch_mcp.batches.orders.stored_lines import request_path, shard_of
 from gemini_batch_mcp.domain import JsonObject
@@ -64,12 +65,21 @@ async def _repeated(app: App, upload: Callable[[], Awaitable[T]]) -> T:
 async def _upload_shard(app: App, batch: BatchEntry, job: JobEntry) -> str:
     path = await in_thread(request_path, app, batch, job)
     reader = await in_thread(ShardReader, path, shard_of(job))
+    jobs = [other for other in batch.jobs if other.attempt == job.attempt]
+    before_bytes = sum(other.size_bytes for other in jobs if other.shard < job.shard)
+    total_bytes = sum(other.size_bytes for other in jobs)
+    note = f"job {job.shard} of {len(jobs)}" if len(jobs) > 1 else ""
+
+    def show(done_bytes: int, _: int | None) -> None:
+        app.gauge.show(Progress(Doing.UPLOADING, before_bytes + done_bytes, total_bytes, note))
+
     try:
         uploaded = await app.gateway.upload(
             reader,
             size_bytes=job.size_bytes,
             display_name=f"{batch.id}-{job.shard}.{job.attempt}.jsonl",
             sha256=job.sha256,
+            on_progress=show,
         )
         return uploaded.name
     finally:

@@ -44,7 +44,7 @@ async def _withdraw(app: App, batch_id: str, attempt: int, wish: str) -> None:
     if batch is None or not await in_thread(app.ledger.withdraw, batch_id):
         if is_stopping and batch is not None:
             # Another process was given the same, and leaves it to this one.
-            await app.work.run(name, Submission(app, batch_id).run, wait_seconds=0)
+            await app.run(name, Submission(app, batch_id).run, wait_seconds=0)
         return
     await app.work.cancel(name)
     forgotten: tuple[JobEntry, ...] = ()

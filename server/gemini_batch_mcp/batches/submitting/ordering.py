@@ -171,7 +171,7 @@ async def _submit(
     """
     submission = Submission(app, batch.id, identified, may_repeat_unknown=True)
     try:
-        has_ended = await app.work.run(f"submit {batch.id}", submission.run, wait_seconds=seconds_left(deadline))
+        has_ended = await app.run(f"submit {batch.id}", submission.run, wait_seconds=seconds_left(deadline))
     except BatchError:
         await in_thread(_forget_if_never_sent, app, batch.id)
         raise

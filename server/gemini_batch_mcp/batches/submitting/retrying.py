@@ -29,6 +29,7 @@ from gemini_batch_mcp.batches.orders.appraising import (
     write_facts,
 )
 from gemini_batch_mcp.batches.orders.consent import Quote, cost_question, figure_of, refuse_unagreed
+from gemini_batch_mcp.batches.orders.counted import Counted
 from gemini_batch_mcp.batches.orders.models import check_model
 from gemini_batch_mcp.batches.orders.preparing import identify_for
 from gemini_batch_mcp.batches.orders.pricing import (
@@ -49,6 +50,7 @@ from gemini_batch_mcp.intake.files.in_lines import renew_references
 from gemini_batch_mcp.intake.files.placeholder import Known
 from gemini_batch_mcp.intake.prices.estimate import Estimate, limits_of
 from gemini_batch_mcp.intake.prices.survey import Surveyor
+from gemini_batch_mcp.intake.requests.lines import Onlooker
 from gemini_batch_mcp.intake.requests.reader import file_sha256
 from gemini_batch_mcp.intake.requests.selection import write_selected
 from gemini_batch_mcp.results.chosen import keys_that_ended
@@ -257,7 +259,7 @@ async def _ended_batch(app: App, reference: str, wait_seconds: float | None) -> 
     if not describe(batch).done:
         raise NotReady(f"{batch.id} has not ended.", describe(batch).advice)
     collecting = partial(_collect_what_is_left, app, batch)
-    if not await app.work.run(f"collect {batch.id}", collecting, wait_seconds=wait_seconds):
+    if not await app.run(f"collect {batch.id}", collecting, wait_seconds=wait_seconds):
         raise StillPreparing("The answers are being fetched first.", "Make the same call again in half a minute.")
     return await load(app, batch.id)
 
@@ -303,7 +305,9 @@ async def _choose(app: App, batch: BatchEntry, include: Sequence[str], model: st
     known = {file.uri: Known(file.size_bytes, pages=0) for file in files.values()}
     limits = limits_of(prices, model, datetime.now(UTC).date())
     surveyor = Surveyor(model, batch.task, limits=limits, known=known.get)
-    request_file = await in_thread(_write, app, batch, _statuses(include), not include, attempt, surveyor)
+    request_file = await in_thread(
+        _write, app, batch, _statuses(include), not include, attempt, Counted(surveyor, app.gauge)
+    )
     estimate = _no_dearer(await _appraise(app, batch, attempt, order, request_file, surveyor), batch, model)
     summary = await in_thread(_summary, app, batch)
     spent = await in_thread(spent_at_most, app, prices, batch, summary)
@@ -381,7 +385,7 @@ def _write(
     statuses: Collection[RowStatus],
     leave_permanent: bool,
     attempt: int,
-    surveyor: Surveyor,
+    surveyor: Onlooker,
 ) -> RequestFile:
     files = app.files(batch.id)
     wanted = _keys(app, batch, statuses)
@@ -409,7 +413,7 @@ def _write(
 async def _submit(app: App, batch: BatchEntry, deadline: float | None) -> None:
     # The user asks for the rows again: a create that Gemini's list does not have may be repeated.
     submission = Submission(app, batch.id, may_repeat_unknown=True)
-    await app.work.run(f"submit {batch.id}", submission.run, wait_seconds=seconds_left(deadline))
+    await app.run(f"submit {batch.id}", submission.run, wait_seconds=seconds_left(deadline))
 
 
 def _drop_if_never_sent(app: App, batch_id: str, attempt: int) -> None:

@@ -12,7 +12,7 @@ from gemini_batch_mcp.errors import BatchError, Rejected, Unavailable
 from gemini_batch_mcp.gemini.developer._session import Session, raw_reply
 from gemini_batch_mcp.gemini.http import GeminiHttpClient
 from gemini_batch_mcp.gemini.retry import repeat
-from gemini_batch_mcp.gemini.transfers import Outgoing, Readable, reading_errors
+from gemini_batch_mcp.gemini.transfers import Outgoing, Progress, Readable, reading_errors
 from gemini_batch_mcp.gemini.wire import file_from_wire
 from gemini_batch_mcp.text import plain_text
 
@@ -33,13 +33,15 @@ async def upload(
     display_name: str,
     mime_type: str,
     sha256: Sha256,
+    on_progress: Progress,
     wait_until_ready: bool = True,
 ) -> UploadedFile:
     """Upload and check; see `Gateway.upload`."""
     what = f"take the upload of {plain_text(display_name, 100)!r}"
 
     async def once(attempt: int) -> UploadedFile:
-        uploaded = await _send_as_either_type(session, source, size_bytes, display_name, mime_type, what)
+        uploaded = await _send_as_either_type(session, source, size_bytes, display_name, mime_type, what, on_progress)
+        on_progress(size_bytes, size_bytes)
         if wait_until_ready:
             uploaded = await _processed(session, uploaded, what)
         await _require_whole(session, uploaded, size_bytes, sha256 if isinstance(sha256, str) else sha256(), what)
@@ -50,11 +52,17 @@ async def upload(
 
 
 async def _send_as_either_type(
-    session: Session, source: Path | Readable, size_bytes: int, display_name: str, mime_type: str, what: str
+    session: Session,
+    source: Path | Readable,
+    size_bytes: int,
+    display_name: str,
+    mime_type: str,
+    what: str,
+    on_progress: Progress,
 ) -> UploadedFile:
     """Send the file; when Gemini refuses the usual MIME type, once more under the other."""
     with _opened(source) as readable:
-        outgoing = Outgoing(readable, size_bytes, display_name)
+        outgoing = Outgoing(readable, size_bytes, display_name, on_progress)
         try:
             return await _send(session, outgoing, display_name, mime_type, what)
         except Rejected as refused:

@@ -18,7 +18,7 @@ from gemini_batch_mcp.gemini.developer._uploads import Sha256
 from gemini_batch_mcp.gemini.failures import not_understood, outcome_unknown
 from gemini_batch_mcp.gemini.http import Hook, quiet_transport_logs
 from gemini_batch_mcp.gemini.retry import RetryPolicy, Timeouts
-from gemini_batch_mcp.gemini.transfers import Download, Progress, Readable
+from gemini_batch_mcp.gemini.transfers import Download, Progress, Readable, unseen_progress
 from gemini_batch_mcp.gemini.wire import JobPage
 from gemini_batch_mcp.settings import Settings
 from gemini_batch_mcp.text import plain_text
@@ -101,6 +101,7 @@ class Gateway:
         mime_type: str = "jsonl",
         sha256: Sha256 = "",
         wait_until_ready: bool = True,
+        on_progress: Progress | None = None,
     ) -> UploadedFile:
         """Upload `size_bytes` bytes of `source` and return the file, whole and ready for use.
 
@@ -111,6 +112,7 @@ class Gateway:
         at the end before the last bytes leave: what it raises passes through unchanged, and nothing is finalized.
         `sha256` (lowercase hex, or a function that is asked after the last byte was read) is compared with Gemini's.
         Should Gemini refuse the MIME type `jsonl`, `application/jsonl` is tried once.
+        `on_progress(done_bytes, total_bytes)` is called with each chunk, and falls back when it is sent again.
 
         Raises:
             StorageError: the source cannot be read, or has not `size_bytes` bytes.
@@ -125,6 +127,7 @@ class Gateway:
             mime_type=mime_type,
             sha256=sha256,
             wait_until_ready=wait_until_ready,
+            on_progress=on_progress or unseen_progress,
         )
 
     async def create_from_file(self, *, model: str, file_name: str, display_name: str, task: Task) -> Job:
@@ -220,7 +223,7 @@ class Gateway:
             NotFound: the file is gone.
         """
         return await downloads.download(
-            self._session, _checked_file(file_name), destination, on_progress or _no_progress, follower
+            self._session, _checked_file(file_name), destination, on_progress or unseen_progress, follower
         )
 
     async def list_models(self) -> tuple[Model, ...]:
@@ -302,7 +305,3 @@ def _checked_model(text: str) -> str:
 
 def _no_hook(step: str) -> None:
     """Do nothing: there are no fault tests."""
-
-
-def _no_progress(done_bytes: int, total_bytes: int | None) -> None:
-    """Do nothing: nobody asked."""

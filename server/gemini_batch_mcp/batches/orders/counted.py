@@ -1,0 +1,26 @@
+"""Lines counted on a caller's gauge while they are checked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gemini_batch_mcp.batches.gauge import Doing, Gauge, Progress
+from gemini_batch_mcp.intake.requests.lines import Onlooker
+from gemini_batch_mcp.intake.validator.terms import Terms
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """An onlooker that another one looks through."""
+
+    onlooker: Onlooker
+    gauge: Gauge
+
+    def begin(self) -> None:
+        """Begin to count."""
+        self.onlooker.begin()
+        self.gauge.show(Progress(Doing.CHECKING))
+
+    def see(self, piece: bytes, lines: Sequence[bytes], keys: bytes, before: int, terms: Terms | list[Terms]) -> None:
+        """Count the lines of a piece."""
+        self.onlooker.see(piece, lines, keys, before, terms)
+        self.gauge.show(Progress(Doing.CHECKING, before + len(lines)))
