@@ -1,5 +1,6 @@
 """From values of the batches room to views: what a view does not find under the same name is said here."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from gemini_batch_mcp.assistant.views import (
     StatusView,
     UsageView,
 )
-from gemini_batch_mcp.domain import ResultRow, ResultSummary, RowAttempt
+from gemini_batch_mcp.domain import Order, ResultRow, ResultSummary, RowAttempt
 from gemini_batch_mcp.text import plain_text
 
 if TYPE_CHECKING:
@@ -135,6 +136,24 @@ def deleted(deletion: "Deletion") -> DeleteView:
 def queried(answer: "QueryAnswer") -> QueryView:
     """Answer of query_results."""
     return QueryView.of(answer)
+
+
+def order_facts(order: Order) -> str:
+    """What a batch was asked, a fact a line; what was left to its default is left out."""
+    asked = {
+        "source": order.source or f"{len(order.requests)} requests given in the call",
+        "prompt": order.prompt,
+        "system_instruction": order.system_instruction,
+        "response_schema": order.response_schema,
+        "generation_config": order.generation_config,
+        "attach": order.attach,
+        "key_column": order.key_column,
+        "model": order.model,
+        "limit_rows": order.limit_rows,
+    }
+    return "\n".join(
+        f"{name}: {json.dumps(_shortened(value), ensure_ascii=False)}" for name, value in asked.items() if value
+    )
 
 
 def _shortened(value: Any) -> Any:

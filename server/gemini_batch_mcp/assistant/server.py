@@ -6,13 +6,21 @@ from typing import Any, Final
 
 from mcp.server.caching import CacheHint
 from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.subscriptions import InMemorySubscriptionBus
 from mcp.shared.exceptions import MCPError
-from mcp_types import INVALID_PARAMS, GetPromptResult
+from mcp_types import INVALID_PARAMS, GetPromptResult, InputRequiredResult
 
 from gemini_batch_mcp import __version__
-from gemini_batch_mcp.assistant.resources import add_resources
+from gemini_batch_mcp.assistant.prompts import add_prompts
+from gemini_batch_mcp.assistant.resources.batches import add_batches
+from gemini_batch_mcp.assistant.resources.completion import add_completion
+from gemini_batch_mcp.assistant.resources.desks import OpenDesks
+from gemini_batch_mcp.assistant.resources.models import add_models
+from gemini_batch_mcp.assistant.resources.subscriptions import BatchNews
+from gemini_batch_mcp.assistant.resources.templates import add_templates
 from gemini_batch_mcp.assistant.strict import strict_tools
 from gemini_batch_mcp.assistant.tools import TOOLS
+from gemini_batch_mcp.assistant.wire import honest_wire
 from gemini_batch_mcp.batches.opening import LazyDesk, TransportFactory, lazy_desk
 from gemini_batch_mcp.settings import Settings
 
@@ -32,20 +40,29 @@ class _Server(MCPServer[LazyDesk]):
 
     async def get_prompt(
         self, name: str, arguments: dict[str, Any] | None = None, context: Context[LazyDesk] | None = None
-    ) -> GetPromptResult:
-        """Refuse: there are no prompts."""
-        raise MCPError(INVALID_PARAMS, "This server has no prompts; its tools and resources say what it can do.")
+    ) -> GetPromptResult | InputRequiredResult:
+        """Return a prompt; one that is not there, or that lacks an argument, is the caller's slip."""
+        prompts = {prompt.name: prompt.arguments or [] for prompt in await self.list_prompts()}
+        if name not in prompts:
+            raise MCPError(INVALID_PARAMS, f"There is no prompt {name[:80]!r}. Prompts: {', '.join(prompts)}.")
+        needed = [argument.name for argument in prompts[name] if argument.required]
+        if missing := [argument for argument in needed if argument not in (arguments or {})]:
+            raise MCPError(INVALID_PARAMS, f"The prompt {name} needs {' and '.join(missing)}.")
+        return await super().get_prompt(name, arguments, context)
 
 
 def build_server(
     settings: Settings, *, transport: TransportFactory | None = None, warm_up: bool = False
 ) -> MCPServer[LazyDesk]:
     """Build the server. `transport` replaces the network by an in-process service; nothing is opened yet."""
+    bus, desks = InMemorySubscriptionBus(), OpenDesks()
+    news = BatchNews(bus)
 
     @asynccontextmanager
     async def lifespan(_server: MCPServer[LazyDesk]) -> AsyncIterator[LazyDesk]:
-        async with lazy_desk(settings, transport, warm_up=warm_up, lives_on=True) as desk:
-            yield desk
+        async with lazy_desk(settings, transport, warm_up=warm_up, lives_on=True, on_seen=news.note) as desk:
+            with desks.holding(desk):
+                yield desk
 
     specs = [spec for spec in TOOLS if spec.annotations.read_only_hint or not settings.read_only]
     server = _Server(
@@ -61,7 +78,14 @@ def build_server(
             "tools/list": CacheHint(ttl_ms=3_600_000, scope="public"),
             "resources/list": CacheHint(ttl_ms=3_600_000, scope="public"),
             "resources/templates/list": CacheHint(ttl_ms=3_600_000, scope="public"),
+            "prompts/list": CacheHint(ttl_ms=3_600_000, scope="public"),
         },
+        subscriptions=bus,
+        middleware=[honest_wire],
     )
-    add_resources(server)
+    add_templates(server)
+    add_models(server, desks)
+    add_batches(server)
+    add_completion(server, desks)
+    add_prompts(server)
     return server

@@ -6,6 +6,7 @@ not ordered is never created here: a create whose outcome is unknown is looked f
 
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -47,8 +48,11 @@ async def advance_all(app: App) -> tuple[Advanced, ...]:
     return tuple([await _advance_or_note(app, batch_id) for batch_id in await in_thread(app.ledger.unsettled_ids)])
 
 
-async def watch_batches(app: App) -> None:
-    """Advance unfinished batches until cancelled, looking at each less often the longer nothing happens to it."""
+async def watch_batches(app: App, on_seen: Callable[[BatchStatus], Awaitable[None]]) -> None:
+    """Advance unfinished batches until cancelled, looking at each less often the longer nothing happens to it.
+
+    `on_seen` is told how each stands then.
+    """
     looks: dict[str, _Look] = {}
     while True:
         try:
@@ -59,7 +63,10 @@ async def watch_batches(app: App) -> None:
         looks = {batch_id: looks.get(batch_id) or _Look(app.settings.poll_seconds) for batch_id in unsettled}
         for batch_id, look in looks.items():
             if look.at <= time.monotonic():
-                look.note(await _advance_or_note(app.watched_by(Gauge()), batch_id), app.settings.poll_seconds)
+                advanced = await _advance_or_note(app.watched_by(Gauge()), batch_id)
+                look.note(advanced, app.settings.poll_seconds)
+                if advanced.status is not None:
+                    await on_seen(advanced.status)
         await anyio.sleep(app.settings.poll_seconds)
 
 

@@ -1,6 +1,6 @@
 """The front door of the batches room: what tools and commands can ask for, one method each."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from gemini_batch_mcp.batches.jobs.listing import JobList, list_jobs
 from gemini_batch_mcp.batches.jobs.tracking import BatchStatus
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry
 from gemini_batch_mcp.batches.orders.consent import Quote, record_no, spend_notes
+from gemini_batch_mcp.batches.orders.models import ModelList, list_models
 from gemini_batch_mcp.batches.orders.preparing import Preview, preview_order
 from gemini_batch_mcp.batches.orders.pricing import Cost, actual_cost, read_prices
 from gemini_batch_mcp.batches.submitting.ordering import Placement, place_order, quote_order
@@ -24,15 +25,23 @@ from gemini_batch_mcp.results.query.queries import QueryAnswer
 from gemini_batch_mcp.threads import in_thread
 
 
+async def _nobody(_: BatchStatus) -> None:
+    """Nobody wants to know."""
+
+
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """Everything one can do with batches. Every method raises the errors of `errors.py`, and no others on purpose."""
+    """Everything one can do with batches. Every method raises the errors of `errors.py`, and no others on purpose.
+
+    `on_seen` is told of every look at a batch, whoever looked.
+    """
 
     app: App
+    on_seen: Callable[[BatchStatus], Awaitable[None]] = _nobody
 
     def watched_by(self, gauge: Gauge) -> "Desk":
         """Return the same desk for one caller, who reads on that gauge how far the work is."""
-        return Desk(self.app.watched_by(gauge))
+        return Desk(self.app.watched_by(gauge), self.on_seen)
 
     async def quote(self, order: Order, *, resubmit: bool = False, wait_seconds: float | None = None) -> Quote:
         """Return what the user has to be asked before an order is placed; see `ordering.quote_order`."""
@@ -48,7 +57,7 @@ class Desk:
         wait_seconds: float | None = None,
     ) -> Placement:
         """Submit an order, or return the batch that stands for it; see `ordering.place_order`."""
-        return await place_order(
+        placement = await place_order(
             self.app,
             self._complete(order),
             agreed_to=agreed_to,
@@ -56,6 +65,8 @@ class Desk:
             resubmit=resubmit,
             wait_seconds=wait_seconds,
         )
+        await self.on_seen(placement.status)
+        return placement
 
     async def take_no(self, quote: Quote, *, has_declined: bool) -> None:
         """Remember that the user did not agree to what they were asked; see `consent.record_no`."""
@@ -71,11 +82,14 @@ class Desk:
 
     async def status(self, reference: str, *, wait_seconds: float = 0.0) -> BatchStatus:
         """Ask how a batch is getting on; see `waiting.batch_status`."""
-        return await batch_status(self.app, reference, wait_seconds=wait_seconds)
+        status = await batch_status(self.app, reference, wait_seconds=wait_seconds)
+        await self.on_seen(status)
+        return status
 
     async def results(self, reference: str, query: ResultQuery, *, wait_seconds: float | None = None) -> Results:
         """Read results; see `reading.read_results`. Where questions may follow, they are prepared for."""
         results = await read_results(self.app, reference, query, wait_seconds=wait_seconds)
+        await self.on_seen(results.status)
         await self.app.prepare_queries()
         return results
 
@@ -116,7 +130,7 @@ class Desk:
         wait_seconds: float | None = None,
     ) -> Placement:
         """Send rows again that came to nothing; see `retrying.retry_rows`."""
-        return await retry_rows(
+        placement = await retry_rows(
             self.app,
             reference,
             include,
@@ -125,6 +139,8 @@ class Desk:
             confirm=confirm,
             wait_seconds=wait_seconds,
         )
+        await self.on_seen(placement.status)
+        return placement
 
     async def collect(self) -> tuple[Advanced, ...]:
         """Advance every unfinished batch by one step; see `advancing.advance_all`."""
@@ -132,7 +148,7 @@ class Desk:
 
     async def watch(self) -> None:
         """Advance unfinished batches until cancelled; see `advancing.watch_batches`."""
-        await watch_batches(self.app)
+        await watch_batches(self.app, self.on_seen)
 
     async def list_jobs(self, wanted: JobFilter, *, limit: int, cursor: str = "") -> JobList:
         """List jobs; see `listing.list_jobs`."""
@@ -140,11 +156,21 @@ class Desk:
 
     async def cancel(self, reference: str, *, confirm: bool = False) -> BatchStatus:
         """Cancel a batch; see `ending.cancel_batch`."""
-        return await cancel_batch(self.app, reference, confirm=confirm)
+        status = await cancel_batch(self.app, reference, confirm=confirm)
+        await self.on_seen(status)
+        return status
 
     async def delete(self, reference: str, *, confirm: bool) -> Deletion:
         """Delete a batch; see `ending.delete_batch`."""
         return await delete_batch(self.app, reference, confirm=confirm)
+
+    async def batch_ids(self) -> tuple[str, ...]:
+        """Return the ids of the batches that were ordered here, newest first."""
+        return await in_thread(self.app.ledger.batch_ids)
+
+    async def models(self) -> ModelList:
+        """Return the models that take batches; see `models.list_models`."""
+        return await list_models(self.app)
 
     def _complete(self, order: Order) -> Order:
         model = order.model or self.app.settings.model

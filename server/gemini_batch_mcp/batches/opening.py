@@ -6,7 +6,7 @@ this module imports none of them. After a short pause they are loaded in the bac
 
 import importlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,11 +23,15 @@ if TYPE_CHECKING:
     import httpx2
 
     from gemini_batch_mcp.batches.desk import Desk
+    from gemini_batch_mcp.batches.jobs.tracking import BatchStatus
 
 logger = logging.getLogger(__name__)
 
 #: Makes the transport of an in-process service when the desk is opened; None stands for the network.
 TransportFactory = Callable[[], "httpx2.AsyncBaseTransport"]
+
+#: Told of every look at a batch, whoever looked.
+OnSeen = Callable[["BatchStatus"], Awaitable[None]]
 
 #: Long enough for a client to have shaken hands and listed the tools, short against a person's first sentence.
 _WARM_UP_AFTER_SECONDS = 1.0
@@ -37,12 +41,19 @@ class LazyDesk:
     """A desk that opens at the first `get`, once, and is the same for every caller."""
 
     def __init__(
-        self, settings: Settings, work: Work, transport: TransportFactory | None, *, lives_on: bool = False
+        self,
+        settings: Settings,
+        work: Work,
+        transport: TransportFactory | None,
+        *,
+        lives_on: bool = False,
+        on_seen: OnSeen | None = None,
     ) -> None:
         self._settings = settings
         self._work = work
         self._transport = transport
         self._lives_on = lives_on
+        self._on_seen = on_seen
         self._lock = anyio.Lock()
         self._desk: Desk | None = None
 
@@ -94,9 +105,8 @@ class LazyDesk:
         app_module = importlib.import_module("gemini_batch_mcp.batches.app")
         desk_module = importlib.import_module("gemini_batch_mcp.batches.desk")
         transport = self._transport() if self._transport is not None else None
-        desk: Desk = desk_module.Desk(
-            app_module.open_app(self._settings, self._work, transport, lives_on=self._lives_on)
-        )
+        app = app_module.open_app(self._settings, self._work, transport, lives_on=self._lives_on)
+        desk: Desk = desk_module.Desk(app, self._on_seen) if self._on_seen is not None else desk_module.Desk(app)
         return desk
 
 
@@ -114,15 +124,21 @@ class WatchedDesk:
 
 @asynccontextmanager
 async def lazy_desk(
-    settings: Settings, transport: TransportFactory | None = None, *, warm_up: bool = False, lives_on: bool = False
+    settings: Settings,
+    transport: TransportFactory | None = None,
+    *,
+    warm_up: bool = False,
+    lives_on: bool = False,
+    on_seen: OnSeen | None = None,
 ) -> AsyncIterator[LazyDesk]:
     """Yield a desk that opens when needed; on the way out, background work is stopped and everything closed.
 
     `lives_on` says that the process stays after a call, so that calls may leave work behind; `warm_up` opens the desk
-    before it is asked for, and lets it go on with what an earlier process left unfinished.
+    before it is asked for, and lets it go on with what an earlier process left unfinished; `on_seen` is told of every
+    look at a batch.
     """
     async with anyio.create_task_group() as task_group:
-        desk = LazyDesk(settings, Work(task_group), transport, lives_on=lives_on)
+        desk = LazyDesk(settings, Work(task_group), transport, lives_on=lives_on, on_seen=on_seen)
         if warm_up:
             task_group.start_soon(desk.look_after)
         try:

@@ -3,16 +3,90 @@
 import difflib
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Final
 
 from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.orders.pricing import read_prices
 from gemini_batch_mcp.domain import Model, Order, Task
-from gemini_batch_mcp.errors import Unavailable, UsageError
+from gemini_batch_mcp.errors import BatchError, Unavailable, UsageError
 from gemini_batch_mcp.intake.prices.price_list import PriceTable
 
 #: The batch call of each task, as `supportedGenerationMethods` names it in the live list of models.
-_BATCH_METHOD = {"generate": "batchGenerateContent", "embed": "asyncBatchEmbedContent"}
+_BATCH_METHOD: Final[Mapping[Task, str]] = {"generate": "batchGenerateContent", "embed": "asyncBatchEmbedContent"}
 _MODEL_NAME = re.compile(r"(?:models/|tunedModels/)?[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """A model that takes batches. Prices are USD per 1M tokens in a batch today, None where none is known.
+
+    `enqueued_tokens` are the input tokens that may wait at tiers 1, 2 and 3; `notes` are sentences with dates.
+    """
+
+    name: str
+    task: Task
+    is_default: bool
+    input_usd: float | None
+    output_usd: float | None
+    output_token_limit: int | None
+    enqueued_tokens: tuple[int, int, int]
+    thinking_levels: tuple[str, ...]
+    ends_on: date | None
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelList:
+    """All models that take batches, as far as is known. `asked_gemini`: the names are those of Gemini's own list."""
+
+    priced_on: date
+    asked_gemini: bool
+    models: tuple[ModelFacts, ...]
+
+
+async def list_models(app: App) -> ModelList:
+    """Return the models that take batches: those that Gemini lists for this key, or else those of the price table.
+
+    Raises:
+        ConfigurationError: the user's price table cannot be used.
+    """
+    prices, today = await read_prices(app), datetime.now(UTC).date()
+    try:
+        listed = {entry.name.removeprefix("models/"): entry for entry in await app.gateway.list_models()}
+    except BatchError:
+        listed = {}
+    tasks: dict[str, Task] = {}
+    for task in _BATCH_METHOD:
+        tasks |= dict.fromkeys((name for name, entry in listed.items() if _names_method(entry, task)), task)
+    if not tasks:
+        tasks = {name: entry.task for name, entry in prices.models.items() if not entry.listed_only}
+    facts = [
+        _facts(app, prices, name, task, today) for name, task in tasks.items() if not prices.retirement(name, today)
+    ]
+    facts.sort(key=lambda facts: (not facts.is_default, facts.task, facts.name))
+    return ModelList(prices.priced_on, bool(listed), tuple(facts))
+
+
+def _facts(app: App, prices: PriceTable, name: str, task: Task, today: date) -> ModelFacts:
+    entry, price = prices.models.get(name), prices.price(name, today)
+    return ModelFacts(
+        name=name,
+        task=task,
+        is_default=name == app.settings.model.removeprefix("models/"),
+        input_usd=price.rates.input if price is not None else None,
+        output_usd=price.rates.output if price is not None and task == "generate" else None,
+        output_token_limit=price.output_token_limit if price is not None and task == "generate" else None,
+        enqueued_tokens=(
+            prices.enqueued_tokens(name, 1),
+            prices.enqueued_tokens(name, 2),
+            prices.enqueued_tokens(name, 3),
+        ),
+        thinking_levels=prices.thinking_levels(name),
+        ends_on=entry.shutdown.on if entry is not None and entry.shutdown is not None else None,
+        notes=prices.advice(name, today),
+    )
 
 
 async def check_model(app: App, prices: PriceTable, model: str, task: Task, *, ask: bool) -> None:
@@ -71,3 +145,7 @@ def check_thinking(prices: PriceTable, order: Order) -> None:
 def _takes_batches(model: Model, task: Task) -> bool:
     # A list without any methods says nothing; the create will tell.
     return not model.batch_methods or _BATCH_METHOD[task] in model.batch_methods
+
+
+def _names_method(model: Model, task: Task) -> bool:
+    return _BATCH_METHOD[task] in model.batch_methods

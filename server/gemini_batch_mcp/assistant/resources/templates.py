@@ -1,20 +1,20 @@
-"""Resources: ready JSONL files to start from."""
+"""Ready JSONL files to start from, as resources."""
 
 import json
+from typing import Final
 
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError
-from mcp_types import Completion, CompletionArgument, CompletionContext, PromptReference, ResourceTemplateReference
 
 from gemini_batch_mcp.batches.opening import LazyDesk
 from gemini_batch_mcp.intake.templates import TEMPLATES, read_template
 
-INDEX_URI = "gemini-batch://templates"
-TEMPLATE_URI = "gemini-batch://templates/{name}"
+INDEX_URI: Final = "gemini-batch://templates"
+TEMPLATE_URI: Final = "gemini-batch://templates/{name}"
 
 
-def add_resources(server: MCPServer[LazyDesk]) -> None:
-    """Register the template index, the templates, and completion of their names."""
+def add_templates(server: MCPServer[LazyDesk]) -> None:
+    """Register the template index and the templates."""
 
     @server.resource(
         INDEX_URI,
@@ -42,14 +42,3 @@ def add_resources(server: MCPServer[LazyDesk]) -> None:
             names = ", ".join(entry.name for entry in TEMPLATES)
             raise ResourceNotFoundError(f"There is no template of that name. Names: {names}.")
         return read_template(name)
-
-    # The SDK leaves this decorator untyped.
-    @server.completion()  # type: ignore[no-untyped-call, untyped-decorator]
-    async def complete(
-        reference: PromptReference | ResourceTemplateReference,
-        argument: CompletionArgument,
-        context: CompletionContext | None,
-    ) -> Completion | None:
-        if not isinstance(reference, ResourceTemplateReference) or reference.uri != TEMPLATE_URI:
-            return None
-        return Completion(values=[entry.name for entry in TEMPLATES if entry.name.startswith(argument.value)])

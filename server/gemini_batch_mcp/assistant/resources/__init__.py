@@ -1,0 +1,1 @@
+"""What clients read by URI: request templates, batches, answers, models; who is told of changes; names completed."""

@@ -1,0 +1,53 @@
+"""What the SDK would say on the wire and is not so: lists that never change, resources that are old at once."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+
+from gemini_batch_mcp.assistant.resources.models import MODELS_URI
+from gemini_batch_mcp.assistant.resources.templates import INDEX_URI
+
+#: Templates change with the version only; what models there are, and their prices, with the day.
+_HOUR_MS: Final = 3_600_000
+_LISTS: Final = ("tools", "prompts", "resources")
+
+
+async def honest_wire(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+    """Say on the wire what `MCPServer` cannot be told in its constructor; a middleware.
+
+    The lists of tools, prompts and resources never change while a server runs, so that no client is told that it will
+    hear of changes. Resources say for how long they hold.
+    """
+    params = ctx.params if isinstance(ctx.params, Mapping) else {}
+    if ctx.method == "subscriptions/listen":
+        ctx = replace(ctx, params=_only_batches(params))
+    result = await call_next(ctx)
+    if isinstance(result, dict):
+        if ctx.method in ("initialize", "server/discover"):
+            _say_no_changes(result.get("capabilities"))
+        elif ctx.method == "resources/read" and "ttlMs" in result:
+            result |= _age(str(params.get("uri", "")))
+    return result
+
+
+def _only_batches(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out of a filter what is never sent, so that it is not acknowledged."""
+    wanted = params.get("notifications")
+    kept = wanted if not isinstance(wanted, Mapping) else {k: v for k, v in wanted.items() if "ListChanged" not in k}
+    return {**params, "notifications": kept}
+
+
+def _say_no_changes(capabilities: object) -> None:
+    if isinstance(capabilities, dict):
+        for name in _LISTS:
+            if isinstance(capability := capabilities.get(name), dict):
+                capability.pop("listChanged", None)
+
+
+def _age(uri: str) -> dict[str, Any]:
+    """Return for how long a resource holds, and for whom."""
+    if uri.startswith(INDEX_URI):
+        return {"ttlMs": _HOUR_MS, "cacheScope": "public"}
+    return {"ttlMs": _HOUR_MS if uri.startswith(MODELS_URI) else 0, "cacheScope": "private"}
