@@ -72,7 +72,7 @@ def test_the_readme_carries_the_registrys_name() -> None:
 def test_no_secret_has_a_default() -> None:
     variables = _read("server.json")["packages"][0]["environmentVariables"]
     secret = {variable["name"]: variable for variable in variables if variable.get("isSecret")}
-    assert secret.keys() == {"GEMINI_API_KEY", "GOOGLE_API_KEY"}
+    assert secret.keys() == {"GEMINI_API_KEY", "GOOGLE_API_KEY", "GEMINI_BATCH_HTTP_TOKEN"}
     for variable in secret.values():
         assert variable.keys() & {"default", "value"} == set()
 

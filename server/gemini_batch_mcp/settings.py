@@ -25,6 +25,8 @@ MAX_INLINE_CREATE_BYTES: Final = 20 * 1000**2
 MAX_LINE_BYTES: Final = 20 * 1024**2
 #: From here on the user is asked before anything is submitted (our choice).
 CONFIRM_ABOVE_USD: Final = 1.0
+#: The variable, not what it holds.
+_TOKEN: Final = "GEMINI_BATCH_HTTP_TOKEN"  # noqa: S105
 #: The API version that every batch and file document shows. SDK 3.x would use v1 if it were not pinned.
 API_VERSION: Final = "v1beta"
 
@@ -102,6 +104,11 @@ SETTINGS: Final = (
         "the built-in prices",
         format="filepath",
     ),
+    Setting(
+        _TOKEN,
+        "What clients of `serve --transport http` send as a bearer token; needed where other machines are let in.",
+        is_secret=True,
+    ),
 )
 
 
@@ -130,6 +137,8 @@ class Settings:
     max_cost_usd: float | None = None
     #: A file in the form of `intake/prices.json`, laid over it.
     prices_path: Path | None = None
+    #: What a client has to send over HTTP; None lets in whoever reaches this machine's own ports.
+    http_token: Secret | None = None
 
     @classmethod
     def from_env(cls, env: Mapping[str, str], *, working_directory: Path, user_home: Path) -> "Settings":
@@ -161,6 +170,7 @@ class Settings:
             ),
             max_cost_usd=_value(env, "GEMINI_BATCH_MAX_COST_USD", _not_negative, None),
             prices_path=_absolute(env, "GEMINI_BATCH_PRICES", "file"),
+            http_token=Secret(token, _TOKEN) if (token := env.get(_TOKEN, "").strip()) else None,
         )
 
 

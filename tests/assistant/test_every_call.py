@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from mcp_types import JSONRPCError, JSONRPCRequest, JSONRPCResponse
 
-from gemini_batch_mcp.assistant.incoming import MAX_MESSAGE_BYTES, Refused, read_message
+from gemini_batch_mcp.assistant.transports._incoming import MAX_MESSAGE_BYTES, Refused, read_message
 from support.extent import tries
 from support.servers import MODERN_META, eventually, server_process
 

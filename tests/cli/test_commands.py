@@ -106,7 +106,7 @@ def test_wrong_usage_is_exit_code_two(run: Run) -> None:
     assert run("get-results", "x", "--limit", "0").returncode == 2
     http = run("serve", "--transport", "http", "--host", "0.0.0.0")
     assert http.returncode == 2
-    assert "no authentication" in http.stderr
+    assert "GEMINI_BATCH_HTTP_TOKEN is not set" in http.stderr
 
 
 def test_without_a_key_a_command_says_what_to_set_and_fails(run: Run) -> None:

@@ -1,5 +1,6 @@
 """The commands that keep running: MCP over HTTP, and the embedded service on a port."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from google import genai
 from google.genai import types
 from mcp.client import Client
+from mcp.client.streamable_http import streamable_http_client
 
 from support.conversation import process_env, request_file
 
@@ -19,14 +21,14 @@ pytestmark = pytest.mark.anyio
 
 
 @contextmanager
-def running(*arguments: str, home: Path, cwd: Path) -> Iterator["subprocess.Popen[str]"]:
+def running(*arguments: str, home: Path, cwd: Path, **variables: str) -> Iterator["subprocess.Popen[str]"]:
     process = subprocess.Popen(
         [sys.executable, "-m", "gemini_batch_mcp", *arguments],
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         cwd=cwd,
-        env=process_env(GEMINI_BATCH_HOME=str(home), GEMINI_BATCH_POLL_SECONDS="0.1"),
+        env=process_env(GEMINI_BATCH_HOME=str(home), GEMINI_BATCH_POLL_SECONDS="0.1", **variables),
     )
     try:
         yield process
@@ -35,41 +37,65 @@ def running(*arguments: str, home: Path, cwd: Path) -> Iterator["subprocess.Pope
         process.communicate(timeout=90)
 
 
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+TOKEN = "a long text that nobody guesses"
 
 
-async def _until_listening(port: int) -> None:
-    with anyio.fail_after(90):
-        while True:
-            try:
-                await (await anyio.connect_tcp("127.0.0.1", port)).aclose()
-            except OSError:
-                await anyio.sleep(0.05)
-            else:
-                return
+async def test_mcp_over_http_serves_several_clients_and_only_those_who_may_come_in(tmp_path: Path, data: Path) -> None:
+    arguments = ("serve", "--transport", "http", "--port", "0", "--sandbox", "--allowed-host", "batch.example")
+    with running(*arguments, home=tmp_path / "home", cwd=data, GEMINI_BATCH_HTTP_TOKEN=TOKEN) as process:
+        assert process.stderr is not None
+        url = process.stderr.readline().split()[5].rstrip(".")
+        configured = json.loads(process.stderr.readline().partition(": ")[2])["mcpServers"]["gemini-batch"]
+        assert configured["url"] == url
+        assert TOKEN not in str(configured)
+        port = int(url.rpartition(":")[2].partition("/")[0])
+        knows = {"Authorization": f"Bearer {TOKEN}"}
+        source = request_file(data)
 
-
-async def test_mcp_over_http_serves_both_eras_and_refuses_foreign_hosts(tmp_path: Path, data: Path) -> None:
-    port = _free_port()
-    with running(
-        "serve", "--transport", "http", "--port", str(port), "--sandbox", home=tmp_path / "home", cwd=data
-    ) as process:
-        await _until_listening(port)
-        url = f"http://127.0.0.1:{port}/mcp"
-        for era in ("legacy", "auto"):
-            async with Client(url, mode=era) as client:
+        async def converse_in(era: str) -> None:
+            async with (
+                httpx2.AsyncClient(headers=knows) as http,
+                Client(streamable_http_client(url, http_client=http), mode=era) as client,
+            ):
                 assert len((await client.list_tools()).tools) == 9
-                created = await client.call_tool("create_batch", {"source": request_file(data)})
+                created = await client.call_tool("create_batch", {"source": source, "display_name": era})
                 assert created.structured_content is not None, created.content
+
+        async with anyio.create_task_group() as clients:
+            for era in ("legacy", "auto", "legacy", "auto"):
+                clients.start_soon(converse_in, era)
+
         async with httpx2.AsyncClient() as http:
-            foreign = await http.post(url, json={}, headers={"Host": "evil.example"})
-            assert foreign.status_code == 421
+            health = await http.get(url.replace("/mcp", "/health"))
+            assert (health.status_code, health.json()) == (200, {"status": "ok"})
+            for headers, status in (
+                ({}, 401),
+                ({"Authorization": "Bearer wrong"}, 401),
+                ({"Authorization": TOKEN}, 401),
+                (knows | {"Host": "evil.example"}, 421),
+                (knows | {"Host": f"localhost:{port}.evil.example"}, 421),
+                (knows | {"Host": "127.0.0.1.evil.example"}, 421),
+                (knows | {"Origin": "http://localhost.evil.example"}, 403),
+                (knows | {"Origin": f"http://localhost:{port}.evil.example"}, 403),
+                (knows | {"Origin": "null"}, 403),
+                (knows | {"Host": "batch.example", "Origin": "https://batch.example"}, 400),
+                (knows | {"Host": f"localhost:{port}", "Origin": f"http://localhost:{port}"}, 400),
+            ):
+                answer = await http.post(url, json={}, headers=headers)
+                assert answer.status_code == status, (headers, answer.text)
+                if status == 401:
+                    assert answer.headers["www-authenticate"].startswith("Bearer ")
+            assert (await http.get(url.replace("/mcp", "/health"), headers={"Host": "evil.example"})).status_code == 421
+        second = await anyio.run_process(
+            [sys.executable, "-m", "gemini_batch_mcp", "serve", "--transport", "http", "--port", str(port)],
+            env=process_env(GEMINI_BATCH_HOME=str(tmp_path / "home")),
+            check=False,
+        )
+        assert second.returncode == 1
+        assert second.stderr.decode().startswith(f"Port {port} of 127.0.0.1 is in use. Choose another one with --port")
         assert process.poll() is None
+        process.terminate()
+        assert process.communicate(timeout=90)[1] == ""
 
 
 def test_the_embedded_service_says_where_it_is_and_serves_the_sdk(tmp_path: Path, data: Path) -> None:

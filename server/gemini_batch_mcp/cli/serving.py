@@ -13,28 +13,28 @@ from gemini_batch_mcp.settings import Settings
 
 @click.command()
 @click.option("--transport", type=click.Choice(["stdio", "http"]), default="stdio", show_default=True)
-@click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=8765, show_default=True, type=click.IntRange(0, 65535))
+@click.option("--host", default="127.0.0.1", show_default=True, help="Beyond this machine only with a token.")
+@click.option("--port", default=8765, show_default=True, type=click.IntRange(0, 65535), help="0 picks a free one.")
+@click.option("--allowed-host", multiple=True, help="Name under which a proxy in front asks for this server.")
 @click.option("--sandbox", is_flag=True, help="Use the embedded Gemini service: no key, no cost.")
 @click.option("--read-only", is_flag=True, help="List only the tools that change nothing.")
 @click.pass_obj
-def serve(session: Session, transport: str, host: str, port: int, sandbox: bool, read_only: bool) -> None:
+def serve(
+    session: Session,
+    transport: str,
+    host: str,
+    port: int,
+    allowed_host: tuple[str, ...],
+    sandbox: bool,
+    read_only: bool,
+) -> None:
     """Serve MCP on stdio or HTTP."""
     chosen = {"GEMINI_BATCH_SANDBOX": sandbox, "GEMINI_BATCH_READ_ONLY": read_only}
     settings = session.settings(**{name: "1" for name, is_set in chosen.items() if is_set})
     if transport == "stdio":
         serve_stdio(settings)
-        return
-    if host not in ("127.0.0.1", "localhost", "::1"):
-        raise click.UsageError(
-            f"--host {host}: this server has no authentication, so it listens on this machine only. "
-            "Put a proxy that authenticates in front of 127.0.0.1."
-        )
-    from gemini_batch_mcp.assistant import transports
-    from gemini_batch_mcp.assistant.server import build_server
-
-    server = build_server(settings, transport=transport_for(settings), warm_up=True)
-    ending.run(partial(transports.over_http, server, host, port))
+    else:
+        serve_http(settings, host, port, allowed_host)
 
 
 @click.command()
@@ -75,11 +75,36 @@ def demo(session: Session, /, live: bool, rows: int, directory: Path) -> None:
 
 def serve_stdio(settings: Settings) -> None:
     """Serve MCP on stdio until the input ends."""
-    from gemini_batch_mcp.assistant import transports
     from gemini_batch_mcp.assistant.server import build_server
+    from gemini_batch_mcp.assistant.transports.stdio import over_stdio
 
     server = build_server(settings, transport=transport_for(settings), warm_up=True)
-    ending.run(partial(transports.over_stdio, server, ending.leave_soon))
+    ending.run(partial(over_stdio, server, ending.leave_soon))
+
+
+def serve_http(settings: Settings, host: str, port: int, allowed: tuple[str, ...]) -> None:
+    """Serve MCP on a port until a signal comes.
+
+    Raises:
+        ConfigurationError: the port cannot be had.
+        click.UsageError: others would reach it without a token.
+    """
+    from gemini_batch_mcp.assistant.server import build_server
+    from gemini_batch_mcp.assistant.transports import http
+    from gemini_batch_mcp.assistant.transports.visitors import LOOPBACK, Visitors
+
+    token = settings.http_token.value if settings.http_token is not None else ""
+    if host not in LOOPBACK and not token:
+        raise click.UsageError(
+            f"--host {host} lets other machines in, and GEMINI_BATCH_HTTP_TOKEN is not set. "
+            "Set it to a long random text that your clients send, or leave out --host."
+        )
+    listening = http.listen(host, port)
+    server = build_server(settings, transport=transport_for(settings), warm_up=True)
+    said = f"Serving MCP (Streamable HTTP) at {listening.url}. Stop it with Ctrl-C."
+    click.echo(said, err=True)
+    click.echo(f"For your client: {http.client_configuration(listening.url, with_token=bool(token))}", err=True)
+    ending.run(partial(http.over_http, server, listening, Visitors.of(host, allowed, token)))
 
 
 SERVING_COMMANDS: Final = (serve, sandbox, demo)
