@@ -33,15 +33,36 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_unconfigure() -> None:
+    """At the end it is the collector's again, as libraries look then for what they have left behind."""
+    gc.unfreeze()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out the cases that have their turn in the other era."""
+    if not IS_FULL:
+        items[:] = [item for item in items if not isinstance(item, pytest.Function) or _is_its_turn(item)]
+
+
+def _is_its_turn(item: pytest.Function) -> bool:
+    if item.get_closest_marker("both_eras") is None or not any(item.iter_markers("parametrize")):
+        return True
+    era = item.callspec.params.get("era")
+    others = item.name.replace(str(era), "", 1)
+    return era is None or era == ERAS[zlib.crc32(others.encode()) % len(ERAS)]
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give `era` to a test: both, where the protocol is what it is about; else one of them, by the test's name.
 
-    The desk behind the protocol is the same in both eras, so that half of the tests hold each of them.
+    The desk behind the protocol is the same in both eras, so that half of the tests hold each of them; and so do half
+    of the cases of a test that is about the protocol, where it has cases.
     """
     if "era" not in metafunc.fixturenames:
         return
     if metafunc.definition.get_closest_marker("both_eras"):
-        metafunc.parametrize("era", ERAS)
+        has_cases = any(metafunc.definition.iter_markers("parametrize"))
+        metafunc.parametrize("era", [pytest.param(era, marks=in_part) if has_cases else era for era in ERAS])
         return
     number = zlib.crc32(metafunc.definition.name.encode()) % len(ERAS)
     eras = ERAS if IS_FULL else ERAS[number : number + 1]

@@ -13,8 +13,6 @@ from collections import Counter
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 import gemini_batch_mcp
 
 PACKAGE = Path(gemini_batch_mcp.__file__).parent
@@ -174,11 +172,14 @@ def _ours(path: Path) -> frozenset[str]:
     return frozenset(name.removeprefix(prefix) for name in _imports(path) if name.startswith(prefix))
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if module not in HALL])
-def test_a_room_imports_what_the_table_allows(module: str) -> None:
-    place = _place(module)
-    for imported in _ours(MODULES[module]) - HALL:
-        assert _is_in(imported, place) or _is_in(imported, MAY_IMPORT[place]), f"{module} imports {imported}"
+def test_a_room_imports_what_the_table_allows() -> None:
+    refused = [
+        f"{module} imports {imported}"
+        for module in MODULES.keys() - HALL
+        for imported in _ours(MODULES[module]) - HALL
+        if not _is_in(imported, _place(module)) and not _is_in(imported, MAY_IMPORT[_place(module)])
+    ]
+    assert refused == []
 
 
 def test_the_hall_imports_no_room() -> None:
@@ -279,7 +280,8 @@ def test_no_folder_holds_more_than_fourteen_modules() -> None:
 
 def test_every_file_says_first_what_belongs_in_it() -> None:
     for path in [*MODULES.values(), *_tests()]:
-        assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), path
+        # Not by parsing it, which takes all files together two seconds.
+        assert re.match(r'r?"""\s*\S', path.read_text(encoding="utf-8")), path
 
 
 def _tests() -> list[Path]:

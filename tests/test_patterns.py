@@ -22,6 +22,7 @@ from gemini_batch_mcp.patterns import pattern_warnings, patterns_of
 from gemini_batch_mcp.results.structured.checking import AnswerCheck
 from gemini_batch_mcp.results.visible import visible
 from gemini_batch_mcp.text import plain_text, safe_text
+from support.extent import in_part, part
 
 #: Of the processor, since the machine may be busy: one text may take 10^9 steps.
 MOST_SECONDS: Final = 10.0
@@ -285,8 +286,10 @@ def test_every_text_is_read_in_seconds(reader: str) -> None:
         assert time.process_time() - start < MOST_SECONDS, name
 
 
+@in_part
 def test_every_text_is_read_as_csv_in_seconds(tmp_path: Path) -> None:
-    for name, text in TEXTS.items():
+    for name in part(list(TEXTS), 3):
+        text = TEXTS[name]
         path = tmp_path / "t.csv"
         for content in (text, "a,b\n1," + text, 'a,b\n"x\\"y",2\n' + text + "\n", "sep=;\na;b\n" + text):
             path.write_bytes(content.encode())

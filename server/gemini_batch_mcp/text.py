@@ -29,8 +29,9 @@ def plain_text(text: str, limit: int = 300) -> str:
     """
     # Enough of a long text to fill the limit; the rest is never looked at, so a huge text costs nothing.
     window = _TERMINAL_SEQUENCE.sub("", text[: 8 * limit + 256])
-    kept = "".join(_shown(character) for character in _INVISIBLE.sub("", window))
-    line = " ".join(kept.split())
+    if not (window.isascii() and window.isprintable()):
+        window = "".join(_shown(character) for character in _INVISIBLE.sub("", window))
+    line = " ".join(window.split())
     return line if len(line) <= limit else line[: max(limit - 1, 0)].rstrip() + "…"
 
 

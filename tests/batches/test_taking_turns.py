@@ -11,6 +11,7 @@ import filelock
 import pytest
 from mcp_types import CallToolResult
 
+from gemini_batch_mcp.batches import ending
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.sandbox.config import ByTime, SandboxConfig
 from gemini_batch_mcp.settings import Settings
@@ -110,8 +111,10 @@ async def test_a_delete_beside_a_retry_takes_the_new_job_with_it(
 
 
 async def test_a_cancel_stops_what_costs_while_somebody_else_is_at_the_batch(
-    talk: Conversation, sandbox: Sandbox, data: Path
+    talk: Conversation, sandbox: Sandbox, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # For longer a delete only waits.
+    monkeypatch.setattr(ending, "_LOCK_SECONDS", 0.2)
     created = await talk.call("create_batch", source=write_lines(data / "rows.jsonl", [line("a")]))
     with filelock.FileLock(talk.settings.home / "locks" / f"{created['batch_id']}.lock"):
         await talk.call("cancel_batch", batch=created["batch_id"])

@@ -8,7 +8,6 @@ second and a matrix has hundreds of lives; nothing but imports has happened befo
 """
 
 import ctypes
-import importlib
 import os
 import resource
 import signal
@@ -29,17 +28,7 @@ from gemini_batch_mcp.batches.desk import Desk
 from gemini_batch_mcp.batches.work import Work
 from gemini_batch_mcp.errors import BatchError
 from gemini_batch_mcp.settings import Settings
-
-#: What is loaded only when it is needed: a fork would have to do it every time.
-_LOADED_LATE: Final = (
-    "duckdb",
-    "gemini_batch_mcp.gemini.developer._client",
-    "gemini_batch_mcp.intake.tables.reading",
-    "google.genai.client",
-    "google.genai.types",
-    "sqlite3",
-)
-
+from support.loading import load_everything
 
 #: CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH and CAP_FOWNER of Linux, and what it takes to give them up.
 _POWERS_OVER_FILES: Final = (1, 2, 3)
@@ -78,8 +67,7 @@ class Life(msgspec.Struct, frozen=True):
 
 def main() -> None:
     """Carry out the lives on standard input."""
-    for name in _LOADED_LATE:
-        importlib.import_module(name)
+    load_everything()
     decoder = msgspec.json.Decoder(list[Life])
     sys.stdout.write("ready\n")
     for line in sys.stdin:

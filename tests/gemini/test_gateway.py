@@ -262,11 +262,15 @@ async def test_a_create_whose_connection_was_cut_is_made_at_most_once(
 
 
 async def test_a_slow_create_is_unknown_and_a_slow_read_is_unavailable(tmp_path: Path, sandbox: Sandbox) -> None:
-    # One limit at a time: what comes before the create may take as long as the machine needs.
+    # One limit at a time: the upload before the create, whose end has the same one, takes as long as the machine needs.
+    gateway = open_gateway(tmp_path, sandbox.transport())
+    content = request_lines(3)
+    uploaded = await gateway.upload(io.BytesIO(content), size_bytes=len(content), display_name="in.jsonl")
+    await gateway.aclose()
     gateway = open_gateway(tmp_path, sandbox.transport(), timeouts=Timeouts(create_seconds=0.05))
     sandbox.delay_next("batches.create", 0.3)
     with pytest.raises(OutcomeUnknown):
-        await job_of(gateway)
+        await gateway.create_from_file(model=MODEL, file_name=uploaded.name, display_name="slow", task="generate")
     await gateway.aclose()
     gateway = open_gateway(
         tmp_path,

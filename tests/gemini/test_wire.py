@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gemini_batch_mcp.domain import JobError, JobState, RowCounts
@@ -16,6 +16,7 @@ from gemini_batch_mcp.gemini.wire import (
     jobs_from_wire,
     models_from_wire,
 )
+from support.extent import in_part, tries
 from support.samples import JOB, RESULT_FILE, sample
 
 
@@ -275,6 +276,8 @@ def mutated_samples(draw: st.DrawFn) -> Any:
     return value
 
 
+@in_part
+@settings(max_examples=tries(100, 50))
 @given(mutated_samples() | JUNK)
 def test_no_reply_whatsoever_makes_the_readers_fail(raw: Any) -> None:
     job = job_from_wire(raw)

@@ -7,10 +7,8 @@ these arguments, and answers with its exit code. Forked, because to load Google'
 takes a command two seconds, and to do what it is asked a tenth of one. Nothing but imports precedes the fork.
 """
 
-import importlib
 import json
 import os
-import pkgutil
 import runpy
 import signal
 import subprocess
@@ -21,10 +19,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-import gemini_batch_mcp
 from support.conversation import process_env
+from support.loading import load_everything
 
-_LOADED_LATE: Final = ("duckdb", "google.genai.client", "google.genai.types", "rich.progress", "sqlite3", "uvicorn")
 _TESTS: Final = Path(__file__).parent.parent
 _LIMIT_SECONDS: Final = 90
 
@@ -74,11 +71,7 @@ class Commands:
 
 def main() -> None:
     """Run the commands of standard input."""
-    for module in pkgutil.walk_packages(gemini_batch_mcp.__path__, "gemini_batch_mcp."):
-        if not module.name.endswith(".__main__"):
-            importlib.import_module(module.name)
-    for name in _LOADED_LATE:
-        importlib.import_module(name)
+    load_everything()
     while line := sys.stdin.readline():
         command = Command(**json.loads(line))
         child = os.fork()

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -14,7 +14,7 @@ from gemini_batch_mcp.batches.jobs.accounts import refuse_anothers
 from gemini_batch_mcp.batches.jobs.advice import EXPIRES_AFTER
 from gemini_batch_mcp.batches.jobs.finding import find_batch, find_sent
 from gemini_batch_mcp.batches.jobs.kept import why_not_kept
-from gemini_batch_mcp.batches.jobs.lock import BatchLocked, batch_lock
+from gemini_batch_mcp.batches.jobs.lock import LOCK_WAIT_SECONDS, BatchLocked, batch_lock
 from gemini_batch_mcp.batches.jobs.removing import remove_batch
 from gemini_batch_mcp.batches.jobs.tracking import (
     BatchStatus,
@@ -81,10 +81,11 @@ async def cancel_batch(app: App, reference: str, *, confirm: bool = False) -> Ba
     await app.work.cancel(f"submit {batch.id}")
     async with contextlib.AsyncExitStack() as stack:
         # A cancel stops what costs also while somebody else submits or collects: each of its steps is a change that no
-        # other can be lost in. Only for a job that is looked for it must hold the lock.
+        # other can be lost in. Only for a job that is looked for it must hold the lock, and only then it waits for it.
         is_held = True
+        is_searching = any(job.is_unproved and job.stage in UNSUBMITTED for job in batch.jobs)
         try:
-            await stack.enter_async_context(batch_lock(app, batch.id))
+            await stack.enter_async_context(batch_lock(app, batch.id, wait_seconds=LOCK_WAIT_SECONDS * is_searching))
         except BatchLocked:
             is_held = False
         failures = await _cancel_jobs(app, await load(app, batch.id), is_held=is_held)
@@ -95,7 +96,7 @@ async def cancel_batch(app: App, reference: str, *, confirm: bool = False) -> Ba
         batch = await load(app, batch.id)
     # A job that has just ended refuses a cancel, which then is no failure any more.
     if failures and not describe(batch).done:
-        raise failures[0]
+        raise next(iter(failures.values()))
     return describe(batch)
 
 
@@ -113,9 +114,9 @@ def _refuse_loss(app: App, batch: BatchEntry) -> None:
     )
 
 
-async def _cancel_jobs(app: App, batch: BatchEntry, *, is_held: bool) -> list[BatchError]:
-    """Cancel every job that can be, whatever becomes of the others; returns why some could not be."""
-    failures: list[BatchError] = []
+async def _cancel_jobs(app: App, batch: BatchEntry, *, is_held: bool) -> dict[int, BatchError]:
+    """Cancel every job that can be, whatever becomes of the others; returns why some could not be, by their ids."""
+    failures: dict[int, BatchError] = {}
     search_seconds = min(app.settings.reconcile_seconds, _SEARCH_SECONDS) / max(
         1, sum(job.is_unproved for job in batch.jobs)
     )
@@ -123,7 +124,7 @@ async def _cancel_jobs(app: App, batch: BatchEntry, *, is_held: bool) -> list[Ba
         try:
             await _cancel_job(app, batch, job, search_seconds if is_held else None)
         except (NotReady, GeminiError) as error:
-            failures.append(error)
+            failures[job.id] = error
     return failures
 
 
@@ -236,7 +237,10 @@ async def _delete_locked(app: App, batch: BatchEntry) -> Deletion:
 
 
 async def _cancel_and_wait(app: App, batch: BatchEntry) -> BatchEntry:
-    """Cancel what still runs and wait a little for it to end; a job that Gemini has forgotten counts as ended."""
+    """Cancel what still runs and wait a little for it to end; a job that Gemini has forgotten counts as ended.
+
+    A job whose cancel failed is not waited for: it would end by itself only.
+    """
     for job in batch.jobs:
         if job.stage is Stage.SUBMITTED and _is_proof(app, job) and await _is_forgotten(app, job):
             await _set(app, job, expected=Stage.SUBMITTED, stage=Stage.CANCELLED, state=JobState.CANCELLED)
@@ -248,15 +252,19 @@ async def _cancel_and_wait(app: App, batch: BatchEntry) -> BatchEntry:
         deadline = time.monotonic() + _CANCEL_WAIT_SECONDS
         pause_seconds = min(app.settings.poll_seconds, _LOOK_SECONDS)
         batch = await refresh(app, await load(app, batch.id))
-        while any(job.stage is Stage.SUBMITTED for job in batch.jobs) and time.monotonic() < deadline:
+        while any(_is_ending(job, failures) for job in batch.jobs) and time.monotonic() < deadline:
             await anyio.sleep(pause_seconds)
             batch = await refresh(app, batch)
         if not describe(batch).done:
             # What cannot be cancelled now, or is not known, is named as not deleted; anything else has to be told.
-            for failure in failures:
+            for failure in failures.values():
                 if not isinstance(failure, NotReady):
                     raise failure
     return await load(app, batch.id)
+
+
+def _is_ending(job: JobEntry, failures: Mapping[int, BatchError]) -> bool:
+    return job.stage is Stage.SUBMITTED and job.id not in failures
 
 
 def _is_proof(app: App, job: JobEntry) -> bool:

@@ -12,6 +12,7 @@ from gemini_batch_mcp.errors import PathError, RequestProblems, UsageError
 from gemini_batch_mcp.intake.tables import folders
 from gemini_batch_mcp.intake.tables.folders import Folder, find_source, folder_sha256, list_folder
 from gemini_batch_mcp.paths import PathGuard
+from support.extent import in_part, tries
 from support.sources import first_requests
 
 
@@ -282,7 +283,8 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@in_part
+@settings(max_examples=tries(300, 100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pieces=st.lists(PIECES, max_size=6))
 def test_whatever_a_source_is_made_of_no_file_outside_the_roots_is_ever_named(
     tmp_path_factory: pytest.TempPathFactory, pieces: list[str]

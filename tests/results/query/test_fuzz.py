@@ -18,7 +18,7 @@ from support.statements import ALLOWED, HARMLESS, REFUSED
 pytestmark = in_part
 
 _FUZZ = settings(
-    max_examples=tries(100, 25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=tries(100, 15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 _TEXT = (
     "SELECT FROM WHERE WITH AS RECURSIVE results ( ) , ; * ' \" -- /* */ key text row count(*) GROUP BY ORDER LIMIT "
@@ -94,7 +94,7 @@ def test_mutated_statements_are_tame(engine: QueryEngine, place: Path) -> None:
     """Pieces of allowed and of hostile statements, cut and joined at random places."""
     chance = random.Random(20261122)
     statements = [*ALLOWED, *REFUSED, *HARMLESS]
-    for _ in range(tries(250, 60)):
+    for _ in range(tries(250, 40)):
         first, second = chance.choice(statements), chance.choice(statements)
         cut, rest = chance.randrange(len(first) + 1), chance.randrange(len(second) + 1)
         _assert_tame(

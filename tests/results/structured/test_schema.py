@@ -17,6 +17,7 @@ from gemini_batch_mcp.results.structured._types import NoType, answer_decoder
 from gemini_batch_mcp.results.structured.checking import NO_JSON, AnswerCheck
 from gemini_batch_mcp.results.structured.schema import field_columns, plain_schema
 from support.answers import all_rows, answer, answer_file, cells, failure, keys_file, planned, rebuilt
+from support.extent import in_part, tries
 
 LABELS: dict[str, Any] = {
     "type": "object",
@@ -323,7 +324,8 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@in_part
+@settings(max_examples=tries(400, 120), deadline=None)
 @given(schemas, values)
 def test_the_verdict_is_that_of_json_schema(schema: Any, value: Any) -> None:
     """Whichever way the quick validator takes, it must never accept what the schema refuses, nor the reverse."""

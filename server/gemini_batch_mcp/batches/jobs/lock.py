@@ -12,7 +12,7 @@ from gemini_batch_mcp.errors import NotReady, StorageError, UnknownBatch, system
 from gemini_batch_mcp.threads import in_thread
 
 #: How long to wait for whoever holds the lock, unless the caller says otherwise, and how often to look.
-_LOCK_WAIT_SECONDS: Final = 5.0
+LOCK_WAIT_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 0.05
 
 
@@ -28,7 +28,7 @@ class BatchGone(UnknownBatch):
 
 
 @asynccontextmanager
-async def batch_lock(app: App, batch_id: str, *, wait_seconds: float = _LOCK_WAIT_SECONDS) -> AsyncIterator[None]:
+async def batch_lock(app: App, batch_id: str, *, wait_seconds: float = LOCK_WAIT_SECONDS) -> AsyncIterator[None]:
     """Keep everybody else from changing a batch, in this process and in others; its directory is there meanwhile.
 
     What was read before may have changed: read again inside.
