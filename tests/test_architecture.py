@@ -24,7 +24,7 @@ MODULES = {
 }
 
 #: Modules that every room may use. `domain` and `errors` use nothing of ours.
-HALL = {"digests", "domain", "errors", "json_members", "paths", "patterns", "settings", "text", "threads"}
+HALL = {"digests", "domain", "errors", "json_members", "paths", "patterns", "settings", "text", "threads", "tracing"}
 
 #: Each sub-room, or module that stands in a room by itself, and what it may import beside the hall and its own folder.
 #: A room's name with `.*` stands for all of that room. What is not here has no place in the house.
@@ -120,6 +120,7 @@ MAY_IMPORT = {
 #: Libraries that belong to one place.
 LIVES_IN = {
     "google": "gemini.developer gemini.failures gemini.transfers",
+    "opentelemetry": "tracing",
     "mcp": "assistant cli.demo",
     "mcp_types": "assistant cli.demo",
     "sqlalchemy": "batches.ledger",

@@ -29,6 +29,7 @@ from gemini_batch_mcp.paths import DRAFT_PREFIX, sweep
 from gemini_batch_mcp.results.store import AnswerFile, ResultTable, TableBuild, TablePlan, build_planned
 from gemini_batch_mcp.results.table.lines import count_answers, ends_whole
 from gemini_batch_mcp.threads import in_thread
+from gemini_batch_mcp.tracing import span
 
 #: How long a process waits for another one that is collecting, or submitting, the same batch.
 _LOCK_SECONDS: Final = 600.0
@@ -52,7 +53,8 @@ async def collect_batch(app: App, batch_id: str) -> bool:
         return False
     try:
         async with batch_lock(app, batch_id, wait_seconds=_LOCK_SECONDS):
-            return await _collect_locked(app, batch_id)
+            with span("collect", batch=batch_id):
+                return await _collect_locked(app, batch_id)
     except BatchLocked:
         raise StorageError(
             f"Another process has been working on {batch_id} for ten minutes.", "Call get_results again later."

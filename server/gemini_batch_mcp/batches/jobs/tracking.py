@@ -24,6 +24,7 @@ from gemini_batch_mcp.batches.ledger.entries import UNSUBMITTED, BatchEntry, Job
 from gemini_batch_mcp.domain import Job, JobError, JobState, RowCounts, RowOutcomes
 from gemini_batch_mcp.errors import BatchError, NotFound, NotReady
 from gemini_batch_mcp.threads import in_thread
+from gemini_batch_mcp.tracing import span
 
 _FORGOTTEN = (
     "Gemini does not know {name} any more: it was deleted there. What is shown is what was last seen. delete_batch "
@@ -94,6 +95,11 @@ async def refresh(app: App, batch: BatchEntry) -> BatchEntry:
     batch = await claim(app, batch)
     if is_anothers(app, batch):
         return batch
+    with span("poll", batch=batch.id, jobs=len(batch.jobs)):
+        return await _refresh(app, batch)
+
+
+async def _refresh(app: App, batch: BatchEntry) -> BatchEntry:
     # While a create is on its way its job is in nobody's list, and not lost either.
     is_being_submitted = await in_thread(_is_being_submitted, app, batch)
     forgotten = ""

@@ -16,6 +16,7 @@ from gemini_batch_mcp.errors import Unavailable, UsageError
 from gemini_batch_mcp.intake.requests.shards import ShardReader
 from gemini_batch_mcp.settings import MAX_INLINE_CREATE_BYTES
 from gemini_batch_mcp.threads import in_thread
+from gemini_batch_mcp.tracing import span
 
 T = TypeVar("T")
 
@@ -33,7 +34,8 @@ async def upload_lines(app: App, batch: BatchEntry, job: JobEntry) -> str:
         StorageError: the lines are gone.
         GeminiError: the upload failed, after several tries where a repeat could help.
     """
-    return await _repeated(app, partial(_upload_shard, app, batch, job))
+    with span("upload", batch=batch.id, shard=job.shard, bytes=job.size_bytes, requests=job.request_count):
+        return await _repeated(app, partial(_upload_shard, app, batch, job))
 
 
 def inline_lines(app: App, batch: BatchEntry, job: JobEntry) -> Sequence[JsonObject]:

@@ -43,6 +43,7 @@ from gemini_batch_mcp.errors import (
 )
 from gemini_batch_mcp.paths import sweep
 from gemini_batch_mcp.threads import in_thread
+from gemini_batch_mcp.tracing import span
 
 #: How long this process waits for the batch's lock; whoever submits holds it for much longer. Some time all the same:
 #: somebody may just be looking whether it is held.
@@ -236,7 +237,10 @@ class Submission:
             raise
         try:
             # A cancel waits for the reply: a create cannot be taken back, and one whose reply is dropped would be lost.
-            with anyio.CancelScope(shield=True):
+            with (
+                anyio.CancelScope(shield=True),
+                span("create", batch=batch.id, model=model, requests=job.request_count),
+            ):
                 if inline:
                     created = await app.gateway.create_inline(
                         model=model, requests=inline, display_name=display_name, task=batch.task
