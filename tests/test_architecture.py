@@ -37,9 +37,13 @@ MAY_IMPORT = {
     "assistant.wire": "assistant.resources",
     "assistant.prompts": "assistant.render batches.opening",
     "assistant.resources": "assistant.render batches.opening batches.jobs batches.orders intake.templates",
-    "assistant.strict": "assistant.as_sent assistant.telling assistant.tools batches.gauge",
-    "assistant.tools": "assistant.arguments assistant.gate assistant.render assistant.views batches.opening",
-    "assistant.gate": "assistant.arguments batches.desk batches.gauge batches.opening batches.orders batches.work",
+    "assistant.strict": "assistant.as_sent assistant.gate assistant.telling assistant.tools batches.gauge",
+    "assistant.tools": (
+        "assistant.arguments assistant.gate assistant.render assistant.views batches.opening batches.work"
+    ),
+    "assistant.gate": (
+        "assistant.arguments batches.desk batches.gauge batches.losses batches.opening batches.orders batches.work"
+    ),
     "assistant.telling": "batches.gauge",
     "assistant.transports": "batches.opening",
     "assistant.as_sent": "",
@@ -50,7 +54,8 @@ MAY_IMPORT = {
     "batches.desk": "batches.* intake.* results.query",
     "batches.opening": "batches.desk batches.gauge batches.jobs batches.work",
     "batches.advancing": "batches.app batches.gauge batches.answers batches.jobs batches.ledger batches.submitting",
-    "batches.ending": "batches.app batches.jobs batches.ledger batches.waiting",
+    "batches.ending": "batches.app batches.jobs batches.ledger batches.losses batches.waiting",
+    "batches.losses": "batches.app batches.jobs batches.ledger batches.orders",
     "batches.waiting": "batches.app batches.gauge batches.jobs batches.ledger batches.submitting",
     "batches.submitting": (
         "batches.app batches.answers batches.gauge batches.jobs batches.ledger batches.orders batches.work "

@@ -22,6 +22,7 @@ from gemini_batch_mcp.assistant.views import (
     StatusView,
 )
 from gemini_batch_mcp.batches.opening import WatchedDesk
+from gemini_batch_mcp.batches.work import within
 from gemini_batch_mcp.domain import JobFilter, ResultQuery, Retryable
 from gemini_batch_mcp.threads import in_thread
 
@@ -29,6 +30,8 @@ from gemini_batch_mcp.threads import in_thread
 MAX_CALL_SECONDS: Final = 45.0
 #: What is left of it after the gate.
 _AFTER_GATE_SECONDS: Final = 28.0
+#: The same, where the gate only looks at the jobs of a batch.
+_AFTER_LOOK_SECONDS: Final = 35.0
 
 Ctx = Context[WatchedDesk]
 
@@ -148,12 +151,17 @@ async def list_jobs(
 
 async def cancel_batch(
     ctx: Ctx,
+    lost: Annotated[Any, Resolve(gate.cancel_loss)],
+    gated: Annotated[ElicitationResult[Any], Resolve(gate.ask_cancel)],
     batch: args.Batch,
     confirm: args.Confirm = False,
 ) -> Annotated[CallToolResult, CancelView]:
     """Stop a batch that has not ended. Rows in flight still finish and may be charged."""
     desk = await ctx.request_context.lifespan_context.get()
-    return _result(render.cancelled(await desk.cancel(batch, confirm=confirm)))
+    agreed_to = await gate.agreed(desk, lost, gated, "cancelled")
+    with within(_AFTER_LOOK_SECONDS):
+        status = await desk.cancel(batch, agreed_to=agreed_to, confirm=gate.counts(confirm, lost))
+    return _result(render.cancelled(status))
 
 
 async def retry_failed(
@@ -187,12 +195,17 @@ async def retry_failed(
 
 async def delete_batch(
     ctx: Ctx,
+    lost: Annotated[Any, Resolve(gate.delete_loss)],
+    gated: Annotated[ElicitationResult[Any], Resolve(gate.ask_delete)],
     batch: args.Batch,
     confirm: Annotated[bool, Field(description="The user agreed; without it, only says what would go.")] = False,
 ) -> Annotated[CallToolResult, DeleteView]:
     """Delete a batch at Gemini and its answers stored here; running jobs are cancelled first. Saved files stay."""
     desk = await ctx.request_context.lifespan_context.get()
-    return _result(render.deleted(await desk.delete(batch, confirm=confirm)))
+    agreed_to = await gate.agreed(desk, lost, gated, "deleted")
+    with within(_AFTER_LOOK_SECONDS):
+        deletion = await desk.delete(batch, agreed_to=agreed_to, confirm=gate.counts(confirm, lost))
+    return _result(render.deleted(deletion))
 
 
 _MIME_TYPES: Final = {
