@@ -21,6 +21,7 @@ from pydantic import Field, ValidationError
 
 from gemini_batch_mcp.assistant.as_sent import read_arguments, takers
 from gemini_batch_mcp.assistant.gate import unanswered
+from gemini_batch_mcp.assistant.replies import short
 from gemini_batch_mcp.assistant.telling import while_telling
 from gemini_batch_mcp.assistant.tools import ToolSpec
 from gemini_batch_mcp.batches.gauge import Gauge
@@ -45,6 +46,12 @@ class StrictTool(Tool):
 
     async def run(self, arguments: dict[str, Any], context: Any, convert_result: bool = False) -> Any:
         """Run the tool; every failure leaves as a ToolError without a cause that a log could print."""
+        try:
+            return await self._run(arguments, context, convert_result)
+        except ToolError as error:
+            raise ToolError(short(str(error))) from None
+
+    async def _run(self, arguments: dict[str, Any], context: Any, convert_result: bool) -> Any:
         try:
             meant = read_arguments(self.name, self.parameters, arguments, self.takers)
         except UsageError as error:

@@ -1,5 +1,6 @@
 """The tools, as plain functions in one table. Their texts are what assistants read: short, and only facts."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -28,6 +29,8 @@ from gemini_batch_mcp.threads import in_thread
 
 #: No call blocks longer than this: clients give up at 60 s. The rest goes on in the background.
 MAX_CALL_SECONDS: Final = 45.0
+#: Reports that are linked to beside the results.
+_MAX_LINKS: Final = 10
 #: What is left of it after the gate.
 _AFTER_GATE_SECONDS: Final = 28.0
 #: The same, where the gate only looks at the jobs of a batch.
@@ -117,7 +120,7 @@ async def get_results(
     written = (results.saved, *results.saved.companions) if results.saved is not None else ()
     pages = await desk.written_reports(results.status.batch.id)
     answer.content.extend(_link(file.path, file.format) for file in written)
-    answer.content.extend(_link(path, "html") for path in pages)
+    answer.content.extend(_link(path, "html") for path in pages[:_MAX_LINKS])
     return answer
 
 
@@ -146,7 +149,11 @@ async def list_jobs(
     """List batches ordered here, then jobs made elsewhere with the same key, newest first."""
     desk = await ctx.request_context.lifespan_context.get()
     wanted = JobFilter(state=state, search=search, model=model)
-    return _result(render.job_list(await desk.list_jobs(wanted, limit=limit, cursor=cursor)))
+
+    async def jobs(limit: int) -> JobListView:
+        return render.job_list(await desk.list_jobs(wanted, limit=limit, cursor=cursor))
+
+    return _result(await _page(limit, jobs))
 
 
 async def cancel_batch(
@@ -223,9 +230,17 @@ def _link(path: Path, format: str) -> ResourceLink:
 
 
 def _result(view: Answer) -> CallToolResult:
+    view = view.fitted()
     return CallToolResult(
         content=[TextContent(type="text", text=view.text())], structured_content=view.model_dump(mode="json")
     )
+
+
+async def _page(limit: int, view_of: Callable[[int], Awaitable[Answer]]) -> Answer:
+    """Return a page of at most `limit` entries, and of fewer where they are too long for one reply."""
+    while not (view := await view_of(limit)).fitted().is_short() and limit > 1:
+        limit //= 2
+    return view
 
 
 def _hints(*, read_only: bool = False, destructive: bool = False, idempotent: bool = False) -> ToolAnnotations:
