@@ -24,7 +24,19 @@ MODULES = {
 }
 
 #: Modules that every room may use. `domain` and `errors` use nothing of ours.
-HALL = {"digests", "domain", "errors", "json_members", "paths", "patterns", "redaction", "settings", "text", "threads", "tracing"}
+HALL = {
+    "digests",
+    "domain",
+    "errors",
+    "json_members",
+    "paths",
+    "patterns",
+    "redaction",
+    "settings",
+    "text",
+    "threads",
+    "tracing",
+}
 
 #: Each sub-room, or module that stands in a room by itself, and what it may import beside the hall and its own folder.
 #: A room's name with `.*` stands for all of that room. What is not here has no place in the house.
@@ -37,7 +49,9 @@ MAY_IMPORT = {
     "assistant.wire": "assistant.resources",
     "assistant.prompts": "assistant.render batches.opening",
     "assistant.resources": "assistant.render batches.opening batches.jobs batches.orders intake.templates",
-    "assistant.strict": "assistant.as_sent assistant.gate assistant.replies assistant.telling assistant.tools batches.gauge",
+    "assistant.strict": (
+        "assistant.as_sent assistant.gate assistant.replies assistant.telling assistant.tools batches.gauge"
+    ),
     "assistant.tools": (
         "assistant.arguments assistant.gate assistant.render assistant.views batches.opening batches.work"
     ),
