@@ -5,17 +5,14 @@ Names and defaults are the contract of the README's settings table. A command-li
 """
 
 import os
-from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 from platformdirs import user_data_path
 
 from gemini_batch_mcp.errors import ConfigurationError
-from gemini_batch_mcp.redaction import Secrets
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -26,16 +23,23 @@ MAX_FILE_BYTES: Final = 2 * 1000**3
 MAX_INLINE_CREATE_BYTES: Final = 20 * 1000**2
 #: One request line (our choice): users met undocumented caps at tens of MB, and no answer to such a row is known.
 MAX_LINE_BYTES: Final = 20 * 1024**2
+#: One line of answers (our choice): several images of a model's largest size, as base64.
+MAX_ANSWER_LINE_BYTES: Final = 48 * 1024**2
+#: Values in a line of answers that is longer than the next: 64,000 tokens are far fewer.
+MAX_ANSWER_VALUES: Final = 1_000_000
+MAX_UNSEEN_LINE_BYTES: Final = 8 * 1024**2
+#: JSON of one answer that is checked against a schema, in characters: 64,000 tokens are a fifth of it.
+MAX_JUDGED_CHARS: Final = 2 * 1024**2
+#: Files of one answer that are written.
+MAX_ANSWER_FILES: Final = 1000
+#: What an engine may take, whatever it is given. A process has two at the most, and some 150 MB of its own.
+ENGINE_MEMORY_BYTES: Final = 384 * 1024**2
 #: From here on the user is asked before anything is submitted (our choice).
 CONFIRM_ABOVE_USD: Final = 1.0
 #: The variable, not what it holds.
 _TOKEN: Final = "GEMINI_BATCH_HTTP_TOKEN"  # noqa: S105
 #: The API version that every batch and file document shows. SDK 3.x would use v1 if it were not pinned.
 API_VERSION: Final = "v1beta"
-
-
-#: Variables in which the HTTP client looks for a proxy; in small letters as well.
-_PROXIES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,15 +150,6 @@ class Settings:
     prices_path: Path | None = None
     #: What a client has to send over HTTP; None lets in whoever reaches this machine's own ports.
     http_token: Secret | None = None
-    #: What else the environment has that nobody is to see: a second key, passwords of proxies.
-    other_secrets: tuple[Secret, ...] = ()
-
-    @property
-    def secrets(self) -> Secrets:
-        """All that is to be cut out of whatever leaves or stays."""
-        return Secrets.of(
-            secret.value for secret in (self.api_key, self.http_token, *self.other_secrets) if secret is not None
-        )
 
     @classmethod
     def from_env(cls, env: Mapping[str, str], *, working_directory: Path, user_home: Path) -> "Settings":
@@ -187,30 +182,7 @@ class Settings:
             max_cost_usd=_value(env, "GEMINI_BATCH_MAX_COST_USD", _not_negative, None),
             prices_path=_absolute(env, "GEMINI_BATCH_PRICES", "file"),
             http_token=Secret(token, _TOKEN) if (token := env.get(_TOKEN, "").strip()) else None,
-            other_secrets=tuple(_secrets(env)),
         )
-
-
-def secrets_of(env: Mapping[str, str]) -> Secrets:
-    """Return what nobody is to see of an environment, also where its settings cannot be read."""
-    return Secrets.of(secret.value for secret in _secrets(env))
-
-
-def _secrets(env: Mapping[str, str]) -> Iterator[Secret]:
-    for name in ("GOOGLE_API_KEY", "GEMINI_API_KEY", _TOKEN):
-        yield Secret(env.get(name, "").strip(), name)
-    for name in ("GOOGLE_GEMINI_BASE_URL", *_PROXIES, *map(str.lower, _PROXIES)):
-        try:
-            address = urlsplit(env.get(name, "").strip())
-        except ValueError:
-            continue
-        for value in (address.password, *(value for _, value in parse_qsl(address.query))):
-            for form in {value or "", unquote(value or "")}:
-                yield Secret(form, name)
-        if address.password:
-            # As it is sent: the name of the user is no secret, the two together are.
-            both = f"{unquote(address.username or '')}:{unquote(address.password)}"
-            yield Secret(b64encode(both.encode()).decode(), name)
 
 
 def _key(env: Mapping[str, str]) -> Secret | None:

@@ -3,11 +3,10 @@
 import json
 from abc import ABC, abstractmethod
 from datetime import datetime
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from gemini_batch_mcp.assistant.replies import SHORTER, Text, is_short, shortened
 from gemini_batch_mcp.text import dollars
 
 #: Counts that are no problem.
@@ -37,26 +36,9 @@ class View(BaseModel):
 class Answer(View, ABC):
     """A whole structured result, which can also say itself."""
 
-    #: The list of which a page is shown: none of its members may go, or nobody would see it.
-    page_of: ClassVar[str] = ""
-
     @abstractmethod
     def text(self) -> str:
         """The same facts for an assistant to read."""
-
-    def is_short(self) -> bool:
-        """Return whether it fits into a reply, in both forms."""
-        return is_short(self.text(), self.model_dump(mode="json"))
-
-    def fitted(self) -> Self:
-        """Return the same with what is long cut until it fits into a reply, or as short as it gets."""
-        fitted = self
-        for max_chars, max_members in SHORTER:
-            if fitted.is_short():
-                break
-            cut = shortened(self.model_dump(), max_chars, max_members, kept=self.page_of)
-            fitted = type(self).model_validate(cut)
-        return fitted
 
 
 class Counts(View):
@@ -87,10 +69,10 @@ class RowsView(View):
 class JobView(View):
     """One Gemini job of a batch."""
 
-    name: Text
-    state: Text
+    name: str
+    state: str
     request_count: int
-    error: Text
+    error: str
 
 
 class EstimateView(View):
@@ -100,8 +82,8 @@ class EstimateView(View):
     output_tokens_max: int
     cost_usd_low: float | None
     cost_usd_high: float | None
-    priced_on: Text
-    basis: Text
+    priced_on: str
+    basis: str
 
     def sentence(self) -> str:
         """The same facts for an assistant to read."""
@@ -119,9 +101,9 @@ class ProblemView(View):
     """Something wrong with one line; `line` 0 is the source as a whole."""
 
     line: int
-    key: Text
-    message: Text
-    fix: Text
+    key: str
+    message: str
+    fix: str
 
 
 class PreviewView(Answer):
@@ -131,13 +113,13 @@ class PreviewView(Answer):
     request_count: int
     bytes: int
     shard_count: int
-    model: Text
+    model: str
     problems: list[ProblemView]
     problem_count: int
-    warnings: list[Text]
-    sample: list[dict[Text, Any]]
+    warnings: list[str]
+    sample: list[dict[str, Any]]
     estimate: EstimateView | None
-    standing: Text
+    standing: str
 
     def text(self) -> str:
         """The same facts for an assistant to read; sample requests stand apart, as data."""
@@ -169,14 +151,14 @@ class PreviewView(Answer):
 class CreateView(Answer):
     """Answer of create_batch and retry_failed."""
 
-    batch_id: Text
-    state: Text
+    batch_id: str
+    state: str
     request_count: int
     jobs: list[JobView]
     estimate: EstimateView | None
     reused: bool
-    warnings: list[Text]
-    advice: Text
+    warnings: list[str]
+    advice: str
 
     def text(self) -> str:
         """The same facts for an assistant to read."""
@@ -196,10 +178,10 @@ class CreateView(Answer):
 class StatusView(Answer):
     """Answer of check_status."""
 
-    batch_id: Text
-    display_name: Text
-    model: Text
-    state: Text
+    batch_id: str
+    display_name: str
+    model: str
+    state: str
     done: bool
     results_ready: bool
     counts: Counts
@@ -211,7 +193,7 @@ class StatusView(Answer):
     age_seconds: int
     expires_at: datetime | None
     estimate: EstimateView | None
-    advice: Text
+    advice: str
 
     def text(self) -> str:
         """The same facts for an assistant to read."""
@@ -265,44 +247,44 @@ class UsageView(View):
     output_tokens: int
     thoughts_tokens: int
     cost_usd: float | None
-    priced_on: Text
+    priced_on: str
 
 
 class ErrorGroupView(View):
     """Rows that did not end well for the same reason."""
 
-    status: Text
+    status: str
     rows: int
-    reason: Text
-    example_key: Text
+    reason: str
+    example_key: str
 
 
 class AttemptView(View):
     """How one attempt at a row ended."""
 
     attempt: int
-    status: Text
-    error: Text
-    finish_reason: Text
+    status: str
+    error: str
+    finish_reason: str
 
 
 class RowView(View):
     """One row; `text` is model output, `files` what the answer carried beside it, `history` its earlier attempts."""
 
-    key: Text
-    status: Text
-    text: Text
-    error: Text
-    finish_reason: Text
-    files: list[Text] = []
+    key: str
+    status: str
+    text: str
+    error: str
+    finish_reason: str
+    files: list[str] = []
     history: list[AttemptView] = []
 
 
 class SavedView(View):
     """A file written for the user."""
 
-    path: Text
-    format: Text
+    path: str
+    format: str
     rows: int
     bytes: int
 
@@ -310,22 +292,20 @@ class SavedView(View):
 class ResultsView(Answer):
     """Answer of get_results."""
 
-    page_of: ClassVar[str] = "rows"
-
-    batch_id: Text
-    state: Text
+    batch_id: str
+    state: str
     summary: Summary
     partial: bool
     integrity_ok: bool
-    suspect_keys: list[Text]
+    suspect_keys: list[str]
     usage: UsageView
-    model_versions: dict[Text, int]
+    model_versions: dict[str, int]
     error_groups: list[ErrorGroupView]
-    columns: list[Text]
+    columns: list[str]
     rows: list[RowView]
-    next_cursor: Text
+    next_cursor: str
     saved: SavedView | None
-    warnings: list[Text]
+    warnings: list[str]
 
     def text(self) -> str:
         """The same facts for an assistant to read; rows stand apart, marked as data."""
@@ -368,9 +348,7 @@ class ResultsView(Answer):
 class QueryView(Answer):
     """Answer of query_results."""
 
-    page_of: ClassVar[str] = "rows"
-
-    columns: list[Text]
+    columns: list[str]
     rows: list[list[Any]]
     row_count: int
     truncated: bool
@@ -386,11 +364,11 @@ class QueryView(Answer):
 class ListedView(View):
     """One line of list_jobs."""
 
-    batch_id: Text
-    name: Text
-    display_name: Text
-    state: Text
-    model: Text
+    batch_id: str
+    name: str
+    display_name: str
+    state: str
+    model: str
     created_at: datetime | None
     counts: Counts
     made_elsewhere: bool
@@ -399,11 +377,9 @@ class ListedView(View):
 class JobListView(Answer):
     """Answer of list_jobs."""
 
-    page_of: ClassVar[str] = "jobs"
-
     jobs: list[ListedView]
-    next_cursor: Text
-    note: Text
+    next_cursor: str
+    note: str
 
     def text(self) -> str:
         """The same facts as a table with one tab-separated line per job."""
@@ -425,10 +401,10 @@ class JobListView(Answer):
 class CancelView(Answer):
     """Answer of cancel_batch."""
 
-    batch_id: Text
-    state: Text
+    batch_id: str
+    state: str
     jobs: list[JobView]
-    advice: Text
+    advice: str
 
     def text(self) -> str:
         """The same facts for an assistant to read."""
@@ -438,22 +414,22 @@ class CancelView(Answer):
 class Deleted(View):
     """What is gone."""
 
-    jobs: list[Text]
-    files: list[Text]
+    jobs: list[str]
+    files: list[str]
     local: bool
 
 
 class NotDeletedView(View):
     """What is still there, and why."""
 
-    name: Text
-    reason: Text
+    name: str
+    reason: str
 
 
 class DeleteView(Answer):
     """Answer of delete_batch."""
 
-    batch_id: Text
+    batch_id: str
     deleted: Deleted
     not_deleted: list[NotDeletedView]
 

@@ -11,6 +11,7 @@ from tempfile import gettempdir
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from gemini_batch_mcp.errors import StorageError, is_disk_full, system_reason
+from gemini_batch_mcp.settings import ENGINE_MEMORY_BYTES
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -95,19 +96,26 @@ def execute_widening(connection: "DuckDBPyConnection", statement: str, memory_li
 
 
 def widening(connection: "DuckDBPyConnection", memory_limit_bytes: int, step: Callable[[], T]) -> T:
-    """Take a step within `memory_limit_bytes`, or within 1.5, 3 or 8 times as much when that is not enough.
+    """Take a step within `memory_limit_bytes`, or within 1.5 or 8 times as much when that is not enough.
 
-    What an engine needs depends on the widest rows and on their order, which only running it shows. The step may be
-    taken several times. The limit stays as wide as it was needed.
+    Never within more than `ENGINE_MEMORY_BYTES`. What an engine needs depends on the widest rows and on their order,
+    which only running it shows. The step may be taken several times. The limit stays as wide as it was needed.
     """
     import duckdb
 
-    for half_factor in (2, 3, 6):
-        connection.execute(f"SET memory_limit = '{half_factor * memory_limit_bytes // 2}B'")
-        with suppress(duckdb.OutOfMemoryException):
-            return step()
-    connection.execute(f"SET memory_limit = '{8 * memory_limit_bytes}B'")
+    first, second, last = (most_memory(half * memory_limit_bytes // 2) for half in (2, 3, 16))
+    for limit in (first, second):
+        if limit < last:
+            connection.execute(f"SET memory_limit = '{limit}B'")
+            with suppress(duckdb.OutOfMemoryException):
+                return step()
+    connection.execute(f"SET memory_limit = '{last}B'")
     return step()
+
+
+def most_memory(wanted_bytes: int) -> int:
+    """Return what of the memory that is wanted an engine may have."""
+    return min(wanted_bytes, ENGINE_MEMORY_BYTES)
 
 
 def quoted(text: str | Path) -> str:
@@ -154,7 +162,19 @@ def table_errors(what: str, directory: Path | None = None) -> Iterator[None]:
         _refuse_full_disk(what, directory, error)
         if isinstance(error, duckdb.OutOfMemoryException):
             raise StorageError(f"{what}: it needs more memory than is allowed.", "Use smaller batches.") from error
+        if is_of_content(error):
+            raise StorageError(
+                f"{what}: the engine of the result table failed ({type(error).__name__}).",
+                "The answers are kept as they came. Please report this as a fault of gemini-batch-mcp.",
+            ) from error
         raise StorageError(f"{what}: a file could not be read or written.", _NEXT_STEP) from error
+
+
+def is_of_content(error: Exception) -> bool:
+    """True for an error of the engine that may come from what it reads; false where a file or a disk fails."""
+    import duckdb
+
+    return isinstance(error, duckdb.Error) and not isinstance(error, duckdb.IOException | duckdb.PermissionException)
 
 
 def _refuse_full_disk(what: str, directory: Path | None, cause: Exception) -> None:

@@ -61,6 +61,10 @@ def test_agent_platform_lines_are_read_by_their_status_text(tmp_path: Path) -> N
     assert (second.status, second.error) == (RowStatus.FAILED, "Bad Request: example")
 
 
+#: How the error of an answer begins that holds something else than answers do.
+FORM = "its answer has not the form of Gemini's: Expected `"
+
+
 @pytest.mark.parametrize(
     ("content", "status", "error"),
     [
@@ -70,21 +74,29 @@ def test_agent_platform_lines_are_read_by_their_status_text(tmp_path: Path) -> N
         (line("a", error={"code": "8", "message": 5}), "failed", "code 8: 5"),
         (line("a", error="broken"), "failed", "broken"),
         (line("a", error=7), "failed", "7"),
-        (line("a", error={}), "failed", ""),
+        (line("a", error={}), "failed", "an error without a code and a message"),
         (line("a", error={"code": 3}, response={"candidates": [{}]}), "failed", "code 3:"),
         (answer("a").replace(b'{"key"', b'{"error": {"message": "both"}, "key"'), "failed", "both"),
         (answer("a").replace(b'{"key"', b'{"status": {"code": 0}, "key"'), "ok", ""),
         (answer("a").replace(b'{"key"', b'{"status": "", "error": null, "key"'), "ok", ""),
         (line("a", response=None), "empty", ""),
         (line("a", response={}), "empty", ""),
-        (line("a", response="text"), "empty", ""),
-        (line("a", response=[1]), "empty", ""),
+        (line("a", response="text"), "failed", f"{FORM}object | null`, got `str` - at `$.response`"),
+        (line("a", response=[1]), "failed", f"{FORM}object | null`, got `array` - at `$.response`"),
         (line("a"), "empty", ""),
         (answer("a", candidates=None), "empty", ""),
         (answer("a", candidates=[]), "empty", ""),
         (answer("a", candidates=[None]), "empty", ""),
-        (answer("a", candidates={"content": 1}), "empty", ""),
-        (answer("a", candidates=[{"content": "text", "finishReason": "STOP"}]), "empty", ""),
+        (
+            answer("a", candidates={"content": 1}),
+            "failed",
+            f"{FORM}array | null`, got `object` - at `$.response.candidates`",
+        ),
+        (
+            answer("a", candidates=[{"content": "text", "finishReason": "STOP"}]),
+            "failed",
+            f"{FORM}object | null`, got `str` - at `$.response.candidates[0].content`",
+        ),
         (answer("a", ""), "empty", ""),
         (answer("a", candidates=[], promptFeedback={"blockReason": "OTHER"}), "blocked", "prompt blocked: OTHER"),
         (

@@ -35,7 +35,6 @@ class Session:
         timeouts: Timeouts,
     ) -> None:
         self._settings = settings
-        self.secrets = settings.secrets
         self._transport = transport
         self._lock = anyio.Lock()
         self._connection: Connection | None = None

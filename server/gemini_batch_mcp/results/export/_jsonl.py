@@ -16,6 +16,7 @@ from gemini_batch_mcp.results.engine import rows_of
 from gemini_batch_mcp.results.table.layout import identifier
 from gemini_batch_mcp.results.table.lines import line_offsets, raw_response
 from gemini_batch_mcp.results.table.summary import RawFile, TableFacts
+from gemini_batch_mcp.settings import MAX_ANSWER_LINE_BYTES
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -50,8 +51,10 @@ class _RawAnswers:
             self._files.append(stack.enter_context(path.open("rb")))
 
     def line(self, file: int, line: int) -> bytes:
-        """Return one line; blank lines may follow it."""
+        """Return one line, nothing when it is longer than lines may be; blank lines may follow it."""
         start, end = self._offsets[file][line - 1], self._offsets[file][line]
+        if end - start > MAX_ANSWER_LINE_BYTES:
+            return b""
         answers = self._files[file]
         assert answers is not None, "the row came from it"
         answers.seek(start)
@@ -101,9 +104,14 @@ def _line(row: tuple[Any, ...], columns: tuple[Column, ...], table: Path, raw_an
     return members
 
 
+def _on_one_line(text: bytes) -> bytes:
+    """Return JSON without line ends: models indent theirs, and a line here is a row."""
+    return msgspec.json.format(text, indent=-1) if b"\n" in text or b"\r" in text else text
+
+
 def _value(column: Column, cell: Any, table: Path) -> Any:
     if column.type == "JSON":
-        return _NULL if cell is None else msgspec.Raw(cell.encode())
+        return _NULL if cell is None else msgspec.Raw(_on_one_line(cell.encode()))
     if column.name == "files" and cell is not None:
         return [str(table.parent / name) for name in cell]
     return cell

@@ -8,6 +8,7 @@ patterns by `re`, or compares the items of a list with each other: one answer wo
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -16,6 +17,7 @@ from gemini_batch_mcp.domain import JsonObject
 from gemini_batch_mcp.patterns import Pattern, TooLong, patterns_of
 from gemini_batch_mcp.results.structured._types import NoType, answer_decoder
 from gemini_batch_mcp.results.structured.schema import member_names, plain_schema
+from gemini_batch_mcp.settings import MAX_JUDGED_CHARS
 
 _SUBJECT: Final = "the answer"
 #: The reason of an answer that breaks a keyword; `{value}` is the keyword's own value.
@@ -46,6 +48,7 @@ _TYPE_NAMES: Final = {"object": "an object", "array": "a list", "string": "text"
     "null": "null",
 }
 
+_MOST_ERRORS: Final = 20
 _TOO_LONG: Final = "too long"
 NO_JSON: Final = "the answer is no JSON"
 
@@ -62,6 +65,8 @@ class AnswerCheck:
 
     def fault(self, answer: str) -> str:
         """Return why `answer` does not fit, in words of ours, empty when it fits."""
+        if len(answer) > MAX_JUDGED_CHARS:
+            return f"the answer has {len(answer):,} characters; up to {MAX_JUDGED_CHARS:,} are checked"
         if self._decode is not None:
             try:
                 self._decode(answer)
@@ -71,9 +76,13 @@ class AnswerCheck:
                 return ""
         try:
             value = json.loads(answer, parse_constant=_refuse_constant)
-            return self._reason(value)
         except (ValueError, RecursionError):
             return NO_JSON
+        try:
+            return self._reason(value)
+        except Exception as error:
+            # Whatever an answer does to the library that judges it, it does to this row only.
+            return f"the answer cannot be judged ({type(error).__name__})"
 
     def _reason(self, value: Any) -> str:
         import jsonschema
@@ -85,7 +94,8 @@ class AnswerCheck:
             kind = jsonschema.validators.extend(complete, _keywords(self._patterns))  # type: ignore[no-untyped-call]  # as its stubs have it
             self._validator = kind(self._schema, registry=referencing.Registry())
         try:
-            error = jsonschema.exceptions.best_match(self._validator.iter_errors(value))
+            # The first ones tell enough: an answer may have one for each of a million items.
+            error = jsonschema.exceptions.best_match(islice(self._validator.iter_errors(value), _MOST_ERRORS))
         except (TypeError, referencing.exceptions.Unresolvable):
             return ""  # The schema itself is broken, in a way that neither intake nor Gemini minded.
         return "" if error is None else f"{self._place(error.absolute_path)} {_words(error)}"

@@ -161,8 +161,11 @@ def classified(source: str, *, with_embedding: bool = False) -> str:
                CASE WHEN failure IS NOT NULL THEN try_cast(failure ->> '$.code' AS INTEGER) END AS error_code,
                CASE WHEN status = 'ok' THEN ''
                     WHEN failure IS NOT NULL THEN
-                        CASE WHEN json_type(failure) = 'OBJECT'
-                             THEN coalesce(failure ->> '$.message', failure ->> '$.status', '') ELSE failure ->> '$' END
+                        coalesce(nullif(CASE WHEN json_type(failure) = 'OBJECT'
+                             THEN coalesce(failure ->> '$.message', failure ->> '$.status', '')
+                             ELSE failure ->> '$' END, ''),
+                             CASE WHEN try_cast(failure ->> '$.code' AS INTEGER) IS NULL
+                                  THEN 'an error without a code and a message' ELSE '' END)
                     WHEN {is_broken} THEN 'the embedding is no list of numbers'
                     WHEN status = 'blocked' AND block_reason <> '' AND finish_reason IN {_names(WHOLE_REASONS)} THEN
                         concat_ws(': ', 'prompt blocked', block_reason, response.promptFeedback.blockReasonMessage)

@@ -28,6 +28,7 @@ from gemini_batch_mcp.results.engine import quoted, rows_of
 from gemini_batch_mcp.results.table.inputs import TablePlan
 from gemini_batch_mcp.results.table.lines import answer_lines, mended
 from gemini_batch_mcp.results.table.merge import answered_rows
+from gemini_batch_mcp.settings import MAX_ANSWER_FILES
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -81,6 +82,13 @@ _SUFFIXES: Final[Mapping[str, str]] = {
 _RAW_SOUND: Final = frozenset({"audio/l16", "audio/pcm"})
 _RATE: Final = re.compile(r"rate=(\d{4,6})")
 _USUAL_RATE: Final = 24_000
+#: A header has 32 bits for its length.
+_MAX_WAVE_BYTES: Final = (1 << 32) - 100
+_NO_SOUND: Final = "sound of the answer ({size:,} bytes, {rate:,} samples a second) cannot be made a .wav file"
+
+
+class _NoFile(Exception):
+    """What an answer carries cannot be made a file; the text says why."""
 
 
 def load_media(connection: "DuckDBPyConnection", plan: TablePlan, staged: Path, position: str, workspace: Path) -> None:
@@ -140,12 +148,18 @@ def _write_files(line: bytes, directory: Path, stem: str) -> tuple[list[str], st
     names: list[str] = []
     found = list(_inline_files(line))
     fault = "" if found else _UNREADABLE
-    for mime_type, data in found:
+    if len(found) > MAX_ANSWER_FILES:
+        fault = f"the answer carries {len(found):,} files; the first {MAX_ANSWER_FILES:,} are written"
+    for mime_type, data in found[:MAX_ANSWER_FILES]:
         content = _decoded(data)
         if not content:
             fault = _NOT_BASE64
             continue
-        content, suffix = _as_file(content, mime_type)
+        try:
+            content, suffix = _as_file(content, mime_type)
+        except _NoFile as no_file:
+            fault = str(no_file)
+            continue
         name = f"{stem}-{len(names) + 1}{suffix}"
         _write(directory / name, content)
         names.append(name)
@@ -196,8 +210,11 @@ def _as_file(content: bytes, mime_type: str) -> tuple[bytes, str]:
             return content, suffix
     kind = mime_type.partition(";")[0].strip().lower()
     if kind in _RAW_SOUND:
-        rate = _RATE.search(mime_type)
-        return _with_wave_header(content, int(rate[1]) if rate else _USUAL_RATE), ".wav"
+        stated = _RATE.search(mime_type)
+        rate = int(stated[1]) if stated else _USUAL_RATE
+        if not rate or len(content) > _MAX_WAVE_BYTES:
+            raise _NoFile(_NO_SOUND.format(rate=rate, size=len(content)))
+        return _with_wave_header(content, rate), ".wav"
     return content, _SUFFIXES.get(kind, ".bin")
 
 

@@ -2,32 +2,49 @@
 
 A part is what the table will be if every answer stands where its request stood, which is the rule: the columns of the
 source are those of the row with the same number. `merge` finds out whether that is so.
+
+A line costs no other line its row. Where the engine says only that it cannot take a slice, halves of it are tried,
+down to the single line, for which a failed row stands.
 """
 
 # ruff: noqa: S608 - queries consist of our own names, of numbers, and of literals made by `quoted`
 
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
 
 from gemini_batch_mcp.domain import Column
-from gemini_batch_mcp.results.engine import execute_widening, listed, quoted
+from gemini_batch_mcp.results.engine import execute_widening, is_of_content, listed, most_memory, quoted, rows_of
 from gemini_batch_mcp.results.structured.checking import AnswerCheck
 from gemini_batch_mcp.results.table._classify import answer_source, classified
 from gemini_batch_mcp.results.table._parts import PART_FORMAT
 from gemini_batch_mcp.results.table._slice_files import SliceFiles
 from gemini_batch_mcp.results.table.layout import Layout, identifier
-from gemini_batch_mcp.results.table.lines import lines_of, mended
+from gemini_batch_mcp.results.table.lines import (
+    BOM,
+    is_too_long,
+    lines_of,
+    mended,
+    misshapen,
+    stand_in,
+    too_large,
+    with_error,
+)
 from gemini_batch_mcp.results.table.slices import Slice
+from gemini_batch_mcp.settings import MAX_UNSEEN_LINE_BYTES
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-#: DuckDB's own default. Its buffers are twice this size, and never below 32 MB.
-_MAX_LINE_BYTES: Final = 16 << 20
+#: Longer lines are looked at before the engine reads them. Its buffers are twice this size, and never below 32 MB.
+_MAX_LINE_BYTES: Final = MAX_UNSEEN_LINE_BYTES
+#: A line that is so long is most likely what the engine cannot take.
+_LONG_BYTES: Final = 1 << 20
 _FETCHED_ROWS: Final = 1024
 
 #: The JSON of a structured answer: its text, or what stands in the one code block that the text consists of.
@@ -36,7 +53,12 @@ _BODY: Final = (
     r"""regexp_extract("text", '^\s*```(?:json|JSON)?[ \t]*\r?\n(.*?)\r?\n?[ \t]*```\s*$', 1, 's') ELSE "text" END"""
 )
 _TWICE: Final = "the answer names a member twice"
+_NOT_READ: Final = "the answer's JSON cannot be read"
 _MISFIT: Final = "does not fit the response schema: "
+
+
+class _Outsized(Exception):
+    """A slice has a line that is larger than lines may be; the text says how."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +81,9 @@ class _Limits:
     def widened(self, line_bytes: int) -> Self:
         # Measured: two buffers of twice the longest line, its parsed form, and copies of its text.
         extra = max(line_bytes + 1 - self.max_line_bytes, 0)
-        return replace(self, max_line_bytes=self.max_line_bytes + extra, memory_bytes=2 * (self.memory_bytes + extra))
+        return replace(
+            self, max_line_bytes=self.max_line_bytes + extra, memory_bytes=most_memory(2 * (self.memory_bytes + extra))
+        )
 
 
 class Stager:
@@ -86,14 +110,64 @@ class Stager:
 
     def stage(self, piece: Slice, place: Place) -> Path:
         """Write the rows of a slice as a Parquet file, which the next call replaces. A NULL status makes no row."""
-        part = self._staged(piece, place)
-        unreadable = self._connection.execute(
-            f"SELECT line - {place.lines_before} FROM read_parquet({quoted(part)}) WHERE status IS NULL ORDER BY line"
-        ).fetchall()
+        part = self._isolated(piece, place)
+        doubtful = dict(
+            self._connection.execute(
+                f"""SELECT line - {place.lines_before}, status FROM read_parquet({quoted(part)})
+                    WHERE status IS NULL OR status = 'empty'"""
+            ).fetchall()
+        )
         corrected = self._workspace / "corrected.jsonl"
-        if unreadable and self._correct(piece, {line for (line,) in unreadable}, corrected):
-            part = self._staged(Slice.whole(corrected), place)
+        if doubtful and self._correct(piece, doubtful, corrected):
+            part = self._isolated(Slice.whole(corrected), place)
             corrected.unlink()
+        return part
+
+    def _isolated(self, piece: Slice, place: Place, depth: int = 0) -> Path:
+        """Stage a slice; a line that cannot be taken, for whatever reason, becomes a failed row."""
+        import duckdb
+
+        try:
+            return self._staged(piece, place)
+        except duckdb.Error as error:
+            if not is_of_content(error):
+                raise
+            reason = f"the engine of the result table cannot take its line ({type(error).__name__})"
+        except _Outsized as outsized:
+            reason = str(outsized)
+        starts, cuts = _starts_and_cuts(piece)
+        if len(starts) < 2:
+            return self._replaced(piece, place, reason)
+        if not cuts:
+            return self._isolated(self._without_marks(piece, depth), place, depth + 1)
+        joined, part = self._workspace / f"joined-{depth}.parquet", self._workspace / "part.parquet"
+        for first, last in pairwise((0, *cuts, len(starts))):
+            end = starts[last] if last < len(starts) else piece.size_bytes
+            behind = replace(place, lines_before=place.lines_before + first, rows_before=place.rows_before + first)
+            part = self._isolated(piece.between(starts[first] if first else 0, end), behind, depth + 1)
+            if first:
+                both = self._workspace / "both.parquet"
+                statement = f"COPY (FROM {rows_of(joined, part)}) TO {quoted(both)} ({PART_FORMAT})"
+                execute_widening(self._connection, statement, self._limits.memory_bytes)
+                part = both
+            part.replace(joined)
+        return joined.replace(self._workspace / "part.parquet")
+
+    def _without_marks(self, piece: Slice, depth: int) -> Slice:
+        """Return the lines of a slice without byte order marks, so that each can be cut off."""
+        path = self._workspace / f"plain-{depth}.jsonl"
+        with piece.open() as file, path.open("wb") as plain:
+            for _, line in lines_of(file):
+                plain.write((line.removeprefix(BOM).strip(b"\n") or b"null") + b"\n")
+        return Slice.whole(path)
+
+    def _replaced(self, piece: Slice, place: Place, reason: str) -> Path:
+        """Stage the failed rows that stand for lines which cannot be taken."""
+        replacement = self._workspace / "stand-in.jsonl"
+        with piece.open() as file:
+            replacement.write_bytes(b"".join(stand_in(line, reason) for _, line in lines_of(file)))
+        part = self._staged(Slice.whole(replacement), place)
+        replacement.unlink()
         return part
 
     def _staged(self, piece: Slice, place: Place) -> Path:
@@ -102,9 +176,13 @@ class Stager:
         try:
             return self._written(piece, place, self._limits)
         except duckdb.Error:
+            longest = b""
             with piece.open() as file:
-                longest_line_bytes = max((len(line) for _, line in lines_of(file)), default=0)
-            limits = self._limits.widened(longest_line_bytes)
+                for _, line in lines_of(file):
+                    if outsized := too_large(line):
+                        raise _Outsized(outsized) from None
+                    longest = max(longest, line, key=len)
+            limits = self._limits.widened(len(longest))
             try:
                 return self._written(piece, place, limits)
             finally:
@@ -192,7 +270,8 @@ class Stager:
             FROM (
                 SELECT rows.*, {_BODY} AS body,
                        CASE WHEN rows.status = 'ok' THEN coalesce(faults.reason,
-                           CASE WHEN TRY(len(json_keys(body)) > len(list_distinct(json_keys(body))))
+                           CASE WHEN NOT coalesce(json_valid(body), false) THEN {quoted(_NOT_READ)}
+                                WHEN TRY(len(json_keys(body)) > len(list_distinct(json_keys(body))))
                                 THEN {quoted(_TWICE)} END) END AS fault
                 FROM read_parquet({quoted(unchecked)}) rows
                 LEFT JOIN read_json({quoted(faults)}, format = 'newline_delimited', hive_partitioning = false,
@@ -213,20 +292,48 @@ class Stager:
                     file.write(encoder.encode({"line": line, "reason": fault}) + b"\n")
         return path
 
-    def _correct(self, piece: Slice, unreadable: set[int], path: Path) -> bool:
-        """Write the slice to `path` with lines mended that were no JSON; returns whether mending changes anything.
+    def _correct(self, piece: Slice, doubtful: Mapping[int, str | None], path: Path) -> bool:
+        """Write the slice to `path` with doubtful lines looked at again; returns whether that changes anything.
 
-        It has the same lines in the same order. Of several blank ones in a row one stays, so that a line which begins
-        with a byte order mark does not come to stand first.
+        Of those without a status the ones that were no JSON are mended. Empty answers that hold something in another
+        form than Gemini's become errors that say so. The file has the same lines in the same order. Of several blank
+        ones in a row one stays, so that a line which begins with a byte order mark does not come to stand first.
         """
         is_changed, copied = False, 0
         with piece.open() as file, path.open("wb") as corrected:
             for number, (offset, line) in enumerate(lines_of(file), start=1):
-                text = mended(line).encode() if number in unreadable else b""
-                is_changed |= bool(text) and text != line.rstrip(b"\r\n")
-                corrected.write(b"\n" * (offset > copied) + (text + b"\n" if text else line))
+                text = line
+                if is_too_long(line):
+                    text = stand_in(line, too_large(line))
+                elif number in doubtful:
+                    text = line if doubtful[number] else mended(line).encode() or line
+                    if fault := misshapen(text):
+                        text = with_error(text, fault)
+                    is_changed |= text.rstrip(b"\r\n") != line.rstrip(b"\r\n")
+                corrected.write(b"\n" * (offset > copied) + text.rstrip(b"\n") + b"\n")
                 copied = offset + len(line)
         return is_changed
+
+
+def _starts_and_cuts(piece: Slice) -> tuple[Sequence[int], tuple[int, ...]]:
+    """Return where the lines of a slice start, and the numbers (from 0) of those at which to cut it; none for one line.
+
+    Where one is very long, it is most likely what cannot be taken: it is cut out. Otherwise the slice is cut in the
+    middle. Not before a byte order mark, which is no part of a line at the start of a file.
+    """
+    starts, places = array("Q"), array("Q")
+    longest_bytes, longest = 0, 0
+    with piece.open() as file:
+        for number, (offset, line) in enumerate(lines_of(file)):
+            starts.append(offset)
+            if number and not line.startswith(BOM):
+                places.append(number)
+            if len(line) > longest_bytes:
+                longest_bytes, longest = len(line), number
+    if not places:
+        return starts, ()
+    around = tuple(place for place in (longest, longest + 1) if longest_bytes >= _LONG_BYTES and place in places)
+    return starts, around or (places[len(places) // 2],)
 
 
 def _fetched(result: "DuckDBPyConnection") -> Iterator[tuple[Any, ...]]:

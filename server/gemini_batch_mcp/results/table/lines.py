@@ -16,17 +16,39 @@ from typing import Any, BinaryIO, Final
 
 import msgspec
 
-_BOM: Final = b"\xef\xbb\xbf"
+from gemini_batch_mcp.settings import MAX_ANSWER_LINE_BYTES, MAX_ANSWER_VALUES, MAX_UNSEEN_LINE_BYTES
+
+#: A byte order mark.
+BOM: Final = b"\xef\xbb\xbf"
 _READ_AHEAD_BYTES: Final = 1 << 20
 
-#: One escape of a JSON string at a time, so that an escaped backslash before "u" is never taken for an escape.
-#: A surrogate pair matches as a whole; what is left in the group `lone` stands for no character.
-_ESCAPE: Final = re.compile(
-    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<lone>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.S
+#: An escape that stands for a surrogate, behind the escaped backslashes that stand before it; a pair matches as whole,
+#: as the group `pair`. Ordinary escapes are passed over, a run of backslashes once.
+_HALVES: Final = re.compile(
+    r"(?<!\\)(?P<before>(?:\\\\)*+)\\(?:(?P<pair>u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+    r"|u[dD][89a-fA-F][0-9a-fA-F]{2})"
 )
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+#: The key of a line that begins with it. Nothing that it has taken is given back.
+_FIRST_KEY: Final = re.compile(rb'\s*+\{\s*+"key"\s*+:\s*+("(?:[^"\\]|\\.)*+")', re.S)
+#: No key is longer (`intake/requests/keys.py`).
+_MAX_KEY_BYTES: Final = 1 << 16
+#: A longer line is not looked at for its form.
+_MAX_SHAPED_BYTES: Final = 4 << 20
+_MAX_FAULT_CHARS: Final = 200
 #: Control characters may not stand in JSON at all; white space may, between values.
 _CONTROL: Final = re.compile(r"[\x00-\x1f]")
+
+
+class _Object(msgspec.Struct, gc=False):
+    """An object, whatever is in it."""
+
+
+class _Key(msgspec.Struct):
+    key: Any = None
+
+
+_decode_key: Final = msgspec.json.Decoder(_Key).decode
 
 
 def answer_lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -36,12 +58,25 @@ def answer_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def lines_of(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Yield what `answer_lines` yields of a file that has just been opened."""
+    """Yield what `answer_lines` yields of a file that has just been opened.
+
+    Of a line that is too long, its beginning comes, which is too long as well.
+    """
     offset = 0
-    for line in file:
-        if not (line.isspace() or (offset == 0 and _is_blank(line.removeprefix(_BOM)))):
+    while line := file.readline(MAX_ANSWER_LINE_BYTES + 1):
+        size_bytes = len(line)
+        if is_too_long(line):
+            rest = line
+            while not rest.endswith(b"\n") and (rest := file.readline(_READ_AHEAD_BYTES)):
+                size_bytes += len(rest)
+        if not (line.isspace() or (offset == 0 and _is_blank(line.removeprefix(BOM)))):
             yield offset, line
-        offset += len(line)
+        offset += size_bytes
+
+
+def is_too_long(line: bytes) -> bool:
+    """True for a line, or the beginning of one, that is longer than lines may be."""
+    return len(line) > MAX_ANSWER_LINE_BYTES
 
 
 def line_offsets(path: Path) -> "array[int]":
@@ -55,9 +90,87 @@ def mended(line: bytes) -> str:
     Invalid UTF-8, lone surrogate escapes and bare control characters become U+FFFD, bare tabs a space; a byte order
     mark and the end of the line go. Text that was well-formed comes back as it is; nothing is made up.
     """
-    text = line.removeprefix(_BOM).decode("utf-8", "replace")
+    text = line.removeprefix(BOM).decode("utf-8", "replace")
     text = _CONTROL.sub(lambda match: " " if match[0] in "\t\n\r" else "\ufffd", text).strip(" ")
-    return _ESCAPE.sub(lambda match: "\\ufffd" if match["lone"] else match[0], text)
+    return _HALVES.sub(lambda match: match[0] if match["pair"] else match["before"] + "\\ufffd", text)
+
+
+def stand_in(line: bytes, reason: str) -> bytes:
+    """Return a line that stands for one that cannot be taken: its key with an error; without a key, one of no use.
+
+    The beginning of a line is enough where its key comes first.
+    """
+    if (key := _key_of(line)) is None:
+        return b"null\n"
+    return msgspec.json.encode({"key": key, "error": {"message": reason}}) + b"\n"
+
+
+def with_error(line: bytes, reason: str) -> bytes:
+    """Return the line of an object with an error put before all that it holds."""
+    error = msgspec.json.encode({"message": reason})
+    return b'{"error":' + error + b"," + line.removeprefix(BOM).lstrip()[1:]
+
+
+def too_large(line: bytes) -> str:
+    """Return why a line, or the beginning of one, is larger than lines may be; empty where it is not.
+
+    What it holds counts as well: values of JSON take forty times their bytes while they are read.
+    """
+    if is_too_long(line):
+        return f"its answer has more than {MAX_ANSWER_LINE_BYTES:,} bytes in one line, which is not read"
+    if len(line) > MAX_UNSEEN_LINE_BYTES and sum(map(line.count, (b",", b"[", b"{"))) > MAX_ANSWER_VALUES:
+        return f"its answer has {len(line):,} bytes and more than {MAX_ANSWER_VALUES:,} values, which are not read"
+    return ""
+
+
+def _key_of(line: bytes) -> str | None:
+    """Return the key of a line that may be anything, None where there is none."""
+    try:
+        key = _decode_key(line).key
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        found = _FIRST_KEY.match(line.removeprefix(BOM)[:_MAX_KEY_BYTES])
+        try:
+            key = json.loads(mended(found[1])) if found else None
+        except ValueError:
+            return None
+    return key if isinstance(key, str) and key else None
+
+
+class _Content(msgspec.Struct):
+    parts: list[_Object | None] | None = None
+
+
+class _Candidate(msgspec.Struct):
+    content: _Content | None = None
+
+
+class _Response(msgspec.Struct):
+    candidates: list[_Candidate | None] | None = None
+    embedding: _Object | None = None
+    embeddings: list[_Object | None] | None = None
+
+
+class _Shape(msgspec.Struct):
+    response: _Response | None = None
+
+
+_decode_shape: Final = msgspec.json.Decoder(_Shape).decode
+
+
+def misshapen(line: bytes) -> str:
+    """Return where a line has another form than Gemini's answers, in words of ours, empty where it has not.
+
+    Only what holds other things is looked at: objects and lists.
+    """
+    if len(line) > _MAX_SHAPED_BYTES:
+        return ""
+    try:
+        _decode_shape(line.removeprefix(BOM))
+    except msgspec.ValidationError as error:
+        return f"its answer has not the form of Gemini's: {str(error)[:_MAX_FAULT_CHARS]}"
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    return ""
 
 
 def count_answers(path: Path) -> int:
@@ -66,6 +179,8 @@ def count_answers(path: Path) -> int:
 
 
 def _is_object(line: bytes) -> bool:
+    if is_too_long(line):
+        return _key_of(line) is not None
     try:
         return isinstance(json.loads(mended(line)), dict)
     except (ValueError, RecursionError):
@@ -77,13 +192,15 @@ def ends_whole(path: Path) -> bool:
     with path.open("rb") as file:
         place = file.seek(0, SEEK_END)
         tail = b""
-        while place and b"\n" not in tail:
-            size_bytes = min(_READ_AHEAD_BYTES, place)
+        while place and b"\n" not in tail and not is_too_long(tail):
+            size_bytes = min(max(_READ_AHEAD_BYTES, len(tail)), place)
             place = file.seek(place - size_bytes)
             tail = file.read(size_bytes) + tail
     last = tail.rpartition(b"\n")[2]
     if not last.strip():
         return True
+    if is_too_long(last):
+        return last.endswith(b"}")
     try:
         json.loads(mended(last))
     except (ValueError, RecursionError):

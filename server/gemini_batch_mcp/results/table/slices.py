@@ -126,6 +126,17 @@ class Slice:
         assert self._end is not None, "it has been read to its end"
         return self._end
 
+    @property
+    def size_bytes(self) -> int:
+        """How long it is, once it has been read."""
+        return self.end - self._first_byte
+
+    def between(self, start: int, end: int) -> Self:
+        """Return the lines from one place to another, both counted from its start, where lines begin."""
+        piece = type(self)(self._answers, self._first_byte + start, end - start)
+        piece._end = self._first_byte + end
+        return piece
+
     def open(self) -> io.BufferedReader:
         """Return these bytes as a file of their own."""
         return io.BufferedReader(self.open_raw(), _READ_BYTES)
