@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# What is compiled is kept, whatever the shell says: the tests take each process of theirs seven seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test check matrix bench format manifests constraints clean
 
 help:  ## show this help

@@ -80,11 +80,14 @@ ELSEWHERE_MORE: Final = frozenset(
     {
         "another project's key when all is collected",
         "another project's key after a kill at create:before",
+        "another project's key after a kill at create:after",
         "directory replaced at upload_finalize:after",
+        "directory replaced at create:after",
         "directory replaced at download:before",
         "directory replaced at ledger.add_attempt:after",
         "ledger lost after place",
         "ledger lost after a kill at create:before",
+        "ledger lost after a kill at create:after",
         "ledger lost after a kill at download:after",
     }
 )

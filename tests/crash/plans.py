@@ -38,3 +38,4 @@ QUEUED: Final = Plan(
 LARGE: Final = Plan("one job from a file of several chunks", _rows(padding=60_000), {}, _SERVICE)
 TABLE: Final = Plan("one job from a table", _rows(), {"form": "table"}, _SERVICE)
 INLINE: Final = Plan("one job within the call", _rows(), {"form": "requests"}, _SERVICE)
+ALL: Final = (SHARDS, READY, QUEUED, TABLE, INLINE, LARGE)

@@ -3,7 +3,7 @@
 import random
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, get_args
 
@@ -20,8 +20,6 @@ from crash.matrix import (
     in_turn,
     killed,
     killed_again_and_again,
-    several_benches,
-    undisturbed,
 )
 from crash.report import Tally, missing_and_stale, table, write_section
 from crash.traps import Trap
@@ -66,19 +64,6 @@ PART_OF_FURTHER: Final = 10
 #: The steps that a run of a part takes up: each effect once it is there, and each file taking its name. What a process
 #: that dies before an effect leaves is what the one before it left, except that a create may be on its way.
 PART: Final = re.compile(r".*:after|create:before|file\.(rename|link) .*")
-
-
-@pytest.fixture(scope="module")
-def benches() -> Iterator[list[Bench]]:
-    with several_benches() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def baselines(benches: list[Bench]) -> dict[str, Baseline]:
-    """Undisturbed runs of every scenario, by its name."""
-    wanted = (plans.SHARDS, *OTHER_PLANS, plans.LARGE)
-    return {plan.name: found for plan, found in zip(wanted, in_parallel(benches, undisturbed, wanted), strict=True)}
 
 
 @pytest.fixture(scope="module")

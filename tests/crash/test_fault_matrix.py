@@ -6,24 +6,12 @@ import pytest
 
 from crash.fault_list import FAULTS, PART
 from crash.faults import Fault, suffered, why_no_small_disk
-from crash.ground import Bench, Plan, bench
-from crash.matrix import Baseline, undisturbed
+from crash.ground import Bench
+from crash.matrix import Baseline
 from crash.report import Tally, missing_and_stale, table, write_section
 from support.extent import IS_FULL, in_part
 
 pytestmark = [pytest.mark.timeout(300), in_part]
-
-
-@pytest.fixture(scope="module")
-def place() -> Iterator[Bench]:
-    with bench() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def baselines() -> dict[str, Baseline]:
-    """Undisturbed runs, by the scenario's name; each is made when it is first needed."""
-    return {}
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +30,16 @@ def small_disk_refusal() -> str:
 
 @pytest.mark.parametrize("fault", FAULTS if IS_FULL else PART, ids=lambda fault: fault.name)
 def test_a_disturbance_costs_nothing_and_loses_nothing(
-    place: Bench, baselines: dict[str, Baseline], tallies: dict[str, Tally], small_disk_refusal: str, fault: Fault
+    benches: list[Bench],
+    baselines: dict[str, Baseline],
+    tallies: dict[str, Tally],
+    small_disk_refusal: str,
+    fault: Fault,
 ) -> None:
     if fault.has_small_disk and small_disk_refusal:
         pytest.skip(small_disk_refusal)
-    baseline = _baseline(place, baselines, fault.plan)
-    verdicts = [suffered(place, baseline, fault) for _ in range(fault.tries if IS_FULL else 1)]
+    baseline = baselines[fault.plan.name]
+    verdicts = [suffered(benches[0], baseline, fault) for _ in range(fault.tries if IS_FULL else 1)]
     for verdict in verdicts:
         tallies.setdefault(fault.name, Tally()).add(
             survived=not verdict.problems,
@@ -63,9 +55,3 @@ def test_the_table_names_every_fault() -> None:
     missing, stale = missing_and_stale("faults", names)
     assert not missing and not stale, f"Run make matrix. Not in tests/README.md: {missing}; only there: {stale}."
     assert len(set(names)) == len(names)
-
-
-def _baseline(place: Bench, baselines: dict[str, Baseline], plan: Plan) -> Baseline:
-    if plan.name not in baselines:
-        baselines[plan.name] = undisturbed(place, plan)
-    return baselines[plan.name]
