@@ -24,7 +24,19 @@ MODULES = {
 }
 
 #: Modules that every room may use. `domain` and `errors` use nothing of ours.
-HALL = {"digests", "domain", "errors", "json_members", "paths", "patterns", "settings", "text", "threads", "tracing"}
+HALL = {
+    "digests",
+    "domain",
+    "errors",
+    "json_members",
+    "paths",
+    "patterns",
+    "redaction",
+    "settings",
+    "text",
+    "threads",
+    "tracing",
+}
 
 #: Each sub-room, or module that stands in a room by itself, and what it may import beside the hall and its own folder.
 #: A room's name with `.*` stands for all of that room. What is not here has no place in the house.
@@ -37,20 +49,28 @@ MAY_IMPORT = {
     "assistant.wire": "assistant.resources",
     "assistant.prompts": "assistant.render batches.opening",
     "assistant.resources": "assistant.render batches.opening batches.jobs batches.orders intake.templates",
-    "assistant.strict": "assistant.as_sent assistant.telling assistant.tools batches.gauge",
-    "assistant.tools": "assistant.arguments assistant.gate assistant.render assistant.views batches.opening",
-    "assistant.gate": "assistant.arguments batches.desk batches.gauge batches.opening batches.orders batches.work",
+    "assistant.strict": (
+        "assistant.as_sent assistant.gate assistant.replies assistant.telling assistant.tools batches.gauge"
+    ),
+    "assistant.tools": (
+        "assistant.arguments assistant.gate assistant.render assistant.views batches.opening batches.work"
+    ),
+    "assistant.gate": (
+        "assistant.arguments batches.desk batches.gauge batches.losses batches.opening batches.orders batches.work"
+    ),
     "assistant.telling": "batches.gauge",
     "assistant.transports": "batches.opening",
     "assistant.as_sent": "",
+    "assistant.replies": "",
     "assistant.arguments": "",
     "assistant.render": "assistant.views batches.* results.query",
-    "assistant.views": "",
+    "assistant.views": "assistant.replies",
     # the life of a batch
     "batches.desk": "batches.* intake.* results.query",
     "batches.opening": "batches.desk batches.gauge batches.jobs batches.work",
     "batches.advancing": "batches.app batches.gauge batches.answers batches.jobs batches.ledger batches.submitting",
-    "batches.ending": "batches.app batches.jobs batches.ledger batches.waiting",
+    "batches.ending": "batches.app batches.jobs batches.ledger batches.losses batches.waiting",
+    "batches.losses": "batches.app batches.jobs batches.ledger batches.orders",
     "batches.waiting": "batches.app batches.gauge batches.jobs batches.ledger batches.submitting",
     "batches.submitting": (
         "batches.app batches.answers batches.gauge batches.jobs batches.ledger batches.orders batches.work "

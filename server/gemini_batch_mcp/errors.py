@@ -25,7 +25,12 @@ import errno
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
+#: What a file system without locks says, by number, and in SQLite's words, which have none.
+_NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+_NO_LOCKS_SAID: Final = ("locking protocol", "disk I/O error", "locking not supported")
 #: Longest piece of a key that is shown.
 _SHOWN_KEY_CHARS = 80
 
@@ -164,6 +169,38 @@ def system_reason(error: Exception) -> str:
     """Return what the system says about a failure, or at least the kind of it. No path is in it."""
     said = error.strerror if isinstance(error, OSError) else None
     return said or type(error).__name__
+
+
+def state_failure(directory: Path, what: str, error: Exception) -> StorageError:
+    """Return the error for a failure to lock, read or write the state directory: `what`, such as "The ledger".
+
+    `error` is an OSError, or SQLite's, which has a sentence only.
+    """
+    said = system_reason(error) if isinstance(error, OSError) else str(error)
+    number = error.errno if isinstance(error, OSError) else None
+    if number in _NO_LOCKS or any(words in said for words in _NO_LOCKS_SAID):
+        return StorageError(
+            f"{what} in {directory} (GEMINI_BATCH_HOME) cannot be locked ({said}): the file system there has no locks "
+            "that work, as is the case on many network drives and synchronised folders. Nothing was sent or changed.",
+            "Set GEMINI_BATCH_HOME to a directory on a disk of this machine. What is in the old one can be moved there "
+            "while no server runs.",
+        )
+    if "is locked" in said:
+        return StorageError(
+            f"{what} in {directory} (GEMINI_BATCH_HOME) is held by another process, and was for 30 seconds ({said}).",
+            "Try again. If no other gemini-batch-mcp runs, it may lie on a network drive: set GEMINI_BATCH_HOME to a "
+            "directory on a disk of this machine.",
+        )
+    if "malformed" in said or "not a database" in said:
+        return StorageError(
+            f"{what} in {directory} (GEMINI_BATCH_HOME) is damaged ({said}). Nothing was sent or changed.",
+            "Move ledger.sqlite3 and the files beside it whose names begin so to another place, and start this server "
+            "again: it takes the batches back from their directories. gemini-batch-mcp doctor says what it finds.",
+        )
+    return StorageError(
+        f"{what} in {directory} (GEMINI_BATCH_HOME) could not be read or written ({said}).",
+        "Check that the directory exists, has space, and can be written.",
+    )
 
 
 def is_disk_full(error: OSError) -> bool:

@@ -5,14 +5,17 @@ Names and defaults are the contract of the README's settings table. A command-li
 """
 
 import os
-from collections.abc import Callable, Mapping
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from platformdirs import user_data_path
 
 from gemini_batch_mcp.errors import ConfigurationError
+from gemini_batch_mcp.redaction import Secrets
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -40,6 +43,10 @@ CONFIRM_ABOVE_USD: Final = 1.0
 _TOKEN: Final = "GEMINI_BATCH_HTTP_TOKEN"  # noqa: S105
 #: The API version that every batch and file document shows. SDK 3.x would use v1 if it were not pinned.
 API_VERSION: Final = "v1beta"
+
+
+#: Variables in which the HTTP client looks for a proxy; in small letters as well.
+_PROXIES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +157,15 @@ class Settings:
     prices_path: Path | None = None
     #: What a client has to send over HTTP; None lets in whoever reaches this machine's own ports.
     http_token: Secret | None = None
+    #: What else the environment has that nobody is to see: a second key, passwords of proxies.
+    other_secrets: tuple[Secret, ...] = ()
+
+    @property
+    def secrets(self) -> Secrets:
+        """All that is to be cut out of whatever leaves or stays."""
+        return Secrets.of(
+            secret.value for secret in (self.api_key, self.http_token, *self.other_secrets) if secret is not None
+        )
 
     @classmethod
     def from_env(cls, env: Mapping[str, str], *, working_directory: Path, user_home: Path) -> "Settings":
@@ -182,7 +198,30 @@ class Settings:
             max_cost_usd=_value(env, "GEMINI_BATCH_MAX_COST_USD", _not_negative, None),
             prices_path=_absolute(env, "GEMINI_BATCH_PRICES", "file"),
             http_token=Secret(token, _TOKEN) if (token := env.get(_TOKEN, "").strip()) else None,
+            other_secrets=tuple(_secrets(env)),
         )
+
+
+def secrets_of(env: Mapping[str, str]) -> Secrets:
+    """Return what nobody is to see of an environment, also where its settings cannot be read."""
+    return Secrets.of(secret.value for secret in _secrets(env))
+
+
+def _secrets(env: Mapping[str, str]) -> Iterator[Secret]:
+    for name in ("GOOGLE_API_KEY", "GEMINI_API_KEY", _TOKEN):
+        yield Secret(env.get(name, "").strip(), name)
+    for name in ("GOOGLE_GEMINI_BASE_URL", *_PROXIES, *map(str.lower, _PROXIES)):
+        try:
+            address = urlsplit(env.get(name, "").strip())
+        except ValueError:
+            continue
+        for value in (address.password, *(value for _, value in parse_qsl(address.query))):
+            for form in {value or "", unquote(value or "")}:
+                yield Secret(form, name)
+        if address.password:
+            # As it is sent: the name of the user is no secret, the two together are.
+            both = f"{unquote(address.username or '')}:{unquote(address.password)}"
+            yield Secret(b64encode(both.encode()).decode(), name)
 
 
 def _key(env: Mapping[str, str]) -> Secret | None:

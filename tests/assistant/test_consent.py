@@ -193,7 +193,7 @@ DECLINED: Final = re.compile(r"The user was asked about this at \d\d:\d\d, and d
 
 
 @pytest.mark.both_eras
-@pytest.mark.parametrize("no", [Person("decline"), Person("accept", submit=False)], ids=["decline", "not ticked"])
+@pytest.mark.parametrize("no", [Person("decline"), Person("accept", ticks=False)], ids=["decline", "not ticked"])
 async def test_a_no_holds_in_every_other_client_until_the_order_is_quoted_anew(
     settings: Settings, sandbox: Sandbox, data: Path, era: str, no: Person
 ) -> None:

@@ -32,7 +32,7 @@ async def test_a_client_that_can_ask_asks_once_and_submits_after_a_yes(
     assert sandbox.creates == 1
 
 
-@pytest.mark.parametrize("person", [Person("decline"), Person("cancel"), Person("accept", submit=False)])
+@pytest.mark.parametrize("person", [Person("decline"), Person("cancel"), Person("accept", ticks=False)])
 async def test_after_a_no_nothing_is_submitted(
     settings: Settings, sandbox: Sandbox, data: Path, era: str, person: Person
 ) -> None:

@@ -54,7 +54,7 @@ async def test_mcp_over_http_serves_several_clients_and_only_those_who_may_come_
 
         async def converse_in(era: str) -> None:
             async with (
-                httpx2.AsyncClient(headers=knows) as http,
+                httpx2.AsyncClient(headers=knows, timeout=60) as http,
                 Client(streamable_http_client(url, http_client=http), mode=era) as client,
             ):
                 assert len((await client.list_tools()).tools) == 9

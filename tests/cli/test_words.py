@@ -27,8 +27,8 @@ def test_a_retry_says_how_many_rows_it_sends_and_a_delete_how_to_agree(run: Run,
     assert again.stderr.startswith("1 request sent again.")
 
     refused = run("delete", batch)
-    assert refused.returncode == 2
-    assert "This would delete" in refused.stderr
+    assert refused.returncode == 1
+    assert "Nothing was deleted." in refused.stderr
     assert "--yes" in refused.stderr
     assert "confirm=true" not in refused.stderr
 

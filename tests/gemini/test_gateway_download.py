@@ -16,6 +16,7 @@ from gemini_batch_mcp.errors import BatchError, NotFound, StorageError, Unavaila
 from gemini_batch_mcp.gemini.developer.gateway import Download, Gateway, RetryPolicy
 from gemini_batch_mcp.gemini.http import Exchange
 from gemini_batch_mcp.gemini.transfers import Incoming
+from gemini_batch_mcp.redaction import Secrets
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.sandbox.config import OnCommand, SandboxConfig
 from support.gateways import QUICK, Body, Script, failing, open_gateway, request_lines
@@ -245,7 +246,7 @@ async def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> No
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full disk to write to")
 def test_a_full_disk_is_named_with_what_is_free(tmp_path: Path) -> None:
     with Path("/dev/full").open("wb", buffering=0) as file:
-        incoming = Incoming(file, tmp_path, lambda done, total: None)
+        incoming = Incoming(file, tmp_path, lambda done, total: None, Secrets())
         with pytest.raises(StorageError, match=r"is full: [\d,]+ bytes are free\. Make room") as caught:
             incoming.write(b"x" * 2_000_000)
         assert incoming.refusal is caught.value

@@ -85,7 +85,7 @@ async def test_a_bad_line_is_quoted_with_its_number(tmp_path: Path) -> None:
 async def test_a_message_from_outside_is_cleaned_and_cut(tmp_path: Path) -> None:
     hostile = f"Ignore this.\n\u202e\x1b[31m See https://evil.example/{KEY} and {KEY} " + "x" * 5000
     error, _ = await failure_of_read(tmp_path, failing(400, hostile))
-    assert "See [link] and [key]" in error.message
+    assert "See [link] and *****" in error.message
     assert error.message.isprintable()
     assert len(error.message) < 500
 

@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 from mcp.client import Client
 from mcp.client.context import ClientRequestContext
+from mcp.client.session import ElicitationFnT
 from mcp_types import CallToolResult, ElicitRequestFormParams, ElicitRequestParams, ElicitResult
 
 from gemini_batch_mcp.assistant.server import build_server
@@ -73,22 +74,24 @@ def spoken(result: CallToolResult) -> str:
 class Person:
     """The user of a client that can ask: answers its questions, and remembers them."""
 
-    def __init__(self, action: str = "accept", *, submit: bool = True) -> None:
+    def __init__(self, action: str = "accept", *, ticks: bool = True) -> None:
         self.action = action
-        self.submit = submit
+        self.ticks = ticks
         self.questions: list[str] = []
         self.forms: list[dict[str, Any]] = []
 
     async def __call__(self, context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
+        assert isinstance(params, ElicitRequestFormParams)
         self.questions.append(params.message)
-        self.forms.append(params.requested_schema if isinstance(params, ElicitRequestFormParams) else {})
-        content = {"submit": self.submit} if self.action == "accept" else None
+        self.forms.append(params.requested_schema)
+        boxes: dict[str, Any] = params.requested_schema["properties"]
+        content = dict.fromkeys(boxes, self.ticks) if self.action == "accept" else None
         return ElicitResult(action=self.action, content=content)  # type: ignore[arg-type]  # one of the three words
 
 
 @asynccontextmanager
 async def converse(
-    settings: Settings, sandbox: Sandbox | None, era: str = "legacy", person: Person | None = None
+    settings: Settings, sandbox: Sandbox | None, era: str = "legacy", person: ElicitationFnT | None = None
 ) -> AsyncIterator[Conversation]:
     """Open a conversation; without a sandbox the server is left to the network, which tests do not have.
 

@@ -18,7 +18,7 @@ from support.conversation import process_env
 
 #: The server stops for good where it renames a part of a table into place, and says so; see `stalled_server`.
 STALL = "GEMINI_TEST_STALL"
-_STALLED_SERVER = Path(__file__).with_name("stalled_server.py")
+_STALLED_SERVER = Path(__file__).parents[1] / "cli" / "stalled_server.py"
 MODERN_META = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
     "io.modelcontextprotocol/clientCapabilities": {},

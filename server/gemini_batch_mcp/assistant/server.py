@@ -20,7 +20,7 @@ from gemini_batch_mcp.assistant.resources.subscriptions import BatchNews
 from gemini_batch_mcp.assistant.resources.templates import add_templates
 from gemini_batch_mcp.assistant.strict import strict_tools
 from gemini_batch_mcp.assistant.tools import TOOLS
-from gemini_batch_mcp.assistant.wire import honest_wire
+from gemini_batch_mcp.assistant.wire import honest_wire, without
 from gemini_batch_mcp.batches.opening import LazyDesk, TransportFactory, lazy_desk
 from gemini_batch_mcp.settings import Settings
 
@@ -81,7 +81,7 @@ def build_server(
             "prompts/list": CacheHint(ttl_ms=3_600_000, scope="public"),
         },
         subscriptions=bus,
-        middleware=[honest_wire],
+        middleware=[without(settings.secrets), honest_wire],
     )
     add_templates(server)
     add_models(server, desks)

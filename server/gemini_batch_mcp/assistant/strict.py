@@ -16,9 +16,12 @@ from typing import Any
 import anyio
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.mcpserver.tools import Tool
+from mcp.shared.exceptions import MCPError
 from pydantic import Field, ValidationError
 
 from gemini_batch_mcp.assistant.as_sent import read_arguments, takers
+from gemini_batch_mcp.assistant.gate import unanswered
+from gemini_batch_mcp.assistant.replies import short
 from gemini_batch_mcp.assistant.telling import while_telling
 from gemini_batch_mcp.assistant.tools import ToolSpec
 from gemini_batch_mcp.batches.gauge import Gauge
@@ -44,11 +47,17 @@ class StrictTool(Tool):
     async def run(self, arguments: dict[str, Any], context: Any, convert_result: bool = False) -> Any:
         """Run the tool; every failure leaves as a ToolError without a cause that a log could print."""
         try:
+            return await self._run(arguments, context, convert_result)
+        except ToolError as error:
+            raise ToolError(short(str(error))) from None
+
+    async def _run(self, arguments: dict[str, Any], context: Any, convert_result: bool) -> Any:
+        try:
             meant = read_arguments(self.name, self.parameters, arguments, self.takers)
         except UsageError as error:
             raise ToolError(str(error)) from None
         # A person who is asked may take longer; such tools bound themselves (`work.py`, `within`).
-        longest_seconds = None if "gated" in self.resolved_params else LONGEST_CALL_SECONDS
+        longest_seconds = None if self._is_gated else LONGEST_CALL_SECONDS
         try:
             with anyio.move_on_after(longest_seconds):
                 gauge = Gauge()
@@ -59,11 +68,23 @@ class StrictTool(Tool):
         except ToolError as error:
             if isinstance(error.__cause__, ValidationError):
                 raise ToolError(self._argument_sentence(error.__cause__)) from None
-            raise
+            if not self._is_gated:
+                raise
+            # What is left is the SDK's word about the answer to a question, in words for programmers.
+            raise ToolError(unanswered()) from None
+        except MCPError as error:
+            if not self._is_gated:
+                raise
+            # The client's answer to our question.
+            raise ToolError(unanswered(error.message)) from None
         raise ToolError(
             f"{self.name} took {LONGEST_CALL_SECONDS:.0f} seconds and was stopped; Gemini may be slow to answer. "
             "What was submitted or is under way goes on: call list_jobs or check_status."
         )
+
+    @property
+    def _is_gated(self) -> bool:
+        return "gated" in self.resolved_params
 
     def _sentence(self, cause: BaseException | None) -> str:
         while isinstance(cause, BaseExceptionGroup):

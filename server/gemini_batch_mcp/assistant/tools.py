@@ -1,5 +1,6 @@
 """The tools, as plain functions in one table. Their texts are what assistants read: short, and only facts."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -22,13 +23,18 @@ from gemini_batch_mcp.assistant.views import (
     StatusView,
 )
 from gemini_batch_mcp.batches.opening import WatchedDesk
+from gemini_batch_mcp.batches.work import within
 from gemini_batch_mcp.domain import JobFilter, ResultQuery, Retryable
 from gemini_batch_mcp.threads import in_thread
 
 #: No call blocks longer than this: clients give up at 60 s. The rest goes on in the background.
 MAX_CALL_SECONDS: Final = 45.0
+#: Reports that are linked to beside the results.
+_MAX_LINKS: Final = 10
 #: What is left of it after the gate.
 _AFTER_GATE_SECONDS: Final = 28.0
+#: The same, where the gate only looks at the jobs of a batch.
+_AFTER_LOOK_SECONDS: Final = 35.0
 
 Ctx = Context[WatchedDesk]
 
@@ -114,7 +120,7 @@ async def get_results(
     written = (results.saved, *results.saved.companions) if results.saved is not None else ()
     pages = await desk.written_reports(results.status.batch.id)
     answer.content.extend(_link(file.path, file.format) for file in written)
-    answer.content.extend(_link(path, "html") for path in pages)
+    answer.content.extend(_link(path, "html") for path in pages[:_MAX_LINKS])
     return answer
 
 
@@ -143,17 +149,26 @@ async def list_jobs(
     """List batches ordered here, then jobs made elsewhere with the same key, newest first."""
     desk = await ctx.request_context.lifespan_context.get()
     wanted = JobFilter(state=state, search=search, model=model)
-    return _result(render.job_list(await desk.list_jobs(wanted, limit=limit, cursor=cursor)))
+
+    async def jobs(limit: int) -> JobListView:
+        return render.job_list(await desk.list_jobs(wanted, limit=limit, cursor=cursor))
+
+    return _result(await _page(limit, jobs))
 
 
 async def cancel_batch(
     ctx: Ctx,
+    lost: Annotated[Any, Resolve(gate.cancel_loss)],
+    gated: Annotated[ElicitationResult[Any], Resolve(gate.ask_cancel)],
     batch: args.Batch,
     confirm: args.Confirm = False,
 ) -> Annotated[CallToolResult, CancelView]:
     """Stop a batch that has not ended. Rows in flight still finish and may be charged."""
     desk = await ctx.request_context.lifespan_context.get()
-    return _result(render.cancelled(await desk.cancel(batch, confirm=confirm)))
+    agreed_to = await gate.agreed(desk, lost, gated, "cancelled")
+    with within(_AFTER_LOOK_SECONDS):
+        status = await desk.cancel(batch, agreed_to=agreed_to, confirm=gate.counts(confirm, lost))
+    return _result(render.cancelled(status))
 
 
 async def retry_failed(
@@ -187,12 +202,17 @@ async def retry_failed(
 
 async def delete_batch(
     ctx: Ctx,
+    lost: Annotated[Any, Resolve(gate.delete_loss)],
+    gated: Annotated[ElicitationResult[Any], Resolve(gate.ask_delete)],
     batch: args.Batch,
     confirm: Annotated[bool, Field(description="The user agreed; without it, only says what would go.")] = False,
 ) -> Annotated[CallToolResult, DeleteView]:
     """Delete a batch at Gemini and its answers stored here; running jobs are cancelled first. Saved files stay."""
     desk = await ctx.request_context.lifespan_context.get()
-    return _result(render.deleted(await desk.delete(batch, confirm=confirm)))
+    agreed_to = await gate.agreed(desk, lost, gated, "deleted")
+    with within(_AFTER_LOOK_SECONDS):
+        deletion = await desk.delete(batch, agreed_to=agreed_to, confirm=gate.counts(confirm, lost))
+    return _result(render.deleted(deletion))
 
 
 _MIME_TYPES: Final = {
@@ -210,9 +230,17 @@ def _link(path: Path, format: str) -> ResourceLink:
 
 
 def _result(view: Answer) -> CallToolResult:
+    view = view.fitted()
     return CallToolResult(
         content=[TextContent(type="text", text=view.text())], structured_content=view.model_dump(mode="json")
     )
+
+
+async def _page(limit: int, view_of: Callable[[int], Awaitable[Answer]]) -> Answer:
+    """Return a page of at most `limit` entries, and of fewer where they are too long for one reply."""
+    while not (view := await view_of(limit)).fitted().is_short() and limit > 1:
+        limit //= 2
+    return view
 
 
 def _hints(*, read_only: bool = False, destructive: bool = False, idempotent: bool = False) -> ToolAnnotations:

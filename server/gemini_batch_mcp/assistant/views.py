@@ -3,10 +3,11 @@
 import json
 from abc import ABC, abstractmethod
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from gemini_batch_mcp.assistant.replies import SHORTER, Text, is_short, shortened
 from gemini_batch_mcp.text import dollars
 
 #: Counts that are no problem.
@@ -36,9 +37,26 @@ class View(BaseModel):
 class Answer(View, ABC):
     """A whole structured result, which can also say itself."""
 
+    #: The list of which a page is shown: none of its members may go, or nobody would see it.
+    page_of: ClassVar[str] = ""
+
     @abstractmethod
     def text(self) -> str:
         """The same facts for an assistant to read."""
+
+    def is_short(self) -> bool:
+        """Return whether it fits into a reply, in both forms."""
+        return is_short(self.text(), self.model_dump(mode="json"))
+
+    def fitted(self) -> Self:
+        """Return the same with what is long cut until it fits into a reply, or as short as it gets."""
+        fitted = self
+        for max_chars, max_members in SHORTER:
+            if fitted.is_short():
+                break
+            cut = shortened(self.model_dump(), max_chars, max_members, kept=self.page_of)
+            fitted = type(self).model_validate(cut)
+        return fitted
 
 
 class Counts(View):
@@ -69,10 +87,10 @@ class RowsView(View):
 class JobView(View):
     """One Gemini job of a batch."""
 
-    name: str
-    state: str
+    name: Text
+    state: Text
     request_count: int
-    error: str
+    error: Text
 
 
 class EstimateView(View):
@@ -82,8 +100,8 @@ class EstimateView(View):
     output_tokens_max: int
     cost_usd_low: float | None
     cost_usd_high: float | None
-    priced_on: str
-    basis: str
+    priced_on: Text
+    basis: Text
 
     def sentence(self) -> str:
         """The same facts for an assistant to read."""
@@ -101,9 +119,9 @@ class ProblemView(View):
     """Something wrong with one line; `line` 0 is the source as a whole."""
 
     line: int
-    key: str
-    message: str
-    fix: str
+    key: Text
+    message: Text
+    fix: Text
 
 
 class PreviewView(Answer):
@@ -113,13 +131,13 @@ class PreviewView(Answer):
     request_count: int
     bytes: int
     shard_count: int
-    model: str
+    model: Text
     problems: list[ProblemView]
     problem_count: int
-    warnings: list[str]
-    sample: list[dict[str, Any]]
+    warnings: list[Text]
+    sample: list[dict[Text, Any]]
     estimate: EstimateView | None
-    standing: str
+    standing: Text
 
     def text(self) -> str:
         """The same facts for an assistant to read; sample requests stand apart, as data."""
@@ -151,14 +169,14 @@ class PreviewView(Answer):
 class CreateView(Answer):
     """Answer of create_batch and retry_failed."""
 
-    batch_id: str
-    state: str
+    batch_id: Text
+    state: Text
     request_count: int
     jobs: list[JobView]
     estimate: EstimateView | None
     reused: bool
-    warnings: list[str]
-    advice: str
+    warnings: list[Text]
+    advice: Text
 
     def text(self) -> str:
         """The same facts for an assistant to read."""
@@ -178,10 +196,10 @@ class CreateView(Answer):
 class StatusView(Answer):
     """Answer of check_status."""
 
-    batch_id: str
-    display_name: str
-    model: str
-    state: str
+    batch_id: Text
+    display_name: Text
+    model: Text
+    state: Text
     done: bool
     results_ready: bool
     counts: Counts
@@ -193,7 +211,7 @@ class StatusView(Answer):
     age_seconds: int
     expires_at: datetime | None
     estimate: EstimateView | None
-    advice: str
+    advice: Text
 
     def text(self) -> str:
         """The same facts for an assistant to read."""
@@ -247,44 +265,44 @@ class UsageView(View):
     output_tokens: int
     thoughts_tokens: int
     cost_usd: float | None
-    priced_on: str
+    priced_on: Text
 
 
 class ErrorGroupView(View):
     """Rows that did not end well for the same reason."""
 
-    status: str
+    status: Text
     rows: int
-    reason: str
-    example_key: str
+    reason: Text
+    example_key: Text
 
 
 class AttemptView(View):
     """How one attempt at a row ended."""
 
     attempt: int
-    status: str
-    error: str
-    finish_reason: str
+    status: Text
+    error: Text
+    finish_reason: Text
 
 
 class RowView(View):
     """One row; `text` is model output, `files` what the answer carried beside it, `history` its earlier attempts."""
 
-    key: str
-    status: str
-    text: str
-    error: str
-    finish_reason: str
-    files: list[str] = []
+    key: Text
+    status: Text
+    text: Text
+    error: Text
+    finish_reason: Text
+    files: list[Text] = []
     history: list[AttemptView] = []
 
 
 class SavedView(View):
     """A file written for the user."""
 
-    path: str
-    format: str
+    path: Text
+    format: Text
     rows: int
     bytes: int
 
@@ -292,20 +310,22 @@ class SavedView(View):
 class ResultsView(Answer):
     """Answer of get_results."""
 
-    batch_id: str
-    state: str
+    page_of: ClassVar[str] = "rows"
+
+    batch_id: Text
+    state: Text
     summary: Summary
     partial: bool
     integrity_ok: bool
-    suspect_keys: list[str]
+    suspect_keys: list[Text]
     usage: UsageView
-    model_versions: dict[str, int]
+    model_versions: dict[Text, int]
     error_groups: list[ErrorGroupView]
-    columns: list[str]
+    columns: list[Text]
     rows: list[RowView]
-    next_cursor: str
+    next_cursor: Text
     saved: SavedView | None
-    warnings: list[str]
+    warnings: list[Text]
 
     def text(self) -> str:
         """The same facts for an assistant to read; rows stand apart, marked as data."""
@@ -348,7 +368,9 @@ class ResultsView(Answer):
 class QueryView(Answer):
     """Answer of query_results."""
 
-    columns: list[str]
+    page_of: ClassVar[str] = "rows"
+
+    columns: list[Text]
     rows: list[list[Any]]
     row_count: int
     truncated: bool
@@ -364,11 +386,11 @@ class QueryView(Answer):
 class ListedView(View):
     """One line of list_jobs."""
 
-    batch_id: str
-    name: str
-    display_name: str
-    state: str
-    model: str
+    batch_id: Text
+    name: Text
+    display_name: Text
+    state: Text
+    model: Text
     created_at: datetime | None
     counts: Counts
     made_elsewhere: bool
@@ -377,9 +399,11 @@ class ListedView(View):
 class JobListView(Answer):
     """Answer of list_jobs."""
 
+    page_of: ClassVar[str] = "jobs"
+
     jobs: list[ListedView]
-    next_cursor: str
-    note: str
+    next_cursor: Text
+    note: Text
 
     def text(self) -> str:
         """The same facts as a table with one tab-separated line per job."""
@@ -401,10 +425,10 @@ class JobListView(Answer):
 class CancelView(Answer):
     """Answer of cancel_batch."""
 
-    batch_id: str
-    state: str
+    batch_id: Text
+    state: Text
     jobs: list[JobView]
-    advice: str
+    advice: Text
 
     def text(self) -> str:
         """The same facts for an assistant to read."""
@@ -414,22 +438,22 @@ class CancelView(Answer):
 class Deleted(View):
     """What is gone."""
 
-    jobs: list[str]
-    files: list[str]
+    jobs: list[Text]
+    files: list[Text]
     local: bool
 
 
 class NotDeletedView(View):
     """What is still there, and why."""
 
-    name: str
-    reason: str
+    name: Text
+    reason: Text
 
 
 class DeleteView(Answer):
     """Answer of delete_batch."""
 
-    batch_id: str
+    batch_id: Text
     deleted: Deleted
     not_deleted: list[NotDeletedView]
 

@@ -1,13 +1,15 @@
-"""What the SDK would say on the wire and is not so: lists that never change, resources that are old at once."""
+"""What does not go out on the wire: what the SDK would say and is not so, and secrets."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.context import CallNext, HandlerResult, ServerMiddleware, ServerRequestContext
+from mcp.shared.exceptions import MCPError
 
 from gemini_batch_mcp.assistant.resources.models import MODELS_URI
 from gemini_batch_mcp.assistant.resources.templates import INDEX_URI
+from gemini_batch_mcp.redaction import Secrets
 
 #: Templates change with the version only; what models there are, and their prices, with the day.
 _HOUR_MS: Final = 3_600_000
@@ -30,6 +32,21 @@ async def honest_wire(ctx: ServerRequestContext[Any, Any], call_next: CallNext) 
         elif ctx.method == "resources/read" and "ttlMs" in result:
             result |= _age(str(params.get("uri", "")))
     return result
+
+
+def without(secrets: Secrets) -> ServerMiddleware[Any]:
+    """Return a middleware that cuts secrets out of whatever is answered: by tools, resources, prompts, and errors."""
+
+    async def clean(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        try:
+            result = await call_next(ctx)
+        except MCPError as error:
+            said = error.error
+            raise MCPError(said.code, secrets.cut(said.message), secrets.cut_all(said.data)) from None
+        cut: HandlerResult = secrets.cut_all(result)
+        return cut
+
+    return clean
 
 
 def _only_batches(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from gemini_batch_mcp.batches.ledger.cards import refuse_lost, take_back, write_
 from gemini_batch_mcp.batches.ledger.ledger import Ledger
 from gemini_batch_mcp.batches.work import Work
 from gemini_batch_mcp.domain import Account
-from gemini_batch_mcp.errors import StorageError
+from gemini_batch_mcp.errors import StorageError, state_failure
 from gemini_batch_mcp.gemini.developer.gateway import Gateway, Hook, RetryPolicy
 from gemini_batch_mcp.paths import PathGuard
 from gemini_batch_mcp.results.query.queries import QueryEngine
@@ -174,11 +174,17 @@ def open_app(
     Raises:
         StorageError: the state directory cannot be used.
     """
-    ledger = Ledger.open(settings.home / "ledger.sqlite3", hook)
+    ledger = Ledger.open(settings.home / "ledger.sqlite3", hook, settings.secrets)
+    if ledger.was_cleaned:
+        for batch_id in ledger.batch_ids(limit=-1):
+            write_card(ledger, settings.home / "batches" / batch_id, batch_id)
     for removed in (settings.home / "batches").glob(f"{REMOVED_PREFIX}*"):
         shutil.rmtree(removed, ignore_errors=True)
     if settings.files in settings.roots:
-        settings.files.mkdir(parents=True, exist_ok=True)
+        try:
+            settings.files.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise state_failure(settings.home, "The directory for files", error) from None
     # Whoever polls more often than twice a second wants repeats sooner, too.
     retry = RetryPolicy(initial_delay_seconds=min(0.5, settings.poll_seconds))
     gateway = Gateway.open(settings, transport=transport, hook=hook, retry=retry)

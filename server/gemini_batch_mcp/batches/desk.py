@@ -8,11 +8,12 @@ from gemini_batch_mcp.batches.advancing import Advanced, advance_all, watch_batc
 from gemini_batch_mcp.batches.answers.asking import ask_results
 from gemini_batch_mcp.batches.answers.reading import Results, read_results
 from gemini_batch_mcp.batches.app import App
-from gemini_batch_mcp.batches.ending import Deletion, cancel_batch, delete_batch
+from gemini_batch_mcp.batches.ending import Deletion, cancel_batch, cancel_loss, delete_batch, delete_loss
 from gemini_batch_mcp.batches.gauge import Gauge
 from gemini_batch_mcp.batches.jobs.listing import JobList, list_jobs
 from gemini_batch_mcp.batches.jobs.tracking import BatchStatus
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry
+from gemini_batch_mcp.batches.losses import Loss, record_kept
 from gemini_batch_mcp.batches.orders.consent import Quote, record_no, spend_notes
 from gemini_batch_mcp.batches.orders.models import ModelList, list_models
 from gemini_batch_mcp.batches.orders.preparing import Preview, preview_order
@@ -68,9 +69,12 @@ class Desk:
         await self.on_seen(placement.status)
         return placement
 
-    async def take_no(self, quote: Quote, *, has_declined: bool) -> None:
-        """Remember that the user did not agree to what they were asked; see `consent.record_no`."""
-        await record_no(self.app, quote, has_declined=has_declined)
+    async def take_no(self, asked: Quote | Loss, *, has_declined: bool) -> None:
+        """Remember that the user did not agree to what they were asked; see `record_no` and `record_kept`."""
+        if isinstance(asked, Loss):
+            await record_kept(self.app, asked, has_declined=has_declined)
+        else:
+            await record_no(self.app, asked, has_declined=has_declined)
 
     async def preview(self, order: Order, *, wait_seconds: float | None = None) -> Preview:
         """Check, render and price an order without sending it; see `preparing.preview_order`."""
@@ -154,15 +158,23 @@ class Desk:
         """List jobs; see `listing.list_jobs`."""
         return await list_jobs(self.app, wanted, limit=limit, cursor=cursor)
 
-    async def cancel(self, reference: str, *, confirm: bool = False) -> BatchStatus:
+    async def cancel_loss(self, reference: str) -> Loss:
+        """Return what the user has to be asked before a batch is cancelled; see `ending.cancel_loss`."""
+        return await cancel_loss(self.app, reference)
+
+    async def cancel(self, reference: str, *, agreed_to: Loss | None = None, confirm: bool = False) -> BatchStatus:
         """Cancel a batch; see `ending.cancel_batch`."""
-        status = await cancel_batch(self.app, reference, confirm=confirm)
+        status = await cancel_batch(self.app, reference, agreed_to=agreed_to, confirm=confirm)
         await self.on_seen(status)
         return status
 
-    async def delete(self, reference: str, *, confirm: bool) -> Deletion:
+    async def delete_loss(self, reference: str) -> Loss:
+        """Return what the user has to be asked before a batch is deleted; see `ending.delete_loss`."""
+        return await delete_loss(self.app, reference)
+
+    async def delete(self, reference: str, *, agreed_to: Loss | None = None, confirm: bool = False) -> Deletion:
         """Delete a batch; see `ending.delete_batch`."""
-        return await delete_batch(self.app, reference, confirm=confirm)
+        return await delete_batch(self.app, reference, agreed_to=agreed_to, confirm=confirm)
 
     async def batch_ids(self) -> tuple[str, ...]:
         """Return the ids of the batches that were ordered here, newest first."""

@@ -13,7 +13,6 @@ from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.accounts import refuse_anothers
 from gemini_batch_mcp.batches.jobs.advice import EXPIRES_AFTER
 from gemini_batch_mcp.batches.jobs.finding import find_batch, find_sent
-from gemini_batch_mcp.batches.jobs.kept import why_not_kept
 from gemini_batch_mcp.batches.jobs.lock import LOCK_WAIT_SECONDS, BatchLocked, batch_lock
 from gemini_batch_mcp.batches.jobs.removing import remove_batch
 from gemini_batch_mcp.batches.jobs.tracking import (
@@ -26,8 +25,9 @@ from gemini_batch_mcp.batches.jobs.tracking import (
     reread,
 )
 from gemini_batch_mcp.batches.ledger.entries import UNSUBMITTED, BatchEntry, JobEntry, Stage
+from gemini_batch_mcp.batches.losses import Loss, loss_of_cancel, loss_of_delete, refuse_unagreed
 from gemini_batch_mcp.domain import JobState
-from gemini_batch_mcp.errors import BatchError, GeminiError, NotFound, NotReady, Rejected, UsageError
+from gemini_batch_mcp.errors import BatchError, GeminiError, NotFound, NotReady, Rejected
 from gemini_batch_mcp.threads import in_thread
 
 #: How long delete_batch waits for a job that it has just cancelled.
@@ -37,10 +37,6 @@ _SEARCH_SECONDS = 20.0
 #: How long delete_batch waits for whoever submits or collects the batch.
 _LOCK_SECONDS: Final = 10.0
 _LOOK_SECONDS: Final = 1.0
-
-
-class NotConfirmed(UsageError):
-    """Nothing was cancelled or deleted, because nobody has agreed to what would be lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,22 +58,42 @@ class Deletion:
     not_deleted: tuple[NotDeleted, ...]
 
 
-async def cancel_batch(app: App, reference: str, *, confirm: bool = False) -> BatchStatus:
-    """Stop a batch: what Gemini works on is cancelled there, what is still on its way never leaves.
-
-    Every job is tried, whatever becomes of the others. Where the rows could not be sent again, only with `confirm`.
+async def cancel_loss(app: App, reference: str) -> Loss:
+    """Return what the user has to be asked before a batch is cancelled.
 
     Raises:
-        NotConfirmed: `confirm` is not set, and what Gemini has not finished would be lost.
+        NotReady: the batch has ended already.
+        GeminiError: Gemini could not be asked.
+    """
+    return await in_thread(loss_of_cancel, app, await _to_cancel(app, reference))
+
+
+async def delete_loss(app: App, reference: str) -> Loss:
+    """Return what the user has to be asked before a batch is deleted.
+
+    Raises:
+        AnothersBatch: it was made with another key.
+        GeminiError: Gemini could not be asked.
+    """
+    return loss_of_delete(await _to_delete(app, reference))
+
+
+async def cancel_batch(
+    app: App, reference: str, *, agreed_to: Loss | None = None, confirm: bool = False
+) -> BatchStatus:
+    """Stop a batch: what Gemini works on is cancelled there, what is still on its way never leaves.
+
+    Every job is tried, whatever becomes of the others. Where the rows could not be sent again, only if the user agreed:
+    `agreed_to` is what they were asked and said yes to, `confirm` somebody's word that they agreed.
+
+    Raises:
+        NotConfirmed: nobody agreed, and what Gemini has not finished would be lost.
         NotReady: the batch has ended already, or whether one of its jobs exists is not known.
         GeminiError: Gemini could not be asked or refused.
     """
-    batch = await refresh(app, await find_batch(app, reference))
-    refuse_anothers(app, batch)
-    if describe(batch).done:
-        raise NotReady(f"{batch.id} has ended already: its state is {describe(batch).state}.", describe(batch).advice)
-    if not confirm:
-        await in_thread(_refuse_loss, app, batch)
+    batch = await _to_cancel(app, reference)
+    loss = await in_thread(loss_of_cancel, app, batch)
+    await refuse_unagreed(app, loss, agreed_to=agreed_to, confirm=confirm)
     await app.work.cancel(f"submit {batch.id}")
     async with contextlib.AsyncExitStack() as stack:
         # A cancel stops what costs also while somebody else submits or collects: each of its steps is a change that no
@@ -100,18 +116,18 @@ async def cancel_batch(app: App, reference: str, *, confirm: bool = False) -> Ba
     return describe(batch)
 
 
-def _refuse_loss(app: App, batch: BatchEntry) -> None:
-    """Refuse a cancel after which rows that Gemini works on could not be sent again."""
-    at_gemini = [job for job in batch.jobs if job.stage in (Stage.SUBMITTED, Stage.UNKNOWN)]
-    if all(job.state is JobState.CANCELLING for job in at_gemini) or not (why := why_not_kept(app, batch)):
-        return
-    counts = describe(batch).counts
-    unfinished = f"{counts.pending:,} of its {counts.total:,} rows" if counts.total else "its rows"
-    raise NotConfirmed(
-        f"{batch.id} was not cancelled: {why}, so {unfinished}, which Gemini has not finished, would be lost: they "
-        "could not be sent again from here.",
-        "Ask the user, then make the same call again with confirm=true; or let it go on.",
-    )
+async def _to_cancel(app: App, reference: str) -> BatchEntry:
+    batch = await refresh(app, await find_batch(app, reference))
+    refuse_anothers(app, batch)
+    if describe(batch).done:
+        raise NotReady(f"{batch.id} has ended already: its state is {describe(batch).state}.", describe(batch).advice)
+    return batch
+
+
+async def _to_delete(app: App, reference: str) -> BatchEntry:
+    batch = await refresh(app, await find_batch(app, reference))
+    refuse_anothers(app, batch)
+    return batch
 
 
 async def _cancel_jobs(app: App, batch: BatchEntry, *, is_held: bool) -> dict[int, BatchError]:
@@ -163,26 +179,19 @@ async def _resolve_unknown(app: App, batch: BatchEntry, job: JobEntry, search_se
     return await reread(app, job)
 
 
-async def delete_batch(app: App, reference: str, *, confirm: bool) -> Deletion:
+async def delete_batch(app: App, reference: str, *, agreed_to: Loss | None = None, confirm: bool = False) -> Deletion:
     """Delete a batch's jobs and uploaded files at Gemini, then its ledger entry and stored answers here.
 
     Files that the user saved elsewhere stay. A job that is still running is cancelled first, since a delete alone is
-    not documented to stop it; until it has ended, the batch stays known here.
+    not documented to stop it; until it has ended, the batch stays known here. Only if the user agreed, as for a cancel.
 
     Raises:
-        NotConfirmed: `confirm` is not set; says what would be deleted.
+        NotConfirmed: nobody agreed; says what would be deleted.
         AnothersBatch: it was made with another key.
         BatchLocked: somebody else submits or collects it, and does not come to an end.
     """
-    batch = await find_batch(app, reference)
-    if not confirm:
-        jobs_count = f"{len(batch.jobs)} job{'' if len(batch.jobs) == 1 else 's'}"
-        raise NotConfirmed(
-            f"This would delete {batch.id} ({describe(batch).state}): {jobs_count} with the request files at Gemini, "
-            "and the answers stored here. It cannot be undone.",
-            "Ask the user, then make the same call again with confirm=true.",
-        )
-    refuse_anothers(app, await refresh(app, batch))
+    batch = await _to_delete(app, reference)
+    await refuse_unagreed(app, loss_of_delete(batch), agreed_to=agreed_to, confirm=confirm)
     for doing in ("submit", "collect"):
         await app.work.cancel(f"{doing} {batch.id}")
     async with batch_lock(app, batch.id, wait_seconds=_LOCK_SECONDS):

@@ -5,7 +5,6 @@ Without a command it serves MCP on stdio. Results go to stdout, everything else 
 stdio must answer before a person's client loses patience, and needs few of them.
 """
 
-import logging
 import os
 import sys
 import traceback
@@ -19,14 +18,16 @@ from gemini_batch_mcp.cli.doctor import doctor
 from gemini_batch_mcp.cli.orders import ORDER_COMMANDS
 from gemini_batch_mcp.cli.serving import SERVING_COMMANDS, serve_stdio
 from gemini_batch_mcp.cli.session import Session
+from gemini_batch_mcp.cli.streams import clean_streams
 from gemini_batch_mcp.errors import BatchError, RequestProblems, UsageError
+from gemini_batch_mcp.settings import secrets_of
 
 E = TypeVar("E", bound=BaseException)
 
 
 def main() -> None:
     """Run the command line; the errors we foresee become one sentence on stderr and exit code 1, wrong usage 2."""
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
+    clean_streams(secrets_of(os.environ))
     try:
         _run_commands()
     except* BatchError as group:

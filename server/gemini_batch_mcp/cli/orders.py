@@ -10,10 +10,11 @@ import click
 
 from gemini_batch_mcp.cli.session import Session
 from gemini_batch_mcp.domain import Order, Retryable
-from gemini_batch_mcp.errors import BatchError, UsageError
+from gemini_batch_mcp.errors import BatchError
 
 if TYPE_CHECKING:
     from gemini_batch_mcp.batches.desk import Desk
+    from gemini_batch_mcp.batches.losses import Loss
     from gemini_batch_mcp.batches.orders.consent import Quote
 
 #: As plain words: of an enumeration click would take the members' names, in capitals.
@@ -126,56 +127,53 @@ def retry_failed(session: Session, batch: str, include: tuple[str, ...], model: 
 
 @click.command()
 @click.argument("batch")
-@click.option("--yes", "confirm", is_flag=True, help="Also where its rows could not be sent again.")
+@click.option("--yes", "confirm", is_flag=True, help="Agree to lose rows that could not be sent again.")
 @click.pass_obj
 def cancel(session: Session, batch: str, confirm: bool) -> None:
     """Stop BATCH."""
     from gemini_batch_mcp.cli import console
 
     async def stop(desk: "Desk") -> None:
-        from gemini_batch_mcp.batches.ending import NotConfirmed
-
-        try:
-            console.show_status(await desk.cancel(batch, confirm=confirm))
-        except NotConfirmed as error:
-            raise UsageError(error.message, "Add --yes to cancel it all the same.") from None
+        loss = await desk.cancel_loss(batch)
+        if not confirm:
+            await _ask(desk, loss, "Nothing was cancelled.")
+        console.show_status(await desk.cancel(batch, agreed_to=loss))
 
     session.run(stop)
 
 
 @click.command()
 @click.argument("batch")
-@click.option("--yes", "confirm", is_flag=True, help="Really delete; without it, only says what would go.")
+@click.option("--yes", "confirm", is_flag=True, help="Agree to what would be deleted.")
 @click.pass_obj
 def delete(session: Session, batch: str, confirm: bool) -> None:
     """Delete BATCH at Gemini and its answers stored here."""
     from gemini_batch_mcp.cli import console
 
     async def remove(desk: "Desk") -> None:
-        from gemini_batch_mcp.batches.ending import NotConfirmed
-
-        try:
-            deletion = await desk.delete(batch, confirm=confirm)
-        except NotConfirmed as error:
-            raise UsageError(error.message, "Add --yes to delete it.") from None
-        console.show_deletion(deletion)
+        loss = await desk.delete_loss(batch)
+        if not confirm:
+            await _ask(desk, loss, "Nothing was deleted.")
+        console.show_deletion(await desk.delete(batch, agreed_to=loss))
 
     session.run(remove)
 
 
-async def _ask(desk: "Desk", quote: "Quote | None") -> None:
+async def _ask(desk: "Desk", about: "Quote | Loss | None", otherwise: str = "Nothing was submitted.") -> None:
     """Ask the person at the terminal what they have to be asked; without one, a question is an error.
+
+    `otherwise` says what did not happen where they do not agree.
 
     Raises:
         BatchError: there is nobody to ask, or the answer is no.
     """
-    if quote is None or not quote.question:
+    if about is None or not about.question:
         return
     if not sys.stdin.isatty():
-        raise BatchError(quote.question, "Nothing was submitted. Add --yes to agree.")
-    if not click.confirm(quote.question, err=True):
-        await desk.take_no(quote, has_declined=True)
-        raise BatchError("Nothing was submitted.")
+        raise BatchError(about.question, f"{otherwise} Add --yes to agree.")
+    if not click.confirm(about.question, err=True):
+        await desk.take_no(about, has_declined=True)
+        raise BatchError(otherwise)
 
 
 ORDER_COMMANDS: Final = (preview, create_batch, retry_failed, cancel, delete)

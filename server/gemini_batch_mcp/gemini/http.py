@@ -14,11 +14,14 @@ import httpx2
 
 from gemini_batch_mcp.gemini.resume import Send, Sink, WholeBody, send_chunk
 from gemini_batch_mcp.gemini.retry import RetryPolicy, Timeouts
+from gemini_batch_mcp.redaction import Secrets
 
 Hook = Callable[[str], None]
 
 _KEY_HEADER: Final = "x-goog-api-key"
 _COMMAND: Final = "x-goog-upload-command"
+#: Headers that say how a body was sent, and not what it is once it has been read.
+_OF_THE_BODY: Final = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 #: The loggers that write request addresses, upload ids included, at INFO and below, with the least they may say.
 #: The SDK warns of nothing but a second key in the environment, which it does not even use when it is given one.
 _TALKATIVE_LOGGERS: Final = {"httpx2": logging.WARNING, "httpcore2": logging.WARNING, "google_genai": logging.ERROR}
@@ -70,6 +73,9 @@ class GeminiHttpClient(httpx2.AsyncClient):
 
     Sets the time-outs (the SDK sends every request with none), sends the key to no other host after a redirect,
     follows redirects of reads only, continues cut uploads and downloads, and notes what the gateway has to know.
+
+    What the service says comes in without `secrets`: an error that repeats the key never reaches anybody. Of a
+    download that is left to `transfers.Incoming`.
     """
 
     def __init__(
@@ -80,6 +86,7 @@ class GeminiHttpClient(httpx2.AsyncClient):
         policy: RetryPolicy,
         timeouts: Timeouts,
         hook: Hook,
+        secrets: Secrets,
     ) -> None:
         super().__init__(
             transport=transport,
@@ -90,6 +97,7 @@ class GeminiHttpClient(httpx2.AsyncClient):
         self._policy = policy
         self._timeouts = timeouts
         self._hook = hook
+        self._secrets = secrets
 
     async def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:
         """Send a request of the SDK."""
@@ -97,7 +105,10 @@ class GeminiHttpClient(httpx2.AsyncClient):
         options["follow_redirects"] = request.method == "GET"
 
         async def send(request: httpx2.Request) -> httpx2.Response:
-            return await super(GeminiHttpClient, self).send(request, stream=stream, **options)
+            response = await super(GeminiHttpClient, self).send(request, stream=stream, **options)
+            if stream and response.status_code in (200, 206):
+                return response
+            return self._cut(response, await response.aread())
 
         command = request.headers.get(_COMMAND, "")
         if command in _UPLOAD_STEPS:
@@ -109,6 +120,20 @@ class GeminiHttpClient(httpx2.AsyncClient):
         if response.status_code == 200 and not stream:
             current.reply = response.content
         return response
+
+    def _cut(self, response: httpx2.Response, content: bytes) -> httpx2.Response:
+        """Return a response whose body is free of secrets."""
+        if (cut := self._secrets.cut_bytes(content)) == content:
+            return response
+        headers = [(name, value) for name, value in response.headers.multi_items() if name not in _OF_THE_BODY]
+        return httpx2.Response(
+            response.status_code,
+            headers=headers,
+            content=cut,
+            request=response.request,
+            extensions=response.extensions,
+            history=response.history,
+        )
 
     async def _upload(self, request: httpx2.Request, command: str, current: Exchange, send: Send) -> httpx2.Response:
         """Send the start of an upload, or one chunk of it."""

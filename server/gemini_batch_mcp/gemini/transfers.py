@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Final, Protocol
 from gemini_batch_mcp.digests import Digest
 from gemini_batch_mcp.errors import StorageError, is_disk_full, system_reason
 from gemini_batch_mcp.gemini.http import Exchange
+from gemini_batch_mcp.redaction import Secrets
 
 #: Is told bytes done, and bytes in all where they are known.
 Progress = Callable[[int, int | None], None]
@@ -168,11 +169,13 @@ def put_in_place(part: Path, destination: Path) -> None:
 class Incoming(io.RawIOBase):
     """What a download is written to: counts, hashes, reports, and names a full disk. To be finished at the end.
 
-    Bytes are collected in one place and passed on a MiB at a time: they come in pieces of any size.
+    Bytes are collected in one place and passed on a MiB at a time: they come in pieces of any size. They go without
+    `secrets`, which an answer may repeat: as many bytes, so that every place in the file stays what it was.
     """
 
-    def __init__(self, file: BinaryIO, directory: Path, report: Progress) -> None:
+    def __init__(self, file: BinaryIO, directory: Path, report: Progress, secrets: Secrets) -> None:
         super().__init__()
+        self._cutting = secrets.stream()
         self._file = file
         self._directory = directory
         self._report = report
@@ -195,7 +198,10 @@ class Incoming(io.RawIOBase):
         Raises:
             StorageError: the disk is full or too small, or the file cannot be written.
         """
-        rest = memoryview(chunk)
+        self._collect(memoryview(self._cutting.feed(chunk)))
+        return len(chunk)
+
+    def _collect(self, rest: memoryview) -> None:
         while rest:
             fitting = rest[: _PIECE_BYTES - self._filled_bytes]
             self._piece[self._filled_bytes : self._filled_bytes + len(fitting)] = fitting
@@ -203,7 +209,6 @@ class Incoming(io.RawIOBase):
             rest = rest[len(fitting) :]
             if self._filled_bytes == _PIECE_BYTES:
                 self._pass_on(self._piece)
-        return len(chunk)
 
     def finish(self) -> Download:
         """Write what is left, and return what was written.
@@ -211,6 +216,7 @@ class Incoming(io.RawIOBase):
         Raises:
             StorageError: as in `write`.
         """
+        self._collect(memoryview(self._cutting.finish()))
         if self._filled_bytes:
             self._pass_on(self._piece[: self._filled_bytes])
         return Download(self._size_bytes, str(self._digest))

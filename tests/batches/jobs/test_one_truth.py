@@ -281,7 +281,7 @@ async def test_a_late_job_made_elsewhere_is_not_advised_to_be_cancelled(
 
 async def _cancel_asks_first(talk: Conversation, sandbox: Sandbox, batch: str, why: str) -> None:
     refusal = await talk.refusal("cancel_batch", batch=batch)
-    assert "was not cancelled" in refusal and why in refusal and "would be lost" in refusal
+    assert "Nothing was cancelled" in refusal and why in refusal and "would be lost" in refusal
     assert not any(request.route == "batches.cancel" for request in sandbox.requests)
     assert (await talk.call("cancel_batch", batch=batch, confirm=True))["state"] == "JOB_STATE_CANCELLING"
     assert (await talk.call("cancel_batch", batch=batch))["state"] == "JOB_STATE_CANCELLING"

@@ -159,7 +159,7 @@ def test_a_ledger_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_ledger_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "ledger.sqlite3").write_text("this is no database, and long enough to be looked at\n" * 50)
-    with pytest.raises(StorageError, match="could not be read"):
+    with pytest.raises(StorageError, match="is damaged"):
         Ledger.open(tmp_path / "ledger.sqlite3")
 
 

@@ -40,7 +40,7 @@ def add_batches(server: MCPServer[LazyDesk]) -> None:
         desk = await _told(ctx.request_context.lifespan_context.get())
         query = ResultQuery(view="rows", limit=int(limit), cursor=cursor)
         read = await _told(desk.results(batch, query, wait_seconds=_WAIT_SECONDS))
-        return render.results(read, await desk.cost(read.status.batch, read.summary), {}, ()).model_dump_json()
+        return render.results(read, await desk.cost(read.status.batch, read.summary), {}, ()).fitted().model_dump_json()
 
     @server.resource(
         BATCH_URI,
@@ -51,7 +51,7 @@ def add_batches(server: MCPServer[LazyDesk]) -> None:
     )
     async def batch(ctx: Context[LazyDesk], batch: str) -> str:
         desk = await _told(ctx.request_context.lifespan_context.get())
-        return render.status(await _told(desk.status(batch))).model_dump_json()
+        return render.status(await _told(desk.status(batch))).fitted().model_dump_json()
 
 
 async def _told(answer: Awaitable[T]) -> T:

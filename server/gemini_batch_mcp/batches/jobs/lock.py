@@ -2,13 +2,14 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
 from typing import Final
 
 import anyio
 import filelock
 
 from gemini_batch_mcp.batches.app import App
-from gemini_batch_mcp.errors import NotReady, StorageError, UnknownBatch, system_reason
+from gemini_batch_mcp.errors import NotReady, StorageError, UnknownBatch, state_failure
 from gemini_batch_mcp.threads import in_thread
 
 #: How long to wait for whoever holds the lock, unless the caller says otherwise, and how often to look.
@@ -39,11 +40,11 @@ async def batch_lock(app: App, batch_id: str, *, wait_seconds: float = LOCK_WAIT
         StorageError: the lock's file cannot be opened, or the directory not be made.
     """
     path = app.lock_path(batch_id)
-    with _lock_errors(batch_id):
+    with _lock_errors(path, batch_id):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = filelock.FileLock(path, blocking=False, thread_local=False)
     deadline = anyio.current_time() + wait_seconds
-    while not _is_taken(lock, batch_id):
+    while not _is_taken(lock, path, batch_id):
         if anyio.current_time() > deadline:
             raise BatchLocked(
                 f"{batch_id} is being submitted, collected or changed by another process or call.",
@@ -74,16 +75,16 @@ def is_locked(app: App, batch_id: str) -> bool:
     if not path.exists():
         return False
     lock = filelock.FileLock(path, blocking=False, thread_local=False)
-    if not _is_taken(lock, batch_id):
+    if not _is_taken(lock, path, batch_id):
         return True
     lock.release()
     return False
 
 
-def _is_taken(lock: filelock.BaseFileLock, batch_id: str) -> bool:
+def _is_taken(lock: filelock.BaseFileLock, path: Path, batch_id: str) -> bool:
     """Take the lock if it is free. Not in a thread: a lock that is taken after a cancel would never be released."""
     try:
-        with _lock_errors(batch_id):
+        with _lock_errors(path, batch_id):
             lock.acquire()
     except filelock.Timeout:
         return False
@@ -91,14 +92,11 @@ def _is_taken(lock: filelock.BaseFileLock, batch_id: str) -> bool:
 
 
 @contextmanager
-def _lock_errors(batch_id: str) -> Iterator[None]:
+def _lock_errors(path: Path, batch_id: str) -> Iterator[None]:
     """Turn a system's refusal to open a lock's file into a StorageError; that somebody holds the lock passes."""
     try:
         yield
     except filelock.Timeout:
         raise
     except OSError as error:
-        raise StorageError(
-            f"A lock of {batch_id} could not be taken: {system_reason(error)}.",
-            "Check the rights of the directory that GEMINI_BATCH_HOME names.",
-        ) from None
+        raise state_failure(path.parents[1], f"The lock of {batch_id}", error) from None

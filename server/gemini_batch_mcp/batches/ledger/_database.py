@@ -1,15 +1,22 @@
 """One state directory's database: how it is opened, and how a transaction is made."""
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from gemini_batch_mcp.batches.ledger._migrations import migrate
-from gemini_batch_mcp.errors import StorageError
+from gemini_batch_mcp.errors import StorageError, state_failure
+from gemini_batch_mcp.redaction import Secrets
+
+NO_SECRETS: Final = Secrets()
+#: Columns with what the user gave, which has to be found again, or sent again, as it is.
+USERS_OWN: Final = frozenset({"order", "source", "request_path", "path"})
 
 #: Called around every transaction that writes, for fault tests: `ledger.<step>:before` and, once committed, `:after`.
 Hook = Callable[[str], None]
@@ -26,8 +33,10 @@ class Database:
         self._place: tuple[int, int] | None = None
 
     @classmethod
-    def open(cls, path: Path, hook: Hook | None = None) -> Self:
+    def open(cls, path: Path, hook: Hook | None = None, secrets: Secrets = NO_SECRETS) -> Self:
         """Open or create the SQLite database at `path` and bring it to the current schema.
+
+        No text that is written holds one of `secrets`, but for what the user gave and is needed as it is.
 
         Raises:
             StorageError: the file cannot be created, read or understood.
@@ -42,6 +51,8 @@ class Database:
         engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 30, "isolation_level": None})
         sa.event.listen(engine, "connect", _configure_connection)
         sa.event.listen(engine, "begin", _begin_immediate)
+        if secrets.values:
+            sa.event.listen(engine, "before_cursor_execute", partial(_cut, secrets), retval=True)
         database = cls(engine, path)
         with database.transaction() as connection:
             migrate(connection)
@@ -52,6 +63,27 @@ class Database:
     def close(self) -> None:
         """Release every connection."""
         self._engine.dispose()
+
+    def forget_what_was(self) -> None:
+        """Overwrite what was replaced or deleted, which otherwise stays in the file until its place is needed.
+
+        Raises:
+            StorageError: the database failed.
+        """
+        try:
+            # Past SQLAlchemy, which begins a transaction: inside of one neither is possible.
+            connection = self._engine.raw_connection()
+            try:
+                for statement in ("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
+                    connection.cursor().execute(statement)
+            finally:
+                connection.close()
+        except (DBAPIError, sqlite3.Error) as error:
+            raise self._failure(error) from None
+
+    def _failure(self, error: DBAPIError | sqlite3.Error) -> StorageError:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        return state_failure(self._path.parent, "The ledger", cause if isinstance(cause, Exception) else error)
 
     def _check_place(self) -> None:
         """Refuse to read or write a file that is not the one under this name any more: nobody would find it again."""
@@ -81,13 +113,30 @@ class Database:
                 "The ledger refused an entry that contradicts another one (a Gemini job that is already recorded).",
                 "Call list_jobs to see what is recorded.",
             ) from None
-        except DBAPIError as error:
-            raise StorageError(
-                f"The ledger could not be read or written ({type(error.orig).__name__}: {error.orig}).",
-                "Check that the state directory exists, has space and can be written; GEMINI_BATCH_HOME names it.",
-            ) from None
+        except (DBAPIError, sqlite3.Error) as error:
+            raise self._failure(error) from None
         if step and self._hook is not None:
             self._hook(f"ledger.{step}:after")
+
+
+def _cut(
+    secrets: Secrets, _: object, __: object, statement: str, parameters: Any, context: Any, many: bool
+) -> tuple[str, Any]:
+    """Take secrets out of what a statement is about to write."""
+    compiled = getattr(context, "compiled", None)
+    names = tuple(getattr(compiled, "positiontup", None) or ())
+
+    def cut(values: Any) -> Any:
+        if not isinstance(values, tuple | list):
+            return values
+        return tuple(
+            secrets.cut(value)
+            if isinstance(value, str) and not (number < len(names) and names[number] in USERS_OWN)
+            else value
+            for number, value in enumerate(values)
+        )
+
+    return statement, [cut(values) for values in parameters] if many else cut(parameters)
 
 
 def _configure_connection(connection: Any, _record: object) -> None:

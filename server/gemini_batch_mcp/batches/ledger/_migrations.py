@@ -218,6 +218,10 @@ def _m013_withdrawals(connection: sa.Connection) -> None:
     )
 
 
+def _m014_cleanings(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("CREATE TABLE cleanings (mark TEXT PRIMARY KEY)")
+
+
 #: In order, for ever.
 MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     _m001_batches_and_jobs,
@@ -233,6 +237,7 @@ MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     _m011_row_outcomes,
     _m012_deleting,
     _m013_withdrawals,
+    _m014_cleanings,
 )
 
 

@@ -125,6 +125,8 @@ withdrawals = sa.Table(
     sa.Column("withdrawn_at", _Moment),
 )
 
+#: The secrets that this ledger has been cleaned of, as HMACs.
+cleanings = sa.Table("cleanings", metadata, sa.Column("mark", sa.Text))
 salts = sa.Table("salts", metadata, sa.Column("salt", sa.Text))
 
 

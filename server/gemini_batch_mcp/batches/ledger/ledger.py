@@ -17,7 +17,8 @@ from typing import Any, Self
 import sqlalchemy as sa
 
 from gemini_batch_mcp.batches.ledger import _quotes
-from gemini_batch_mcp.batches.ledger._database import Database, Hook
+from gemini_batch_mcp.batches.ledger._cleaning import clean_once
+from gemini_batch_mcp.batches.ledger._database import NO_SECRETS, Database, Hook
 from gemini_batch_mcp.batches.ledger._tables import (
     attachments,
     batch_entry,
@@ -42,6 +43,7 @@ from gemini_batch_mcp.batches.ledger.entries import (
 from gemini_batch_mcp.domain import Account, JobError, JobState, RowCounts, RowOutcomes, UploadedFile
 from gemini_batch_mcp.errors import UnknownBatch, UsageError
 from gemini_batch_mcp.paths import is_free_name_of, slug
+from gemini_batch_mcp.redaction import Secrets
 
 #: No look-alikes: these ids are read aloud and typed.
 _ID_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
@@ -66,15 +68,21 @@ class Ledger:
         self.database = database
         self._transaction = database.transaction
         self.quotes = _quotes.Quotes(database)
+        #: At its opening, of secrets that an earlier version had written into it.
+        self.was_cleaned = False
 
     @classmethod
-    def open(cls, path: Path, hook: Hook | None = None) -> Self:
+    def open(cls, path: Path, hook: Hook | None = None, secrets: Secrets = NO_SECRETS) -> Self:
         """Open or create the ledger at `path`; `hook` is called around every transaction that writes.
+
+        What is in it, and what is written into it, is free of `secrets`.
 
         Raises:
             StorageError: the file cannot be created, read or understood.
         """
-        return cls(Database.open(path, hook))
+        ledger = cls(Database.open(path, hook, secrets))
+        ledger.was_cleaned = clean_once(ledger.database, secrets)
+        return ledger
 
     def close(self) -> None:
         """Release every connection."""

@@ -10,7 +10,7 @@ from typing import Final
 
 import filelock
 
-from gemini_batch_mcp.errors import StorageError
+from gemini_batch_mcp.errors import state_failure
 
 #: How long staged lines wait for their create (our choice; a quote holds as long).
 _STAGED_SECONDS: Final = 24 * 3600.0
@@ -35,10 +35,7 @@ def held(directory: Path) -> Iterator[None]:
             time.sleep(_LOOK_AGAIN_SECONDS)
             lock = _entered(directory)
     except OSError as error:
-        raise StorageError(
-            f"{directory} cannot be used ({error.strerror}).",
-            "Check the directory that GEMINI_BATCH_HOME names.",
-        ) from None
+        raise state_failure(area.parent, "The staging area", error) from None
     try:
         yield
     finally:

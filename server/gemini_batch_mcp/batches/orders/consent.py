@@ -83,7 +83,7 @@ async def refuse_unagreed(app: App, quote: Quote, *, agreed_to: Quote | None, co
             "Make the same call again: they are asked about it as it is now.",
         )
     told = await in_thread(app.ledger.quotes.told, quote.fingerprint)
-    no = _no(told)
+    no = declined(told)
     if not confirm:
         await record_quote(app, quote)
         raise UsageError(f"{no} {quote.question}".strip(), _SHOW_AND_CONFIRM)
@@ -100,7 +100,8 @@ async def refuse_unagreed(app: App, quote: Quote, *, agreed_to: Quote | None, co
     raise UsageError(f"{reason} {quote.question}", _SHOW_AND_CONFIRM)
 
 
-def _no(told: QuoteEntry | None) -> str:
+def declined(told: QuoteEntry | None) -> str:
+    """Say when the user was asked about something and said no, empty when they did not."""
     if told is None or told.declined_at is None:
         return ""
     moment = told.declined_at.astimezone()

@@ -105,7 +105,9 @@ def connect(
     # create_embeddings() says at every call that it is experimental; the pinned wire shape is tested here.
     warnings.filterwarnings("ignore", message=r"batches\.create_embeddings\(\) is experimental")
     try:
-        http = GeminiHttpClient(home, transport=transport, policy=policy, timeouts=timeouts, hook=hook)
+        http = GeminiHttpClient(
+            home, transport=transport, policy=policy, timeouts=timeouts, hook=hook, secrets=settings.secrets
+        )
         # The SDK also sets up a client that blocks and a websocket, and reads all certificates of the system for each
         # of them, 0.04 s a time. Nothing here uses them, and with this context, which trusts nobody, nothing could.
         nobody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -10,6 +10,7 @@ from typing import BinaryIO, Protocol
 from gemini_batch_mcp.gemini.developer._session import Session
 from gemini_batch_mcp.gemini.retry import repeat
 from gemini_batch_mcp.gemini.transfers import Download, Incoming, Progress, download_errors, put_in_place
+from gemini_batch_mcp.redaction import Secrets
 from gemini_batch_mcp.threads import in_thread
 
 
@@ -56,7 +57,12 @@ async def _fetch(session: Session, name: str, part: Path, report: Progress, foll
     """Write the body to `part` and to the disk, from the start."""
     connection = await session.connection()
     with _new_file(part) as file:
-        incoming = Incoming(file, part.parent, report) if follower is None else _Followed(file, part, report, follower)
+        secrets = session.secrets
+        incoming = (
+            Incoming(file, part.parent, report, secrets)
+            if follower is None
+            else _Followed(file, part, report, secrets, follower)
+        )
         async with session.effect(
             "download", f"send {name}", is_ours=lambda error: error is incoming.refusal
         ) as current:
@@ -74,8 +80,8 @@ async def _fetch(session: Session, name: str, part: Path, report: Progress, foll
 class _Followed(Incoming):
     """Hands every piece on once it can be read from the file."""
 
-    def __init__(self, file: BinaryIO, part: Path, report: Progress, follower: Follower) -> None:
-        super().__init__(file, part.parent, report)
+    def __init__(self, file: BinaryIO, part: Path, report: Progress, secrets: Secrets, follower: Follower) -> None:
+        super().__init__(file, part.parent, report, secrets)
         self._follower = follower
 
     def _take(self, piece: bytearray) -> None:

@@ -35,6 +35,7 @@ class Session:
         timeouts: Timeouts,
     ) -> None:
         self._settings = settings
+        self.secrets = settings.secrets
         self._transport = transport
         self._lock = anyio.Lock()
         self._connection: Connection | None = None

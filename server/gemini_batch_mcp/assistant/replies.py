@@ -1,0 +1,75 @@
+"""A reply as it leaves: short enough to be read, and free of what no JSON carries."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+from pydantic import BeforeValidator
+
+#: Neither the text of a reply nor its structured content is longer; see the README's table of limits.
+MAX_REPLY_CHARS: Final = 20_000
+#: Of a sentence that is too long, what is kept of its end: what to do next.
+_KEPT_END_CHARS: Final = 1_000
+#: In turn: characters of a text, and members of a list or an object, that a reply which is too long may have.
+SHORTER: Final = ((2000, 200), (1000, 100), (500, 50), (200, 25), (100, 12), (40, 6))
+
+#: What an assistant goes on with.
+_NEEDED: Final = frozenset({"batch_id", "next_cursor", "advice", "path", "state"})
+#: Every view has fewer fields: none of them is missing.
+_LEAST_FIELDS: Final = 30
+
+_HALF_PAIR: Final = re.compile("[\ud800-\udfff]")
+
+
+def whole(text: Any) -> Any:
+    """Return a text with half surrogate pairs written out: a file may have them in its name, and no JSON does."""
+    return _HALF_PAIR.sub(lambda half: f"<U+{ord(half[0]):04X}>", text) if isinstance(text, str) else text
+
+
+#: Text from anywhere, in a view.
+Text = Annotated[str, BeforeValidator(whole)]
+
+
+def is_short(text: str, structured: Any) -> bool:
+    """Return whether a reply is short enough, in both of its forms."""
+    return len(text) <= MAX_REPLY_CHARS and len(_compact(structured)) <= MAX_REPLY_CHARS
+
+
+def shortened(value: Any, max_chars: int, max_members: int, *, kept: str = "") -> Any:
+    """Return a value with its long texts, lists and objects cut, which is said where it can be.
+
+    Of the list that is called `kept` every member stays, and so does what the next call needs.
+    """
+    match value:
+        case str() if len(value) > max_chars:
+            mark = f"… [cut: {len(value):,} characters in all]"
+            return value[: max(max_chars - len(mark), 10)] + mark
+        case list():
+            cut = [shortened(member, max_chars, max_members) for member in value[:max_members]]
+            more = len(value) - len(cut)
+            return [*cut, f"and {more:,} more"] if more and isinstance(value[0], str) else cut
+        case dict():
+            members = list(value.items())
+            return {
+                name: member
+                if name in _NEEDED
+                else [shortened(entry, max_chars, max_members) for entry in member]
+                if name == kept
+                else shortened(member, max_chars, max_members)
+                for name, member in members[: max(max_members, _LEAST_FIELDS)]
+            }
+    return value
+
+
+def short(text: str) -> str:
+    """Return a sentence of ours as it may leave; of one that is too long the beginning and the end."""
+    text = whole(text)
+    if len(text) <= MAX_REPLY_CHARS:
+        return str(text)
+    mark = f"… [cut: {len(text):,} characters in all] … "
+    return f"{text[: MAX_REPLY_CHARS - _KEPT_END_CHARS - len(mark)]}{mark}{text[-_KEPT_END_CHARS:]}"
+
+
+def _compact(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)

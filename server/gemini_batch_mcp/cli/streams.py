@@ -1,0 +1,120 @@
+"""Standard output and error of this process: free of secrets, whoever writes there, and without tracebacks or paths."""
+
+import io
+import logging
+import sys
+import threading
+import traceback
+import warnings
+from typing import Any, Final, TextIO
+
+from gemini_batch_mcp.redaction import Secrets
+
+logger = logging.getLogger(__name__)
+
+#: A line that grows longer than this is passed on in pieces: a progress bar never ends one.
+_LONGEST_LINE_CHARS: Final = 1 << 16
+
+
+def clean_streams(secrets: Secrets) -> None:
+    """Let nothing leave by standard output and error but what may be seen; logs and warnings come to lines of text."""
+    sys.stdout = _CleanStream(sys.stdout, secrets)
+    sys.stderr = _CleanStream(sys.stderr, secrets)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Lines())
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    warnings.showwarning = _log_warning
+    threading.excepthook = _log_failure
+
+
+class _CleanStream(io.TextIOBase):
+    """A text stream that passes on what is written to it without secrets, a line at a time.
+
+    The bytes under it are as they were: the protocol goes there, and its replies are clean.
+    """
+
+    def __init__(self, stream: TextIO, secrets: Secrets) -> None:
+        super().__init__()
+        self._stream = stream
+        self._secrets = secrets
+        self._lock = threading.Lock()
+        self._line = ""
+
+    def write(self, text: str, /) -> int:
+        """Write some text; the last line of it stays here until it ends, or until `flush`."""
+        with self._lock:
+            lines, newline, self._line = (self._line + text).rpartition("\n")
+            if newline:
+                self._stream.write(self._secrets.cut(lines + newline))
+            if len(self._line) > _LONGEST_LINE_CHARS:
+                self._pass_on()
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what has come so far."""
+        with self._lock:
+            self._pass_on()
+            self._stream.flush()
+
+    def _pass_on(self) -> None:
+        if self._line:
+            self._stream.write(self._secrets.cut(self._line))
+            self._line = ""
+
+    def isatty(self) -> bool:
+        """Return whether a person sees it."""
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        """Return the number of its file."""
+        return self._stream.fileno()
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    @property
+    def buffer(self) -> Any:
+        """The bytes under it."""
+        return self._stream.buffer
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # an attribute that can be set, there
+        """How text becomes bytes."""
+        return self._stream.encoding
+
+    @property
+    def errors(self) -> str | None:  # type: ignore[override]  # as above
+        """What becomes of text that cannot become bytes."""
+        return self._stream.errors
+
+
+class _Lines(logging.Formatter):
+    """Says of an exception what it is and where it came up in words; its text and its traceback may hold anything."""
+
+    def __init__(self) -> None:
+        super().__init__("%(message)s")
+
+    def formatException(self, ei: Any) -> str:
+        """Return the kind of an exception and the function that it came from."""
+        return f"({_place(ei[1])})"
+
+    def formatStack(self, stack_info: str) -> str:
+        """Return nothing of a stack."""
+        return ""
+
+
+def _place(error: BaseException | None) -> str:
+    frames = traceback.extract_tb(error.__traceback__) if error is not None else []
+    where = f" in {frames[-1].name}, line {frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{where}"
+
+
+def _log_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    # Without the file that it comes from: a path of the installation.
+    logger.warning("%s: %s", category.__name__, message)
+
+
+def _log_failure(failure: threading.ExceptHookArgs) -> None:
+    if failure.exc_type is not SystemExit:
+        logger.error("A thread ended with an unforeseen %s", _place(failure.exc_value))

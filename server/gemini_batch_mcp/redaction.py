@@ -1,0 +1,179 @@
+"""Secrets by their values, cut out of whatever leaves or stays: messages, records, rows that were fetched.
+
+A pattern knows only what keys looked like when it was written. The values are known: the key that is configured, a
+second one beside it, passwords of proxies. Wherever text or bytes come in from the service, or go out to a client, a
+terminal, a log or the ledger, they pass through here.
+
+What the user wrote themselves stays as it is where it has to be found or sent again: their files, the order, the
+request lines that are made of them. An answer that repeats a secret has stars in its place, whoever wrote it first.
+"""
+
+import base64
+import html
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Self, TypeVar
+from urllib.parse import quote, quote_plus
+
+#: Shorter values are no secrets: services on one's own machine are given "x" or "test", which are words of any text.
+MIN_CHARS: Final = 8
+_MASK: Final = "[secret]"
+
+AnyText = TypeVar("AnyText", str, bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What must not be seen. It never shows itself."""
+
+    values: tuple[str, ...] = field(default=(), repr=False)
+    #: Every way in which one of them may be written, the same as bytes, and of these what a stream is searched for:
+    #: without base64, which takes six searches more (900 MB/s become 130).
+    _forms: tuple[str, ...] = field(default=(), repr=False)
+    _bytes: tuple[bytes, ...] = field(default=(), repr=False)
+    _plain: tuple[bytes, ...] = field(default=(), repr=False)
+
+    @classmethod
+    def of(cls, values: Iterable[str]) -> Self:
+        """Return the secrets among `values`, which are those that are long enough to be one."""
+        kept = tuple(dict.fromkeys(value for value in values if len(value) >= MIN_CHARS))
+        # Longest first: one may be a part of another.
+        plain = {form for value in kept for form in _written(value)}
+        forms = sorted(plain.union(*map(_in_base64, kept)), key=len, reverse=True)
+        return cls(
+            kept,
+            tuple(form for form in forms if len(form) >= MIN_CHARS),
+            tuple(form.encode() for form in forms if len(form) >= MIN_CHARS),
+            tuple(form.encode() for form in forms if form in plain),
+        )
+
+    def cut(self, text: str) -> str:
+        """Return a text without them; two thirds of one, from its beginning or to its end, go as well."""
+        for start, end in reversed(_merged(_found(text, self._forms))):
+            text = f"{text[:start]}{_MASK}{text[end:]}"
+        return text
+
+    def cut_all(self, value: Any) -> Any:
+        """Return a value of JSON with all of its texts cut, names of members included."""
+        if not self._forms:
+            return value
+        match value:
+            case str():
+                return self.cut(value)
+            case list() | tuple():
+                return [self.cut_all(member) for member in value]
+            case dict():
+                return {self.cut_all(name): self.cut_all(member) for name, member in value.items()}
+        return value
+
+    def cut_bytes(self, data: bytes) -> bytes:
+        """Return bytes with stars in their place, as many as there were bytes: lengths and places stay as they are."""
+        return _starred(data, _merged(_found(data, self._bytes)))
+
+    def stream(self) -> "SecretStream":
+        """Return what does the same with bytes that come in pieces."""
+        return SecretStream(self)
+
+    def __repr__(self) -> str:
+        return f"Secrets({len(self.values)})"
+
+
+class SecretStream:
+    """Cuts secrets out of a stream of bytes, also where one lies across two pieces."""
+
+    def __init__(self, secrets: Secrets) -> None:
+        self._secrets = secrets
+        self._held_bytes = max(map(len, secrets._plain), default=1) - 1
+        self._held = b""
+
+    def feed(self, piece: bytes | bytearray | memoryview) -> bytes:
+        """Take some bytes; returns those of which it is clear that they belong to no secret that is still coming."""
+        if not self._held_bytes:
+            return bytes(piece)
+        data = self._held + piece
+        ranges = _merged(_found(data, self._secrets._plain))
+        sure = max(len(data) - self._held_bytes, 0)
+        for start, end in ranges:
+            if start < sure < end:
+                sure = end
+        self._held = data[sure:]
+        return _starred(data, ranges)[:sure]
+
+    def finish(self) -> bytes:
+        """Return what was held back."""
+        rest, self._held = self._held, b""
+        return _starred(rest, _merged(_found(rest, self._secrets._plain)))
+
+
+def _written(value: str) -> set[str]:
+    """Return a value as it may stand in a text, in JSON, in an address, in HTML, in a program."""
+    escaped = json.dumps(value)[1:-1]
+    percent = {quote(value, safe=""), quote(value), quote_plus(value)}
+    return {
+        value,
+        escaped,
+        escaped.replace("/", "\\/"),
+        # As Google's servers write JSON.
+        "".join(f"\\u{ord(letter):04x}" if letter in "<>&='" else json.dumps(letter)[1:-1] for letter in value),
+        repr(value)[1:-1],
+        html.escape(value),
+        *percent,
+        *(_lower_percent(form) for form in percent),
+    }
+
+
+def _lower_percent(text: str) -> str:
+    first, *others = text.split("%")
+    return "%".join([first, *(part[:2].lower() + part[2:] for part in others)])
+
+
+def _in_base64(value: str) -> Iterator[str]:
+    """Yield the letters that every text has that holds a value and was put into base64, wherever the value begins."""
+    data = value.encode()
+    for before in range(3):
+        letters = base64.b64encode(b"\0" * before + data).decode().rstrip("=")
+        # What its neighbours have a share in is left out.
+        first, last = (before * 8 + 5) // 6, (before + len(data)) * 8 // 6
+        yield letters[first:last]
+        yield letters[first:last].replace("+", "-").replace("/", "_")
+
+
+def _found(text: AnyText, forms: Iterable[AnyText]) -> Iterator[tuple[int, int]]:
+    """Yield where a form stands in a text, or two thirds of it from its beginning or to its end.
+
+    All of these have its middle in common, which is looked for: that is one search for each form.
+    """
+    for form in forms:
+        least = max(MIN_CHARS, (2 * len(form) + 2) // 3)
+        first, last = len(form) - least, least
+        at = text.find(form[first:last])
+        while at >= 0:
+            start, end = at, at + last - first
+            before, behind = first, last
+            while before and start and text[start - 1] == form[before - 1]:
+                start, before = start - 1, before - 1
+            while behind < len(form) and end < len(text) and text[end] == form[behind]:
+                end, behind = end + 1, behind + 1
+            if end - start >= least:
+                yield start, end
+            at = text.find(form[first:last], at + 1)
+
+
+def _starred(data: bytes, ranges: Sequence[tuple[int, int]]) -> bytes:
+    if not ranges:
+        return data
+    cut = bytearray(data)
+    for start, end in ranges:
+        cut[start:end] = b"*" * (end - start)
+    return bytes(cut)
+
+
+def _merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(ranges):
+        if merged and start < merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
