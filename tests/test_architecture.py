@@ -28,6 +28,7 @@ HALL = {
     "digests",
     "domain",
     "errors",
+    "handles",
     "json_members",
     "paths",
     "patterns",

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gemini_batch_mcp.errors import PathError
-from gemini_batch_mcp.paths import PathGuard, free_name, slug
+from gemini_batch_mcp.paths import PathGuard, is_name_after, names_after, slug
 
 
 @pytest.fixture
@@ -112,8 +113,9 @@ def test_what_a_link_leads_to_decides_whether_it_is_allowed(guard: PathGuard, da
     for name, target in (("in", data), ("out", data.parent), ("hidden", data / ".git"), ("loop", data / "loop")):
         (data / name).symlink_to(target)
 
-    allowed = [name for name in ("in", "out", "hidden", "loop", "not-there") if guard.allows(data / name)]
+    allowed = [name for name in ("in", "out", "hidden", "loop", "not-there") if guard.target(data / name)]
     assert allowed == ["in", "not-there"]
+    assert guard.target(data / "in" / "in" / "a.txt") == data / "a.txt"
 
 
 @given(
@@ -162,12 +164,12 @@ def test_any_text_is_either_a_path_inside_or_a_sentence(tmp_path_factory: pytest
             assert allowed.is_relative_to(root)
 
 
-def test_a_free_name_is_found_beside_what_is_there(tmp_path: Path) -> None:
-    for name in ("a.jsonl", "a-2.jsonl"):
-        (tmp_path / name).touch()
+def test_names_to_take_where_one_is_taken_follow_each_other_and_are_known_again(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    names = tuple(islice(names_after(path), 3))
 
-    assert free_name(tmp_path / "a.jsonl") == tmp_path / "a-3.jsonl"
-    assert free_name(tmp_path / "b.jsonl") == tmp_path / "b.jsonl"
+    assert names == (path, tmp_path / "a-2.jsonl", tmp_path / "a-3.jsonl")
+    assert [is_name_after(path, name) for name in (*names, tmp_path / "a-b.jsonl")] == [False, True, True, False]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ own instructions for SHA). What decides whether something is paid for is recogni
 """
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +14,7 @@ from typing import Any, Final
 import xxhash
 
 from gemini_batch_mcp.errors import StorageError
+from gemini_batch_mcp.handles import open_file
 
 _ALGORITHM: Final = "xxh3_128"
 #: With those in which ledgers of older versions hold digests.
@@ -35,16 +37,21 @@ class Digest:
 
 
 def file_digest(path: Path, algorithm: str = _ALGORITHM) -> str:
-    """Return the digest of a file. Other threads run on while it is computed.
+    """Return the digest of a file at a resolved path. Other threads run on while it is computed.
 
     Raises:
         StorageError: it cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return f"{algorithm}:{hashlib.file_digest(file, _ALGORITHMS[algorithm]).hexdigest()}"
+        return descriptor_digest(open_file(path), algorithm)
     except OSError as error:
         raise StorageError(f"{path} cannot be read ({error.strerror}).", "Check the file and its rights.") from None
+
+
+def descriptor_digest(descriptor: int, algorithm: str = _ALGORITHM) -> str:
+    """Return the digest of a file that is open at its beginning, and close it."""
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        return f"{algorithm}:{hashlib.file_digest(file, _ALGORITHMS[algorithm]).hexdigest()}"
 
 
 def has_digest(path: Path, digest: str) -> bool:

@@ -1,7 +1,8 @@
 """Which paths may be read and written, decided once, for every tool and command.
 
 A path is resolved first (symlinks included) and must then lie inside one of the roots. What does not fit is refused,
-never repaired: a path that an assistant got wrong should come back to it as a sentence.
+never repaired: a path that an assistant got wrong should come back to it as a sentence. Every path that is returned is
+resolved; `handles.py` opens it without following links, so that what was checked is what is opened.
 """
 
 import os
@@ -9,8 +10,10 @@ import re
 import shutil
 import stat
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from gemini_batch_mcp.errors import PathError, system_reason
@@ -86,13 +89,12 @@ class PathGuard:
             )
         return self.readable_file(text), ()
 
-    def allows(self, path: Path) -> bool:
-        """True when what a path leads to, through all symlinks, lies inside the roots and is not hidden."""
+    def target(self, path: Path) -> Path | None:
+        """Return what a path leads to, through all symlinks; None when that is hidden or lies outside the roots."""
         try:
-            self._inside(path.resolve(), str(path))
+            return self._inside(path.resolve(), str(path))
         except (PathError, OSError, RuntimeError):
-            return False
-        return True
+            return None
 
     def writable_file(self, text: str, *, default_name: str) -> Path:
         """Return where a result may be written: inside the roots, in a directory that exists.
@@ -179,34 +181,15 @@ def sweep(directory: Path, *patterns: str, older_than_seconds: float = 0.0) -> N
                     left.unlink()
 
 
-def free_name(path: Path) -> Path:
-    """Return `path`, or the first of `name-2.ext`, `name-3.ext`, … that does not exist."""
-    candidate, number = path, 1
-    while candidate.exists():
-        number += 1
-        candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")
-    return candidate
+def names_after(path: Path) -> Iterator[Path]:
+    """Yield `path`, then `name-2.ext`, `name-3.ext`, … beside it: names to take where one is taken already."""
+    yield path
+    for number in count(2):
+        yield path.with_name(f"{path.stem}-{number}{path.suffix}")
 
 
-def publish(draft: Path, path: Path) -> Path:
-    """Give a finished file its name, or the next free one; what is there already is never replaced.
-
-    Raises:
-        OSError: the file system refuses.
-    """
-    while True:
-        candidate = free_name(path)
-        try:
-            # Unlike a rename, a link fails when somebody has taken the name meanwhile.
-            os.link(draft, candidate)
-        except FileExistsError:
-            continue
-        draft.unlink()
-        return candidate
-
-
-def is_free_name_of(path: Path, candidate: Path) -> bool:
-    """True when `free_name(path)` may have returned `candidate`."""
+def is_name_after(path: Path, candidate: Path) -> bool:
+    """True for those that `names_after(path)` yields after `path`."""
     number = candidate.stem.removeprefix(f"{path.stem}-")
     return candidate.parent == path.parent and candidate.suffix == path.suffix and number.isdecimal()
 

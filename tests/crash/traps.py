@@ -27,6 +27,8 @@ _FILE_EVENTS: Final = {
     "os.rmdir": 0,
     "os.truncate": 0,
 }
+#: Where among the arguments the descriptor of the directory stands in which something gets a name.
+_DIRECTORIES: Final = {"os.rename": 3, "os.link": 3}
 _WRITING_FLAGS: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 #: What differs inside a path from run to run, or from job to job: ids, digests, random parts of temporary names.
 _CHANCE: Final = (
@@ -88,7 +90,12 @@ class Watch:
             return
         path = arguments[index]
         text = os.fspath(path) if isinstance(path, str | os.PathLike) else ""
-        if not isinstance(text, str) or _changes_nothing(event, text):
+        if not isinstance(text, str):
+            return
+        directory = arguments[_DIRECTORIES[event]] if event in _DIRECTORIES else -1
+        if directory >= 0:
+            text = str(Path(f"/proc/self/fd/{directory}").readlink() / text)
+        if _changes_nothing(event, text):
             return
         for name, place in self._places.items():
             if text.startswith(place):

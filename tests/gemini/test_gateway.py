@@ -226,7 +226,7 @@ async def test_a_model_list_that_goes_in_circles_ends(tmp_path: Path) -> None:
     script = Script(answer({"models": [], "nextPageToken": "same"}))
     gateway = open_gateway(tmp_path, script)
     assert await gateway.list_models() == ()
-    assert len(script.requests) == 50
+    assert len(script.requests) == 2
     await gateway.aclose()
 
 

@@ -12,7 +12,6 @@ from gemini_batch_mcp.batches.ledger.ledger import Ledger
 from gemini_batch_mcp.batches.opening import lazy_desk
 from gemini_batch_mcp.cli.console import output
 from gemini_batch_mcp.domain import JobState, Order, ResultQuery
-from gemini_batch_mcp.paths import publish
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.settings import Settings
 from support.conversation import Conversation, converse, process_env, request_file, until
@@ -122,15 +121,6 @@ async def test_three_batches_saved_under_one_name_at_once_get_three_files(
     for rows, path in saved.items():
         assert len(path.read_text(encoding="utf-8").splitlines()) == rows
     assert not [path for path in data.iterdir() if path.name.startswith(".")]
-
-
-def test_publishing_takes_no_name_that_is_taken(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_text("theirs", encoding="utf-8")
-    (tmp_path / "draft").write_text("ours", encoding="utf-8")
-
-    assert publish(tmp_path / "draft", tmp_path / "a.jsonl") == tmp_path / "a-2.jsonl"
-    assert (tmp_path / "a.jsonl").read_text(encoding="utf-8") == "theirs"
-    assert not (tmp_path / "draft").exists()
 
 
 async def test_an_interrupted_submission_is_continued_by_the_next_look(

@@ -117,8 +117,8 @@ class App:
         return bool(fingerprint) and fingerprint in (self.account.fingerprint, self.gateway.account(salt).fingerprint)
 
     def files(self, batch_id: str) -> BatchFiles:
-        """Return where the files of a batch are."""
-        return BatchFiles(self.settings.home / "batches" / batch_id)
+        """Return where the files of a batch are, resolved: request lines are read as the user's files are."""
+        return BatchFiles((self.settings.home / "batches" / batch_id).resolve())
 
     def keep_card(self, batch_id: str) -> None:
         """Bring what a batch's directory says about it up to date."""
@@ -141,6 +141,10 @@ class App:
         It is not among the batch's files: they may be removed while somebody waits for it.
         """
         return self.settings.home / "locks" / f"{batch_id}.lock"
+
+    def saving_lock_path(self, batch_id: str) -> Path:
+        """Return the file that is held by whoever writes results of a batch for the user."""
+        return self.lock_path(f"{batch_id}.saving")
 
     async def prepare_queries(self) -> None:
         """Start the process that answers questions in SQL, in the background, where questions may follow."""

@@ -157,7 +157,7 @@ class GeminiHttpClient(httpx2.AsyncClient):
         self._limit_time(request, self._timeouts.transfer_seconds)
         response = await send(request)
         if response.status_code == 200 and response.headers.get("content-encoding", "identity") == "identity":
-            body = WholeBody(request, response, send, self._policy, current.sink)
+            body = WholeBody(request, response, send, self._policy, self._timeouts.stall_seconds, current.sink)
             current.total_bytes = body.total_bytes
             response.stream = body
         return response

@@ -18,6 +18,9 @@ _STATUS: Final = "x-goog-upload-status"
 _RECEIVED: Final = "x-goog-upload-size-received"
 #: A download that gets this much further between two cuts starts counting its attempts anew.
 _PROGRESS_BYTES: Final = 1024 * 1024
+#: A download that brings fewer bytes in all of `Timeouts.stall_seconds` has broken off (our choice: at 200 bytes a
+#: second, a gigabyte takes two months).
+_STALL_BYTES: Final = 64 * 1024
 
 
 async def send_chunk(request: httpx2.Request, send: Send, policy: RetryPolicy) -> httpx2.Response:
@@ -81,7 +84,8 @@ class WholeBody(httpx2.AsyncByteStream):
     """The body of a download, continued over cut connections and checked against its stated length.
 
     Goes on with a Range request when the server honours it, and otherwise reads the file again from the start and
-    skips what was handed out already. Gives up after `policy.attempts` failures in a row without progress.
+    skips what was handed out already. Gives up after `policy.attempts` failures in a row without progress; to bring
+    next to nothing for `stall_seconds` is one.
 
     With `sink`, the bytes are given to that, and the body looks empty to who reads it.
     """
@@ -92,9 +96,11 @@ class WholeBody(httpx2.AsyncByteStream):
         response: httpx2.Response,
         send: Send,
         policy: RetryPolicy,
+        stall_seconds: float,
         sink: Sink | None = None,
     ) -> None:
         self._request = request
+        self._stall_seconds = stall_seconds
         self._stream = _stream(response)
         self._send = send
         self._policy = policy
@@ -116,7 +122,13 @@ class WholeBody(httpx2.AsyncByteStream):
             try:
                 if failures:
                     await self._reopen()
+                moved, moved_at = 0, anyio.current_time()
                 async for chunk in self._stream:
+                    moved += len(chunk)
+                    if (now := anyio.current_time()) - moved_at > self._stall_seconds:
+                        if moved < _STALL_BYTES:
+                            raise httpx2.ReadTimeout("the body hardly moves")
+                        moved, moved_at = 0, now
                     fresh = self._fresh(chunk)
                     if fresh and self._sink is not None:
                         self._sink(fresh)

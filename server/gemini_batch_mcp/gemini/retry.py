@@ -45,7 +45,8 @@ class Timeouts:
 
     `reply_seconds` is the longest silence in a reply; `create_seconds` the same for a create, during which Gemini
     parses the whole request file; `transfer_seconds` for one chunk of an upload or download. `processing_seconds`
-    is how long an uploaded file may stay in PROCESSING.
+    is how long an uploaded file may stay in PROCESSING. A download that brings next to nothing for `stall_seconds` has
+    broken off, however often it still says something.
     """
 
     connect_seconds: float = 10.0
@@ -53,6 +54,7 @@ class Timeouts:
     create_seconds: float = 300.0
     transfer_seconds: float = 120.0
     processing_seconds: float = 120.0
+    stall_seconds: float = 300.0
 
 
 def is_transient_status(status_code: int) -> bool:

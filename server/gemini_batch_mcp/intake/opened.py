@@ -4,7 +4,8 @@ import io
 from pathlib import Path
 from typing import Final
 
-from gemini_batch_mcp.errors import PathError
+from gemini_batch_mcp.errors import PathError, system_reason
+from gemini_batch_mcp.handles import open_file
 
 _BUFFER_BYTES: Final = 1 << 18
 
@@ -24,20 +25,23 @@ def stamp_of(path: Path) -> Stamp | None:
 
 def unreadable(path: Path, error: OSError) -> PathError:
     """Return the error for a file that the system does not let us read."""
-    return PathError(f"{path.name} cannot be read: {error.strerror}.", "Check that the file is there and readable.")
+    reason = system_reason(error)
+    return PathError(f"{path.name} cannot be read: {reason}.", "Check that the file is there and readable.")
 
 
 class SourceFile(io.FileIO):
-    """A file opened for reading, unbuffered. A disk or a network share may fail long after it was opened.
+    """A file opened for reading, unbuffered, at a resolved path: no link in it is followed, see `handles`.
+
+    A disk or a network share may fail long after it was opened.
 
     Raises:
-        PathError: when it is opened, and from every read, if the system refuses.
+        PathError: when it is opened, and from every read, if the system refuses, or it is no regular file.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            super().__init__(path, "rb")
+            super().__init__(path, "rb", opener=lambda _path, _flags: open_file(path))
         except OSError as error:
             raise unreadable(path, error) from None
 

@@ -172,6 +172,19 @@ async def test_no_page_and_no_torn_line_is_taken_for_a_loss_however_often_it_com
     assert "retry_failed" not in service_status["advice"]
 
 
+async def test_a_page_takes_no_answers_away_that_came_before(
+    talk: Conversation, sandbox: Sandbox, data: Path, service_clock: MovedClock
+) -> None:
+    batch = await placed(talk, data)
+    service_clock.move(-7200)
+    sandbox.finish(newest(sandbox))
+    sandbox.shorten_next("files.download", at_line=12)
+    sandbox.page_next("files.download")
+    sandbox.fail_next("files.download", status=404, times=20)
+    summary = (await talk.call("get_results", batch=batch))["summary"]
+    assert (summary["succeeded"], summary["missing"]) == (12, ROWS - 12)
+
+
 async def test_rows_of_a_late_job_are_pending_beside_those_of_others(
     settings: Settings, sandbox: Sandbox, data: Path, era: str
 ) -> None:

@@ -6,16 +6,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import anyio
 import pytest
 
 from gemini_batch_mcp.batches.answers._saving import publish_saved
 from gemini_batch_mcp.batches.desk import Desk
-from gemini_batch_mcp.domain import ResultQuery
+from gemini_batch_mcp.domain import FileFormat, ResultQuery
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.settings import Settings
-from support.conversation import ROWS, answers_of, desk_of, downloads, ended, hooked_desk, request_file
+from support.conversation import ROWS, answers_of, created, desk_of, downloads, ended, hooked_desk, request_file
 
 pytestmark = pytest.mark.anyio
 
@@ -74,25 +75,66 @@ async def test_a_file_that_a_killed_process_of_ours_wrote_is_ours(
     assert visible_names(data) == ["out.jsonl", "reviews.jsonl"]
 
 
+@pytest.mark.parametrize("format", ["jsonl", "csv", "parquet", "html"])
 async def test_processes_that_save_the_same_to_one_path_at_once_leave_one_file(
-    settings: Settings, sandbox: Sandbox, data: Path
+    settings: Settings, sandbox: Sandbox, data: Path, format: FileFormat | Literal["html"]
 ) -> None:
-    async with desk_of(settings, sandbox) as one, desk_of(settings, sandbox) as other:
+    """Pages differ by the time at which they were written, and take each other's place."""
+    destination = data / f"out.{format}"
+    async with (
+        desk_of(settings, sandbox) as one,
+        desk_of(settings, sandbox) as two,
+        desk_of(settings, sandbox) as three,
+    ):
         batch = await ended(one, sandbox, request_file(data))
         await one.results(batch, ROWS)
-        query = ResultQuery(save_to=str(data / "out.jsonl"))
         paths: list[Path] = []
 
         async def save(desk: Desk) -> None:
-            saved = (await desk.results(batch, query)).saved
+            if format == "html":
+                paths.append((await desk.report(batch, str(destination))).path)
+                return
+            saved = (await desk.results(batch, ResultQuery(save_to=str(destination), format=format))).saved
             assert saved is not None
             paths.append(saved.path)
 
         async with anyio.create_task_group() as tasks:
-            for desk in (one, other, one, other):
+            for desk in (one, two, three, one, two, three)[: 3 if format == "html" else 6]:
                 tasks.start_soon(save, desk)
-    assert set(paths) == {data / "out.jsonl"}
-    assert visible_names(data) == ["out.jsonl", "reviews.jsonl"]
+    assert set(paths) == {destination}
+    assert visible_names(data) == [destination.name, "reviews.jsonl"]
+
+
+async def test_two_ledgers_that_save_the_same_bytes_to_one_path_leave_one_file(
+    settings: Settings, sandbox: Sandbox, data: Path
+) -> None:
+    """What stands there is told by its bytes, wherever it was written down."""
+    other_home = replace(settings, home=settings.home.with_name("other"))
+    async with desk_of(settings, sandbox) as one, desk_of(other_home, sandbox) as other:
+        batch = await ended(one, sandbox, request_file(data))
+        name = created(sandbox)[0]
+        (data / "out.jsonl").write_text("mine", encoding="utf-8")
+        query = ResultQuery(save_to=str(data / "out.jsonl"))
+        paths = []
+        for desk, reference in ((one, batch), (other, name)):
+            saved = (await desk.results(reference, query)).saved
+            assert saved is not None
+            paths.append(saved.path)
+    assert paths == [data / "out-2.jsonl"] * 2
+    assert visible_names(data) == ["out-2.jsonl", "out.jsonl", "reviews.jsonl"]
+
+
+async def test_a_page_and_results_never_take_each_others_place(
+    settings: Settings, sandbox: Sandbox, data: Path
+) -> None:
+    async with desk_of(settings, sandbox) as desk:
+        batch = await ended(desk, sandbox, request_file(data))
+        await desk.results(batch, ResultQuery(save_to=str(data / "out")))
+        page = await desk.report(batch, str(data / "out"))
+        saved = (await desk.results(batch, ResultQuery(save_to=str(data / "out-2")))).saved
+    assert page.path == data / "out-2"
+    assert saved is not None and saved.path == data / "out-2-2"
+    assert (data / "out").read_bytes().startswith(b'{"key"')
 
 
 @pytest.mark.parametrize(("content", "name"), [("theirs", "a-2.jsonl"), ("ours", "a.jsonl")])

@@ -213,7 +213,7 @@ def test_a_file_that_changed_into_a_pipe_or_may_not_be_read_is_no_attachment(dat
     os.mkfifo(data / "pipe.png")
     with pytest.raises(_one_file.Unusable) as caught:
         _one_file.examine(data / "pipe.png")
-    assert caught.value.message == "pipe.png is no regular file."
+    assert caught.value.message == "pipe.png cannot be read: it is a device, pipe or socket."
     with pytest.raises(_one_file.Unusable, match=r"gone\.png cannot be read: No such file"):
         _one_file.examine(data / "gone.png")
 

@@ -162,7 +162,7 @@ def test_an_entry_that_cannot_be_looked_at_is_no_file(data: Path) -> None:
     tree(data, "in/a.txt")
     (data / "in" / "loop.txt").symlink_to(data / "in" / "loop.txt")
 
-    folder = list_folder(data / "in", "*.txt", allows=lambda path: True)
+    folder = list_folder(data / "in", "*.txt", target=lambda path: path)
 
     assert (folder.names, folder.warnings) == (("a.txt",), ("1 entry that is no regular file was left out.",))
 

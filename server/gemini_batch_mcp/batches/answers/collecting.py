@@ -1,6 +1,8 @@
 """Collecting a batch: which answers are not here yet, fetched by one process at a time, and made into the table."""
 
+import os
 import secrets
+import shutil
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +16,7 @@ from gemini_batch_mcp.batches.jobs.delivery import (
     can_fetch,
     counted,
     has_rows,
+    is_overdue,
     is_undelivered,
     lack_of,
     next_look,
@@ -141,7 +144,7 @@ async def _collect(app: App, batch: BatchEntry, now: datetime) -> Mapping[int, B
                 digest = job.answers_digest or await in_thread(file_digest, path)
             else:
                 try:
-                    digest = await _fetch(app, job, path, build)
+                    digest = await _fetch(app, job, path, build, now)
                 except NotDelivered as found:
                     await in_thread(build.leave_out, number)
                     await _note_lack(app, job, found.lack, None, now)
@@ -188,10 +191,24 @@ async def _set(app: App, job: JobEntry, **values: Any) -> None:
     await in_thread(app.ledger.update_job, job.id, **values)
 
 
-async def _fetch(app: App, job: JobEntry, path: Path, build: TableBuild) -> str:
-    """Bring a job's answers to `path`, staged, and return their digest."""
+async def _fetch(app: App, job: JobEntry, path: Path, build: TableBuild, now: datetime) -> str:
+    """Bring a job's answers to `path`, staged, and return their digest. Fewer than are here do not replace them.
+
+    Raises:
+        NotDelivered: they are not there, or fewer came than before.
+    """
+    before = await in_thread(_set_aside, job, path)
     try:
-        return await fetch_answers(app, job, path, build)
+        digest = await fetch_answers(app, job, path, build)
+        came = build.answer_counts[-1]
+        if before is None or came >= (job.answer_count or 0):
+            return digest
+        await in_thread(before.replace, path)
+        await _set(app, job, answers_digest=job.answers_digest)
+        if not is_overdue(job, now):
+            raise NotDelivered(job.lack if came else Lack.ANSWERS)
+        await in_thread(build.begin_again)
+        return job.answers_digest
     except NotFound:
         if job.stage is Stage.COLLECTED:
             raise StorageError(
@@ -203,6 +220,21 @@ async def _fetch(app: App, job: JobEntry, path: Path, build: TableBuild) -> str:
         # Some of its answers came before, and there will be no others.
         await in_thread(build.begin_again)
         return job.answers_digest
+    finally:
+        if before is not None:
+            before.unlink(missing_ok=True)
+
+
+def _set_aside(job: JobEntry, path: Path) -> Path | None:
+    """Give the answers that a job lacks others to a second name, under which they stay when they are fetched anew."""
+    if not job.answer_count or not job.answers_digest or not _is_intact(job, path, False):
+        return None
+    kept = path.with_name(f".again-{secrets.token_hex(4)}.jsonl")
+    try:
+        os.link(path, kept)
+    except OSError:
+        shutil.copyfile(path, kept)
+    return kept
 
 
 def _was_never_counted(job: JobEntry) -> bool:

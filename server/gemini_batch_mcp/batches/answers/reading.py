@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from gemini_batch_mcp.batches.answers._saving import save_files, saved_files
+from gemini_batch_mcp.batches.answers._saving import save_files, saved_files, sweep_drafts
 from gemini_batch_mcp.batches.answers.awaiting import await_delivery
 from gemini_batch_mcp.batches.answers.collecting import collect_batch, must_collect, opened_table
 from gemini_batch_mcp.batches.app import App
@@ -21,7 +21,6 @@ from gemini_batch_mcp.batches.ledger.entries import BatchEntry
 from gemini_batch_mcp.batches.work import deadline_after, seconds_left
 from gemini_batch_mcp.domain import Column, ResultPage, ResultQuery, ResultSummary, SavedFile
 from gemini_batch_mcp.errors import BatchError, NotReady, StillCollecting, StorageError
-from gemini_batch_mcp.paths import DRAFT_PREFIX, DRAFT_SECONDS, sweep
 from gemini_batch_mcp.patterns import pattern_warnings
 from gemini_batch_mcp.results.export.formats import Format
 from gemini_batch_mcp.results.store import ResultTable
@@ -147,7 +146,7 @@ async def _saved(
         StillCollecting: writing it takes longer than until `deadline`; it goes on in the background.
         StorageError: it cannot be written.
     """
-    await in_thread(sweep, destination.parent, f"{DRAFT_PREFIX}*", older_than_seconds=DRAFT_SECONDS)
+    await in_thread(sweep_drafts, app, destination.parent)
     saved = await in_thread(saved_files, app, batch, table, destination, format)
     if saved is not None:
         return saved

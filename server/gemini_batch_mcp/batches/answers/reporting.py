@@ -1,19 +1,18 @@
 """A page about one batch, written where the user wants it."""
 
-import secrets
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gemini_batch_mcp.batches.answers._saving import publish_saved
+from gemini_batch_mcp.batches.answers._saving import draft_of, publish_saved, sweep_drafts
 from gemini_batch_mcp.batches.answers.reading import read_results
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.finding import find_batch
+from gemini_batch_mcp.batches.jobs.lock import saving_lock
 from gemini_batch_mcp.batches.jobs.tracking import BatchStatus, describe, refresh
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry
 from gemini_batch_mcp.batches.orders.pricing import actual_cost, read_prices
 from gemini_batch_mcp.domain import Job, ResultQuery, ResultSummary, SavedFile
-from gemini_batch_mcp.errors import StorageError
-from gemini_batch_mcp.paths import DRAFT_PREFIX, DRAFT_SECONDS, sweep
 from gemini_batch_mcp.results.report.writing import ReportCost, ReportFacts, write_report
 from gemini_batch_mcp.results.store import ResultTable
 from gemini_batch_mcp.threads import in_thread
@@ -41,21 +40,13 @@ async def write_batch_report(app: App, reference: str, save_to: str, *, wait_sec
 
 
 def _write(app: App, facts: ReportFacts, table: ResultTable | None, destination: Path) -> SavedFile:
-    sweep(destination.parent, f"{DRAFT_PREFIX}*", older_than_seconds=DRAFT_SECONDS)
-    draft = destination.with_name(f"{DRAFT_PREFIX}{secrets.token_hex(6)}.html")
-    try:
+    sweep_drafts(app, destination.parent)
+    with saving_lock(app, facts.batch_id), draft_of(app, destination) as draft:
         if table is None:
             written = write_report(facts, None, draft)
         else:
             written = table.while_there(lambda table: write_report(facts, table.folder, draft))
-        destination = publish_saved(app, facts.batch_id, draft, destination)
-    except OSError as error:
-        raise StorageError(
-            f"{destination} could not be written ({error.strerror}).", "Free some space or give another path."
-        ) from None
-    finally:
-        draft.unlink(missing_ok=True)
-    return SavedFile(destination, written.format, written.rows, written.size_bytes)
+        return replace(written, path=publish_saved(app, facts.batch_id, draft, destination))
 
 
 def _facts(status: BatchStatus, summary: ResultSummary | None, cost: ReportCost) -> ReportFacts:

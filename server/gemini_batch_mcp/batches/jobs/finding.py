@@ -141,9 +141,11 @@ def plain_display_name(job: Job) -> str:
 
 
 async def _remote_pages(app: App, max_pages: int) -> AsyncIterator[JobPage]:
-    token = ""
-    for _ in range(max_pages):
+    """Yield pages until the list ends, which the last one says, or goes on where it was before, or is too long."""
+    token, read = "", set[str]()
+    # The last page names none, which is the token of the first.
+    while token not in read and len(read) < max_pages:
+        read.add(token)
         page = await app.gateway.list_jobs(page_size=_PAGE_SIZE, page_token=token)
         yield page
-        if not (token := page.next_page_token):
-            return
+        token = page.next_page_token

@@ -1,6 +1,8 @@
 """All jobs a person may want to see: the batches of this ledger, then the jobs made elsewhere with the same key."""
 
 import contextlib
+import hashlib
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -25,6 +27,31 @@ _ACTIVE = "active"
 _ENDED = "ended"
 #: Remote pages read for one answer at most: a filter that matches nothing must still come to an end.
 _MAX_REMOTE_PAGES = 20
+#: Remote pages that the cursors of one list lead through: 100,000 jobs.
+_MAX_PAGES_IN_ALL = 2_000
+#: Of a digest, enough to tell one page from two thousand others.
+_MARK_CHARS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """How far Gemini's list has been followed: pages after the first one, and the mark of the token of one of them.
+
+    A list that hands out a token for the second time would go on for ever. Brent's way finds that with one of them in
+    mind, however long the circle is, so that it fits into a cursor and holds over many calls.
+    """
+
+    pages: int = 0
+    mark: str = ""
+
+    def after(self, token: str) -> "Trail | None":
+        """Return the trail that goes on to the page of `token`; None when that has been read, or too many have."""
+        mark = hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()[:_MARK_CHARS]
+        pages = self.pages + 1
+        if mark == self.mark or pages == _MAX_PAGES_IN_ALL:
+            return None
+        is_power_of_two = pages & (pages - 1) == 0
+        return Trail(pages, mark if is_power_of_two else self.mark)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +85,7 @@ async def list_jobs(app: App, wanted: JobFilter, *, limit: int, cursor: str = ""
         GeminiError: the key was refused.
     """
     wanted = replace(wanted, state=_known_state(wanted.state))
-    half, position, token = _read_cursor(cursor)
+    half, position, trail, token = _read_cursor(cursor)
     found: list[ListedJob] = []
     if half == "ledger":
         async for batch in _ledger_batches(app, position):
@@ -79,13 +106,17 @@ async def list_jobs(app: App, wanted: JobFilter, *, limit: int, cursor: str = ""
             if index < position or job.name in ours:
                 continue
             if len(found) == limit:
-                return JobList(tuple(found), f"gemini:{index}:{token}")
+                return JobList(tuple(found), _cursor(index, trail, token))
             if _matches(wanted, listed := _listed_remote(job)):
                 found.append(listed)
         token, position = page.next_page_token, 0
         if not token:
             return JobList(tuple(found))
-    return JobList(tuple(found), f"gemini:0:{token}")
+        further = trail.after(token)
+        if further is None:
+            return JobList(tuple(found), note="Gemini's list of jobs made elsewhere has no end, and is left here.")
+        trail = further
+    return JobList(tuple(found), _cursor(0, trail, token))
 
 
 async def _ledger_batches(app: App, offset: int) -> AsyncIterator[BatchEntry]:
@@ -161,12 +192,17 @@ def _listed_remote(job: Job) -> ListedJob:
     )
 
 
-def _read_cursor(cursor: str) -> tuple[Literal["ledger", "gemini"], int, str]:
-    """Split a cursor into its half, the position in it, and Gemini's page token."""
+def _cursor(position: int, trail: Trail, token: str) -> str:
+    """Return the cursor of a place in a page of the remote list."""
+    return f"gemini:{position}:{trail.pages}:{trail.mark}:{token}"
+
+
+def _read_cursor(cursor: str) -> tuple[Literal["ledger", "gemini"], int, Trail, str]:
+    """Split a cursor into its half, the position in it, how far Gemini's list was followed, and its page token."""
     if not cursor:
-        return "ledger", 0, ""
-    half, _, rest = cursor.partition(":")
-    position, _, token = rest.partition(":")
-    if half not in ("ledger", "gemini") or not position.isdecimal():
-        raise UsageError(f"{cursor[:80]!r} is not a cursor of list_jobs.", "Leave cursor out to start from the newest.")
-    return ("ledger" if half == "ledger" else "gemini"), int(position), token
+        return "ledger", 0, Trail(), ""
+    if match := re.fullmatch(r"ledger:(\d{1,9})", cursor, re.ASCII):
+        return "ledger", int(match[1]), Trail(), ""
+    if match := re.fullmatch(r"gemini:(\d{1,9}):(\d{1,9}):([0-9a-f]*):(.*)", cursor, re.ASCII | re.DOTALL):
+        return "gemini", int(match[1]), Trail(int(match[2]), match[3]), match[4]
+    raise UsageError(f"{cursor[:80]!r} is not a cursor of list_jobs.", "Leave cursor out to start from the newest.")

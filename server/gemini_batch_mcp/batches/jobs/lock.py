@@ -15,6 +15,8 @@ from gemini_batch_mcp.threads import in_thread
 #: How long to wait for whoever holds the lock, unless the caller says otherwise, and how often to look.
 LOCK_WAIT_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 0.05
+#: How long to wait for somebody who writes results for the user (our choice: ten million rows take as long).
+_SAVING_SECONDS: Final = 600.0
 
 
 class BatchLocked(NotReady):
@@ -61,6 +63,33 @@ async def batch_lock(app: App, batch_id: str, *, wait_seconds: float = LOCK_WAIT
         # What was done is done, whether or not it can be written down a second time.
         with suppress(StorageError), anyio.CancelScope(shield=True):
             await in_thread(app.keep_card, batch_id)
+    finally:
+        lock.release()
+
+
+@contextmanager
+def saving_lock(app: App, batch_id: str) -> Iterator[None]:
+    """Keep everybody else from writing results of a batch for the user, in this process and in others. Blocks.
+
+    It is no part of the batch's own lock: nothing of the batch changes, and writing may take minutes.
+
+    Raises:
+        BatchLocked: somebody holds it for longer than a large table takes.
+        StorageError: the lock's file cannot be opened.
+    """
+    path = app.saving_lock_path(batch_id)
+    with _lock_errors(path, batch_id):
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = filelock.FileLock(path, timeout=_SAVING_SECONDS, thread_local=False)
+    try:
+        with _lock_errors(path, batch_id):
+            lock.acquire()
+    except filelock.Timeout:
+        raise BatchLocked(
+            f"Results of {batch_id} are being written by another process or call.", "Make the same call again later."
+        ) from None
+    try:
+        yield
     finally:
         lock.release()
 

@@ -19,4 +19,5 @@ def remove_batch(app: App, batch_id: str) -> None:
     except OSError:
         removed = directory
     shutil.rmtree(removed, ignore_errors=True)
-    app.lock_path(batch_id).unlink(missing_ok=True)
+    for lock in (app.lock_path(batch_id), app.saving_lock_path(batch_id)):
+        lock.unlink(missing_ok=True)

@@ -42,7 +42,7 @@ from gemini_batch_mcp.batches.ledger.entries import (
 )
 from gemini_batch_mcp.domain import Account, JobError, JobState, RowCounts, RowOutcomes, UploadedFile
 from gemini_batch_mcp.errors import UnknownBatch, UsageError
-from gemini_batch_mcp.paths import is_free_name_of, slug
+from gemini_batch_mcp.paths import is_name_after, slug
 from gemini_batch_mcp.redaction import Secrets
 
 #: No look-alikes: these ids are read aloud and typed.
@@ -425,7 +425,7 @@ class Ledger:
 
     def saved_beside(self, batch_id: str, path: Path) -> tuple[Path, ...]:
         """Return files written for this batch under a free name beside `path`, because that was somebody else's."""
-        return tuple(saved for saved in self.saved_files(batch_id) if is_free_name_of(path, saved))
+        return tuple(saved for saved in self.saved_files(batch_id) if is_name_after(path, saved))
 
     def saved_files(self, batch_id: str) -> tuple[Path, ...]:
         """Return all files written for this batch, in the order of their paths; they may have been removed since."""

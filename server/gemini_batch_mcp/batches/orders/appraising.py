@@ -276,7 +276,7 @@ def _whole_facts(directory: Path, limits: Limits) -> Facts | None:
 
 
 def _staging_directory(app: App, identified: IdentifiedOrder) -> Path:
-    return app.settings.home / "staged" / identified.staged_as
+    return (app.settings.home / "staged").resolve() / identified.staged_as
 
 
 def _path(kind: type, value: object) -> Path:

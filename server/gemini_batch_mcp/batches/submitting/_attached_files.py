@@ -8,15 +8,16 @@ import hashlib
 from collections import deque
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import BinaryIO, Final
+from typing import Final
 
 import anyio
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.gauge import Doing, Progress
 from gemini_batch_mcp.domain import UploadedFile
-from gemini_batch_mcp.errors import AccessDenied, NotFound, PathError, Rejected, StorageError, Unavailable, UsageError
+from gemini_batch_mcp.errors import AccessDenied, NotFound, PathError, Rejected, Unavailable, UsageError
 from gemini_batch_mcp.intake.files.planning import Attachment, AttachmentPlan
+from gemini_batch_mcp.intake.opened import SourceFile
 from gemini_batch_mcp.text import plain_text
 from gemini_batch_mcp.threads import in_thread
 
@@ -175,18 +176,16 @@ class _Uploads:
                 on_progress=lambda done_bytes, _: self._show(content, done_bytes),
             )
 
-    def _open(self, content: Attachment) -> BinaryIO:
+    def _open(self, content: Attachment) -> SourceFile:
         path = content.path
         assert path is not None
         try:
             # Once more through the guard: a link may have been put in its place.
             if self._app.guard.readable_file(str(path)) != path:
                 raise _changed(content)
-            return path.open("rb", buffering=0)
+            return SourceFile(path)
         except PathError as error:
             raise UsageError(error.message, error.next_step) from None
-        except OSError as error:
-            raise StorageError(f"{_name(content)} cannot be read: {error.strerror}.", "Check its disk.") from None
 
     async def _ready(self, file: UploadedFile, name: str) -> UploadedFile:
         """Wait until Gemini has looked at a file: it has video and sound in PROCESSING for a while.
@@ -214,7 +213,7 @@ class _Uploads:
 class _Unchanged:
     """Reads a file for the upload, and refuses at its end, before it is finalized, when it is not what was planned."""
 
-    def __init__(self, file: BinaryIO, content: Attachment) -> None:
+    def __init__(self, file: SourceFile, content: Attachment) -> None:
         self._file = file
         self._content = content
         self._digest = hashlib.sha256()

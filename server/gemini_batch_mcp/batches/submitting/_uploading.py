@@ -13,6 +13,7 @@ from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry
 from gemini_batch_mcp.batches.orders.stored_lines import request_path, shard_of
 from gemini_batch_mcp.domain import JsonObject
 from gemini_batch_mcp.errors import Unavailable, UsageError
+from gemini_batch_mcp.intake.opened import SourceFile
 from gemini_batch_mcp.intake.requests.shards import ShardReader
 from gemini_batch_mcp.settings import MAX_INLINE_CREATE_BYTES
 from gemini_batch_mcp.threads import in_thread
@@ -51,7 +52,8 @@ def inline_lines(app: App, batch: BatchEntry, job: JobEntry) -> Sequence[JsonObj
             f"These requests take {size_bytes:,} bytes; one inline create takes less than {MAX_INLINE_CREATE_BYTES:,}.",
             "Use delivery='file', which takes up to 2 GB.",
         )
-    lines = request_path(app, batch, job).read_bytes().split(b"\n")
+    with SourceFile(request_path(app, batch, job)) as file:
+        lines = file.read().split(b"\n")
     return [msgspec.json.decode(line) for line in lines if line]
 
 

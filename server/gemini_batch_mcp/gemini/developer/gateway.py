@@ -27,7 +27,7 @@ __all__ = ["Download", "Follower", "Gateway", "Hook", "JobPage", "RetryPolicy", 
 
 #: The largest page Gemini serves; it cuts larger wishes down by itself.
 _LARGEST_PAGE: Final = 1000
-#: Far above the number of models there are; ends a listing whose tokens lead in a circle.
+#: Far above the number of models there are.
 _MOST_MODEL_PAGES: Final = 50
 
 
@@ -227,17 +227,17 @@ class Gateway:
         )
 
     async def list_models(self) -> tuple[Model, ...]:
-        """Read all models that the key can see."""
+        """Read all models that the key can see. A list whose tokens lead in a circle ends there."""
         models: list[Model] = []
-        token = ""
-        for _ in range(_MOST_MODEL_PAGES):
+        token, read = "", set[str]()
+        # The last page names none, which is the token of the first.
+        while token not in read and len(read) < _MOST_MODEL_PAGES:
+            read.add(token)
             query = urlencode({"pageSize": _LARGEST_PAGE, **({"pageToken": token} if token else {})})
             page, token = await self._session.read(
                 "models", f"models?{query}", "list the models", wire.models_from_wire
             )
             models += page
-            if not token:
-                break
         return tuple(models)
 
     async def count_tokens(self, *, model: str, requests: Sequence[JsonObject], task: Task) -> int:

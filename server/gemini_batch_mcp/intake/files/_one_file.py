@@ -4,13 +4,13 @@ import codecs
 import hashlib
 import os
 import re
-import stat
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from typing import Final
 
 from gemini_batch_mcp.errors import PathError
+from gemini_batch_mcp.handles import open_file
 from gemini_batch_mcp.intake.file_kinds import (
     HEAD_BYTES,
     MAX_PDF_BYTES,
@@ -80,12 +80,8 @@ def examine(path: Path) -> Examined:
         Unusable: it is empty, too large, cannot be read, or is none that Gemini takes.
     """
     try:
-        # Without waiting: a pipe that was put in the file's place would have us wait for a writer for ever.
-        with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb", buffering=0) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise Unusable(f"{shown(path.name)} is no regular file.", "Give a regular file.")
-            return _examine(file, status.st_size, path.name)
+        with os.fdopen(open_file(path), "rb", buffering=0) as file:
+            return _examine(file, os.fstat(file.fileno()).st_size, path.name)
     except NotTaken as error:
         raise Unusable(f"{shown(path.name)} {error.message}", error.fix) from None
     except OSError as error:

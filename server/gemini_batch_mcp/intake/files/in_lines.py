@@ -18,7 +18,7 @@ from gemini_batch_mcp.domain import UploadedFile
 from gemini_batch_mcp.errors import StorageError, UsageError, storage_errors
 from gemini_batch_mcp.intake.files.placeholder import Known, placeholder
 from gemini_batch_mcp.intake.files.planning import Attachment, AttachmentPlan
-from gemini_batch_mcp.intake.opened import unreadable
+from gemini_batch_mcp.intake.opened import buffered
 from gemini_batch_mcp.intake.tables.sql import MARK
 
 _BLOCK_BYTES: Final = 1 << 18
@@ -174,10 +174,8 @@ def _replaced(source: Source, parts: Parts) -> Iterator[bytes]:
 def _inline(content: Attachment) -> bytes:
     path = content.path
     assert path is not None
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise unreadable(path, error) from None
+    with buffered(path) as file:
+        data = file.read(content.size_bytes + 1)
     if hashlib.sha256(data).hexdigest() != content.sha256:
         raise _changed(path.name)
     start = f'{{"inlineData":{{"mimeType":{json.dumps(content.mime_type)},"data":"'.encode()

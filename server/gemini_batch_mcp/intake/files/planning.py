@@ -246,7 +246,7 @@ def column_of(attach: str) -> str:
 def _values(source: Path, column: str, scratch: Path, limit_rows: int) -> Iterator[Iterator[_Value]]:
     """Yield the values of a table's column, in the order of their first rows; the engine makes them distinct."""
     with TemporaryDirectory(prefix="attach-", dir=scratch, ignore_cleanup_errors=True) as name:
-        path = Path(name) / "values.jsonl"
+        path = Path(name).resolve() / "values.jsonl"
         with open_table(source, Path(name)) as table:
             column = column_named(column, table.columns, "attach")
             with_effort(lambda effort: table.write_values(column, path, limit_rows=limit_rows, effort=effort))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from gemini_batch_mcp.errors import UsageError
-from gemini_batch_mcp.intake.opened import unreadable
+from gemini_batch_mcp.intake.opened import SourceFile, unreadable
 from gemini_batch_mcp.intake.requests.lines import BLOCK_BYTES, LineSplitter, LongLine
 from gemini_batch_mcp.intake.requests.passes import too_large
 
@@ -206,10 +206,11 @@ def _count_lines(piece: bytes, start: int, end: int) -> int:
 
 
 def _opened(path: Path, first_byte: int) -> io.FileIO:
+    file = SourceFile(path)
     try:
-        file = io.FileIO(path)
         file.seek(first_byte)
     except OSError as error:
+        file.close()
         raise unreadable(path, error) from None
     return file
 

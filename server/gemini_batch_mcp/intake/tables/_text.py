@@ -14,7 +14,7 @@ from typing import BinaryIO, Final
 
 from gemini_batch_mcp.errors import Problem, RequestProblems, UsageError, storage_errors
 from gemini_batch_mcp.intake.file_kinds import described_binary
-from gemini_batch_mcp.intake.opened import SourceFile, unreadable
+from gemini_batch_mcp.intake.opened import SourceFile, buffered
 from gemini_batch_mcp.intake.tables.kinds import FOREIGN, file_kind
 
 BLOCK_BYTES: Final = 1 << 20
@@ -69,29 +69,26 @@ def as_utf8(path: Path, workspace: Path) -> TextFile:
         RequestProblems: bytes cannot be read as text; names the line of the first.
         PathError: the file cannot be read.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
-            encoding, skip = _announced(head)
-            if not head[skip:].strip():
-                raise UsageError(f"{path.name} is empty.", "Give a file with at least one row.")
-            if not encoding:
-                _refuse_foreign(path, head)
-            if encoding in ("", "utf-8"):
-                _refuse_page(path, head[skip:])
-            if encoding not in ("", "utf-8"):
-                return _copy(path, file, encoding, skip, workspace)
-            damage = _damage(path, file)
-            if damage is None and head.startswith(codecs.BOM_UTF8, skip):
-                return _copy(path, file, "utf-8", skip, workspace)
-            if damage is None:
-                return TextFile(path)
-            if encoding or damage.right * _WRONG_PER_RIGHT > damage.wrong:
-                fix = "Save the file as UTF-8 again, or repair that line."
-                raise _refused(path, damage.line, f"The byte 0x{damage.byte:02x} is not UTF-8.", fix)
-            return _copy(path, file, "cp1252", 0, workspace)
-    except OSError as error:
-        raise unreadable(path, error) from None
+    with buffered(path) as file:
+        head = file.read(_HEAD_BYTES)
+        encoding, skip = _announced(head)
+        if not head[skip:].strip():
+            raise UsageError(f"{path.name} is empty.", "Give a file with at least one row.")
+        if not encoding:
+            _refuse_foreign(path, head)
+        if encoding in ("", "utf-8"):
+            _refuse_page(path, head[skip:])
+        if encoding not in ("", "utf-8"):
+            return _copy(path, file, encoding, skip, workspace)
+        damage = _damage(path, file)
+        if damage is None and head.startswith(codecs.BOM_UTF8, skip):
+            return _copy(path, file, "utf-8", skip, workspace)
+        if damage is None:
+            return TextFile(path)
+        if encoding or damage.right * _WRONG_PER_RIGHT > damage.wrong:
+            fix = "Save the file as UTF-8 again, or repair that line."
+            raise _refused(path, damage.line, f"The byte 0x{damage.byte:02x} is not UTF-8.", fix)
+        return _copy(path, file, "cp1252", 0, workspace)
 
 
 def line_at(path: Path, position: int) -> int:

@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from gemini_batch_mcp.errors import BatchError, UsageError
+from gemini_batch_mcp.errors import BatchError, PathError, UsageError
+from gemini_batch_mcp.intake.opened import SourceFile
 from gemini_batch_mcp.intake.tables._csv import CsvTable
 from gemini_batch_mcp.intake.tables._spool import Faults, Spool
 from gemini_batch_mcp.intake.tables._text import as_utf8, is_binary
@@ -65,9 +66,9 @@ def _is_text(path: Path) -> bool:
     if guessed in _DOCUMENTS:
         return False
     try:
-        with path.open("rb") as file:
+        with SourceFile(path) as file:
             return not is_binary(file.read(_HEAD_BYTES))
-    except OSError:
+    except PathError:
         return True  # reading it will say what is wrong
 
 
@@ -80,8 +81,8 @@ def _read(path: Path, number: int, faults: Faults, workspace: Path) -> str:
         if size_bytes > MAX_LINE_BYTES:
             faults.add(number, f"{path.name} has {size_bytes:,} bytes, more than {MAX_LINE_BYTES:,}.", "Split it.")
             return ""
-        text = as_utf8(path, workspace)
-        return text.path.read_bytes().decode("utf-8").removeprefix(_BOM)
+        with SourceFile(as_utf8(path, workspace).path) as file:
+            return file.read().decode("utf-8").removeprefix(_BOM)
     except BatchError as error:
         faults.add(number, error.message, error.next_step)
     except OSError as error:

@@ -8,15 +8,17 @@ import fnmatch
 import hashlib
 import os
 import re
+import stat
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from gemini_batch_mcp.errors import UsageError
-from gemini_batch_mcp.intake.opened import stamp_of, unreadable
+from gemini_batch_mcp.handles import listed
+from gemini_batch_mcp.intake.opened import SourceFile, stamp_of
 from gemini_batch_mcp.intake.validator.corrections import shown
 from gemini_batch_mcp.paths import PathGuard
 
@@ -59,7 +61,8 @@ _LEFT_OUT: Final = {
 class Folder:
     """Files that make up one source, in the order of their rows.
 
-    `names` are their paths relative to `root`, with forward slashes; what was left out is told in `warnings`.
+    `names` are their paths relative to `root`, with forward slashes; what was left out is told in `warnings`. `root` is
+    resolved.
     """
 
     root: Path
@@ -67,6 +70,8 @@ class Folder:
     warnings: tuple[str, ...] = ()
     #: Below `root`, what the files were found by; empty for all files of the directory itself.
     pattern: str = ""
+    #: Where links led that were allowed: the resolved paths of the files that are no plain entries below `root`.
+    linked: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -83,8 +88,8 @@ class Folder:
         return replace(self, names=self.names[:count]) if count else self
 
     def path(self, name: str) -> Path:
-        """Return where the file of that name is."""
-        return self.root / name
+        """Return where the file of that name was found, resolved."""
+        return self.linked.get(name) or self.root / name
 
 
 def find_source(text: str, guard: PathGuard) -> Path | Folder:
@@ -95,14 +100,15 @@ def find_source(text: str, guard: PathGuard) -> Path | Folder:
         UsageError: no file matches, or too many do.
     """
     place, pattern = guard.readable_place(text)
-    return list_folder(place, "/".join(pattern), allows=guard.allows) if pattern or place.is_dir() else place
+    return list_folder(place, "/".join(pattern), target=guard.target) if pattern or place.is_dir() else place
 
 
-def list_folder(root: Path, pattern: str = "", *, allows: Callable[[Path], bool] | None = None) -> Folder:
+def list_folder(root: Path, pattern: str = "", *, target: Callable[[Path], Path | None] | None = None) -> Folder:
     """Return the regular files under `root` that match, sorted by path, hidden ones left out.
 
     `*`, `?` and `[…]` are read within one level, `**` as any number of levels, none included. Symlinks are followed
-    where `allows` says so (without it: nowhere), by `**` never. Without a pattern, all files of `root` itself.
+    to what `target` says of them, resolved (None, or without it: nowhere), by `**` never. Without a pattern, all files
+    of `root` itself, which is resolved.
 
     Raises:
         UsageError: nothing matches, or too much does.
@@ -110,8 +116,9 @@ def list_folder(root: Path, pattern: str = "", *, allows: Callable[[Path], bool]
     pieces = [piece for piece in pattern.split("/") if piece not in ("", ".")] or ["*"]
     if pieces[-1:] == ["**"]:
         pieces.append("*")
-    walk = _Walk(allows or _nothing)
-    names = sorted(walk.names(root, tuple(pieces)), key=lambda name: name.replace("/", "\0"))
+    walk = _Walk(root, target or _nothing)
+    found = walk.files(tuple(pieces))
+    names = sorted(found, key=lambda name: name.replace("/", "\0"))
     if pattern:
         # Whoever writes a pattern has said how deep to look.
         del walk.left_out["deeper"]
@@ -122,7 +129,8 @@ def list_folder(root: Path, pattern: str = "", *, allows: Callable[[Path], bool]
             f"{shown(root.name or str(root))} {what}.",
             " ".join((*warnings, "Hidden files do not count. Correct the path.")),
         )
-    return Folder(root, tuple(names), warnings, pattern)
+    linked = {name: path for name, path in found.items() if path is not None}
+    return Folder(root, tuple(names), warnings, pattern, linked)
 
 
 def folder_sha256(folder: Folder) -> str:
@@ -133,12 +141,8 @@ def folder_sha256(folder: Folder) -> str:
     """
     digest = hashlib.sha256()
     for name in folder.names:
-        path = folder.path(name)
-        try:
-            with path.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").digest()
-        except OSError as error:
-            raise unreadable(path, error) from None
+        with SourceFile(folder.path(name)) as file:
+            content = hashlib.file_digest(file, "sha256").digest()
         written = name.encode()
         digest.update(len(written).to_bytes(8) + written + content)
     return digest.hexdigest()
@@ -157,26 +161,27 @@ def source_stamp(place: Path | Folder) -> str:
 class _Walk:
     """One search. Counts what it leaves out."""
 
-    def __init__(self, allows: Callable[[Path], bool]) -> None:
+    def __init__(self, root: Path, target: Callable[[Path], Path | None]) -> None:
         self.left_out: Counter[str] = Counter()
-        self._allows = allows
+        self._root = root
+        self._target = target
         self._entries = 0
+        #: Where the places below links are, by their prefixes.
+        self._linked: dict[str, Path] = {}
 
-    def names(self, root: Path, pieces: tuple[str, ...]) -> set[str]:
-        """Return the names of the files below `root` that match.
+    def files(self, pieces: tuple[str, ...]) -> dict[str, Path | None]:
+        """Return the names of the files below `root` that match, with where they are if a link led there.
 
         Raises:
             UsageError: there are too many.
         """
-        found: set[str] = set()
+        found: dict[str, Path | None] = {}
         # A list and not a recursion: directories may be nested more deeply than calls. Places are visited once.
         places = [("", pieces)]
         known = set(places)
         while places:
             prefix, pieces = places.pop()
-            below = (
-                self._matches(root, prefix, pieces, found) if pieces[0] != "**" else self._levels(root, prefix, pieces)
-            )
+            below = self._matches(prefix, pieces, found) if pieces[0] != "**" else self._levels(prefix, pieces)
             new = [place for place in below if place not in known]
             places += new
             known.update(new)
@@ -184,49 +189,71 @@ class _Walk:
                 raise _too_many(f"more than {MAX_FILES:,} files match")
         return found
 
-    def _levels(self, root: Path, prefix: str, pieces: tuple[str, ...]) -> Iterator[_Place]:
+    def _levels(self, prefix: str, pieces: tuple[str, ...]) -> Iterator[_Place]:
         """Yield where to go on from `**`: here with what follows it, and in each directory with the same."""
         yield prefix, pieces[1:]
         sealed = self.left_out["sealed"]
-        for entry in self._scan(root / prefix):
-            if _is(entry.is_dir, follow_symlinks=False) and self._has_plain_name(entry):
-                yield f"{prefix}{entry.name}/", pieces
+        for entry in self._scan(prefix):
+            if _is(entry.is_dir) and self._has_plain_name(entry):
+                yield self._below(prefix, entry.name, None), pieces
         # It is looked at once more for what follows, and counted then.
         self.left_out["sealed"] = sealed
 
-    def _matches(self, root: Path, prefix: str, pieces: tuple[str, ...], found: set[str]) -> Iterator[_Place]:
+    def _matches(self, prefix: str, pieces: tuple[str, ...], found: dict[str, Path | None]) -> Iterator[_Place]:
         """Add the files of one directory that match, or yield where to go on in the directories that do."""
         fits, nearly_fits = _matchers(pieces[0])
-        for entry in self._scan(root / prefix):
+        for entry in self._scan(prefix):
             if not fits(entry.name):
                 # Only what would be a row: a directory's name in a pattern is one thing, a lost file another.
-                is_near = len(pieces) == 1 and nearly_fits(entry.name) and _is(entry.is_file, follow_symlinks=False)
+                is_near = len(pieces) == 1 and nearly_fits(entry.name) and _is(entry.is_file)
                 self.left_out["case"] += is_near
-            elif not self._may_follow(entry):
                 continue
-            elif _is(entry.is_dir):
+            target = None
+            if entry.is_symlink():
+                target = self._target(self._where(prefix) / entry.name)
+                if target is None:
+                    self.left_out["links"] += 1
+                    continue
+            mode = _mode(target) if target is not None else 0
+            if stat.S_ISDIR(mode) if target is not None else _is(entry.is_dir):
                 self.left_out["deeper"] += 1
                 if len(pieces) > 1 and self._has_plain_name(entry):
-                    yield f"{prefix}{entry.name}/", pieces[1:]
+                    yield self._below(prefix, entry.name, target), pieces[1:]
             elif len(pieces) == 1 and self._has_plain_name(entry):
-                if _is(entry.is_file):
-                    found.add(prefix + entry.name)
+                if stat.S_ISREG(mode) if target is not None else _is(entry.is_file):
+                    place = target or (self._linked[prefix] / entry.name if prefix in self._linked else None)
+                    found[prefix + entry.name] = place
                 else:
                     self.left_out["special"] += 1
 
-    def _scan(self, directory: Path) -> "Iterator[os.DirEntry[str]]":
-        try:
-            entries = os.scandir(directory)
-        except OSError:
-            self.left_out["sealed"] += 1
-            return
-        with entries:
-            for entry in entries:
-                self._entries += 1
-                if self._entries > MAX_ENTRIES:
-                    raise _too_many(f"it would take a look at more than {MAX_ENTRIES:,} entries")
-                if not entry.name.startswith("."):
-                    yield entry
+    def _where(self, prefix: str) -> Path:
+        """Return where the directory of a prefix is, resolved."""
+        return self._linked.get(prefix) or self._root / prefix
+
+    def _below(self, prefix: str, name: str, target: Path | None) -> str:
+        """Return the prefix of a directory in that of another, or of the one that a link there leads to."""
+        below = f"{prefix}{name}/"
+        if target is not None:
+            self._linked[below] = target
+        elif prefix in self._linked:
+            self._linked[below] = self._linked[prefix] / name
+        return below
+
+    def _scan(self, prefix: str) -> "Iterator[os.DirEntry[str]]":
+        entries = listed(self._where(prefix))
+        while True:
+            try:
+                entry = next(entries, None)
+            except OSError:
+                self.left_out["sealed"] += 1
+                return
+            if entry is None:
+                return
+            self._entries += 1
+            if self._entries > MAX_ENTRIES:
+                raise _too_many(f"it would take a look at more than {MAX_ENTRIES:,} entries")
+            if not entry.name.startswith("."):
+                yield entry
 
     def _has_plain_name(self, entry: "os.DirEntry[str]") -> bool:
         """True unless the name cannot be written into a request."""
@@ -234,19 +261,21 @@ class _Walk:
         self.left_out["names"] += not is_plain
         return is_plain
 
-    def _may_follow(self, entry: "os.DirEntry[str]") -> bool:
-        """True unless it is a link to where nothing may be read."""
-        may_follow = not entry.is_symlink() or self._allows(Path(entry.path))
-        self.left_out["links"] += not may_follow
-        return may_follow
 
-
-def _is(question: Callable[..., bool], *, follow_symlinks: bool = True) -> bool:
-    """Ask an entry what it is; what cannot be looked at is neither file nor directory."""
+def _is(question: Callable[..., bool]) -> bool:
+    """Ask an entry what it is itself; what cannot be looked at is neither file nor directory."""
     try:
-        return question(follow_symlinks=follow_symlinks)
+        return question(follow_symlinks=False)
     except OSError:
         return False
+
+
+def _mode(target: Path) -> int:
+    """Return the type of what a link led to, 0 when it cannot be looked at any more."""
+    try:
+        return target.lstat().st_mode
+    except OSError:
+        return 0
 
 
 def _matchers(piece: str) -> tuple[Callable[[str], bool], Callable[[str], bool]]:
@@ -271,8 +300,8 @@ def _is_unicode(name: str) -> bool:
     return True
 
 
-def _nothing(path: Path) -> bool:
-    return False
+def _nothing(path: Path) -> Path | None:
+    return None
 
 
 def _sentence(kind: str, count: int) -> str:

@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from gemini_batch_mcp.errors import UsageError
-from gemini_batch_mcp.intake.opened import unreadable
+from gemini_batch_mcp.intake.opened import buffered
 from gemini_batch_mcp.intake.requests.lines import without_marks
 from gemini_batch_mcp.intake.tables.folders import Folder
 from gemini_batch_mcp.intake.validator.validate import is_openai
@@ -133,13 +133,10 @@ def recognise(place: Path | Folder, *, with_prompt: bool) -> SourceKind:
 
 
 def _kind_of_lines(path: Path) -> SourceKind:
-    try:
-        with path.open("rb") as file:
-            for line in _first_lines(file):
-                if (kind := _kind_of(line)) is not None:
-                    return kind
-    except OSError as error:
-        raise unreadable(path, error) from None
+    with buffered(path) as file:
+        for line in _first_lines(file):
+            if (kind := _kind_of(line)) is not None:
+                return kind
     # No line is an object.
     return SourceKind.TABLE
 

@@ -17,6 +17,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 from gemini_batch_mcp.errors import BatchError, PathError, StorageError, UsageError, storage_errors
+from gemini_batch_mcp.handles import engine_path
 from gemini_batch_mcp.intake.opened import SourceFile
 from gemini_batch_mcp.intake.tables._csv import (
     CsvTable,
@@ -84,12 +85,12 @@ def open_table(
             raise UsageError(f"{source.name} is no table by its name.", f"Give a file that ends in {', '.join(FILES)}.")
         match kind.layout:
             case Layout.PARQUET:
-                read = _copied(source, workspace) if read_once else source
-                yield _parquet_table(connection, read, source if read == source else None)
+                with _readable(source, workspace, read_once=read_once) as (path, read):
+                    yield _parquet_table(connection, path, read)
             case Layout.DELIMITED:
-                read = _copied(source, workspace) if read_once else source
-                csv = open_csv(read, workspace, first_delimiter=kind.delimiter)
-                yield _csv_table(connection, csv, source.name, source if csv.path == source else None)
+                with _readable(source, workspace, read_once=read_once) as (path, read):
+                    csv = open_csv(path, workspace, first_delimiter=kind.delimiter)
+                    yield _csv_table(connection, csv, source.name, read if csv.path == source else None)
             case Layout.JSON_LIST:
                 yield _csv_table(connection, spool_json_list(source, workspace), source.name)
             case Layout.JSON_LINES:
@@ -110,6 +111,7 @@ class Table:
         relation: str,
         expressions: Sequence[str],
         path: Path | None = None,
+        read: Path | None = None,
         csv: CsvTable | None = None,
     ) -> None:
         self.name = name
@@ -120,8 +122,9 @@ class Table:
         self._cells = dict(zip(columns, expressions, strict=True))
         self._csv = csv
         self._survey = _Once(csv) if csv else None
-        #: The user's file, when it is what the engine reads.
+        #: The file that the engine reads, and by which path it does.
         self._path = path
+        self._read = read or path
 
     @contextmanager
     def beside(self, scratch: Path) -> Iterator["Table"]:
@@ -210,7 +213,7 @@ class Table:
         except duckdb.Error as error:
             # What follows the message is the statement, which names every file.
             message = str(error).partition("\n")[0]
-            if isinstance(error, duckdb.IOException) and self._path is not None and str(self._path) in message:
+            if isinstance(error, duckdb.IOException) and self._path is not None and str(self._read) in message:
                 _read_through(self._path)
                 if self._csv is not None:
                     raise PathError(f"{self.name} could not be read for a moment.", "Give the order again.") from None
@@ -298,15 +301,30 @@ class _Once:
             return self._seen
 
 
-def _copied(source: Path, workspace: Path) -> Path:
+@contextmanager
+def _readable(source: Path, workspace: Path, *, read_once: bool) -> Iterator[tuple[Path, Path]]:
+    """Yield the path of a source, or of a copy of it, and the one by which the engine reads just that file.
+
+    The engine follows links; so it is given the file that is open already where the system has a path for that, and
+    a copy elsewhere. Raises as `_copied`.
+    """
+    with SourceFile(source) as file:
+        if not read_once and (read := engine_path(file.fileno())) is not None:
+            yield source, read
+            return
+        copied = _copied(file, source.name, workspace)
+    yield copied, copied
+
+
+def _copied(file: SourceFile, name: str, workspace: Path) -> Path:
     """Copy a file, under its own name.
 
     Raises:
         PathError: it cannot be read.
         StorageError: the copy cannot be written.
     """
-    path = workspace / "source" / source.name
-    with SourceFile(source) as file, storage_errors(COPY_FAILED):
+    path = workspace / "source" / name
+    with storage_errors(COPY_FAILED):
         path.parent.mkdir()
         with path.open("wb", buffering=0) as output:
             while block := file.read(BLOCK_BYTES):
@@ -314,24 +332,33 @@ def _copied(source: Path, workspace: Path) -> Path:
     return path
 
 
-def _csv_table(connection: "DuckDBPyConnection", csv: CsvTable, name: str, path: Path | None = None) -> Table:
-    """Open what `open_csv` has found out, or a spool."""
+def _csv_table(connection: "DuckDBPyConnection", csv: CsvTable, name: str, read: Path | None = None) -> Table:
+    """Open what `open_csv` has found out, or a spool. `read` is the path by which the engine reads the user's rows."""
     aliases = [f"c{number}" for number in range(len(csv.columns))]
     types = "{" + ", ".join(f"'{alias}': 'VARCHAR'" for alias in aliases) + "}"
     # Left to guess, the engine takes a carriage return in the first row of a spool for a line end.
     own = "header=false, new_line='\\n', null_padding=true, parallel=false"
     spool = own if csv.is_spool else f"header=true, skip={csv.skip_lines}"
     relation = (
-        f"read_csv({file_literal(csv.path)}, auto_detect=false, {BUFFERS}, columns={types}, "
+        f"read_csv({file_literal(read or csv.path)}, auto_detect=false, {BUFFERS}, columns={types}, "
         f"delim={quoted(csv.delimiter)}, quote='\"', escape={quoted(csv.escape)}, {spool})"
     )
     if len(aliases) == 1 and not csv.is_spool:
         # A blank line of a table with one column is no row.
         relation += " WHERE c0 IS NOT NULL"
-    return Table(connection, name, csv.columns, relation=relation, expressions=aliases, path=path, csv=csv)
+    return Table(
+        connection,
+        name,
+        csv.columns,
+        relation=relation,
+        expressions=aliases,
+        path=csv.path if read else None,
+        read=read,
+        csv=csv,
+    )
 
 
-def _parquet_table(connection: "DuckDBPyConnection", path: Path, source: Path | None) -> Table:
+def _parquet_table(connection: "DuckDBPyConnection", path: Path, read: Path) -> Table:
     """Open a Parquet file; nested values become JSON, all others the text that the engine writes for them.
 
     Raises:
@@ -339,7 +366,7 @@ def _parquet_table(connection: "DuckDBPyConnection", path: Path, source: Path | 
     """
     import duckdb
 
-    relation = f"read_parquet({file_literal(path)})"
+    relation = f"read_parquet({file_literal(read)})"
     try:
         described = connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
     except duckdb.Error:
@@ -348,7 +375,15 @@ def _parquet_table(connection: "DuckDBPyConnection", path: Path, source: Path | 
     columns = tuple(str(name) for name, *_ in described)
     check_columns(columns, path.name)
     expressions = [as_text(name, str(kind)) for name, kind, *_ in described]
-    return Table(connection, path.name, columns, relation=relation, expressions=expressions, path=source)
+    return Table(
+        connection,
+        path.name,
+        columns,
+        relation=relation,
+        expressions=expressions,
+        path=path if path != read else None,
+        read=read,
+    )
 
 
 def _read_through(path: Path) -> None:
@@ -367,7 +402,8 @@ def _directory(scratch: Path) -> Iterator[Path]:
     with storage_errors("The table cannot be read", "Check the rights and the free space of the state directory."):
         directory = TemporaryDirectory(prefix="table-", dir=scratch, ignore_cleanup_errors=True)
     with directory as name:
-        yield Path(name)
+        # What is written there is read as the user's files are: by a path without links.
+        yield Path(name).resolve()
 
 
 @contextmanager

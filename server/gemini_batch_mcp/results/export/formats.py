@@ -1,5 +1,6 @@
 """A result table as a file for the user: JSON lines, CSV, Parquet, or vectors for numpy; whole or not at all."""
 
+import os
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
@@ -9,6 +10,7 @@ from typing import Final, Literal
 
 from gemini_batch_mcp.domain import Column, FileFormat, SavedFile
 from gemini_batch_mcp.errors import UsageError
+from gemini_batch_mcp.handles import open_file
 from gemini_batch_mcp.paths import DRAFT_PREFIX
 from gemini_batch_mcp.results.engine import connect, table_errors
 from gemini_batch_mcp.results.export._jsonl import write_jsonl
@@ -62,8 +64,12 @@ def export_table(table: Path, facts: TableFacts, destination: Path, format: Form
 
 
 def is_written_as(path: Path, format: Format) -> bool:
-    """True when a file that we wrote has this format. Keys, and a table without rows, may be either."""
-    with path.open("rb") as file:
+    """True when a file that we wrote has this format. Keys, and a table without rows, may be either.
+
+    Raises:
+        OSError: it cannot be read, or a link stands in its path.
+    """
+    with os.fdopen(open_file(path), "rb", buffering=0) as file:
         beginning = file.read(max(map(len, _BEGINNINGS)))
     if format == "keys" or not beginning:
         return True
