@@ -8,15 +8,17 @@ What goes wrong here is raised as it is anywhere else, so that it reads the same
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeVar
 
+from mcp.server.elicitation import render_elicitation_schema
 from mcp.server.mcpserver import (
     AcceptedElicitation,
+    CancelledElicitation,
     Context,
     DeclinedElicitation,
     Elicit,
     ElicitationResult,
     Resolve,
 )
-from mcp_types import ClientCapabilities
+from mcp_types import ClientCapabilities, ElicitRequest, ElicitRequestFormParams, ElicitResult
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from gemini_batch_mcp.assistant import arguments
@@ -181,6 +183,24 @@ async def agreed(desk: "Desk", asked: Any, answer: ElicitationResult[Any], done:
     if has_declined:
         raise UsageError(f"The user was asked and did not agree: nothing was {done}.")
     raise UsageError(f"The user closed the question without an answer, and did not agree: nothing was {done}.")
+
+
+def form_of(loss: "Loss") -> dict[str, Any]:
+    """Return the question about a cancel as it is sent to a client that comes for it."""
+    params = ElicitRequestFormParams(message=loss.question, requested_schema=render_elicitation_schema(Stop))
+    return ElicitRequest(params=params).model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def read_answer(answer: Any) -> ElicitationResult[Stop]:
+    """Read what such a client sends back.
+
+    Raises:
+        ValidationError: it is no answer of the protocol.
+    """
+    read = ElicitResult.model_validate(answer)
+    if read.action == "accept":
+        return AcceptedElicitation(data=Stop.model_validate(read.content))
+    return DeclinedElicitation() if read.action == "decline" else CancelledElicitation()
 
 
 def unanswered(reason: str = "") -> str:

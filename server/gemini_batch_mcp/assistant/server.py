@@ -19,6 +19,8 @@ from gemini_batch_mcp.assistant.resources.models import add_models
 from gemini_batch_mcp.assistant.resources.subscriptions import BatchNews
 from gemini_batch_mcp.assistant.resources.templates import add_templates
 from gemini_batch_mcp.assistant.strict import strict_tools
+from gemini_batch_mcp.assistant.tasks.batches import BatchTasks
+from gemini_batch_mcp.assistant.tasks.extension import Tasks, Undertakings
 from gemini_batch_mcp.assistant.tools import TOOLS
 from gemini_batch_mcp.assistant.wire import honest_wire, without
 from gemini_batch_mcp.batches.opening import LazyDesk, TransportFactory, lazy_desk
@@ -52,9 +54,16 @@ class _Server(MCPServer[LazyDesk]):
 
 
 def build_server(
-    settings: Settings, *, transport: TransportFactory | None = None, warm_up: bool = False
+    settings: Settings,
+    *,
+    transport: TransportFactory | None = None,
+    warm_up: bool = False,
+    undertakings: Undertakings | None = None,
 ) -> MCPServer[LazyDesk]:
-    """Build the server. `transport` replaces the network by an in-process service; nothing is opened yet."""
+    """Build the server; nothing is opened yet.
+
+    `transport` replaces the network by an in-process service, `undertakings` what its tasks stand for.
+    """
     bus, desks = InMemorySubscriptionBus(), OpenDesks()
     news = BatchNews(bus)
 
@@ -82,6 +91,8 @@ def build_server(
         },
         subscriptions=bus,
         middleware=[without(settings.secrets), honest_wire],
+        # Who may only read begins nothing.
+        extensions=[] if settings.read_only else [Tasks(undertakings or BatchTasks())],
     )
     add_templates(server)
     add_models(server, desks)

@@ -6,9 +6,11 @@ from typing import Any, Final
 
 from mcp.server.context import CallNext, HandlerResult, ServerMiddleware, ServerRequestContext
 from mcp.shared.exceptions import MCPError
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from gemini_batch_mcp.assistant.resources.models import MODELS_URI
 from gemini_batch_mcp.assistant.resources.templates import INDEX_URI
+from gemini_batch_mcp.assistant.tasks.extension import require_tasks
 from gemini_batch_mcp.redaction import Secrets
 
 #: Templates change with the version only; what models there are, and their prices, with the day.
@@ -24,6 +26,7 @@ async def honest_wire(ctx: ServerRequestContext[Any, Any], call_next: CallNext) 
     """
     params = ctx.params if isinstance(ctx.params, Mapping) else {}
     if ctx.method == "subscriptions/listen":
+        _refuse_tasks(ctx, params)
         ctx = replace(ctx, params=_only_batches(params))
     result = await call_next(ctx)
     if isinstance(result, dict):
@@ -47,6 +50,13 @@ def without(secrets: Secrets) -> ServerMiddleware[Any]:
         return cut
 
     return clean
+
+
+def _refuse_tasks(ctx: ServerRequestContext[Any, Any], params: Mapping[str, Any]) -> None:
+    """Refuse to tell of tasks to whoever has not declared them; who has is told of none, and asks with tasks/get."""
+    wanted = params.get("notifications")
+    if isinstance(wanted, Mapping) and "taskIds" in wanted and ctx.protocol_version in MODERN_PROTOCOL_VERSIONS:
+        require_tasks(ctx)
 
 
 def _only_batches(params: Mapping[str, Any]) -> dict[str, Any]:

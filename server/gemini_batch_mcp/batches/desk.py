@@ -10,10 +10,11 @@ from gemini_batch_mcp.batches.answers.reading import Results, read_results
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.ending import Deletion, cancel_batch, cancel_loss, delete_batch, delete_loss
 from gemini_batch_mcp.batches.gauge import Gauge
+from gemini_batch_mcp.batches.handles import Undertaking, follow, issue
 from gemini_batch_mcp.batches.jobs.listing import JobList, list_jobs
-from gemini_batch_mcp.batches.jobs.tracking import BatchStatus
+from gemini_batch_mcp.batches.jobs.tracking import BatchStatus, current
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry
-from gemini_batch_mcp.batches.losses import Loss, record_kept
+from gemini_batch_mcp.batches.losses import Loss, is_put_off, loss_of_cancel, put_off, record_kept, settle
 from gemini_batch_mcp.batches.orders.consent import Quote, record_no, spend_notes
 from gemini_batch_mcp.batches.orders.models import ModelList, list_models
 from gemini_batch_mcp.batches.orders.preparing import Preview, preview_order
@@ -175,6 +176,31 @@ class Desk:
     async def delete(self, reference: str, *, agreed_to: Loss | None = None, confirm: bool = False) -> Deletion:
         """Delete a batch; see `ending.delete_batch`."""
         return await delete_batch(self.app, reference, agreed_to=agreed_to, confirm=confirm)
+
+    async def ask_cancel_later(self, loss: Loss) -> None:
+        """Have the user asked about a cancel when their client next comes by; see `losses.put_off`."""
+        await put_off(self.app, loss)
+
+    async def cancel_question(self, batch_id: str) -> tuple[str, Loss] | None:
+        """Return what the user is still to be asked about a cancel, and its name; see `losses.is_put_off`."""
+        loss = await in_thread(loss_of_cancel, self.app, await current(self.app, batch_id))
+        name = await is_put_off(self.app, loss)
+        return (name, loss) if name else None
+
+    async def settle_cancel(self, loss: Loss) -> None:
+        """Note that the user has been asked about a cancel; see `losses.settle`."""
+        await settle(self.app, loss)
+
+    async def handle(self, batch_id: str, *, reused: bool) -> str:
+        """Return a name that nobody can guess for what a call has begun; see `handles.issue`."""
+        return await issue(self.app, batch_id, reused=reused)
+
+    async def follow(self, handle: str, *, look: bool = True) -> Undertaking | None:
+        """Return how that stands, None where there is nothing of that name; see `handles.follow`."""
+        found = await follow(self.app, handle, look=look)
+        if found is not None and look:
+            await self.on_seen(found.status)
+        return found
 
     async def batch_ids(self) -> tuple[str, ...]:
         """Return the ids of the batches that were ordered here, newest first."""

@@ -1,5 +1,6 @@
 """What is gone for good once a batch is cancelled or deleted: what the user is asked, and whether they agreed."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -137,3 +138,29 @@ async def record_kept(app: App, loss: Loss, *, has_declined: bool) -> None:
     """
     if has_declined:
         await in_thread(app.ledger.quotes.decline, loss.wish, loss.wish, "")
+
+
+async def put_off(app: App, loss: Loss) -> None:
+    """Note that the user is to be asked about this when their client next comes by."""
+    await in_thread(app.ledger.quotes.record, _put_off(loss), _put_off(loss), "")
+
+
+async def is_put_off(app: App, loss: Loss) -> str:
+    """Return the name under which the user is to be asked about this, empty when they are not.
+
+    The same as long as the question is the same, and another one when they are to be asked once more.
+    """
+    noted = await in_thread(app.ledger.quotes.told, _put_off(loss))
+    if noted is None or not loss.question:
+        return ""
+    asked = f"{noted.quoted_at.isoformat()} {sorted(loss.jobs)} {loss.question}"
+    return f"{loss.doing}-{hashlib.sha256(asked.encode('utf-8', 'replace')).hexdigest()[:16]}"
+
+
+async def settle(app: App, loss: Loss) -> None:
+    """Note that the user has been asked."""
+    await in_thread(app.ledger.quotes.void, _put_off(loss))
+
+
+def _put_off(loss: Loss) -> str:
+    return f"ask whether to {loss.wish}"
