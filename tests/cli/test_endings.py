@@ -24,7 +24,7 @@ from support.servers import STALL, ServerProcess, eventually, is_alive, server_p
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
 
 #: The promise is a second; the rest is for a machine that has other things to do.
-SECONDS: Final = 1.0 if IS_FULL else 3.0
+SECONDS: Final = 1.0 if IS_FULL else 10.0
 ENDLESS: Final = "SELECT count(*) FROM range(1000000000000)"
 KEY: Final = "test-key-do-not-show"
 
@@ -178,4 +178,5 @@ def test_ctrl_c_on_a_terminal_ends_a_server_at_the_first_press_without_a_trace(
         process.wait()
         os.close(ours)
     assert process.returncode == 128 + signal.SIGINT
-    assert shown.strip() in (b"", b"^C"), shown
+    said = [line for line in shown.splitlines() if not line.startswith((b"Serving MCP", b"For your client"))]
+    assert b"".join(said).strip() in (b"", b"^C"), shown

@@ -4,7 +4,7 @@ Nothing here is scaled up but the tokens of texts: the lines that nobody looked 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Final
 
@@ -160,12 +160,12 @@ class Surveyor:
             for number, (line, key, asked) in enumerate(zip(lines, separate, each, strict=False), before + 1):
                 self._add(line, key, number, asked)
             return
-        sums = self._sums
+        sums, output = self._sums, 0
         sums.text_bytes += len(piece)
-        sums.most += Load(len(lines), text_weight(piece, rows=len(lines), keys=keys))
         for one, count in groups:
-            self._bound(one, count, before + 1)
+            output += self._bound(one, count, before + 1)
             before += count
+        sums.most += Load(len(lines), text_weight(piece, rows=len(lines), keys=keys), output_tokens=output)
 
     def survey(self) -> Survey:
         """Return what was found out."""
@@ -218,26 +218,24 @@ class Surveyor:
         usual, most = media_counts(terms, model=self._model, known=self._known)
         sums.text_bytes += len(text)
         sums.media += usual
-        load = Load(1, text_weight(text, rows=1, keys=key), most)
+        load = Load(1, text_weight(text, rows=1, keys=key), most, self._bound(terms, 1, number))
         sums.most += load
-        output = self._bound(terms, 1, number)
         if usual.unknown_references:
             self._note(FILE, 1, number)
         # No token is shorter than a byte.
         if 0 < self._limits.long_prompt_tokens < len(text) + most.total:
-            sums.most_of_long += replace(load, output_tokens=output)
+            sums.most_of_long += load
 
     def _bound(self, terms: Terms, rows: int, number: int) -> int:
-        """Add the bounds of some lines that ask for the same, the first of which has that number."""
-        sums, output = self._sums, rows * self._output(terms)
-        sums.most = replace(sums.most, output_tokens=sums.most.output_tokens + output)
+        """Note what some lines ask for, all the same, from the one of that number on; return their longest answers."""
+        sums = self._sums
         if not terms.max_output_tokens:
             sums.uncapped_rows += rows
         if terms.has_cache:
             self._note(CACHE, rows, number)
         for tool in terms.tools:
             self._note(tool, rows, number)
-        return output
+        return rows * self._output(terms)
 
     def _output(self, terms: Terms) -> int:
         if self._task == "embed":

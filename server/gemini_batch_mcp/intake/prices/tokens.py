@@ -232,10 +232,9 @@ class _Content:
     @classmethod
     def of(cls, media: Media, known: Callable[[str], Known | None], *, measures_pictures: bool) -> "_Content":
         mime_type = media.mime_type.lower()
-        found = cls(mime_type, media.frames, media.tokens)
         if media.data is None:
-            return replace(found, known=known(media.uri))
-        found = replace(found, known=Known(len(media.data) * 3 // 4, 0))
+            return cls(mime_type, media.frames, media.tokens, known(media.uri))
+        found = cls(mime_type, media.frames, media.tokens, Known(len(media.data) * 3 // 4, 0))
         match mime_type.partition("/")[0]:
             case "audio" | "video":
                 return found

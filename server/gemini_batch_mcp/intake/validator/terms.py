@@ -4,7 +4,7 @@ Read from parsed values only, whichever way a line was parsed: a text that looks
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
@@ -136,19 +136,21 @@ def _media(request: Any, member: Member) -> Iterator[Media]:
 
 
 def _media_of(part: Any, owner: str, member: Member) -> Iterator[Media]:
+    literal: bytes | memoryview | None = None
+    uri = ""
     if (blob := member(part, owner, "inlineData")) is not None:
         data = member(blob, "Blob", "data")
         literal = memoryview(data) if isinstance(data, msgspec.Raw) else _text(data).encode("utf-8", "replace")
-        found = Media(_text(member(blob, "Blob", "mimeType")), data=literal)
+        mime_type = _text(member(blob, "Blob", "mimeType"))
     elif (file := member(part, owner, "fileData")) is not None:
-        found = Media(_text(member(file, "FileData", "mimeType")), uri=_text(member(file, "FileData", "fileUri")))
+        mime_type, uri = _text(member(file, "FileData", "mimeType")), _text(member(file, "FileData", "fileUri"))
     else:
         return
     own = member(part, owner, "mediaResolution")
     tokens = _count(member(own, "PartMediaResolution", "numTokens"), 0)
     level = member(own, "PartMediaResolution", "level")
     frames = member(member(part, owner, "videoMetadata"), "VideoMetadata", "fps")
-    yield replace(found, resolution=_level(level), frames=_frames(frames), tokens=tokens)
+    yield Media(mime_type, literal, uri, _level(level), _frames(frames), tokens)
 
 
 def _items(value: Any) -> Any:
