@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import httpx2
 import pytest
 from google import genai
@@ -15,6 +16,10 @@ from google.genai import types
 from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 
+from gemini_batch_mcp.assistant.server import build_server
+from gemini_batch_mcp.assistant.transports.http import listen, over_http
+from gemini_batch_mcp.assistant.transports.visitors import Visitors
+from gemini_batch_mcp.settings import Settings
 from support.conversation import process_env, request_file
 
 pytestmark = pytest.mark.anyio
@@ -106,3 +111,16 @@ def test_the_embedded_service_says_where_it_is_and_serves_the_sdk(tmp_path: Path
         uploaded = client.files.upload(file=request_file(data), config={"mime_type": "jsonl"})
         job = client.batches.create(model="gemini-3-flash-preview", src=uploaded.name or "")
         assert client.batches.get(name=job.name or "").state == types.JobState.JOB_STATE_SUCCEEDED
+
+
+@pytest.mark.anyio
+async def test_a_server_that_is_told_to_end_while_it_starts_ends_and_gives_its_port_back(settings: Settings) -> None:
+    listening = listen("127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(over_http, build_server(settings), listening, Visitors())
+        await anyio.lowlevel.checkpoint()
+        await anyio.lowlevel.checkpoint()
+        tasks.cancel_scope.cancel()
+    for taken in listen("127.0.0.1", port).sockets:
+        taken.close()

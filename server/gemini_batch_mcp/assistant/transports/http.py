@@ -91,8 +91,12 @@ async def over_http(server: MCPServer[LazyDesk], listening: Listening, visitors:
         # It would complain of every stream that it ends.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         with anyio.CancelScope(shield=True):
-            await serving.shutdown(sockets=list(listening.sockets))
+            if serving.started:
+                await serving.shutdown(sockets=list(listening.sockets))
         raise
+    finally:
+        for taken in listening.sockets:
+            taken.close()
 
 
 def client_configuration(url: str, *, with_token: bool) -> str:
