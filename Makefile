@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # What is compiled is kept, whatever the shell says: the tests take each process of theirs seven seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test check matrix bench format manifests constraints clean
+.PHONY: help demo test check conformance matrix bench format manifests constraints clean
 
 help:  ## show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ check: $(STAMP) tests/js/node_modules  ## format, lint, types, manifests, tests 
 	$(BIN)/mypy
 	$(BIN)/python manifests/generate.py --check
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=95
+
+conformance: $(STAMP) tests/conformance/node_modules  ## run the official conformance suite of MCP against the server on a port
+	PYTHONPATH=tests $(BIN)/python -m conformance.run
 
 matrix: $(STAMP) tests/js/node_modules  ## all of what the tests run a part of, each kill and fault; writes the tables of tests/README.md
 	MATRIX=full $(BIN)/python -m pytest -q tests/crash
@@ -46,7 +49,7 @@ constraints: $(STAMP)  ## pin every dependency by name, version and hash
 	  --no-strip-extras --generate-hashes --no-header --no-emit-index-url --no-annotate --quiet -o constraints.txt
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) tests/js/node_modules gemini-batch-demo
+	rm -rf $(VENV) tests/js/node_modules tests/conformance/node_modules gemini-batch-demo
 
 $(STAMP): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
@@ -58,3 +61,8 @@ $(STAMP): pyproject.toml constraints.txt
 tests/js/node_modules: tests/js/package.json
 	if command -v npm >/dev/null; then npm install --prefix tests/js --no-audit --no-fund --silent; fi
 	mkdir -p $@ && touch $@
+
+# The suite, and the Node that it needs (22), which leaves the one of the system alone.
+tests/conformance/node_modules: tests/conformance/package.json
+	npm install --prefix tests/conformance --no-audit --no-fund --no-package-lock --silent
+	touch $@
