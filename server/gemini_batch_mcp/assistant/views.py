@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from gemini_batch_mcp.assistant.replies import SHORTER, Text, is_short, shortened
+from gemini_batch_mcp.assistant.replies import NEEDED, SHORTER, Text, is_short, shortened
 from gemini_batch_mcp.text import dollars
 
 #: Counts that are no problem.
@@ -54,8 +54,7 @@ class Answer(View, ABC):
         for max_chars, max_members in SHORTER:
             if fitted.is_short():
                 break
-            cut = shortened(self.model_dump(), max_chars, max_members, kept=self.page_of)
-            fitted = type(self).model_validate(cut)
+            fitted = shortened(self, max_chars, max_members, kept=NEEDED | {self.page_of})
         return fitted
 
 

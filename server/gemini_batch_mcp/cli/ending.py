@@ -40,6 +40,8 @@ def leave_soon(code: int = 0) -> None:
 
 async def _until_told(work: Callable[[], Awaitable[T]]) -> T:
     told: list[int] = []
+    # Signals come to the main thread only, in which a command of a test need not run.
+    is_told = threading.current_thread() is threading.main_thread()
     async with anyio.create_task_group() as tasks:
 
         async def listen() -> None:
@@ -51,7 +53,8 @@ async def _until_told(work: Callable[[], Awaitable[T]]) -> T:
                     tasks.cancel_scope.cancel()
                     return
 
-        tasks.start_soon(listen)
+        if is_told:
+            tasks.start_soon(listen)
         result = await work()
         tasks.cancel_scope.cancel()
     if told:

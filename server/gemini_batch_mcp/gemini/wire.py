@@ -253,13 +253,21 @@ def _count(value: object) -> int:
     return int(text) if _COUNT.fullmatch(text) else 0
 
 
+#: No job of Gemini's is older, and none will be looked at by this version later.
+_POSSIBLE_YEARS: Final = range(2015, 2200)
+
+
 def _moment(value: object) -> datetime | None:
-    """Read an RFC 3339 time, cut to microseconds; a time without a zone is taken as UTC."""
+    """Read an RFC 3339 time, cut to microseconds; a time without a zone is taken as UTC.
+
+    One of another age says nothing: of it and a span no other time could be computed.
+    """
     try:
         moment = datetime.fromisoformat(as_text(value))
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return None
+    return moment if moment.year in _POSSIBLE_YEARS else None
 
 
 def _sha256(value: object) -> str:

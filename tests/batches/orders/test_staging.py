@@ -167,7 +167,7 @@ async def test_a_staging_area_that_cannot_be_used_is_said(app: App) -> None:
     app.settings.home.mkdir(exist_ok=True)
     (app.settings.home / "staged").write_bytes(b"")
 
-    with pytest.raises(StorageError, match="cannot be used"):
+    with pytest.raises(StorageError, match="could not be read or written"):
         staged(app)
 
 

@@ -14,7 +14,7 @@ from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.finding import plain_display_name
 from gemini_batch_mcp.batches.jobs.lock import BatchGone
 from gemini_batch_mcp.batches.jobs.tracking import describe, load, refresh
-from gemini_batch_mcp.batches.ledger.entries import BatchEntry
+from gemini_batch_mcp.batches.ledger.entries import BatchEntry, DamagedEntry
 from gemini_batch_mcp.domain import Job, JobFilter, JobState, RowCounts
 from gemini_batch_mcp.errors import NotFound, QuotaExhausted, Rejected, Unavailable, UsageError
 from gemini_batch_mcp.threads import in_thread
@@ -87,42 +87,52 @@ async def list_jobs(app: App, wanted: JobFilter, *, limit: int, cursor: str = ""
     wanted = replace(wanted, state=_known_state(wanted.state))
     half, position, trail, token = _read_cursor(cursor)
     found: list[ListedJob] = []
+    notes: list[str] = []
+
+    def page_to(next_cursor: str = "") -> JobList:
+        return JobList(tuple(found), next_cursor, " ".join(notes))
+
     if half == "ledger":
         async for batch in _ledger_batches(app, position):
             if len(found) == limit:
-                return JobList(tuple(found), f"ledger:{position}")
+                return page_to(f"ledger:{position}")
             position += 1
-            if _matches(wanted, listed := _listed(batch)):
+            if isinstance(batch, DamagedEntry):
+                # The first says what to do.
+                notes.append(batch.message if notes else str(batch))
+            elif _matches(wanted, listed := _listed(batch)):
                 found.append(listed)
         position = 0
     for _ in range(_MAX_REMOTE_PAGES):
         try:
             page = await app.gateway.list_jobs(page_size=_REMOTE_PAGE, page_token=token)
         except (Unavailable, QuotaExhausted) as error:
-            return JobList(tuple(found), note=f"Jobs made elsewhere are not shown: {error.message}")
+            notes.append(f"Jobs made elsewhere are not shown: {error.message}")
+            return page_to()
         names = [job.name for job in page.jobs]
         ours = await in_thread(app.ledger.known_jobs, names)
         for index, job in enumerate(page.jobs):
             if index < position or job.name in ours:
                 continue
             if len(found) == limit:
-                return JobList(tuple(found), _cursor(index, trail, token))
+                return page_to(_cursor(index, trail, token))
             if _matches(wanted, listed := _listed_remote(job)):
                 found.append(listed)
         token, position = page.next_page_token, 0
         if not token:
-            return JobList(tuple(found))
+            return page_to()
         further = trail.after(token)
         if further is None:
-            return JobList(tuple(found), note="Gemini's list of jobs made elsewhere has no end, and is left here.")
+            notes.append("Gemini's list of jobs made elsewhere has no end, and is left here.")
+            return page_to()
         trail = further
-    return JobList(tuple(found), _cursor(0, trail, token))
+    return page_to(_cursor(0, trail, token))
 
 
-async def _ledger_batches(app: App, offset: int) -> AsyncIterator[BatchEntry]:
-    """Yield batches newest first, each as Gemini sees it now where Gemini can be asked."""
+async def _ledger_batches(app: App, offset: int) -> AsyncIterator[BatchEntry | DamagedEntry]:
+    """Yield batches newest first, each as Gemini sees it now where Gemini can be asked, or why it cannot be read."""
     while ids := await in_thread(app.ledger.batch_ids, offset=offset, limit=_LOCAL_PAGE):
-        current: dict[str, BatchEntry] = {}
+        current: dict[str, BatchEntry | DamagedEntry] = {}
         async with anyio.create_task_group() as task_group:
             for batch_id in ids:
                 task_group.start_soon(_refresh_into, app, batch_id, current)
@@ -132,7 +142,7 @@ async def _ledger_batches(app: App, offset: int) -> AsyncIterator[BatchEntry]:
         offset += len(ids)
 
 
-async def _refresh_into(app: App, batch_id: str, current: dict[str, BatchEntry]) -> None:
+async def _refresh_into(app: App, batch_id: str, current: dict[str, BatchEntry | DamagedEntry]) -> None:
     try:
         current[batch_id] = batch = await load(app, batch_id)
         # Where Gemini cannot be asked, the list is still worth having with the state as last seen.
@@ -140,6 +150,8 @@ async def _refresh_into(app: App, batch_id: str, current: dict[str, BatchEntry])
             current[batch_id] = await refresh(app, batch)
     except BatchGone:
         current.pop(batch_id, None)
+    except DamagedEntry as error:
+        current[batch_id] = error
 
 
 def _known_state(text: str) -> str:

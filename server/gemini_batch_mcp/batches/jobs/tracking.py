@@ -321,7 +321,7 @@ def describe(batch: BatchEntry) -> BatchStatus:
 def _run_time(batch: BatchEntry) -> timedelta:
     """Return how long Gemini worked on a batch, without the pauses between its attempts."""
     time = timedelta(0)
-    for attempt in range(1, batch.attempts + 1):
+    for attempt in {job.attempt for job in batch.jobs}:
         timed = [job for job in batch.jobs if job.attempt == attempt and job.created_at and job.ended_at]
         began = min((job.created_at for job in timed if job.created_at), default=None)
         ended = max((job.ended_at for job in timed if job.ended_at), default=None)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 
 from gemini_batch_mcp.batches.ledger._database import Database
-from gemini_batch_mcp.batches.ledger._tables import quote_entry, quotes, values_of
+from gemini_batch_mcp.batches.ledger._tables import quote_entry, quotes, readable, values_of
 from gemini_batch_mcp.batches.ledger.entries import QuoteEntry
 
 
@@ -39,8 +39,9 @@ class Quotes:
         """Return what was last said about the cost of an order, None when nothing ever was."""
         with self._transaction() as connection:
             query = sa.select(quotes).where(quotes.c.order_sha256 == order_sha256)
-            row = connection.execute(query).mappings().first()
-            return quote_entry(row) if row is not None else None
+            with readable("what this order was said to cost"):
+                row = connection.execute(query).mappings().first()
+                return quote_entry(row) if row is not None else None
 
     def was_quoted(self, source: str) -> bool:
         """True when something that was made from `source` was priced once, be it another order."""

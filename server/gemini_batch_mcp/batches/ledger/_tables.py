@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, fields, is_dataclass
 from datetime import UTC, datetime
 from types import NoneType, UnionType
@@ -10,8 +11,9 @@ from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 import msgspec
 import sqlalchemy as sa
 
-from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry, NewBatch, NewJob, QuoteEntry
+from gemini_batch_mcp.batches.ledger.entries import BatchEntry, DamagedEntry, JobEntry, NewBatch, NewJob, QuoteEntry
 from gemini_batch_mcp.domain import JobError, RowCounts, UploadedFile
+from gemini_batch_mcp.text import plain_text
 
 #: What rows are written from.
 Written = NewBatch | NewJob | QuoteEntry | RowCounts | JobError | UploadedFile
@@ -35,13 +37,13 @@ class _Text(sa.TypeDecorator[str]):
 
 
 class _Moment(sa.TypeDecorator[datetime]):
-    """A time: UTC, since the database keeps no zone."""
+    """A time: UTC, since the database keeps no zone. One of another age becomes the nearest possible one."""
 
     impl = sa.DateTime
     cache_ok = True
 
     def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
-        return None if value is None else value.replace(tzinfo=UTC)
+        return None if value is None else min(max(value.replace(tzinfo=UTC), _FIRST), _LAST)
 
 
 class _Json(sa.TypeDecorator[Any]):
@@ -63,6 +65,9 @@ class _Json(sa.TypeDecorator[Any]):
     def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Any:
         return msgspec.convert(json.loads(value), self._kind) if value else None
 
+
+_FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST: Final = datetime(2200, 1, 1, tzinfo=UTC)
 
 _PLAIN: Final[Mapping[Any, sa.types.TypeEngine[Any]]] = {
     int: sa.Integer(),
@@ -130,6 +135,25 @@ cleanings = sa.Table("cleanings", metadata, sa.Column("mark", sa.Text))
 salts = sa.Table("salts", metadata, sa.Column("salt", sa.Text))
 
 
+@contextmanager
+def readable(what: str) -> Iterator[None]:
+    """Tell of an entry that cannot be read: `what`, such as "the batch reviews-abc123".
+
+    Raises:
+        DamagedEntry: it cannot.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError, msgspec.MsgspecError) as error:
+        raise DamagedEntry(
+            f"What the ledger says about {what} cannot be read ({plain_text(str(error), 120)}). Nothing else is "
+            "affected.",
+            "If a newer version has written it, upgrade gemini-batch-mcp. Otherwise end all servers, move "
+            "ledger.sqlite3 out of the directory that GEMINI_BATCH_HOME names, and start again: all batches are then "
+            "taken back from what their directories say.",
+        ) from None
+
+
 def batch_entry(row: sa.RowMapping, of_batch: tuple[JobEntry, ...]) -> BatchEntry:
     """Return the batch that a row of `batches` describes."""
     return BatchEntry(**_members(row, batches), jobs=of_batch)
@@ -138,7 +162,7 @@ def batch_entry(row: sa.RowMapping, of_batch: tuple[JobEntry, ...]) -> BatchEntr
 def job_entry(row: sa.RowMapping) -> JobEntry:
     """Return the job that a row of `jobs` describes."""
     members = _members(row, jobs)
-    counts = RowCounts(**{field.name: members.pop(f"rows_{field.name}") for field in fields(RowCounts)})
+    counts = RowCounts(**{field.name: max(0, members.pop(f"rows_{field.name}")) for field in fields(RowCounts)})
     error = JobError(**{field.name: members.pop(f"error_{field.name}") for field in fields(JobError)})
     return JobEntry(**members, counts=counts, error=error if error.message else None)
 
@@ -156,7 +180,12 @@ def uploaded_file(row: sa.RowMapping) -> UploadedFile:
 
 
 def _members(row: sa.RowMapping, table: sa.Table) -> dict[str, Any]:
-    return {column.key: row[column] for column in table.columns}
+    members = {column.key: row[column] for column in table.columns}
+    for column in table.columns:
+        # The database keeps whatever it is given, text in a column of numbers included.
+        if isinstance(column.type, sa.Integer) and not isinstance(members[column.key], int | NoneType):
+            raise ValueError(f"{column.name} is {members[column.key]!r}")
+    return members
 
 
 def values_of(value: Written, table: sa.Table, *, prefix: str = "") -> dict[str, Any]:

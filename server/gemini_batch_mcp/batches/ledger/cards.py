@@ -21,6 +21,8 @@ Card = Mapping[str, list[dict[str, Any]]]
 
 #: The tables of a card, and their column that names the batch.
 _CARDED: Final = ((batches, "id"), (jobs, "batch_id"), (attachments, "batch_id"))
+#: What a file of any content may do to a reader that expects a card.
+_UNREADABLE: Final = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 #: The card's name in the batch's directory.
 CARD: Final = "batch.json"
 
@@ -28,9 +30,13 @@ CARD: Final = "batch.json"
 def write_card(ledger: Ledger, directory: Path, batch_id: str) -> None:
     """Bring a batch's card up to date with the ledger. One that cannot be written is left as it is."""
     card = _card(ledger, batch_id)
+    try:
+        text = json.dumps(card, indent=1).encode()
+    except TypeError:
+        # The ledger is damaged here: it holds bytes. What the card said before is worth more.
+        return
     if card is None:
         return
-    text = json.dumps(card, indent=1).encode()
     path = directory / CARD
     with contextlib.suppress(OSError):
         if path.is_file() and path.read_bytes() == text:
@@ -72,8 +78,15 @@ def take_back(ledger: Ledger, directories: Path) -> tuple[str, ...]:
         try:
             card: Card = json.loads((directory / CARD).read_bytes())
             renamed = _write_down(ledger, card)
-        except (OSError, ValueError, KeyError, TypeError, StorageError) as error:
-            logger.warning("%s cannot be taken back (%s).", batch_id, type(error).__name__)
+        except (*_UNREADABLE, OSError, StorageError) as error:
+            # Set aside: while it lies there, no order is taken, as the batch might be that order.
+            with contextlib.suppress(OSError):
+                (directory / CARD).rename(directory / f"{CARD}.damaged")
+            logger.warning(
+                "%s is not in the ledger and cannot be taken back from its directory (%s): its %s was renamed to "
+                "%s.damaged. An order that it was can be paid again.",
+                *(batch_id, type(error).__name__, CARD, CARD),
+            )
             continue
         for before, now in renamed.items():
             with contextlib.suppress(OSError):

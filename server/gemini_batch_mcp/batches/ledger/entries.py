@@ -5,7 +5,12 @@ from datetime import datetime
 from enum import StrEnum
 
 from gemini_batch_mcp.domain import Account, Delivery, JobError, JobState, Order, RowCounts, RowOutcomes, Task
+from gemini_batch_mcp.errors import StorageError
 from gemini_batch_mcp.intake.prices.estimate import Estimate
+
+
+class DamagedEntry(StorageError):
+    """What the ledger says about one batch, or one order, cannot be read; all others can."""
 
 
 class Stage(StrEnum):

@@ -25,6 +25,7 @@ from gemini_batch_mcp.batches.ledger._tables import (
     batches,
     job_entry,
     jobs,
+    readable,
     salts,
     saved_files,
     uploaded_file,
@@ -436,8 +437,10 @@ class Ledger:
     def attachments(self, batch_id: str) -> Mapping[str, UploadedFile]:
         """Return the files uploaded for a batch's rows to refer to, by the sha256 of their content."""
         with self._transaction() as connection:
-            rows = connection.execute(sa.select(attachments).where(attachments.c.batch_id == batch_id)).mappings()
-            return {file.sha256: file for file in map(uploaded_file, rows)}
+            query = sa.select(attachments).where(attachments.c.batch_id == batch_id)
+            with readable(f"the files of {batch_id}"):
+                rows = connection.execute(query).mappings()
+                return {file.sha256: file for file in map(uploaded_file, rows)}
 
     def record_attachment(self, batch_id: str, sha256: str, uploaded: UploadedFile) -> None:
         """Remember where the content `sha256` is at Gemini."""
@@ -483,10 +486,11 @@ class Ledger:
             connection.execute(_new_job(job.batch_id, shard, job.attempt, job.model, account, **values_of(part, jobs)))
 
     def _load(self, connection: sa.Connection, batch_id: str) -> BatchEntry:
-        row = connection.execute(sa.select(batches).where(batches.c.id == batch_id)).mappings().one()
         query = sa.select(jobs).where(jobs.c.batch_id == batch_id)
         in_order = query.order_by(jobs.c.attempt, jobs.c.first_row, jobs.c.shard)
-        return batch_entry(row, tuple(job_entry(job) for job in connection.execute(in_order).mappings()))
+        with readable(f"the batch {batch_id}"):
+            row = connection.execute(sa.select(batches).where(batches.c.id == batch_id)).mappings().one()
+            return batch_entry(row, tuple(job_entry(job) for job in connection.execute(in_order).mappings()))
 
 
 def _new_job(batch_id: str, shard: int, attempt: int, model: str, account: Account, **values: Any) -> sa.Insert:
