@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # What is compiled is kept, whatever the shell says: the tests take each process of theirs seven seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test check conformance matrix bench format manifests constraints clean
+.PHONY: help demo test check conformance matrix oldest newest bench format manifests constraints clean
 
 help:  ## show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,17 @@ matrix: $(STAMP) tests/js/node_modules  ## all of what the tests run a part of, 
 	MATRIX=full $(BIN)/python -m pytest -q tests/crash
 	MATRIX=full $(BIN)/python -m pytest -q -n 2 -m matrix --ignore tests/crash
 
+# Both ends of every range in pyproject.toml, whatever constraints.txt pins, each in an environment of its own.
+oldest: RESOLUTION := lowest-direct
+newest: RESOLUTION := highest
+oldest newest: $(STAMP) tests/js/node_modules
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-$@
+	$(BIN)/uv pip install --quiet --python .venv-$@/bin/python --resolution $(RESOLUTION) --editable '.[dev,test]'
+	.venv-$@/bin/python -m pytest -q -n 2 --dist worksteal $(TESTS)
+
+oldest:  ## run the tests with the oldest version of every dependency; TESTS="tests/gemini" for a part
+newest:  ## run the tests with the newest version of every dependency; TESTS="tests/gemini" for a part
+
 bench: $(STAMP)  ## ratios against the plain way; BENCH_ARGS="--megabytes 1000 --rows 1000000", INTEGRITY_ARGS="--rows 1000000" for the full size
 	PYTHONPATH=tests $(BIN)/python -m bench.bench $(BENCH_ARGS)
 	$(BIN)/python tests/bench/context.py
@@ -49,7 +60,7 @@ constraints: $(STAMP)  ## pin every dependency by name, version and hash
 	  --no-strip-extras --generate-hashes --no-header --no-emit-index-url --no-annotate --quiet -o constraints.txt
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) tests/js/node_modules tests/conformance/node_modules gemini-batch-demo
+	rm -rf $(VENV) .venv-oldest .venv-newest tests/js/node_modules tests/conformance/node_modules gemini-batch-demo
 
 $(STAMP): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
