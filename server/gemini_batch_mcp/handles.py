@@ -259,7 +259,15 @@ class _How(ctypes.Structure):
 
 @cache
 def _syscall() -> Any:
-    return ctypes.CDLL(None, use_errno=True).syscall
+    call = ctypes.CDLL(None, use_errno=True).syscall
+    call.restype = ctypes.c_long
+    call.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(_How), ctypes.c_size_t)
+    return call
+
+
+@cache
+def _how(flags: int) -> _How:
+    return _How(flags | os.O_CLOEXEC, 0, _RESOLVE_NO_SYMLINKS)
 
 
 def _openat2(text: str, flags: int) -> int | None:
@@ -268,15 +276,9 @@ def _openat2(text: str, flags: int) -> int | None:
     if b"\0" in encoded:
         raise ValueError("embedded null byte")
     sys.audit("open", text, None, flags)
-    how = _How(flags | os.O_CLOEXEC, 0, _RESOLVE_NO_SYMLINKS)
+    how = _how(flags)
     while True:
-        descriptor = _syscall()(
-            ctypes.c_long(_OPENAT2),
-            ctypes.c_int(_AT_FDCWD),
-            ctypes.c_char_p(encoded),
-            ctypes.byref(how),
-            ctypes.c_size_t(ctypes.sizeof(how)),
-        )
+        descriptor = _syscall()(_OPENAT2, _AT_FDCWD, encoded, how, ctypes.sizeof(_How))
         if descriptor >= 0:
             return int(descriptor)
         code = ctypes.get_errno()
