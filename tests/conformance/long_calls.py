@@ -17,6 +17,8 @@ from pydantic import BaseModel
 
 from gemini_batch_mcp.assistant.tasks.extension import TASKS_ID, Ctx, Task
 
+#: The suite wants a description of everything that is listed.
+SUITE: Final = "What the conformance suite calls by this name."
 #: What a call asks of its user while it is under way, by the tool's name.
 _QUESTIONS: Final = {"confirm_delete": ("confirm",), "multi_input": ("name", "confirm")}
 #: Calls that are tasks from the beginning.
@@ -30,36 +32,36 @@ class Name(BaseModel):
 def add_long_calls(server: MCPServer[Any]) -> None:
     """Register the tools that the suite's task scenarios call."""
 
-    @server.tool(structured_output=False)
+    @server.tool(structured_output=False, description=SUITE)
     async def greet(name: str) -> str:
         return f"Hello, {name}!"
 
-    @server.tool(structured_output=False)
+    @server.tool(structured_output=False, description=SUITE)
     async def slow_compute(seconds: float, label: str = "") -> str:
         await asyncio.sleep(seconds)
         return f"{label}: computed for {seconds} s"
 
-    @server.tool(structured_output=False)
+    @server.tool(structured_output=False, description=SUITE)
     async def failing_job(ctx: Context[Any]) -> str:
         require_client_extension(ctx.request_context, TASKS_ID)
         raise ToolError("This job always fails.")
 
-    @server.tool(structured_output=False)
+    @server.tool(structured_output=False, description=SUITE)
     async def protocol_error_job() -> str:
         raise MCPError(INTERNAL_ERROR, "This job breaks the server.")
 
-    @server.tool(structured_output=False)
+    @server.tool(structured_output=False, description=SUITE)
     async def confirm_delete(filename: str) -> str:
         return f"{filename} was deleted."
 
-    @server.tool(structured_output=False)
+    @server.tool(structured_output=False, description=SUITE)
     async def multi_input() -> str:
         return "Both answers are here."
 
     async def ask_name() -> Elicit[Name]:
         return Elicit("Who are you?", Name)
 
-    @server.tool(structured_output=False)
+    @server.tool(structured_output=False, description=SUITE)
     async def test_tool_with_task(said: Annotated[ElicitationResult[Name], Resolve(ask_name)]) -> str:
         return f"Hello, {said.data.name}!" if isinstance(said, AcceptedElicitation) else "Nobody said a name."
 
