@@ -12,7 +12,7 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from support.conversation import process_env, request_file
 
-pytestmark = [pytest.mark.anyio, pytest.mark.both_eras]
+pytestmark = pytest.mark.anyio
 
 
 def _env(tmp_path: Path) -> dict[str, str]:
