@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # What is compiled is kept, whatever the shell says: the tests take each process of theirs seven seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test check conformance matrix oldest newest bench format manifests constraints clean
+.PHONY: help demo test check conformance matrix oldest newest bench format manifests pictures constraints clean
 
 help:  ## show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,12 +55,16 @@ format: $(STAMP)  ## format and fix what can be fixed
 manifests: $(STAMP)  ## write server.json, manifest.json and the README's tables
 	$(BIN)/python manifests/generate.py
 
+pictures: $(STAMP) tests/js/node_modules  ## renew the README's picture of the dashboard; all of its views are in dashboard-pictures then
+	DASHBOARD_PICTURES=dashboard-pictures $(BIN)/python -m pytest -q tests/assistant/test_dashboard.py
+	cp dashboard-pictures/answers-light.png docs/dashboard.png
+
 constraints: $(STAMP)  ## pin every dependency by name, version and hash
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra test --universal --python-version 3.11 --upgrade \
 	  --no-strip-extras --generate-hashes --no-header --no-emit-index-url --no-annotate --quiet -o constraints.txt
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) .venv-oldest .venv-newest tests/js/node_modules tests/conformance/node_modules gemini-batch-demo
+	rm -rf $(VENV) .venv-oldest .venv-newest tests/js/node_modules tests/conformance/node_modules gemini-batch-demo dashboard-pictures
 
 $(STAMP): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
@@ -68,7 +72,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
-# The JavaScript SDK and the tokenizer: their tests are skipped, with that said, where there is no npm.
+# The JavaScript SDK, the tokenizer, the browser's driver and the host of MCP Apps: their tests are skipped, with that said, where there is no npm.
 tests/js/node_modules: tests/js/package.json
 	if command -v npm >/dev/null; then npm install --prefix tests/js --no-audit --no-fund --silent; fi
 	mkdir -p $@ && touch $@

@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "cli": "assistant.server assistant.transports batches.* intake.* results.query sandbox.app sandbox.config",
     # what assistants see
     "assistant.server": "assistant.* batches.opening",
-    "assistant.wire": "assistant.resources assistant.tasks",
+    "assistant.wire": "assistant.dashboard assistant.resources assistant.tasks",
     "assistant.tasks": "assistant.gate assistant.render batches.desk batches.handles",
     "assistant.prompts": "assistant.render batches.opening",
     "assistant.resources": "assistant.render batches.opening batches.jobs batches.orders intake.templates",
@@ -55,8 +55,10 @@ MAY_IMPORT = {
         "assistant.as_sent assistant.gate assistant.replies assistant.telling assistant.tools batches.gauge"
     ),
     "assistant.tools": (
-        "assistant.arguments assistant.gate assistant.render assistant.views batches.opening batches.work"
+        "assistant.arguments assistant.dashboard assistant.gate assistant.render assistant.views batches.opening "
+        "batches.work"
     ),
+    "assistant.dashboard": "",
     "assistant.gate": (
         "assistant.arguments batches.desk batches.gauge batches.losses batches.opening batches.orders batches.work"
     ),

@@ -11,6 +11,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, GetPromptResult, InputRequiredResult
 
 from gemini_batch_mcp import __version__
+from gemini_batch_mcp.assistant.dashboard import dashboard
 from gemini_batch_mcp.assistant.prompts import add_prompts
 from gemini_batch_mcp.assistant.resources.batches import add_batches
 from gemini_batch_mcp.assistant.resources.completion import add_completion
@@ -92,7 +93,7 @@ def build_server(
         subscriptions=bus,
         middleware=[without(settings.secrets), honest_wire],
         # Who may only read begins nothing.
-        extensions=[] if settings.read_only else [Tasks(undertakings or BatchTasks())],
+        extensions=[dashboard()] if settings.read_only else [dashboard(), Tasks(undertakings or BatchTasks())],
     )
     add_templates(server)
     add_models(server, desks)

@@ -125,7 +125,11 @@ def _strict_tool(spec: ToolSpec) -> StrictTool:
     """
     description = " ".join((spec.function.__doc__ or "").split())
     tool = StrictTool.from_function(
-        spec.function, title=spec.title, description=description, annotations=spec.annotations
+        spec.function,
+        title=spec.title,
+        description=description,
+        annotations=spec.annotations,
+        meta={"ui": {"resourceUri": spec.page_uri}} if spec.page_uri else None,
     )
     assert isinstance(tool, StrictTool)
     tool.parameters = _slim(tool.parameters, drop=_INPUT_NOISE)

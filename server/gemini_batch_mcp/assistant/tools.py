@@ -11,6 +11,7 @@ from pydantic import Field
 
 from gemini_batch_mcp.assistant import arguments as args
 from gemini_batch_mcp.assistant import gate, render
+from gemini_batch_mcp.assistant.dashboard import DASHBOARD_URI
 from gemini_batch_mcp.assistant.views import (
     Answer,
     CancelView,
@@ -41,11 +42,12 @@ Ctx = Context[WatchedDesk]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ToolSpec:
-    """One tool: its function, its title and its hints. Equal to itself only."""
+    """One tool: its function, its title, its hints, and the page that may show its results. Equal to itself only."""
 
     function: Any
     title: str
     annotations: ToolAnnotations
+    page_uri: str = ""
 
 
 @args.with_order
@@ -254,10 +256,10 @@ def _hints(*, read_only: bool = False, destructive: bool = False, idempotent: bo
 TOOLS: Final = (
     ToolSpec(preview_batch, "Preview batch", _hints(read_only=True, idempotent=True)),
     ToolSpec(create_batch, "Create batch", _hints()),
-    ToolSpec(check_status, "Check status", _hints(read_only=True, idempotent=True)),
-    ToolSpec(get_results, "Get results", _hints(idempotent=True)),
+    ToolSpec(check_status, "Check status", _hints(read_only=True, idempotent=True), DASHBOARD_URI),
+    ToolSpec(get_results, "Get results", _hints(idempotent=True), DASHBOARD_URI),
     ToolSpec(query_results, "Query results", _hints(read_only=True, idempotent=True)),
-    ToolSpec(list_jobs, "List jobs", _hints(read_only=True, idempotent=True)),
+    ToolSpec(list_jobs, "List jobs", _hints(read_only=True, idempotent=True), DASHBOARD_URI),
     ToolSpec(cancel_batch, "Cancel batch", _hints(destructive=True, idempotent=True)),
     ToolSpec(retry_failed, "Retry failed rows", _hints()),
     ToolSpec(delete_batch, "Delete batch", _hints(destructive=True, idempotent=True)),

@@ -8,12 +8,13 @@ from mcp.server.context import CallNext, HandlerResult, ServerMiddleware, Server
 from mcp.shared.exceptions import MCPError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
+from gemini_batch_mcp.assistant.dashboard import DASHBOARD_URI
 from gemini_batch_mcp.assistant.resources.models import MODELS_URI
 from gemini_batch_mcp.assistant.resources.templates import INDEX_URI
 from gemini_batch_mcp.assistant.tasks.extension import require_tasks
 from gemini_batch_mcp.redaction import Secrets
 
-#: Templates change with the version only; what models there are, and their prices, with the day.
+#: Templates and the dashboard change with the version only; what models there are, and their prices, with the day.
 _HOUR_MS: Final = 3_600_000
 _LISTS: Final = ("tools", "prompts", "resources")
 
@@ -75,6 +76,6 @@ def _say_no_changes(capabilities: object) -> None:
 
 def _age(uri: str) -> dict[str, Any]:
     """Return for how long a resource holds, and for whom."""
-    if uri.startswith(INDEX_URI):
+    if uri.startswith((INDEX_URI, DASHBOARD_URI)):
         return {"ttlMs": _HOUR_MS, "cacheScope": "public"}
     return {"ttlMs": _HOUR_MS if uri.startswith(MODELS_URI) else 0, "cacheScope": "private"}

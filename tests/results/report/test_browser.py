@@ -4,7 +4,6 @@ Needs Debian's `chromium` and the packages of tests/js.
 """
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 
 from gemini_batch_mcp.results.report.writing import write_report
 from support.answers import HOSTILE, answer, facts, failure, hostile_page, table_of
-from support.npm import JS, run_node
+from support.npm import chromium, run_node
 
 pytestmark = pytest.mark.npm
 
@@ -21,12 +20,7 @@ NUMBER, STATUS, KEY, TEXT = range(4)
 
 
 def _walk(page: Path, profile: Path) -> Seen:
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("chromium is not installed: apt-get install chromium")
-    if not (JS / "node_modules" / "playwright-core").is_dir():
-        pytest.skip("tests/js/node_modules has no playwright-core: run npm install in tests/js")
-    seen: Seen = json.loads(run_node("report.mjs", browser, str(page), str(profile), timeout_seconds=110))
+    seen: Seen = json.loads(run_node("report.mjs", chromium(), str(page), str(profile), timeout_seconds=110))
     return seen
 
 
