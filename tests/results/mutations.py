@@ -203,6 +203,7 @@ _OF_JSON: Final[tuple[Callable[[Any, random.Random], Any], ...]] = (
 
 
 def _bytes(line: bytes, chance: random.Random) -> bytes:
+    line = line or b"{}"
     start = chance.randrange(len(line) + 1)
     end = min(len(line), start + chance.choice((0, 1, 2, 8, 40)))
     match chance.randrange(6):

@@ -100,18 +100,19 @@ def _line(row: tuple[Any, ...], columns: tuple[Column, ...], table: Path, raw_an
     members = {column.name: _value(column, cell, table) for column, cell in zip(columns, cells, strict=True)}
     is_error = error_code is not None or error_message
     members["error"] = {"code": error_code, "message": error_message} if is_error else None
-    members["response"] = _NULL if file is None else raw_response(raw_answers.line(file, line))
+    members["response"] = _NULL if file is None else _on_one_line(raw_response(raw_answers.line(file, line)))
     return members
 
 
-def _on_one_line(text: bytes) -> bytes:
+def _on_one_line(text: msgspec.Raw) -> msgspec.Raw:
     """Return JSON without line ends: models indent theirs, and a line here is a row."""
-    return msgspec.json.format(text, indent=-1) if b"\n" in text or b"\r" in text else text
+    content = bytes(text)
+    return msgspec.Raw(msgspec.json.format(content, indent=-1)) if b"\n" in content or b"\r" in content else text
 
 
 def _value(column: Column, cell: Any, table: Path) -> Any:
     if column.type == "JSON":
-        return _NULL if cell is None else msgspec.Raw(_on_one_line(cell.encode()))
+        return _NULL if cell is None else _on_one_line(msgspec.Raw(cell.encode()))
     if column.name == "files" and cell is not None:
         return [str(table.parent / name) for name in cell]
     return cell
