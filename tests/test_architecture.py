@@ -121,9 +121,10 @@ MAY_IMPORT = {
     # the only room that talks to Google
     "gemini.developer": "gemini.failures gemini.http gemini.retry gemini.transfers gemini.wire",
     "gemini.transfers": "gemini.http",
-    "gemini.http": "gemini.resume gemini.retry",
+    "gemini.http": "gemini.bodies gemini.resume gemini.retry",
     "gemini.resume": "gemini.retry",
-    "gemini.failures": "gemini.retry",
+    "gemini.failures": "gemini.bodies gemini.retry",
+    "gemini.bodies": "",
     "gemini.retry": "",
     "gemini.wire": "",
     # the embedded service

@@ -35,6 +35,11 @@ MAX_UNSEEN_LINE_BYTES: Final = 8 * 1024**2
 MAX_JUDGED_CHARS: Final = 2 * 1024**2
 #: Files of one answer that are written.
 MAX_ANSWER_FILES: Final = 1000
+#: A reply of the service that is no download, unpacked: a page of 1,000 jobs, or the answers of an inlined batch.
+MAX_REPLY_BYTES: Final = 48 * 1024**2
+#: What it may hold: a number takes 32 bytes of memory, an object some hundred.
+MAX_REPLY_VALUES: Final = 3_000_000
+MAX_REPLY_OBJECTS: Final = 300_000
 #: What an engine may take, whatever it is given. A process has two at the most, and some 150 MB of its own.
 ENGINE_MEMORY_BYTES: Final = 384 * 1024**2
 #: From here on the user is asked before anything is submitted (our choice).

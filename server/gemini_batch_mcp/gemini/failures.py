@@ -23,6 +23,7 @@ from gemini_batch_mcp.errors import (
     Rejected,
     Unavailable,
 )
+from gemini_batch_mcp.gemini.bodies import ReplyTooLarge
 from gemini_batch_mcp.gemini.retry import is_transient_status
 from gemini_batch_mcp.json_members import as_list, as_object, as_text
 from gemini_batch_mcp.text import safe_text
@@ -49,6 +50,14 @@ def gemini_failure(error: Exception, what: str, *, key_origin: str, creates: boo
 
     if isinstance(error, errors.APIError):
         return _answered(error, what, key_origin, creates)
+    if isinstance(error, ReplyTooLarge):
+        if creates:
+            return outcome_unknown(what, f"the reply has {error}")
+        return Unavailable(
+            f"Gemini's answer has {error}, when asked to {what}: it was not read any further.",
+            "If GOOGLE_GEMINI_BASE_URL is set, check it; otherwise order fewer rows at once, or in a file.",
+            status_code=200,  # so that it is not asked for again
+        )
     if creates and not isinstance(error, _NOTHING_SENT):
         return outcome_unknown(what, f"the reply was lost or unreadable ({type(error).__name__})")
     if isinstance(error, httpx2.TransportError | TimeoutError):

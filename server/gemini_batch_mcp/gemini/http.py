@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import httpx2
 
+from gemini_batch_mcp.gemini.bodies import ACCEPTED, OF_THE_BODY, PACKED, check_values, unpack
 from gemini_batch_mcp.gemini.resume import Send, Sink, WholeBody, send_chunk
 from gemini_batch_mcp.gemini.retry import RetryPolicy, Timeouts
 from gemini_batch_mcp.redaction import Secrets
@@ -20,8 +21,6 @@ Hook = Callable[[str], None]
 
 _KEY_HEADER: Final = "x-goog-api-key"
 _COMMAND: Final = "x-goog-upload-command"
-#: Headers that say how a body was sent, and not what it is once it has been read.
-_OF_THE_BODY: Final = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 #: The loggers that write request addresses, upload ids included, at INFO and below, with the least they may say.
 #: The SDK warns of nothing but a second key in the environment, which it does not even use when it is given one.
 _TALKATIVE_LOGGERS: Final = {"httpx2": logging.WARNING, "httpcore2": logging.WARNING, "google_genai": logging.ERROR}
@@ -91,7 +90,8 @@ class GeminiHttpClient(httpx2.AsyncClient):
         super().__init__(
             transport=transport,
             limits=httpx2.Limits(max_connections=20, max_keepalive_connections=10),
-            event_hooks={"request": [self._keep_key_home]},
+            headers={"accept-encoding": ACCEPTED},
+            event_hooks={"request": [self._keep_key_home], "response": [unpack]},
         )
         self._home = _origin(home)
         self._policy = policy
@@ -108,7 +108,9 @@ class GeminiHttpClient(httpx2.AsyncClient):
             response = await super(GeminiHttpClient, self).send(request, stream=stream, **options)
             if stream and response.status_code in (200, 206):
                 return response
-            return self._cut(response, await response.aread())
+            content = await response.aread()
+            check_values(content)
+            return self._cut(response, content)
 
         command = request.headers.get(_COMMAND, "")
         if command in _UPLOAD_STEPS:
@@ -125,7 +127,7 @@ class GeminiHttpClient(httpx2.AsyncClient):
         """Return a response whose body is free of secrets."""
         if (cut := self._secrets.cut_bytes(content)) == content:
             return response
-        headers = [(name, value) for name, value in response.headers.multi_items() if name not in _OF_THE_BODY]
+        headers = [(name, value) for name, value in response.headers.multi_items() if name not in OF_THE_BODY]
         return httpx2.Response(
             response.status_code,
             headers=headers,
@@ -156,7 +158,7 @@ class GeminiHttpClient(httpx2.AsyncClient):
         request.headers["accept-encoding"] = "identity"
         self._limit_time(request, self._timeouts.transfer_seconds)
         response = await send(request)
-        if response.status_code == 200 and response.headers.get("content-encoding", "identity") == "identity":
+        if response.status_code == 200 and PACKED not in response.extensions:
             body = WholeBody(request, response, send, self._policy, self._timeouts.stall_seconds, current.sink)
             current.total_bytes = body.total_bytes
             response.stream = body

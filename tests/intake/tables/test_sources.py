@@ -22,7 +22,6 @@ from gemini_batch_mcp.intake.tables.folders import Folder, list_folder
 from gemini_batch_mcp.intake.tables.memory import EFFORTS, MoreEffort
 from gemini_batch_mcp.intake.tables.reading import open_table
 from gemini_batch_mcp.intake.tables.sql import RowKey
-from gemini_batch_mcp.intake.template import Column, Template
 from support.extent import in_part, part, tries
 from support.sources import outcome, read
 
@@ -126,7 +125,7 @@ def test_rows_that_need_more_memory_are_tried_again_with_more(tmp_path: Path) ->
     duckdb.execute(f"COPY (SELECT repeat('x', 30000000) AS t FROM range(2)) TO '{source}' (FORMAT parquet)")
 
     with open_table(source, tmp_path) as table, pytest.raises(MoreEffort):
-        table.write_lines([Template((Column("t"),))], tmp_path / "lines", effort=EFFORTS[0])
+        table.write_parquet({"t": "t"}, tmp_path / "columns", effort=EFFORTS[0])
     assert [len(row[0]) for row in read(source)[1]] == [30_000_000] * 2
 
 

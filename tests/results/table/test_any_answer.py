@@ -40,7 +40,11 @@ class Calls:
     async def __call__(self, name: str, tool: str, **arguments: Any) -> dict[str, Any]:
         start = time.process_time()
         result = await self.talk.raw(tool, **arguments)
-        self.slowest[name] = max(time.process_time() - start, self.slowest.get(name, 0.0))
+        while "Make the same call again in half a minute." in spoken(result):  # a machine that is busy with others
+            result = await self.talk.raw(tool, **arguments)
+        seconds = time.process_time() - start
+        self.slowest[name] = max(seconds, self.slowest.get(name, 0.0))
+        assert seconds < MOST_SECONDS or not IS_FULL, f"{name} took {seconds:.1f} s"
         assert not result.is_error, spoken(result)
         assert len(spoken(result)) < 20_000
         assert result.structured_content is not None
@@ -144,7 +148,7 @@ async def ordered(talk: Conversation, sandbox: Sandbox, data: Path, groups: int,
     (data / "requests.csv").write_text("id\n" + "".join(f"{key}\n" for key in keys), encoding="utf-8")
     order = {"source": "requests.csv", "prompt": "{{id}}", "key_column": "id"}
     schema = {"response_schema": SCHEMA} if has_schema else {}
-    batch = (await talk.call("create_batch", **order, **schema))["batch_id"]
+    batch = (await Calls(talk)("create", "create_batch", **order, **schema))["batch_id"]
     (name,) = created(sandbox)
     sandbox.finish(name)
     return Order(batch, keys, has_schema)
@@ -171,4 +175,3 @@ async def test_whatever_an_answer_is_the_other_rows_are_right_and_every_call_is_
     if IS_FULL:
         slowest = max(call.slowest, key=lambda name: call.slowest[name])
         sys.stdout.write(f"\n{rounds * groups:,} answers; slowest: {slowest}, {call.slowest[slowest]:.2f} s\n")
-        assert call.slowest[slowest] < MOST_SECONDS

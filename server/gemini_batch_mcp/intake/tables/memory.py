@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from gemini_batch_mcp.settings import MAX_LINE_BYTES
+from gemini_batch_mcp.settings import ENGINE_MEMORY_BYTES, MAX_LINE_BYTES
 
 T = TypeVar("T")
 
@@ -26,8 +26,8 @@ class Effort:
 #: for each one of the line that it becomes.
 EFFORTS: Final = (
     Effort(96, 1 << 21, 1 << 14),
-    Effort(512, 2 * MAX_LINE_BYTES, 1 << 12),
-    Effort(1536, 2 * MAX_LINE_BYTES, 1 << 11),
+    Effort(ENGINE_MEMORY_BYTES >> 21, 2 * MAX_LINE_BYTES, 1 << 12),
+    Effort(ENGINE_MEMORY_BYTES >> 20, 2 * MAX_LINE_BYTES, 1 << 11),
 )
 
 

@@ -7,10 +7,11 @@ which is several times as fast as a loop over rows. The engine keeps to one thre
 
 # ruff: noqa: S608 - statements consist of our own names, of numbers, and of literals made by `sql.py`
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import copy
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
@@ -30,6 +31,7 @@ from gemini_batch_mcp.intake.tables._csv import (
     survey,
 )
 from gemini_batch_mcp.intake.tables._rejects import described, ragged
+from gemini_batch_mcp.intake.tables._rendering import Renderer, columns_of, constant_chars, uses_of
 from gemini_batch_mcp.intake.tables._spool import spool_json_lines, spool_json_list, spool_text_lines
 from gemini_batch_mcp.intake.tables._text import BLOCK_BYTES, COPY_FAILED, line_at
 from gemini_batch_mcp.intake.tables.file_rows import spool_folder
@@ -42,9 +44,11 @@ from gemini_batch_mcp.intake.tables.sql import (
     LineForm,
     as_text,
     buffers,
+    cell_query,
     column_query,
     file_literal,
     line_query,
+    longest_query,
     quoted,
     value_query,
 )
@@ -54,6 +58,13 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 _MAX_REPORTED: Final = 20
+#: Above, lines are made one after the other, outside of the engine.
+_MAX_CONSTANT_CHARS: Final = 16_000
+_MAX_USES: Final = 4
+_MAX_CELL_BYTES: Final = 16_000
+_FETCHED_ROWS: Final = 64
+#: Lines are written although they are too large, and told with their numbers by who reads them; larger ones end it.
+_MAX_WRITTEN_BYTES: Final = 4 * MAX_LINE_BYTES
 
 
 class _Refused(Exception):
@@ -149,8 +160,14 @@ class Table:
             RequestProblems: rows cannot be read; names their lines.
             StorageError: the lines cannot be written.
         """
-        query = line_query(form, self._relation, self._cells, limit_rows)
-        count = self._rows(query, destination, AS_IT_IS, limit_rows, effort)
+
+        def write() -> int:
+            if effort is not EFFORTS[0] or not self._is_light(form, limit_rows):
+                return self._render(form, destination, limit_rows, effort)
+            query = line_query(form, self._relation, self._cells, limit_rows)
+            return self._copy(query, destination, AS_IT_IS, effort)
+
+        count = self._rows(write, limit_rows, effort)
         if not count:
             raise UsageError(f"{self.name} has no rows.", "Give a table with at least one row below its header.")
         return count
@@ -161,7 +178,7 @@ class Table:
         Rows count from 1. Raises as `write_lines`, but for a table without rows.
         """
         query = value_query(column, self._relation, self._cells, limit_rows)
-        self._rows(query, destination, AS_IT_IS, limit_rows, effort, counts_rows=False)
+        self._rows(partial(self._copy, query, destination, AS_IT_IS, effort), limit_rows, effort, counts_rows=False)
 
     def write_parquet(
         self, names: Mapping[str, str], destination: Path, *, limit_rows: int = 0, effort: Effort = EFFORTS[0]
@@ -173,17 +190,31 @@ class Table:
         """
         query = column_query(names, self._relation, self._cells, limit_rows)
         options = f"FORMAT parquet, COMPRESSION snappy, USE_TMP_FILE false, ROW_GROUP_SIZE {effort.row_group_rows}"
-        return self._rows(query, destination, options, limit_rows, effort)
+        return self._rows(partial(self._copy, query, destination, options, effort), limit_rows, effort)
 
-    def _rows(
-        self, query: str, destination: Path, options: str, limit_rows: int, effort: Effort, *, counts_rows: bool = True
-    ) -> int:
-        """Write a query's rows with an independent look at the source beside it; return how many there are."""
+    def _is_light(self, form: LineForm, limit_rows: int) -> bool:
+        """True when the engine can make lines of that form in little memory, whatever the cells hold.
+
+        It makes 2,048 of them at a time, each several times. Of CSV it reads four megabytes at a time at the most.
+        """
+        uses = uses_of(form)
+        if constant_chars(form) > _MAX_CONSTANT_CHARS or uses > _MAX_USES:
+            return False
+        columns = columns_of(form)
+        if self._csv is not None or not columns:
+            return True
+        query = longest_query(columns, self._relation, self._cells, limit_rows)
+        with self._engine_errors(EFFORTS[0], writes=None):
+            (longest_bytes,) = self._connection.execute(query).fetchall()[0]
+        return int(longest_bytes) * max(uses, 1) <= _MAX_CELL_BYTES
+
+    def _rows(self, write: Callable[[], int], limit_rows: int, effort: Effort, *, counts_rows: bool = True) -> int:
+        """Write rows with an independent look at the source beside it; return how many there are."""
         # The engine leaves one core and the interpreter free, so that look costs little time.
         with ThreadPoolExecutor(1) as pool:
             surveying = pool.submit(self._survey.look) if self._survey else None
             try:
-                count = self._copy(query, destination, options, effort)
+                count = write()
             except _Refused:
                 if surveying is not None:
                     self._check_size(surveying.result(), effort)
@@ -196,19 +227,47 @@ class Table:
 
     def _copy(self, query: str, destination: Path, options: str, effort: Effort) -> int:
         """Write a query's rows and return their number."""
+        statement = f"COPY ({query}) TO {quoted(str(destination))} ({options})"
+        with self._engine_errors(effort, writes=destination):
+            row = self._connection.execute(statement.replace(BUFFERS, buffers(effort.record_bytes))).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    def _render(self, form: LineForm, destination: Path, limit_rows: int, effort: Effort) -> int:
+        """Write the lines of all rows, made one after the other, and return their number."""
+        renderer = Renderer(form)
+        query = cell_query(renderer.columns, self._relation, self._cells, limit_rows)
+        number = 0
+        with self._engine_errors(effort, writes=None), destination.open("wb", buffering=BLOCK_BYTES) as file:
+            found = self._connection.execute(query.replace(BUFFERS, buffers(effort.record_bytes)))
+            while rows := found.fetchmany(_FETCHED_ROWS):
+                for cells in rows:
+                    number += 1
+                    if (size_bytes := renderer.size_bytes(cells)) > _MAX_WRITTEN_BYTES:
+                        raise UsageError(
+                            f"Row {number:,} of {self.name} makes a request of about {size_bytes:,} bytes, "
+                            f"more than {MAX_LINE_BYTES:,}.",
+                            "Shorten its cells, or name the column less often in the prompt.",
+                        )
+                    renderer.write(number, cells, file)
+        return number
+
+    @contextmanager
+    def _engine_errors(self, effort: Effort, *, writes: Path | None) -> Iterator[None]:
+        """Let the engine have the memory of an effort, and turn its failures into ours; `writes` is what it writes."""
         import duckdb
 
-        statement = f"COPY ({query}) TO {quoted(str(destination))} ({options})"
         self._connection.execute(f"SET memory_limit = '{effort.memory_megabytes}MB'")
         try:
-            row = self._connection.execute(statement.replace(BUFFERS, buffers(effort.record_bytes))).fetchone()
+            yield
         except duckdb.InterruptException:
             raise StorageError(f"Reading {self.name} was stopped.", "Give the order again.") from None
         except duckdb.OutOfMemoryException as error:
             if effort is not EFFORTS[-1]:
                 raise MoreEffort from error
             raise StorageError(
-                f"{self.name} needs more memory than is allowed.", "Split it, or shorten its largest rows."
+                f"{self.name} needs more memory than is allowed ({effort.memory_megabytes} MB).",
+                "Split it, or shorten its largest rows.",
             ) from None
         except duckdb.Error as error:
             # What follows the message is the statement, which names every file.
@@ -217,15 +276,13 @@ class Table:
                 _read_through(self._path)
                 if self._csv is not None:
                     raise PathError(f"{self.name} could not be read for a moment.", "Give the order again.") from None
-            is_ours = self._csv is not None or "write" in message.lower() or str(destination) in message
+            is_ours = self._csv is not None or "write" in message.lower() or (writes and str(writes) in message)
             if isinstance(error, duckdb.IOException) and is_ours:
                 raise StorageError(
                     "The request lines could not be written.", "Check the free space of the state directory."
                 ) from error
             # Damaged Parquet fails in many ways.
             raise _Refused from error
-        assert row is not None
-        return int(row[0])
 
     def _check_size(self, seen: Survey, effort: Effort) -> None:
         """Compare the largest record with what the engine's buffers hold: one that is larger may be left out silently.

@@ -59,6 +59,19 @@ def value_query(column: str, relation: str, cells: Mapping[str, str], limit_rows
     return f"SELECT concat('[', to_json(v), ',', uses, ',', first, ']') FROM ({counted})"
 
 
+def cell_query(columns: Sequence[str], relation: str, cells: Mapping[str, str], limit_rows: int) -> str:
+    """Return the query for the cells of these columns, empty where there is nothing."""
+    values = ", ".join(f"coalesce({cells[column]}, '')" for column in columns) or "''"
+    return f"SELECT {values} FROM {relation}" + (f" LIMIT {limit_rows}" if limit_rows else "")
+
+
+def longest_query(columns: Sequence[str], relation: str, cells: Mapping[str, str], limit_rows: int) -> str:
+    """Return the query for the bytes of the longest cell among these columns."""
+    longest = ", ".join(f"max(strlen({cells[column]}))" for column in columns)
+    rows = f"(SELECT * FROM {relation} LIMIT {limit_rows})" if limit_rows else relation
+    return f"SELECT greatest(0, {longest}) FROM {rows}"
+
+
 def column_query(names: Mapping[str, str], relation: str, cells: Mapping[str, str], limit_rows: int) -> str:
     """Return the query for rows under other names, with their numbers as `row`; `names` leads from ours to theirs."""
     aliases = {f"v{number}": cells[column] for number, column in enumerate(names)}
