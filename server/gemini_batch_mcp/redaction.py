@@ -110,7 +110,7 @@ def _written(value: str) -> set[str]:
     """Return a value as it may stand in a text, in JSON, in an address, in HTML, in a program."""
     escaped = json.dumps(value)[1:-1]
     percent = {quote(value, safe=""), quote(value), quote_plus(value)}
-    return {
+    forms = {
         value,
         escaped,
         escaped.replace("/", "\\/"),
@@ -121,6 +121,8 @@ def _written(value: str) -> set[str]:
         *percent,
         *(_lower_percent(form) for form in percent),
     }
+    # And each as it stands in the JSON of a message that has it so. For most keys all of these are one.
+    return forms | {json.dumps(form)[1:-1] for form in forms}
 
 
 def _lower_percent(text: str) -> str:

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import Final, NoReturn, TypeVar
 
 import anyio
 
@@ -23,23 +23,26 @@ _SIGNALS: Final = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", 
 
 
 def run(work: Callable[[], Awaitable[T]]) -> T:
-    """Run `work` in an event loop and return what it returns; a signal ends the process.
-
-    Raises:
-        SystemExit: a signal came, and all was let go of in time; the code is 128 and its number.
-    """
-    return anyio.run(_until_told, work)
+    """Run `work` in an event loop and return what it returns; a signal ends the process, with 128 and its number."""
+    told: list[int] = []
+    results: list[T] = []
+    try:
+        anyio.run(_until_told, work, told, results)
+    finally:
+        if told:
+            leave(128 + told[0])
+    return results[0]
 
 
 def leave_soon(code: int = 0) -> None:
     """Be gone in a moment, unless the process has ended by itself until then."""
-    timer = threading.Timer(_MOMENT_SECONDS, _leave, (code,))
+    timer = threading.Timer(_MOMENT_SECONDS, leave, (code,))
     timer.daemon = True
     timer.start()
 
 
-async def _until_told(work: Callable[[], Awaitable[T]]) -> T:
-    told: list[int] = []
+async def _until_told(work: Callable[[], Awaitable[T]], told: list[int], results: list[T]) -> None:
+    """Put what `work` returns into `results`, or the number of the signal that came into `told`."""
     # Signals come to the main thread only, in which a command of a test need not run.
     is_told = threading.current_thread() is threading.main_thread()
     async with anyio.create_task_group() as tasks:
@@ -55,14 +58,12 @@ async def _until_told(work: Callable[[], Awaitable[T]]) -> T:
 
         if is_told:
             tasks.start_soon(listen)
-        result = await work()
+        results.append(await work())
         tasks.cancel_scope.cancel()
-    if told:
-        sys.exit(128 + told[0])
-    return result
 
 
-def _leave(code: int) -> None:
+def leave(code: int) -> NoReturn:
+    """Be gone now: to take a whole interpreter down may last longer than all that was to be done before."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()

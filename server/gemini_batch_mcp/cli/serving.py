@@ -80,6 +80,7 @@ def serve_stdio(settings: Settings) -> None:
 
     server = build_server(settings, transport=transport_for(settings), warm_up=True)
     ending.run(partial(over_stdio, server, ending.leave_soon))
+    ending.leave(0)
 
 
 def serve_http(settings: Settings, host: str, port: int, allowed: tuple[str, ...]) -> None:
