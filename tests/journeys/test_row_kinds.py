@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -29,32 +30,33 @@ def second(results: dict[str, Any]) -> dict[str, Any]:
     return dict(results["rows"][1])
 
 
-@pytest.mark.parametrize(
-    ("mark", "status", "finish_reason", "error"),
-    [
-        ("", "ok", "STOP", ""),
-        ("[[sandbox:error:8]]", "failed", "", "code 8: .+"),
-        ("[[sandbox:status]]", "failed", "", "code 13: .+"),
-        ("[[sandbox:blocked]]", "blocked", "", "prompt blocked: PROHIBITED_CONTENT"),
-        ("[[sandbox:safety]]", "blocked", "SAFETY", "stopped: SAFETY"),
-        ("[[sandbox:recitation]]", "blocked", "RECITATION", "stopped: RECITATION"),
-        ("[[sandbox:malformed_call]]", "failed", "MALFORMED_FUNCTION_CALL", "stopped: MALFORMED_FUNCTION_CALL.*"),
-        ("[[sandbox:empty]]", "empty", "STOP", ""),
-        ("[[sandbox:no_candidates]]", "empty", "", ""),
-        ("[[sandbox:null]]", "empty", "", ""),
-    ],
-)
-async def test_a_row_is_told_by_its_status(
-    talk: Conversation, sandbox: Sandbox, data: Path, mark: str, status: str, finish_reason: str, error: str
-) -> None:
-    results = await answered(talk, sandbox, data, mark)
+#: A marker for the sandbox, and the status, finish reason and error of its row.
+MARKS: list[tuple[str, str, str, str]] = [
+    ("", "ok", "STOP", ""),
+    ("[[sandbox:error:8]]", "failed", "", "code 8: .+"),
+    ("[[sandbox:status]]", "failed", "", "code 13: .+"),
+    ("[[sandbox:blocked]]", "blocked", "", "prompt blocked: PROHIBITED_CONTENT"),
+    ("[[sandbox:safety]]", "blocked", "SAFETY", "stopped: SAFETY"),
+    ("[[sandbox:recitation]]", "blocked", "RECITATION", "stopped: RECITATION"),
+    ("[[sandbox:malformed_call]]", "failed", "MALFORMED_FUNCTION_CALL", "stopped: MALFORMED_FUNCTION_CALL.*"),
+    ("[[sandbox:empty]]", "empty", "STOP", ""),
+    ("[[sandbox:no_candidates]]", "empty", "", ""),
+    ("[[sandbox:null]]", "empty", "", ""),
+]
 
-    row = second(results)
-    assert (row["status"], row["finish_reason"]) == (status, finish_reason)
-    assert re.fullmatch(error, row["error"])
-    assert bool(row["text"]) == (status == "ok")
-    names = {"ok": "succeeded"}
-    assert results["summary"][names.get(status, status)] == (3 if status == "ok" else 1)
+
+async def test_a_row_is_told_by_its_status(talk: Conversation, sandbox: Sandbox, data: Path) -> None:
+    source = write_lines(data / "rows.jsonl", [line(f"k{n}", f"row {n} {mark[0]}") for n, mark in enumerate(MARKS)])
+    created = await talk.call("create_batch", source=source)
+    sandbox.finish(newest(sandbox))
+    results = await talk.call("get_results", batch=created["batch_id"], view="rows")
+
+    for row, (mark, status, finish_reason, error) in zip(results["rows"], MARKS, strict=True):
+        assert (row["status"], row["finish_reason"]) == (status, finish_reason), mark
+        assert re.fullmatch(error, row["error"]), mark
+        assert bool(row["text"]) == (status == "ok"), mark
+    for status, count in Counter(status for _, status, _, _ in MARKS).items():
+        assert results["summary"]["succeeded" if status == "ok" else status] == count
     assert results["integrity_ok"]
 
 

@@ -116,6 +116,18 @@ def only_row(directory: Path, content: bytes) -> ResultRow:
     return row
 
 
+def rows_apart(directory: Path, contents: Sequence[bytes]) -> list[ResultRow]:
+    """Return the rows of lines that have the key "a" each, in one table, in which each has a key of its own."""
+    keys = [f"a{number}" for number in range(len(contents))]
+    lines = [
+        content.replace(b'"key": "a"', b'"key": "%b"' % key.encode())
+        for key, content in zip(keys, contents, strict=True)
+    ]
+    rows = all_rows(table_of(directory, b"".join(lines), keys=keys))
+    assert [row.key for row in rows] == keys
+    return rows
+
+
 def exported(table: ResultTable, directory: Path) -> list[dict[str, Any]]:
     """Export a table and read it back as strict JSON."""
     path = table.export(directory / "export.jsonl", "jsonl").path

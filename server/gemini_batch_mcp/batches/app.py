@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx2
 
 from gemini_batch_mcp.batches.gauge import Gauge
@@ -22,6 +23,8 @@ from gemini_batch_mcp.results.store import TableReader
 from gemini_batch_mcp.settings import Settings
 from gemini_batch_mcp.threads import in_thread, in_thread_left_behind
 
+#: How long after results were asked for the process is started that answers questions about them.
+_PREPARE_AFTER_SECONDS = 1.0
 #: What a batch's directory is called from the moment that it is gone: what is left of it is removed at the next start.
 REMOVED_PREFIX = ".removed-"
 
@@ -152,6 +155,8 @@ class App:
             await self.run("prepare queries", self._prepare_queries, wait_seconds=0)
 
     async def _prepare_queries(self) -> None:
+        # Nobody asks sooner, and what has to be read first is read sooner without it.
+        await anyio.sleep(_PREPARE_AFTER_SECONDS)
         # Who closes does not wait for a process that is starting: closing the engine ends it.
         await in_thread_left_behind(self.queries.prepare)
 

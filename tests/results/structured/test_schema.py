@@ -55,58 +55,59 @@ def test_fields_become_columns_with_their_types(tmp_path: Path) -> None:
     assert [types[name] for name in LABELS["properties"]] == ["VARCHAR", "BIGINT", "DOUBLE", "BOOLEAN", "JSON"]
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ('{"label": "other"}', "label is none of the allowed values"),
-        ("{}", "the answer lacks label"),
-        ('{"label": "pos", "score": 9}', "score is above 5"),
-        ('{"label": "pos", "score": "3"}', "score is text, not a whole number"),
-        ('{"label": "pos", "tags": ["x", 5]}', "tags[1] is a number, not text"),
-        ('{"label": "pos", "sure": null}', "sure is null, not a boolean"),
-        ("[]", "the answer is a list, not an object"),
-        ("positive", "the answer is no JSON"),
-        ('{"label": "pos"', "the answer is no JSON"),
-        ('{"label": "pos", "share": NaN}', "the answer is no JSON"),
-        ('{"label": "pos",}', "the answer is no JSON"),
-        ('{"label": "pos", "label": "SECRET"}', "label is none of the allowed values"),
-        ('{"label": "SECRET", "label": "pos"}', "the answer names a member twice"),
-        ('{"label": "pos", "deep": ' + "[" * 3000 + "]" * 3000 + "}", ""),
-    ],
-)
-def test_an_answer_that_does_not_fit_is_failed_with_the_reason(tmp_path: Path, text: str, reason: str) -> None:
+#: Answers, and why they do not fit; nothing where either is right.
+MISFITS: list[tuple[str, str]] = [
+    ('{"label": "other"}', "label is none of the allowed values"),
+    ("{}", "the answer lacks label"),
+    ('{"label": "pos", "score": 9}', "score is above 5"),
+    ('{"label": "pos", "score": "3"}', "score is text, not a whole number"),
+    ('{"label": "pos", "tags": ["x", 5]}', "tags[1] is a number, not text"),
+    ('{"label": "pos", "sure": null}', "sure is null, not a boolean"),
+    ("[]", "the answer is a list, not an object"),
+    ("positive", "the answer is no JSON"),
+    ('{"label": "pos"', "the answer is no JSON"),
+    ('{"label": "pos", "share": NaN}', "the answer is no JSON"),
+    ('{"label": "pos",}', "the answer is no JSON"),
+    ('{"label": "pos", "label": "SECRET"}', "label is none of the allowed values"),
+    ('{"label": "SECRET", "label": "pos"}', "the answer names a member twice"),
+    ('{"label": "pos", "deep": ' + "[" * 3000 + "]" * 3000 + "}", ""),
+]
+
+
+def test_an_answer_that_does_not_fit_is_failed_with_the_reason(tmp_path: Path) -> None:
     """The reason is in words of ours; nothing that the model wrote is repeated in it."""
-    table = planned(
-        tmp_path, [answer("a", text), answer("b", '{"label": "pos"}')], keys=["a", "b"], response_schema=LABELS
-    )
+    lines = [answer(f"k{number}", text) for number, (text, _) in enumerate(MISFITS)]
+    lines.append(answer("b", '{"label": "pos"}'))
+    table = planned(tmp_path, lines, keys=[*(f"k{n}" for n in range(len(MISFITS))), "b"], response_schema=LABELS)
 
-    row, fine = all_rows(table)
+    *rows, fine = all_rows(table)
     assert fine.status == "ok"
-    if reason:
-        assert (row.status, row.error) == ("failed", f"does not fit the response schema: {reason}")
-        assert row.text == text
-        assert cells(table, "SELECT json, label FROM results WHERE key = 'a'") == [(None, None)]
-    else:
-        assert row.status in ("ok", "failed")
+    structured = cells(table, "SELECT json, label FROM results ORDER BY row")
+    for row, cell, (text, reason) in zip(rows, structured[:-1], MISFITS, strict=True):
+        if reason:
+            assert (row.status, row.error) == ("failed", f"does not fit the response schema: {reason}"), text
+            assert (row.text, cell) == (text, (None, None))
+        else:
+            assert row.status in ("ok", "failed")
 
 
-@pytest.mark.parametrize(
-    ("text", "status"),
-    [
-        ('```json\n{"label": "pos"}\n```', "ok"),
-        ('  ```\r\n{"label": "pos"}```  \n', "ok"),
-        ('```json\n{"label": "pos"}\n``` and more', "failed"),
-        ('Here it is: ```json\n{"label": "pos"}\n```', "failed"),
-        ('```json\n{"label": "bad"}\n```', "failed"),
-        ("```", "failed"),
-        ("```\n```", "failed"),
-    ],
-)
-def test_one_code_block_around_the_whole_answer_is_taken_off(tmp_path: Path, text: str, status: str) -> None:
-    table = planned(tmp_path, answer("a", text), keys=["a"], response_schema=LABELS)
+BLOCKS: list[tuple[str, str]] = [
+    ('```json\n{"label": "pos"}\n```', "ok"),
+    ('  ```\r\n{"label": "pos"}```  \n', "ok"),
+    ('```json\n{"label": "pos"}\n``` and more', "failed"),
+    ('Here it is: ```json\n{"label": "pos"}\n```', "failed"),
+    ('```json\n{"label": "bad"}\n```', "failed"),
+    ("```", "failed"),
+    ("```\n```", "failed"),
+]
 
-    assert cells(table, "SELECT status, text, label FROM results") == [
-        (status, text, "pos" if status == "ok" else None)
+
+def test_one_code_block_around_the_whole_answer_is_taken_off(tmp_path: Path) -> None:
+    lines = [answer(f"k{number}", text) for number, (text, _) in enumerate(BLOCKS)]
+    table = planned(tmp_path, lines, keys=[f"k{number}" for number in range(len(BLOCKS))], response_schema=LABELS)
+
+    assert cells(table, "SELECT status, text, label FROM results ORDER BY row") == [
+        (status, text, "pos" if status == "ok" else None) for text, status in BLOCKS
     ]
 
 

@@ -8,7 +8,7 @@ from google.genai import types
 
 from gemini_batch_mcp.domain import RowStatus, Usage
 from gemini_batch_mcp.results.table._classify import BLOCKED_REASONS, CONTENT_MEMBERS, TRUNCATED_REASONS, WHOLE_REASONS
-from support.answers import all_rows, answer, exported, failure, line, only_row, table_of
+from support.answers import all_rows, answer, exported, failure, line, only_row, rows_apart, table_of
 from support.samples import SAMPLES
 
 
@@ -65,98 +65,105 @@ def test_agent_platform_lines_are_read_by_their_status_text(tmp_path: Path) -> N
 FORM = "its answer has not the form of Gemini's: Expected `"
 
 
-@pytest.mark.parametrize(
-    ("content", "status", "error"),
-    [
-        (failure("a"), "failed", "code 13: Internal error encountered."),
-        (line("a", status={"code": 4, "message": "too late"}), "failed", "code 4: too late"),
-        (line("a", error={"status": "UNAVAILABLE"}), "failed", "UNAVAILABLE"),
-        (line("a", error={"code": "8", "message": 5}), "failed", "code 8: 5"),
-        (line("a", error="broken"), "failed", "broken"),
-        (line("a", error=7), "failed", "7"),
-        (line("a", error={}), "failed", "an error without a code and a message"),
-        (line("a", error={"code": 3}, response={"candidates": [{}]}), "failed", "code 3:"),
-        (answer("a").replace(b'{"key"', b'{"error": {"message": "both"}, "key"'), "failed", "both"),
-        (answer("a").replace(b'{"key"', b'{"status": {"code": 0}, "key"'), "ok", ""),
-        (answer("a").replace(b'{"key"', b'{"status": "", "error": null, "key"'), "ok", ""),
-        (line("a", response=None), "empty", ""),
-        (line("a", response={}), "empty", ""),
-        (line("a", response="text"), "failed", f"{FORM}object | null`, got `str` - at `$.response`"),
-        (line("a", response=[1]), "failed", f"{FORM}object | null`, got `array` - at `$.response`"),
-        (line("a"), "empty", ""),
-        (answer("a", candidates=None), "empty", ""),
-        (answer("a", candidates=[]), "empty", ""),
-        (answer("a", candidates=[None]), "empty", ""),
-        (
-            answer("a", candidates={"content": 1}),
-            "failed",
-            f"{FORM}array | null`, got `object` - at `$.response.candidates`",
-        ),
-        (
-            answer("a", candidates=[{"content": "text", "finishReason": "STOP"}]),
-            "failed",
-            f"{FORM}object | null`, got `str` - at `$.response.candidates[0].content`",
-        ),
-        (answer("a", ""), "empty", ""),
-        (answer("a", candidates=[], promptFeedback={"blockReason": "OTHER"}), "blocked", "prompt blocked: OTHER"),
-        (
-            line("a", response={"promptFeedback": {"blockReason": "SAFETY", "blockReasonMessage": "no"}}),
-            "blocked",
-            "prompt blocked: SAFETY: no",
-        ),
-        (answer("a", promptFeedback={"blockReason": "SAFETY"}), "ok", ""),
-        (
-            answer("a", "", "SAFETY", promptFeedback={"blockReason": "OTHER"}),
-            "blocked",
-            "stopped: SAFETY",
-        ),
-        (answer("a", "half an ans", "MAX_TOKENS"), "truncated", ""),
-        (answer("a", "", "MAX_TOKENS"), "truncated", ""),
-        (answer("a", "half", "A_REASON_OF_NEXT_YEAR"), "failed", "stopped: A_REASON_OF_NEXT_YEAR"),
-        (
-            parts(finishReason="MALFORMED_FUNCTION_CALL", finishMessage="print("),
-            "failed",
-            "stopped: MALFORMED_FUNCTION_CALL: print(",
-        ),
-        (parts({"text": "no reason"}, finishReason=None), "ok", ""),
-    ],
-)
-def test_a_line_gets_its_status_and_error(tmp_path: Path, content: bytes, status: str, error: str) -> None:
-    row = only_row(tmp_path, content)
-
-    assert (row.status, row.error) == (status, error)
+#: A line, its status, and its error.
+LINES: list[tuple[bytes, str, str]] = [
+    (failure("a"), "failed", "code 13: Internal error encountered."),
+    (line("a", status={"code": 4, "message": "too late"}), "failed", "code 4: too late"),
+    (line("a", error={"status": "UNAVAILABLE"}), "failed", "UNAVAILABLE"),
+    (line("a", error={"code": "8", "message": 5}), "failed", "code 8: 5"),
+    (line("a", error="broken"), "failed", "broken"),
+    (line("a", error=7), "failed", "7"),
+    (line("a", error={}), "failed", "an error without a code and a message"),
+    (line("a", error={"code": 3}, response={"candidates": [{}]}), "failed", "code 3:"),
+    (answer("a").replace(b'{"key"', b'{"error": {"message": "both"}, "key"'), "failed", "both"),
+    (answer("a").replace(b'{"key"', b'{"status": {"code": 0}, "key"'), "ok", ""),
+    (answer("a").replace(b'{"key"', b'{"status": "", "error": null, "key"'), "ok", ""),
+    (line("a", response=None), "empty", ""),
+    (line("a", response={}), "empty", ""),
+    (line("a", response="text"), "failed", f"{FORM}object | null`, got `str` - at `$.response`"),
+    (line("a", response=[1]), "failed", f"{FORM}object | null`, got `array` - at `$.response`"),
+    (line("a"), "empty", ""),
+    (answer("a", candidates=None), "empty", ""),
+    (answer("a", candidates=[]), "empty", ""),
+    (answer("a", candidates=[None]), "empty", ""),
+    (
+        answer("a", candidates={"content": 1}),
+        "failed",
+        f"{FORM}array | null`, got `object` - at `$.response.candidates`",
+    ),
+    (
+        answer("a", candidates=[{"content": "text", "finishReason": "STOP"}]),
+        "failed",
+        f"{FORM}object | null`, got `str` - at `$.response.candidates[0].content`",
+    ),
+    (answer("a", ""), "empty", ""),
+    (answer("a", candidates=[], promptFeedback={"blockReason": "OTHER"}), "blocked", "prompt blocked: OTHER"),
+    (
+        line("a", response={"promptFeedback": {"blockReason": "SAFETY", "blockReasonMessage": "no"}}),
+        "blocked",
+        "prompt blocked: SAFETY: no",
+    ),
+    (answer("a", promptFeedback={"blockReason": "SAFETY"}), "ok", ""),
+    (
+        answer("a", "", "SAFETY", promptFeedback={"blockReason": "OTHER"}),
+        "blocked",
+        "stopped: SAFETY",
+    ),
+    (answer("a", "half an ans", "MAX_TOKENS"), "truncated", ""),
+    (answer("a", "", "MAX_TOKENS"), "truncated", ""),
+    (answer("a", "half", "A_REASON_OF_NEXT_YEAR"), "failed", "stopped: A_REASON_OF_NEXT_YEAR"),
+    (
+        parts(finishReason="MALFORMED_FUNCTION_CALL", finishMessage="print("),
+        "failed",
+        "stopped: MALFORMED_FUNCTION_CALL: print(",
+    ),
+    (parts({"text": "no reason"}, finishReason=None), "ok", ""),
+]
 
 
-@pytest.mark.parametrize("reason", [reason for reason in types.FinishReason if reason.name != "STOP"])
-def test_no_finish_reason_of_the_sdk_but_stop_leaves_a_partial_answer_ok(
-    tmp_path: Path, reason: types.FinishReason
-) -> None:
-    row = only_row(tmp_path, answer("a", "some text", reason.value))
+def test_a_line_gets_its_status_and_error(tmp_path: Path) -> None:
+    rows = rows_apart(tmp_path, [content for content, _, _ in LINES])
 
-    expected = "failed"
-    if reason.value in BLOCKED_REASONS:
-        expected = "blocked"
-    elif reason.value in TRUNCATED_REASONS:
-        expected = "truncated"
-    elif reason.value in WHOLE_REASONS:
-        expected = "ok"
-    assert (row.status, row.finish_reason, row.text) == (expected, reason.value, "some text")
-    assert (expected == "ok") == (reason.name == "FINISH_REASON_UNSPECIFIED")
+    for row, (content, status, error) in zip(rows, LINES, strict=True):
+        assert (row.status, row.error) == (status, error), content
 
 
-@pytest.mark.parametrize("member", CONTENT_MEMBERS)
-def test_a_part_that_is_no_text_is_an_answer(tmp_path: Path, member: str) -> None:
-    row = only_row(tmp_path, parts({member: {"name": "x"}, "thoughtSignature": "c2ln"}))
+def test_no_finish_reason_of_the_sdk_but_stop_leaves_a_partial_answer_ok(tmp_path: Path) -> None:
+    reasons = [reason for reason in types.FinishReason if reason.name != "STOP"]
+    rows = rows_apart(tmp_path, [answer("a", "some text", reason.value) for reason in reasons])
 
-    assert (row.status, row.text) == (RowStatus.OK, "")
+    for row, reason in zip(rows, reasons, strict=True):
+        expected = "failed"
+        if reason.value in BLOCKED_REASONS:
+            expected = "blocked"
+        elif reason.value in TRUNCATED_REASONS:
+            expected = "truncated"
+        elif reason.value in WHOLE_REASONS:
+            expected = "ok"
+        assert (row.status, row.finish_reason, row.text) == (expected, reason.value, "some text")
+        assert (expected == "ok") == (reason.name == "FINISH_REASON_UNSPECIFIED")
 
 
-@pytest.mark.parametrize(
-    "part",
-    [{"thoughtSignature": "c2ln"}, {}, None, {"text": "hm", "thought": True}, {"inlineData": {}, "thought": True}],
-)
-def test_thoughts_and_parts_without_content_are_no_answer(tmp_path: Path, part: object) -> None:
-    assert only_row(tmp_path, parts(part)).status == RowStatus.EMPTY
+def test_a_part_that_is_no_text_is_an_answer(tmp_path: Path) -> None:
+    members = sorted(CONTENT_MEMBERS)
+    rows = rows_apart(tmp_path, [parts({member: {"name": "x"}, "thoughtSignature": "c2ln"}) for member in members])
+
+    for row, member in zip(rows, members, strict=True):
+        assert (row.status, row.text) == (RowStatus.OK, ""), member
+
+
+def test_thoughts_and_parts_without_content_are_no_answer(tmp_path: Path) -> None:
+    found = [
+        {"thoughtSignature": "c2ln"},
+        {},
+        None,
+        {"text": "hm", "thought": True},
+        {"inlineData": {}, "thought": True},
+    ]
+    rows = rows_apart(tmp_path, [parts(part) for part in found])
+
+    for row, part in zip(rows, found, strict=True):
+        assert row.status == RowStatus.EMPTY, part
 
 
 def test_text_parts_are_joined_without_thoughts(tmp_path: Path) -> None:
