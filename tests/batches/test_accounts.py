@@ -12,6 +12,7 @@ from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.sandbox.config import OnCommand, SandboxConfig
 from gemini_batch_mcp.settings import Secret, Settings
 from support.conversation import converse, desk_of, line, newest, request_file, write_lines
+from support.extent import in_part, pairs
 
 pytestmark = pytest.mark.anyio
 
@@ -57,8 +58,8 @@ _CALLS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("stage", ["running", "unknown", "waiting", "ended", "collected"])
-@pytest.mark.parametrize("call", _CALLS)
+@in_part
+@pytest.mark.parametrize(("stage", "call"), pairs(("running", "unknown", "waiting", "ended", "collected"), _CALLS))
 async def test_another_projects_key_changes_nothing_and_is_told_whose_it_is(
     settings: Settings, foreign: Settings, projects: Sandbox, data: Path, stage: str, call: str
 ) -> None:

@@ -11,6 +11,7 @@ from gemini_batch_mcp.digests import file_digest
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.settings import Settings
 from support.conversation import Conversation, answers_of, converse, created, downloads, newest, request_file, sharded
+from support.extent import in_part, pairs
 from support.services import MovedClock
 
 pytestmark = pytest.mark.anyio
@@ -30,8 +31,8 @@ async def late(talk: Conversation, sandbox: Sandbox, data: Path, lag_seconds: fl
     return batch
 
 
-@pytest.mark.parametrize("delivery", ["file", "inline"])
-@pytest.mark.parametrize("lag_seconds", [6, 600])
+@in_part
+@pytest.mark.parametrize(("delivery", "lag_seconds"), pairs(("file", "inline"), (6, 600)))
 async def test_answers_that_come_after_the_end_are_waited_for(
     talk: Conversation, sandbox: Sandbox, service_clock: MovedClock, data: Path, delivery: str, lag_seconds: float
 ) -> None:
@@ -227,8 +228,8 @@ def as_an_older_version_left_it(settings: Settings, batch: str, lines: int) -> N
     connection.close()
 
 
-@pytest.mark.parametrize("lines", [0, 13])
-@pytest.mark.parametrize("is_gone", [False, True])
+@in_part
+@pytest.mark.parametrize(("lines", "is_gone"), pairs((0, 13), (False, True)))
 async def test_what_an_older_version_took_for_whole_is_looked_at_once_more(
     settings: Settings, sandbox: Sandbox, data: Path, lines: int, is_gone: bool
 ) -> None:
