@@ -16,7 +16,7 @@ from mcp_types import Tool
 
 from gemini_batch_mcp import __version__
 from gemini_batch_mcp.assistant.server import build_server
-from gemini_batch_mcp.settings import SETTINGS, Setting, Settings
+from gemini_batch_mcp.settings import LIMITS, SETTINGS, Setting, Settings
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 #: The registry's name of this server; README.md carries it as `mcp-name:` so that the registry trusts the package.
@@ -130,6 +130,12 @@ def settings_table() -> str:
     return "\n".join(["| variable | meaning | default |", "| --- | --- | --- |", *rows])
 
 
+def limits_table() -> str:
+    """Return the README's table of limits."""
+    rows = [f"| {limit.subject} | {limit.amount} | {limit.said} |" for limit in LIMITS]
+    return "\n".join(["| what | how much | what is said beyond |", "| --- | --- | --- |", *rows])
+
+
 def _first_sentence(tool: Tool) -> str:
     return (tool.description or "").split(". ")[0].rstrip(".") + "."
 
@@ -150,6 +156,7 @@ def generated() -> dict[Path, str]:
     if f"mcp-name: {REGISTRY_NAME}" not in readme:
         sys.exit(f"README.md must hold the line mcp-name: {REGISTRY_NAME}")
     readme = _between(_between(readme, "tools", tools_table(tools)), "settings", settings_table())
+    readme = _between(readme, "limits", limits_table())
     return {
         ROOT / "manifests" / "server.json": json.dumps(server_json(), indent=2, ensure_ascii=False) + "\n",
         ROOT / "manifests" / "manifest.json": json.dumps(mcpb_manifest(tools), indent=2, ensure_ascii=False) + "\n",

@@ -82,6 +82,52 @@ class Setting:
     format: str = "string"
 
 
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What this server takes up to a size, for the README: of what, how much, and what is said beyond."""
+
+    subject: str
+    amount: str
+    said: str
+
+
+LIMITS: Final = (
+    Limit(
+        "Memory of the database engine, while rows are rendered or answers are made a table",
+        f"{ENGINE_MEMORY_BYTES:,} bytes",
+        "`… needs more memory than is allowed`; of one answer: a failed row, "
+        "`the engine of the result table cannot take its line`",
+    ),
+    Limit(
+        "A request, and a line of a source", f"{MAX_LINE_BYTES:,} bytes", "`Row 2 makes a request of …, more than …`"
+    ),
+    Limit(
+        "A line of answers",
+        f"{MAX_ANSWER_LINE_BYTES:,} bytes",
+        "a failed row: `its answer has more than … bytes in one line, which is not read`",
+    ),
+    Limit(
+        f"Values in a line of answers of more than {MAX_UNSEEN_LINE_BYTES:,} bytes",
+        f"{MAX_ANSWER_VALUES:,}",
+        "a failed row: `its answer has … bytes and more than … values, which are not read`",
+    ),
+    Limit(
+        "JSON of an answer, checked against a schema",
+        f"{MAX_JUDGED_CHARS:,} characters",
+        "a failed row: `does not fit the response schema: the answer has … characters; up to … are checked`",
+    ),
+    Limit(
+        "Images and sound in an answer",
+        f"{MAX_ANSWER_FILES:,} files",
+        "a failed row: `the answer carries … files; the first … are written`",
+    ),
+    Limit(
+        "A reply of Gemini's that is no download, unpacked",
+        f"{MAX_REPLY_BYTES:,} bytes; {MAX_REPLY_VALUES:,} values; {MAX_REPLY_OBJECTS:,} objects and lists",
+        "`Gemini's answer has more than …: it was not read any further`",
+    ),
+)
+
 SETTINGS: Final = (
     Setting("GEMINI_API_KEY", "Gemini API key, from Google AI Studio.", is_secret=True),
     Setting("GOOGLE_API_KEY", "Gemini API key under its other name; wins when both are set.", is_secret=True),

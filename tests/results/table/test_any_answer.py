@@ -172,6 +172,9 @@ async def test_whatever_an_answer_is_the_other_rows_are_right_and_every_call_is_
             await look(call, order, data)
             if number % tries(25, 2) == 0:
                 await look_closely(call, order, data, settings, sandbox)
+                if IS_FULL:
+                    sys.stdout.write(f"{(number + 1) * groups:,} ")
+                    sys.stdout.flush()
     if IS_FULL:
         slowest = max(call.slowest, key=lambda name: call.slowest[name])
         sys.stdout.write(f"\n{rounds * groups:,} answers; slowest: {slowest}, {call.slowest[slowest]:.2f} s\n")
