@@ -45,7 +45,7 @@ def test_create_check_and_get_work_with_their_short_flags(run_at_port: Run, data
     assert "k3" not in failures.stdout
     listed = run_at_port("list-jobs")
     assert batch in listed.stdout
-    assert run_at_port("delete", batch).returncode == 2
+    assert run_at_port("delete", batch).returncode == 1
     assert run_at_port("delete", batch, "--yes").returncode == 0
     assert batch not in run_at_port("list-jobs").stdout
 

@@ -298,7 +298,7 @@ def test_a_shard_that_lost_its_end_is_refused_and_one_that_grew_is_not(tmp_path:
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that opens and cannot be read")
 def test_a_disk_that_fails_while_it_is_read_is_said() -> None:
-    path, shard = Path("/proc/self/mem"), Shard(1, 0, 1, 0, 10, "", 0)
+    path, shard = Path(f"/proc/{os.getpid()}/mem"), Shard(1, 0, 1, 0, 10, "", 0)
 
     with ShardReader(path, shard) as reader, pytest.raises(PathError, match="mem cannot be read: Input/output error"):
         reader.read()
