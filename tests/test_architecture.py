@@ -48,7 +48,7 @@ MAY_IMPORT = {
     # what assistants see
     "assistant.server": "assistant.* batches.opening",
     "assistant.wire": "assistant.dashboard assistant.resources assistant.tasks",
-    "assistant.tasks": "assistant.gate assistant.render batches.desk batches.handles",
+    "assistant.tasks": "assistant.gate assistant.render batches.desk batches.undertakings",
     "assistant.prompts": "assistant.render batches.opening",
     "assistant.resources": "assistant.render batches.opening batches.jobs batches.orders intake.templates",
     "assistant.strict": (
@@ -74,7 +74,7 @@ MAY_IMPORT = {
     "batches.opening": "batches.desk batches.gauge batches.jobs batches.work",
     "batches.advancing": "batches.app batches.gauge batches.answers batches.jobs batches.ledger batches.submitting",
     "batches.ending": "batches.app batches.jobs batches.ledger batches.losses batches.waiting",
-    "batches.handles": "batches.app batches.jobs batches.ledger batches.submitting batches.waiting",
+    "batches.undertakings": "batches.app batches.jobs batches.ledger batches.submitting batches.waiting",
     "batches.losses": "batches.app batches.jobs batches.ledger batches.orders",
     "batches.waiting": "batches.app batches.gauge batches.jobs batches.ledger batches.submitting",
     "batches.submitting": (

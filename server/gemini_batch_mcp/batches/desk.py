@@ -10,7 +10,6 @@ from gemini_batch_mcp.batches.answers.reading import Results, read_results
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.ending import Deletion, cancel_batch, cancel_loss, delete_batch, delete_loss
 from gemini_batch_mcp.batches.gauge import Gauge
-from gemini_batch_mcp.batches.handles import Undertaking, follow, issue
 from gemini_batch_mcp.batches.jobs.listing import JobList, list_jobs
 from gemini_batch_mcp.batches.jobs.tracking import BatchStatus, current
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry
@@ -21,6 +20,7 @@ from gemini_batch_mcp.batches.orders.preparing import Preview, preview_order
 from gemini_batch_mcp.batches.orders.pricing import Cost, actual_cost, read_prices
 from gemini_batch_mcp.batches.submitting.ordering import Placement, place_order, quote_order
 from gemini_batch_mcp.batches.submitting.retrying import quote_retry, retry_rows
+from gemini_batch_mcp.batches.undertakings import Undertaking, follow, issue
 from gemini_batch_mcp.batches.waiting import batch_status
 from gemini_batch_mcp.domain import JobFilter, Order, ResultQuery, ResultSummary, SavedFile
 from gemini_batch_mcp.results.query.queries import QueryAnswer

@@ -26,7 +26,7 @@ from gemini_batch_mcp.errors import BatchError, NotReady, UsageError
 
 if TYPE_CHECKING:
     from gemini_batch_mcp.batches.desk import Desk
-    from gemini_batch_mcp.batches.handles import Undertaking
+    from gemini_batch_mcp.batches.undertakings import Undertaking
 
 _BEGIN_TASKS: Final = frozenset({"create_batch", "retry_failed"})
 #: How often a client should ask: most batches take minutes to hours.

@@ -1,4 +1,4 @@
-"""Handles: names for what one call has started, which only those know who were given them; and how that stands.
+"""Undertakings: what one call has started, under a handle that only those know who were given it; and how it stands.
 
 A handle holds all that is needed to find its batch, under a mark made with this ledger's secret: nothing is written for
 it, any process on the same ledger reads it, and nobody makes one up.
