@@ -9,8 +9,9 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import anyio
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from rich.console import Console
@@ -36,6 +37,9 @@ _REVIEWS = (
 )
 #: Rows that the sandbox answers as Gemini sometimes does.
 _TROUBLE = {3: "blocked", 7: "error:8", 11: "max_tokens", 17: "dropped"}
+#: How often the demo looks whether late answers are there, and how many times.
+_LOOK_SECONDS: Final = 0.5
+_MAX_LATE_LOOKS: Final = 120
 _PRODUCTS = ("kettle", "mug", "lamp")
 _ORDER = {
     "prompt": "Classify this review of a {{product}}: {{text}}",
@@ -148,7 +152,7 @@ async def _follow(console: Console, client: Client, batch_id: str) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("waiting", total=None)
-        seen = ""
+        seen, late_looks = "", 0
         while True:
             status = await _call(client, "check_status", {"batch": batch_id, "wait_seconds": 0.5})
             counts = status["counts"]
@@ -158,11 +162,20 @@ async def _follow(console: Console, client: Client, batch_id: str) -> None:
             if line != seen:
                 progress.console.print(line)
                 seen = line
-            if status["done"]:
+            if status["done"] and (status["results_ready"] or not _may_still_come(status, late_looks)):
                 break
+            if status["done"]:
+                # One row of the demo gets no answer: a look at the same bytes once more tells that none will come.
+                late_looks += 1
+                await anyio.sleep(_LOOK_SECONDS)
     console.print(escape(status["advice"]))
     if not status["results_ready"]:
         raise BatchError(f"The demo's batch ended as {status['state']}.", status["advice"])
+
+
+def _may_still_come(status: dict[str, Any], late_looks: int) -> bool:
+    """True while a job that went well shows fewer answers than it counts: they may be late."""
+    return status["state"] in ("JOB_STATE_SUCCEEDED", "JOB_STATE_PARTIALLY_SUCCEEDED") and late_looks < _MAX_LATE_LOOKS
 
 
 async def _show_results(console: Console, client: Client, batch_id: str) -> None:
