@@ -300,6 +300,8 @@ def ask(
     memory_limit_bytes: int = 512 << 20,
     max_cell_chars: int = 2000,
     max_chars: int = 17_000,
+    also: Mapping[str, Path] | None = None,
 ) -> QueryAnswer:
     """Run a query in this process, which is quicker than in one of its own."""
-    return run_query(Query(str(table), sql, limit, time_limit_seconds, memory_limit_bytes, max_cell_chars, max_chars))
+    tables = {name: str(path) for name, path in ({"results": table} | dict(also or {})).items()}
+    return run_query(Query(tables, sql, limit, time_limit_seconds, memory_limit_bytes, max_cell_chars, max_chars))

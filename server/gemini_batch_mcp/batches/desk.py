@@ -107,9 +107,17 @@ class Desk:
         written = await in_thread(self.app.ledger.saved_files, batch_id)
         return tuple(path for path in written if path.suffix == ".html" and path.is_file())
 
-    async def query(self, reference: str, sql: str, *, limit: int, wait_seconds: float | None = None) -> QueryAnswer:
+    async def query(
+        self,
+        reference: str,
+        sql: str,
+        *,
+        limit: int,
+        also: Sequence[str] = (),
+        wait_seconds: float | None = None,
+    ) -> QueryAnswer:
         """Ask a batch's answers a question in SQL; see `asking.ask_results`."""
-        return await ask_results(self.app, reference, sql, limit=limit, wait_seconds=wait_seconds)
+        return await ask_results(self.app, reference, sql, limit=limit, also=also, wait_seconds=wait_seconds)
 
     async def report(self, reference: str, save_to: str) -> SavedFile:
         """Write a page about a batch; see `reporting.write_batch_report`."""

@@ -63,14 +63,15 @@ def get_results(
 @click.argument("batch")
 @click.argument("sql")
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 200))
+@click.option("--also", multiple=True, metavar="BATCH", help="Another batch to join: a table named by its id, _ for -.")
 @click.pass_obj
-def query(session: Session, batch: str, sql: str, limit: int) -> None:
+def query(session: Session, batch: str, sql: str, limit: int, also: tuple[str, ...]) -> None:
     """Ask the answers of BATCH a question in SQL, over the table results."""
     from gemini_batch_mcp.cli import console
 
     async def ask(desk: "Desk") -> None:
         with console.working("Asking") as gauge:
-            answer = await desk.watched_by(gauge).query(batch, sql, limit=limit)
+            answer = await desk.watched_by(gauge).query(batch, sql, limit=limit, also=also)
         console.show_answer(answer)
 
     session.run(ask)

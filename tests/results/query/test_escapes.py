@@ -1,6 +1,7 @@
 """Queries that try to read, write or learn what is not in the table: refused by either wall, and nothing changed."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.results.query._database import locked_database
 from gemini_batch_mcp.results.query.queries import QueryEngine
 from support.answers import CANARY, ROWS, table_at
-from support.extent import in_part, part
+from support.extent import in_part, pairs, part
 from support.statements import HARMLESS, REFUSED
 
 
@@ -63,14 +64,28 @@ def _assert_works(engine: QueryEngine, table: Path) -> None:
 FOLLOWED = frozenset(part(REFUSED, 6))
 
 
+def _with_others(place: Path) -> dict[str, Path]:
+    """The table, and beside it two of other batches: one in parts, and one whose name has to be quoted."""
+    batch = place / "batch"
+    return {
+        "results": batch / "results.parquet",
+        "labels_sf6epe": batch / "results-1",
+        "2026_x_k3m9pq": batch / "results.parquet",
+    }
+
+
 @in_part
-@pytest.mark.parametrize("attack", REFUSED)
-def test_an_escape_is_refused_and_the_next_query_works(engine: QueryEngine, place: Path, attack: str) -> None:
+@pytest.mark.parametrize(("attack", "read"), pairs(REFUSED, ["results", "labels_sf6epe"]))
+def test_an_escape_is_refused_and_the_next_query_works(
+    engine: QueryEngine, place: Path, attack: str, read: str
+) -> None:
+    """From the one table, and from one that a query has beside it: what it names `results` is that one then."""
     table = place / "batch" / "results.parquet"
     before = _state(place)
-    sql = attack.replace("{place}", str(place)).replace("{table}", str(table))
+    sql = re.sub(r"\bresults\b", read, attack.replace("{place}", str(place))).replace("{table}", str(table))
+    tables = {"results": table} if read == "results" else _with_others(place)
     with pytest.raises(UsageError) as refusal:
-        engine.query_table(table, sql)
+        engine.query_tables(tables, sql)
     assert refusal.value.next_step
     assert len(str(refusal.value)) < 2500
     assert str(refusal.value).isprintable()
@@ -86,7 +101,21 @@ def test_what_may_run_finds_nothing_but_the_table(engine: QueryEngine, place: Pa
     table = place / "batch" / "results.parquet"
     sql = query.replace("{place}", str(place))
     _assert_nothing_leaks(str(engine.query_table(table, sql)), place, sql)
+    _assert_nothing_leaks(str(engine.query_tables(_with_others(place), sql)), place, sql)
     _assert_works(engine, table)
+
+
+def test_a_table_that_was_not_given_is_not_there_whatever_it_is_called(engine: QueryEngine, place: Path) -> None:
+    tables = _with_others(place)
+    for name in ("labels_sf6epf", "memory.main.labels_sf6epe", "main.labels_sf6epe", '"2026_x_k3m9p"', "batch"):
+        with pytest.raises(UsageError, match="There is no table") as refusal:
+            engine.query_tables(tables, f"SELECT * FROM {name}")
+        assert 'The tables are "2026_x_k3m9pq", labels_sf6epe, results.' in str(refusal.value)
+    both = 'SELECT count(*) FROM labels_sf6epe JOIN results USING (key) JOIN "2026_x_k3m9pq" AS third USING (key)'
+    assert engine.query_tables(tables, both).rows == ((1000,),)
+    # Names of tables last for one query.
+    with pytest.raises(UsageError, match="The only table is results"):
+        engine.query_table(tables["results"], both)
 
 
 FILE_ATTACKS = tuple(
@@ -94,13 +123,14 @@ FILE_ATTACKS = tuple(
 )
 
 
-@pytest.mark.parametrize("table", ["results.parquet", "results-1"])
+@pytest.mark.parametrize("table", ["results.parquet", "results-1", "several"])
 @pytest.mark.parametrize("attack", [*FILE_ATTACKS, "SELECT * FROM read_json('{place}/batch/results-1/secret.json')"])
 def test_the_locked_database_refuses_files_even_without_the_first_wall(place: Path, attack: str, table: str) -> None:
     """Here nobody looks at the statement first: the second wall stands alone, also around a folder of parts."""
     before = _state(place)
     sql = attack.replace("{place}", str(place))
-    with locked_database(place / "batch" / table, 512 << 20) as connection:
+    tables = _with_others(place) if table == "several" else {"results": place / "batch" / table}
+    with locked_database(tables, 512 << 20) as connection:
         assert connection.execute("SELECT count(*) FROM results").fetchall() == [(1000,)]
         with pytest.raises(duckdb.Error) as refusal:
             connection.execute(sql).fetchall()
@@ -127,7 +157,7 @@ def test_the_locked_database_refuses_files_even_without_the_first_wall(place: Pa
 )
 def test_the_locked_database_keeps_its_settings(place: Path, statement: str) -> None:
     with (
-        locked_database(place / "batch" / "results.parquet", 512 << 20) as connection,
+        locked_database({"results": place / "batch" / "results.parquet"}, 512 << 20) as connection,
         pytest.raises(duckdb.Error),
     ):
         connection.execute(statement)
@@ -141,7 +171,7 @@ def test_the_process_cannot_write_even_where_it_may_read(engine: QueryEngine, pl
         "from gemini_batch_mcp.results.query._database import locked_database\n"
         "from gemini_batch_mcp.results.query._limits import forbid_writing\n"
         "forbid_writing()\n"
-        "with locked_database(Path(sys.argv[1]), 1 << 29) as connection:\n"
+        "with locked_database({'results': Path(sys.argv[1])}, 1 << 29) as connection:\n"
         "    connection.execute(f\"COPY (SELECT 1) TO '{sys.argv[1]}' (FORMAT parquet)\")\n"
     )
     table = place / "batch" / "results.parquet"

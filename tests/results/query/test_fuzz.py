@@ -21,8 +21,8 @@ _FUZZ = settings(
     max_examples=tries(100, 15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 _TEXT = (
-    "SELECT FROM WHERE WITH AS RECURSIVE results ( ) , ; * ' \" -- /* */ key text row count(*) GROUP BY ORDER LIMIT "
-    "UNION ALL JOIN ON USING COPY TO ATTACH SET PRAGMA read_csv('{place}/secret.csv') '{place}/secret.csv' "
+    "SELECT FROM WHERE WITH AS RECURSIVE results labels_sf6epe ( ) , ; * ' \" -- /* */ key text row count(*) GROUP BY "
+    "ORDER LIMIT UNION ALL JOIN ON USING COPY TO ATTACH SET PRAGMA read_csv('{place}/secret.csv') '{place}/secret.csv' "
     "duckdb_settings() range(10) unnest([1]) lambda x: x :: INT [ ] { } = <> || -> ->> NULL TRUE NOT IN EXISTS CASE "
     "WHEN THEN END OVER PARTITION VALUES (1) DESCRIBE SUMMARIZE PIVOT 1 2.5 $1 ? # . 'x' '{table}' glob('{place}/*') "
     "COLUMNS(*) EXCLUDE REPLACE QUALIFY WINDOW DISTINCT LATERAL FILTER INTERVAL DATE CAST TRY_CAST"
@@ -51,9 +51,10 @@ def _assert_tame(place: Path, sql: str, *, engine: QueryEngine | None = None) ->
     sql = sql.replace("{place}", str(place)).replace("{table}", str(table))
     try:
         if engine is None:
-            said = str(ask(table, sql, limit=5, time_limit_seconds=0.5))
+            said = str(ask(table, sql, limit=5, time_limit_seconds=0.5, also={"labels_sf6epe": table}))
         else:
-            answer = engine.query_table(table, sql, limit=5, time_limit_seconds=0.5)
+            tables = {"results": table, "labels_sf6epe": table}
+            answer = engine.query_tables(tables, sql, limit=5, time_limit_seconds=0.5)
             said = json.dumps([answer.columns, answer.rows], allow_nan=False)
     except UsageError as problem:
         said = str(problem)

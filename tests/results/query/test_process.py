@@ -30,7 +30,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _query(table: Path, sql: str = "SELECT count(*) FROM results", **limits: float) -> dict[str, object]:
-    return asdict(Query(str(table), sql, 100, 20.0, 512 << 20, 2000, 17_000)) | limits
+    return asdict(Query({"results": str(table)}, sql, 100, 20.0, 512 << 20, 2000, 17_000)) | limits
 
 
 def _started() -> QueryProcess:

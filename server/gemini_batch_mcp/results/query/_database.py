@@ -1,8 +1,8 @@
-"""The database in which a query runs: empty but for the view `results`, with everything else shut and locked."""
+"""The database in which a query runs: empty but for a view of each table, with all else shut and locked."""
 
 # ruff: noqa: S608 - statements consist of our own names, of numbers, and of literals made by `quoted`
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def locked_database(table: Path, memory_limit_bytes: int) -> Iterator["DuckDBPyConnection"]:
-    """Open a database that can read the parts of `table`, as the view `results`, and nothing else.
+def locked_database(tables: Mapping[str, Path], memory_limit_bytes: int) -> Iterator["DuckDBPyConnection"]:
+    """Open a database that can read the parts of `tables`, each as a view of its name, and nothing else.
 
-    The view reads the files while a query runs: only the columns and rows that the query needs are loaded.
+    A view reads the files while a query runs: only the columns and rows that the query needs are loaded.
 
     Raises:
-        StorageError: the table is missing or damaged.
+        StorageError: a table is missing or damaged.
     """
     import duckdb
 
@@ -42,7 +42,7 @@ def locked_database(table: Path, memory_limit_bytes: int) -> Iterator["DuckDBPyC
     )
     try:
         try:
-            _shut(connection, listed(map(quoted, parts_of(table))))
+            _shut(connection, {name: [quoted(part) for part in parts_of(table)] for name, table in tables.items()})
         except duckdb.OutOfMemoryException:
             raise
         except duckdb.Error as error:
@@ -52,13 +52,13 @@ def locked_database(table: Path, memory_limit_bytes: int) -> Iterator["DuckDBPyC
         connection.close()
 
 
-def _shut(connection: "DuckDBPyConnection", parts: str) -> None:
+def _shut(connection: "DuckDBPyConnection", parts: Mapping[str, list[str]]) -> None:
     connection.execute("SET TimeZone = 'UTC'")
-    connection.execute(f"SET allowed_paths = {parts}")
+    connection.execute(f"SET allowed_paths = {listed(part for table in parts.values() for part in table)}")
     connection.execute("SET enable_external_access = false")
-    connection.execute(
-        f"CREATE VIEW results AS SELECT * FROM read_parquet({parts}, hive_partitioning = false, filename = false)"
-    )
+    for name, table in parts.items():
+        rows = f"read_parquet({listed(table)}, hive_partitioning = false, filename = false)"
+        connection.execute(f'CREATE VIEW "{name}" AS SELECT * FROM {rows}')
     connection.execute("SET lock_configuration = true")
 
 

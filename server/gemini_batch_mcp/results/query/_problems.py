@@ -7,7 +7,7 @@ line is shown. What it says afterwards may hold the content of a row, and is rep
 import difflib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from gemini_batch_mcp.errors import BatchError, StorageError, UsageError
@@ -15,6 +15,9 @@ from gemini_batch_mcp.text import safe_text
 
 if TYPE_CHECKING:
     import duckdb
+
+#: The names of tables, and of the columns of each.
+Tables = Mapping[str, Sequence[str]]
 
 _MAX_NAME_CHARS: Final = 60
 _MAX_LIST_CHARS: Final = 1500
@@ -39,7 +42,7 @@ _RUN_SENTENCES: Final = {
         "A function cannot be computed for a value in the table.",
         "Use TRY(…), or filter such rows out first.",
     ),
-    "PermissionException": ("The query needs something that is switched off.", "Read only the table results."),
+    "PermissionException": ("The query needs something that is switched off.", "Read only the tables that are given."),
 }
 
 
@@ -85,43 +88,53 @@ def is_about_statement(error: "duckdb.Error") -> bool:
     return type(error).__name__ not in _STORAGE | _LIMITS
 
 
-def statement_problem(error: "duckdb.Error", columns: Sequence[str]) -> UsageError:
-    """Return what to say when the statement could not be parsed or bound; `columns` are those of `results`."""
+def statement_problem(error: "duckdb.Error", tables: Tables) -> UsageError:
+    """Return what to say when the statement could not be parsed or bound; `tables` are those that it may read."""
     message = _message(error)
     for pattern in _NO_COLUMN:
         if found := pattern.search(message):
-            return _no_column(found[1], columns)
+            return _no_column(found[1], tables)
     if found := _NO_TABLE.search(message):
         return UsageError(f"There is no table {shown_name(found[1])} here.", "Use the alias that FROM gives.")
     said = safe_text(message.split("\n", 1)[0], _MAX_MESSAGE_CHARS).rstrip(".:!")
     if type(error).__name__ == "ParserException":
-        return UsageError(f"The SQL cannot be parsed: {said}.", "The dialect is DuckDB's.")
-    return UsageError(f"The query is not possible: {said}.", column_advice(columns))
+        return UsageError(f"The SQL cannot be parsed: {said}.", f"The dialect is DuckDB's. {table_advice(tables)}")
+    return UsageError(f"The query is not possible: {said}.", column_advice(tables))
 
 
-def run_problem(error: "duckdb.Error", table_name: str) -> BatchError:
+def run_problem(error: "duckdb.Error", file_names: Iterable[str]) -> BatchError:
     """Return what to say when a query failed while it ran. Nothing of the engine's own text is in it."""
     kind = type(error).__name__
     # Of a damaged file the engine says that its content is invalid, and names it.
-    if kind in _STORAGE or table_name in str(error):
+    if kind in _STORAGE or any(name in str(error) for name in file_names):
         return storage_problem()
     message, next_step = _RUN_SENTENCES.get(kind, ("The query cannot be computed.", "Simplify it."))
     return UsageError(message, next_step)
 
 
-def column_advice(columns: Sequence[str]) -> str:
-    """Return a sentence that lists the columns, cut when it becomes long."""
+def table_advice(tables: Iterable[str]) -> str:
+    """Return a sentence that names the tables, as they have to be written in SQL."""
+    names = sorted(map(_written, tables))
+    return f"The only table is {names[0]}." if not names[1:] else f"The tables are {', '.join(names)}."
+
+
+def column_advice(tables: Tables) -> str:
+    """Return a sentence for each table that lists its columns, cut when it becomes long."""
+    return " ".join(_columns_of(table, columns, _MAX_LIST_CHARS // len(tables)) for table, columns in tables.items())
+
+
+def _columns_of(table: str, columns: Sequence[str], max_chars: int) -> str:
     listed: list[str] = []
     length = 0
     for column in columns:
         name = _written(column)
         length += len(name) + 2
-        if length > _MAX_LIST_CHARS:
+        if length > max_chars:
             break
         listed.append(name)
     more = len(columns) - len(listed)
-    rest = f" and {more:,} more (DESCRIBE results lists all)" if more else ""
-    return f"The columns of results are {', '.join(listed)}{rest}."
+    rest = f" and {more:,} more (DESCRIBE {_written(table)} lists all)" if more else ""
+    return f"The columns of {_written(table)} are {', '.join(listed)}{rest}."
 
 
 def shown_name(name: str) -> str:
@@ -129,11 +142,11 @@ def shown_name(name: str) -> str:
     return safe_text(name, _MAX_NAME_CHARS)
 
 
-def _no_column(name: str, columns: Sequence[str]) -> UsageError:
-    by_lower_case = {column.lower(): column for column in columns}
+def _no_column(name: str, tables: Tables) -> UsageError:
+    by_lower_case = {column.lower(): column for columns in tables.values() for column in columns}
     near = difflib.get_close_matches(name.lower(), list(by_lower_case), n=1, cutoff=0.6)
     advice = f"Did you mean {_written(by_lower_case[near[0]])}? " if near else ""
-    return UsageError(f"There is no column {shown_name(name)}.", advice + column_advice(columns))
+    return UsageError(f"There is no column {shown_name(name)}.", advice + column_advice(tables))
 
 
 def _written(column: str) -> str:

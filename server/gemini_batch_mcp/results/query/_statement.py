@@ -1,4 +1,4 @@
-"""Which statements may run: one SELECT over `results`, judged by the tree that the engine's own parser makes of it.
+"""Which statements may run: one SELECT over given tables, judged by the tree that the engine's own parser makes.
 
 Whatever kind of node, table or function is not known here is refused, so that what a later engine adds stays out until
 somebody has looked at it; the engine has 1,100 functions, and every version adds some. Left out is whatever reads or
@@ -9,23 +9,24 @@ of `_database` is the second wall behind this one.
 import difflib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.results.query._database import engine_names
-from gemini_batch_mcp.results.query._problems import shown_name
+from gemini_batch_mcp.results.query._problems import shown_name, table_advice
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, Statement
 
 #: Far above any query that somebody writes; it bounds what the parser and the planner are given to chew.
 MAX_SQL_CHARS: Final = 20_000
+#: The table that every query has.
 RELATION: Final = "results"
 ALLOWED: Final = (
-    "Give one SELECT over the table results; WITH, FROM, VALUES, SUMMARIZE and DESCRIBE are possible, files and "
-    "settings are not."
+    "Give one SELECT over the table results and those of also; WITH, FROM, VALUES, SUMMARIZE and DESCRIBE are "
+    "possible, files and settings are not."
 )
 
 #: What the parser would stop at (it takes NUL for the end), and what cannot be handed to it.
@@ -140,8 +141,10 @@ class CheckedStatement:
     is_open_ended: bool
 
 
-def checked_statement(connection: "DuckDBPyConnection", sql: str) -> CheckedStatement:
-    """Return the one statement in `sql` if it may run.
+def checked_statement(
+    connection: "DuckDBPyConnection", sql: str, relations: Iterable[str] = (RELATION,)
+) -> CheckedStatement:
+    """Return the one statement in `sql` if it may run; it may read `relations`, and nothing else.
 
     Raises:
         UsageError: it is no statement, more than one, or one that is not allowed.
@@ -159,10 +162,10 @@ def checked_statement(connection: "DuckDBPyConnection", sql: str) -> CheckedStat
         tree = _tree(connection, sql)
     except RecursionError:
         raise UsageError("The SQL is nested too deeply.", "Simplify it.") from None
-    given_names = _check(tree)
+    given_names = _check(tree, frozenset(name.lower() for name in relations))
     # A name that is a WITH to us can then never be one of the engine's own relations to the engine.
     if given_names and (taken := sorted(given_names & engine_names(connection))):
-        raise UsageError(f"WITH gives the name {shown_name(taken[0])}, which the engine uses.", "Take another name.")
+        raise UsageError(f"A table has the name {shown_name(taken[0])}, which the engine uses.", "Take another name.")
     modifiers = {modifier["type"] for modifier in tree["node"]["modifiers"]}
     return CheckedStatement(statements[0], "ORDER_MODIFIER" in modifiers and "LIMIT_MODIFIER" not in modifiers)
 
@@ -189,9 +192,12 @@ def _tree(connection: "DuckDBPyConnection", sql: str) -> Any:
     return tree["statements"][0]
 
 
-def _check(tree: Any) -> set[str]:
-    """Visit every part of the tree, each with the names that WITH has given where it stands; return all such names."""
-    waiting: list[_Place] = [(tree, frozenset())]
+def _check(tree: Any, relations: _Scope) -> set[str]:
+    """Visit every part of the tree, each with the tables that it may read where it stands; return all their names.
+
+    Those are `relations`, and what WITH has given.
+    """
+    waiting: list[_Place] = [(tree, relations)]
     given: set[str] = set()
     while waiting:
         part, scope = waiting.pop()
@@ -265,8 +271,8 @@ def _inside_table(table: Mapping[str, Any], kind: str, scope: _Scope) -> Iterato
     if kind == "BASE_TABLE":
         path = table["qualified_name"]["path"]
         name = table["table_name"]
-        if path != [name] or name.lower() not in scope | {RELATION}:
-            raise UsageError(f"There is no table {shown_name('.'.join(path or [name]))}.", "The only table is results.")
+        if path != [name] or name.lower() not in scope:
+            raise UsageError(f"There is no table {shown_name('.'.join(path or [name]))}.", table_advice(scope))
     if kind == "SHOW_REF" and (table["show_type"] not in _DESCRIPTIONS or not table.get("query")):
         raise _refused("SHOW")
     function = table.get("function") if kind == "TABLE_FUNCTION" else None

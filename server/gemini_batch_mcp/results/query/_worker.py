@@ -11,7 +11,7 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
@@ -41,9 +41,9 @@ _MAX_COLUMNS: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is asked, and its limits. `table` is a path, resolved; the other members are those of `query_table`."""
+    """What is asked, and its limits. `tables` has their paths, resolved; the others are those of `query_tables`."""
 
-    table: str
+    tables: Mapping[str, str]
     sql: str
     limit: int
     time_limit_seconds: float
@@ -128,10 +128,10 @@ def run_query(query: Query) -> QueryAnswer:
     import duckdb
 
     is_stuck = False
-    table = Path(query.table)
+    tables = {name: Path(path) for name, path in query.tables.items()}
     try:
         with (
-            locked_database(table, query.memory_limit_bytes) as connection,
+            locked_database(tables, query.memory_limit_bytes) as connection,
             watched(connection, query.time_limit_seconds) as watch,
         ):
             try:
@@ -143,11 +143,11 @@ def run_query(query: Query) -> QueryAnswer:
     except (duckdb.OutOfMemoryException, MemoryError):
         raise memory_problem(query.memory_limit_bytes) from None
     except duckdb.Error as error:
-        raise run_problem(error, table.name) from error
+        raise run_problem(error, [table.name for table in tables.values()]) from error
 
 
 def _answer(connection: "DuckDBPyConnection", query: Query) -> QueryAnswer:
-    relation, is_open_ended = _bound(connection, query.sql)
+    relation, is_open_ended = _bound(connection, query)
     names = [visible_cell(name, _MAX_HEADER_CHARS) for name in relation.columns]
     budget = query.max_chars - json_chars(names)
     if len(names) > _MAX_COLUMNS or budget < query.max_chars // 2:
@@ -175,17 +175,19 @@ def _answer(connection: "DuckDBPyConnection", query: Query) -> QueryAnswer:
     return QueryAnswer(tuple(names), tuple(rows), len(rows), truncated=len(found) > len(rows))
 
 
-def _bound(connection: "DuckDBPyConnection", sql: str) -> tuple["DuckDBPyRelation", bool]:
+def _bound(connection: "DuckDBPyConnection", query: Query) -> tuple["DuckDBPyRelation", bool]:
     """Return the statement, checked, as something that has columns and types but has not run."""
     import duckdb
 
-    columns = [name for name, *_ in connection.execute("DESCRIBE results").fetchall()]
+    tables = {
+        table: [name for name, *_ in connection.execute(f'DESCRIBE "{table}"').fetchall()] for table in query.tables
+    }
     try:
-        statement = checked_statement(connection, sql)
+        statement = checked_statement(connection, query.sql, query.tables)
         return connection.sql(statement.parsed), statement.is_open_ended
     except duckdb.Error as error:
         if is_about_statement(error):
-            raise statement_problem(error, columns) from None
+            raise statement_problem(error, tables) from None
         raise
 
 

@@ -1,10 +1,11 @@
-"""SQL over a result table: one read-only statement, answered in a process of its own, within time and memory.
+"""SQL over result tables: one read-only statement, answered in a process of its own, within time and memory.
 
 Three walls stand behind each other: `_statement` has a list of what may stand in a statement, `_database` shuts and
 locks everything in the engine but the files of the table, and `_process` keeps the engine in a process of its own,
 `_worker`, which has no environment, may write nothing, and is killed when it does not stop.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
@@ -13,9 +14,10 @@ from typing import Any, Final, Self
 from gemini_batch_mcp.errors import BatchError, StorageError, UsageError
 from gemini_batch_mcp.results.query._problems import crash_problem, memory_problem, time_problem
 from gemini_batch_mcp.results.query._process import Cause, ProcessEnded, ProcessPool, Stop
+from gemini_batch_mcp.results.query._statement import RELATION
 from gemini_batch_mcp.results.query._worker import Query, QueryAnswer
 
-__all__ = ["QueryAnswer", "QueryEngine", "Stop"]
+__all__ = ["RELATION", "QueryAnswer", "QueryEngine", "Stop"]
 
 MAX_ANSWER_ROWS: Final = 1000
 #: Each may take a processor and its memory limit; a third query waits.
@@ -52,9 +54,13 @@ class QueryEngine:
         """
         self._pool.prepare()
 
-    def query_table(
+    def query_table(self, table: Path, sql: str, **limits: Any) -> QueryAnswer:
+        """Answer one SELECT over the relation `results`; see `query_tables`."""
+        return self.query_tables({RELATION: table}, sql, **limits)
+
+    def query_tables(
         self,
-        table: Path,
+        tables: Mapping[str, Path],
         sql: str,
         *,
         limit: int = 100,
@@ -64,7 +70,7 @@ class QueryEngine:
         max_chars: int = 17_000,
         stop: Stop | None = None,
     ) -> QueryAnswer:
-        """Answer one SELECT over the relation `results`, which is the Parquet file at `table`, or all in that folder.
+        """Answer one SELECT over `tables`: the Parquet file at each path, or all in that folder.
 
         At most `limit` rows come back, and as many as take at most `max_chars` characters as compact JSON, the names of
         the columns included. Values are JSON: numbers, booleans, null, and text, in which hidden characters are written
@@ -78,25 +84,25 @@ class QueryEngine:
         Raises:
             UsageError: the statement is refused, wrong, or needs more time or memory than it may have.
             NotReady: other queries are running.
-            StorageError: the table is missing or damaged, or no process can be started.
+            StorageError: a table is missing or damaged, or no process can be started.
         """
         if not 1 <= limit <= MAX_ANSWER_ROWS:
             raise UsageError(f"limit is {limit}.", f"Give a number from 1 to {MAX_ANSWER_ROWS}.")
-        query = Query("", sql, limit, time_limit_seconds, memory_limit_bytes, max_cell_chars, max_chars)
+        query = Query({}, sql, limit, time_limit_seconds, memory_limit_bytes, max_cell_chars, max_chars)
         stop = stop or Stop()
         try:
             with self._pool.slot(time_limit_seconds, stop):
-                return self._answer(table, query, stop)
+                return self._answer(tables, query, stop)
         except ProcessEnded as ended:
             raise _problem(ended, query) from ended
 
-    def _answer(self, table: Path, query: Query, stop: Stop) -> QueryAnswer:
+    def _answer(self, tables: Mapping[str, Path], query: Query, stop: Stop) -> QueryAnswer:
         try:
-            path = table.resolve(strict=True)
+            paths = {name: str(table.resolve(strict=True)) for name, table in tables.items()}
         except (OSError, RuntimeError) as error:  # a loop of symbolic links
             raise StorageError("There is no result table yet.", "Collect the batch first.") from error
         seconds = query.time_limit_seconds + _GRACE_SECONDS
-        return _read(self._pool.ask(asdict(replace(query, table=str(path))), seconds, stop))
+        return _read(self._pool.ask(asdict(replace(query, tables=paths)), seconds, stop))
 
 
 def _read(reply: dict[str, Any]) -> QueryAnswer:
