@@ -23,7 +23,9 @@ def order(
     ] = "",
     requests: Annotated[
         list[dict[str, Any]],
-        Field(description="Instead of source: [{key, prompt}] or [{key, request: GenerateContentRequest}]."),
+        Field(
+            description="Instead of source: rows for prompt, [{key, prompt}], [{key, request: GenerateContentRequest}]."
+        ),
     ] = [],  # noqa: B006 - pydantic copies it; null would be a union
     prompt: Annotated[str, Field(description="Template for each row: text with {{column}}.")] = "",
     system_instruction: Annotated[str, Field(description="Template, too.")] = "",

@@ -24,7 +24,7 @@ from gemini_batch_mcp.intake.tables.file_rows import NAME_COLUMN, PATH_COLUMN, T
 from gemini_batch_mcp.intake.tables.folders import Folder
 from gemini_batch_mcp.intake.tables.kept_columns import keeping_columns
 from gemini_batch_mcp.intake.tables.memory import Effort, with_effort
-from gemini_batch_mcp.intake.tables.reading import Table, open_table
+from gemini_batch_mcp.intake.tables.reading import Place, Table, open_table
 from gemini_batch_mcp.intake.tables.sql import LineForm, Marked, Piece, RowKey
 from gemini_batch_mcp.intake.template import (
     Column,
@@ -71,7 +71,7 @@ class _Writing:
 
 
 def write_rows(
-    source: Path | Folder,
+    source: Place,
     destination: Path,
     *,
     order: Order,

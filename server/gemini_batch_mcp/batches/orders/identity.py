@@ -15,7 +15,9 @@ from gemini_batch_mcp.errors import StorageError, UsageError
 from gemini_batch_mcp.intake.files.planning import MAX_IN_LINES_BYTES, AttachmentPlan, plan_attachments
 from gemini_batch_mcp.intake.requests.reader import file_sha256
 from gemini_batch_mcp.intake.tables.folders import Folder, find_source, folder_sha256, source_stamp
+from gemini_batch_mcp.intake.tables.given import GivenRows, given_rows
 from gemini_batch_mcp.intake.tables.kinds import FILES, FileKind, SourceKind, file_kind, named_tables, recognise
+from gemini_batch_mcp.intake.tables.reading import Place
 from gemini_batch_mcp.paths import PathGuard
 
 #: In front of every fingerprint's input, so that a later way of computing it cannot collide with this one. Raising it
@@ -48,7 +50,7 @@ class IdentifiedOrder:
     earlier_sha256: tuple[str, ...]
     content_sha256: str
     kind: SourceKind
-    place: Path | Folder | None = None
+    place: Place | None = None
     stamp: str = ""
     attachments: AttachmentPlan | None = None
 
@@ -65,7 +67,8 @@ class IdentifiedOrder:
     @property
     def source_name(self) -> str:
         """What the requests came from, for people."""
-        return self.order.source or f"{len(self.order.requests)} requests given in the call"
+        kind = "rows" if self.kind is SourceKind.TABLE else "requests"
+        return self.order.source or f"{len(self.order.requests)} {kind} given in the call"
 
     def refuse_changed(self) -> None:
         """Refuse an order whose source has been written to since it was identified.
@@ -73,7 +76,7 @@ class IdentifiedOrder:
         Raises:
             StorageError: it has.
         """
-        if self.place is not None and source_stamp(self.place) != self.stamp:
+        if isinstance(self.place, Path | Folder) and source_stamp(self.place) != self.stamp:
             raise StorageError(
                 f"{self.place.name} changed while it was read; nothing was submitted.",
                 "Give the order again when nobody writes to it any more.",
@@ -106,9 +109,14 @@ def identify(
         _refuse_parts(order, "A file uploaded before", (*_ROW_PARTS, "attach"))
         return _identified(order, order.source, SourceKind.UPLOADED)
     if order.requests:
-        _refuse_parts(order, "A list of requests", ("prompt", "key_column", "limit_rows", "attach"))
-        content = json.dumps(order.requests, sort_keys=True, separators=(",", ":"))
-        return _identified(order, hashlib.sha256(content.encode()).hexdigest(), SourceKind.LISTED)
+        # Columns keep their order as well: it is that of the table which comes back.
+        rows = given_rows(order.requests, order.prompt, order.system_instruction)
+        content = _sha256(json.dumps(order.requests, sort_keys=rows is None, separators=(",", ":")))
+        if rows is None:
+            _refuse_parts(order, "A list of requests", ("key_column", "limit_rows", "attach"))
+            return _identified(order, content, SourceKind.LISTED)
+        order = replace(order, key_column=order.key_column or rows.key_column)
+        return _of_table(order, rows, content, guard, scratch, max_in_lines_bytes)
     place = find_source(order.source, guard)
     order = replace(order, source=place.source if isinstance(place, Folder) else str(place))
     kind = recognise(place, with_prompt=bool(order.prompt))
@@ -121,18 +129,27 @@ def identify(
     if on_found is not None:
         on_found(IdentifiedOrder(order, "", (), "", kind, place, stamp))
     content = folder_sha256(place) if isinstance(place, Folder) else sha256_of(place)
-    if order.attach:
-        plan = plan_attachments(
-            place,
-            column=order.attach,
-            guard=guard,
-            scratch=scratch,
-            limit_rows=order.limit_rows,
-            max_in_lines_bytes=max_in_lines_bytes,
-        )
-        content = _sha256(f"{content} {plan.column} {plan.content_sha256}")
-        return _identified(order, content, kind, place, stamp, plan)
+    if kind is SourceKind.TABLE:
+        return _of_table(order, place, content, guard, scratch, max_in_lines_bytes, stamp)
     return _identified(order, content, kind, place, stamp)
+
+
+def _of_table(
+    order: Order, place: Place, content: str, guard: PathGuard, scratch: Path, max_in_lines_bytes: int, stamp: str = ""
+) -> IdentifiedOrder:
+    """Return the order whose table is at `place` and has that content; what it attaches is looked at."""
+    if not order.attach:
+        return _identified(order, content, SourceKind.TABLE, place, stamp)
+    plan = plan_attachments(
+        place,
+        column=order.attach,
+        guard=guard,
+        scratch=scratch,
+        limit_rows=order.limit_rows,
+        max_in_lines_bytes=max_in_lines_bytes,
+    )
+    content = _sha256(f"{content} {plan.column} {plan.content_sha256}")
+    return _identified(order, content, SourceKind.TABLE, place, stamp, plan)
 
 
 def _check_table(name: str, order: Order) -> None:
@@ -156,7 +173,7 @@ def _identified(
     order: Order,
     content: str,
     kind: SourceKind,
-    place: Path | Folder | None = None,
+    place: Place | None = None,
     stamp: str = "",
     attachments: AttachmentPlan | None = None,
 ) -> IdentifiedOrder:
@@ -185,10 +202,12 @@ def _identified(
     )
 
 
-def _form(place: Path | Folder | None) -> str:
+def _form(place: Place | None) -> str:
     """Return how a source is read, as its ending says: the same bytes are other rows in a `.txt` than in a `.csv`."""
     if isinstance(place, Folder):
         return "folder"
+    if isinstance(place, GivenRows):
+        return "rows"
     kind = file_kind(place) if place is not None else None
     return _form_of(kind) if kind is not None else ""
 
@@ -204,12 +223,14 @@ def _attached_form(plan: AttachmentPlan | None) -> Sequence[object]:
     return plan.column, [(content.sha256, content.mode, content.mime_type) for content in plan.contents]
 
 
-def _earlier(content: str, order: Order, row_parts: Sequence[object], place: Path | Folder | None) -> tuple[str, ...]:
+def _earlier(content: str, order: Order, row_parts: Sequence[object], place: Place | None) -> tuple[str, ...]:
     """Return what an older version may have called the order in the ledger; see the migration there.
 
     The migration knew a source by its text only, in which a folder may look like a file: `docs.csv/`, `*.csv`. Its
     content is another one all the same, so that any ending will do there.
     """
+    if isinstance(place, GivenRows):
+        return ()
     parts = [_EARLIER_VERSION, content, order.model, order.task, *row_parts]
     before = _sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")))
     forms = (_form(place),) if isinstance(place, Path) else ("", *dict.fromkeys(map(_form_of, FILES.values())))

@@ -13,7 +13,6 @@ from gemini_batch_mcp.intake.openai.lines import write_converted
 from gemini_batch_mcp.intake.requests.lines import Onlooker
 from gemini_batch_mcp.intake.requests.passes import NO_LIMIT_BYTES
 from gemini_batch_mcp.intake.requests.reader import CopyNeeded, check_file, write_request_copy, write_requests
-from gemini_batch_mcp.intake.tables.folders import Folder
 from gemini_batch_mcp.intake.tables.kinds import SourceKind
 
 
@@ -68,7 +67,7 @@ def _written(
             generation_config=members.get("generationConfig", members),
             onlooker=onlooker,
         )
-    if isinstance(place, Folder) or identified.kind is SourceKind.TABLE:
+    if not isinstance(place, Path) or identified.kind is SourceKind.TABLE:
         return write_rows(
             place,
             requests,

@@ -20,6 +20,7 @@ from gemini_batch_mcp.intake.file_kinds import (
 )
 from gemini_batch_mcp.intake.files.pages import count_pages
 from gemini_batch_mcp.intake.tables.folders import Folder
+from gemini_batch_mcp.intake.tables.reading import Place
 from gemini_batch_mcp.intake.validator.corrections import shown
 from gemini_batch_mcp.paths import PathGuard
 from gemini_batch_mcp.settings import MAX_FILE_BYTES
@@ -50,11 +51,11 @@ class Examined:
     pages: int = 0
 
 
-def locate(cell: str, source: Path | Folder, guard: PathGuard) -> Path | str:
+def locate(cell: str, source: Place, guard: PathGuard) -> Path | str:
     """Return the resolved path of the file that a cell means, or `files/…` for one that was uploaded before.
 
-    A relative path is looked for beside the table first, and then as any other path; in a folder it is one of its
-    own. What is here goes before what has the same name at the Files API.
+    A relative path is looked for beside the table first, where that is a file, and then as any other path; in a folder
+    it is one of its own. What is here goes before what has the same name at the Files API.
 
     Raises:
         Unusable: there is no such file, or it may not be read.
@@ -66,7 +67,7 @@ def locate(cell: str, source: Path | Folder, guard: PathGuard) -> Path | str:
         text = cell.strip()
         if _LINK.match(text):
             raise Unusable("A link stands where the path of a file is wanted.", "Fetch the file and give its path.")
-        return guard.readable_file(text, beside=source.parent)
+        return guard.readable_file(text, beside=source.parent if isinstance(source, Path) else None)
     except PathError as error:
         if not isinstance(source, Folder) and _UPLOADED.fullmatch(cell.strip()):
             return cell.strip()

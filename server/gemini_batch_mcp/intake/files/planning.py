@@ -23,7 +23,7 @@ from gemini_batch_mcp.intake.opened import buffered
 from gemini_batch_mcp.intake.tables.file_rows import PATH_COLUMN
 from gemini_batch_mcp.intake.tables.folders import Folder
 from gemini_batch_mcp.intake.tables.memory import with_effort
-from gemini_batch_mcp.intake.tables.reading import open_table
+from gemini_batch_mcp.intake.tables.reading import Place, open_table
 from gemini_batch_mcp.intake.template import column_named
 from gemini_batch_mcp.intake.validator.corrections import shown
 from gemini_batch_mcp.paths import PathGuard
@@ -125,7 +125,7 @@ class _Value:
 class _Findings:
     """What the values turn out to mean. Each file is read once, however it is named."""
 
-    def __init__(self, source: Path | Folder, guard: PathGuard) -> None:
+    def __init__(self, source: Place, guard: PathGuard) -> None:
         self.cells: dict[str, str] = {}
         #: By sha256, in the order of the rows.
         self._found: dict[str, Attachment] = {}
@@ -188,7 +188,7 @@ class _Findings:
 
 
 def plan_attachments(
-    source: Path | Folder,
+    source: Place,
     *,
     column: str,
     guard: PathGuard,
@@ -243,7 +243,7 @@ def column_of(attach: str) -> str:
 
 
 @contextmanager
-def _values(source: Path, column: str, scratch: Path, limit_rows: int) -> Iterator[Iterator[_Value]]:
+def _values(source: Place, column: str, scratch: Path, limit_rows: int) -> Iterator[Iterator[_Value]]:
     """Yield the values of a table's column, in the order of their first rows; the engine makes them distinct."""
     with TemporaryDirectory(prefix="attach-", dir=scratch, ignore_cleanup_errors=True) as name:
         path = Path(name).resolve() / "values.jsonl"

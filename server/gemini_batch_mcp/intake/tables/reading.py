@@ -36,6 +36,7 @@ from gemini_batch_mcp.intake.tables._spool import spool_json_lines, spool_json_l
 from gemini_batch_mcp.intake.tables._text import BLOCK_BYTES, COPY_FAILED, line_at
 from gemini_batch_mcp.intake.tables.file_rows import spool_folder
 from gemini_batch_mcp.intake.tables.folders import Folder
+from gemini_batch_mcp.intake.tables.given import GivenRows, spool_given_rows
 from gemini_batch_mcp.intake.tables.kinds import FILES, Layout, file_kind
 from gemini_batch_mcp.intake.tables.memory import EFFORTS, Effort, MoreEffort
 from gemini_batch_mcp.intake.tables.sql import (
@@ -67,14 +68,16 @@ _FETCHED_ROWS: Final = 64
 _MAX_WRITTEN_BYTES: Final = 4 * MAX_LINE_BYTES
 
 
+#: What a table is read from.
+Place = Path | Folder | GivenRows
+
+
 class _Refused(Exception):
     """The engine cannot read some row."""
 
 
 @contextmanager
-def open_table(
-    source: Path | Folder, scratch: Path, *, with_text: bool = True, read_once: bool = False
-) -> Iterator["Table"]:
+def open_table(source: Place, scratch: Path, *, with_text: bool = True, read_once: bool = False) -> Iterator["Table"]:
     """Yield the table that a source is. Copies that reading needs go to a directory in `scratch`, removed at the end.
 
     Without `with_text` the files of a folder are not opened, and there is no column `text`. With `read_once` the table
@@ -89,6 +92,9 @@ def open_table(
     with _directory(scratch) as workspace, _connected(workspace) as connection:
         if isinstance(source, Folder):
             yield _csv_table(connection, spool_folder(source, workspace, with_text=with_text), "The folder")
+            return
+        if isinstance(source, GivenRows):
+            yield _csv_table(connection, spool_given_rows(source, workspace), source.name)
             return
         if not source.is_file():
             raise PathError(f"{source.name} is not there, or is no file.", "Correct the path of the source.")
