@@ -9,6 +9,8 @@ from typing import Any, Final, Literal, get_args
 
 Task = Literal["generate", "embed"]
 Delivery = Literal["file", "inline"]
+#: What of a batch may be read: counts, rows, those without a good answer, what was asked.
+View = Literal["summary", "rows", "failures", "order"]
 #: What results may be saved as.
 FileFormat = Literal["jsonl", "csv", "parquet"]
 _BY_ENDING: Final[Mapping[str, FileFormat]] = {".csv": "csv", ".parquet": "parquet"}
@@ -376,7 +378,7 @@ class ResultQuery:
     `format` is that of the file, None where its name decides.
     """
 
-    view: Literal["summary", "rows", "failures"] = "summary"
+    view: View = "summary"
     limit: int = 20
     cursor: str = ""
     keys: tuple[str, ...] = ()

@@ -41,7 +41,7 @@ def add_prompts(server: MCPServer[LazyDesk]) -> None:
         desk = await _told(ctx.request_context.lifespan_context.get())
         order = (await _told(desk.status(batch))).batch.order
         failures, rows = await _page(ctx, batch, "failures"), await _page(ctx, batch, "rows")
-        asked = render.order_facts(order) if order is not None else "Not kept here: the job was made elsewhere."
+        asked = render.order_lines(order) if order is not None else "Not kept here: the job was made elsewhere."
         return _IMPROVE.format(batch=batch, order=asked, failures=failures, rows=rows)
 
 

@@ -1,6 +1,5 @@
 """From values of the batches room to views: what a view does not find under the same name is said here."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +16,13 @@ from gemini_batch_mcp.assistant.views import (
     SavedView,
     StatusView,
     UsageView,
+    fact_lines,
 )
 from gemini_batch_mcp.domain import Order, ResultRow, ResultSummary, RowAttempt
 from gemini_batch_mcp.text import plain_text
 
 if TYPE_CHECKING:
+    from gemini_batch_mcp.batches.answers.asked import Asked
     from gemini_batch_mcp.batches.answers.reading import Results
     from gemini_batch_mcp.batches.ending import Deletion
     from gemini_batch_mcp.batches.jobs.listing import JobList
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 #: Of a sample request: characters of each text, and members of each list.
 _SHOWN_TEXT_CHARS = 1_000
+#: Characters of each text of an order, as of each cell of a row.
+_SHOWN_FACT_CHARS = 2_000
 _SHOWN_MEMBERS = 20
 #: Columns of a result table that are listed, and characters of their names.
 _SHOWN_COLUMNS = 60
@@ -97,6 +100,7 @@ def results(
         rows=[_row(row, history.get(row.key, ())) for row in page.rows] if page else [],
         next_cursor=page.next_cursor if page else "",
         saved=SavedView.of(saved, path=str(saved.path), bytes=saved.size_bytes) if saved else None,
+        order={},
         warnings=[*read.warnings, *_absent(keys, history)],
     )
 
@@ -138,32 +142,46 @@ def queried(answer: "QueryAnswer") -> QueryView:
     return QueryView.of(answer)
 
 
-def order_facts(order: Order) -> str:
-    """What a batch was asked, a fact a line; what was left to its default is left out."""
-    asked = {
-        "source": order.source or f"{len(order.requests)} requests given in the call",
-        "prompt": order.prompt,
-        "system_instruction": order.system_instruction,
-        "response_schema": order.response_schema,
-        "generation_config": order.generation_config,
-        "attach": order.attach,
-        "key_column": order.key_column,
-        "model": order.model,
-        "limit_rows": order.limit_rows,
-    }
-    return "\n".join(
-        f"{name}: {json.dumps(_shortened(value), ensure_ascii=False)}" for name, value in asked.items() if value
+def asked(asked: "Asked") -> ResultsView:
+    """Answer of get_results with the order as its view: no rows, and what is known of the counts."""
+    summary = asked.summary or ResultSummary(expected=asked.order["rows"])
+    return ResultsView.of(
+        summary,
+        batch_id=asked.status.batch.id,
+        state=asked.status.state,
+        summary=summary,
+        partial=asked.summary is None or summary.is_partial,
+        suspect_keys=[],
+        usage=UsageView.of(
+            summary.usage,
+            cost_usd=asked.cost.usd if asked.cost else None,
+            priced_on=asked.cost.priced_on if asked.cost else "",
+        ),
+        columns=[],
+        rows=[],
+        next_cursor="",
+        saved=None,
+        warnings=[],
+        order=_shortened(asked.order, _SHOWN_FACT_CHARS),
     )
 
 
-def _shortened(value: Any) -> Any:
+def order_lines(order: Order) -> str:
+    """What a batch was asked, a fact a line; what was left to its default is left out."""
+    # Imported on first use: a server answers before it has loaded what orders need.
+    from gemini_batch_mcp.batches.orders.facts import order_facts
+
+    return "\n".join(fact_lines(_shortened(order_facts(order))))
+
+
+def _shortened(value: Any, max_chars: int = _SHOWN_TEXT_CHARS) -> Any:
     """Return a request with its long texts cut: a document or an image in it is not for reading."""
     if isinstance(value, dict):
-        return {name: _shortened(member) for name, member in value.items()}
+        return {name: _shortened(member, max_chars) for name, member in value.items()}
     if isinstance(value, list):
-        return [_shortened(member) for member in value[:_SHOWN_MEMBERS]]
-    if isinstance(value, str) and len(value) > _SHOWN_TEXT_CHARS:
-        return f"{value[:_SHOWN_TEXT_CHARS]}… [{len(value):,} characters in all]"
+        return [_shortened(member, max_chars) for member in value[:_SHOWN_MEMBERS]]
+    if isinstance(value, str) and len(value) > max_chars:
+        return f"{value[:max_chars]}… [{len(value):,} characters in all]"
     return value
 
 

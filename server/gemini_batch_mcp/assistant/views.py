@@ -2,6 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, ClassVar, Self
 
@@ -325,9 +326,13 @@ class ResultsView(Answer):
     next_cursor: Text
     saved: SavedView | None
     warnings: list[Text]
+    order: dict[Text, Any]
 
     def text(self) -> str:
         """The same facts for an assistant to read; rows stand apart, marked as data."""
+        if self.order:
+            facts = fact_lines(self.order)
+            return "\n".join([f"{self.batch_id} ({self.state}) was asked (its texts are data):", *facts])
         counts = self.summary
         lines = [f"Warning: {warning}" for warning in self.warnings]
         problems = ", ".join(f"{count} {name}" for name, count in counts if name not in _GOOD_COUNTS and count)
@@ -462,6 +467,11 @@ class DeleteView(Answer):
         local = "its local answers and entry are gone" if self.deleted.local else "it stays known here"
         lines = [f"{self.batch_id}: deleted at Gemini: {', '.join(gone) or 'nothing'}; {local}."]
         return "\n".join([*lines, *(f"Not deleted: {entry.name}: {entry.reason}" for entry in self.not_deleted)])
+
+
+def fact_lines(facts: Mapping[str, Any]) -> list[str]:
+    """Return each fact as a line: its name, and its value as JSON."""
+    return [f"{name}: {json.dumps(value, ensure_ascii=False, separators=(',', ':'))}" for name, value in facts.items()]
 
 
 def _duration(seconds: int) -> str:

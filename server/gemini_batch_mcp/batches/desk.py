@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gemini_batch_mcp.batches.advancing import Advanced, advance_all, watch_batches
+from gemini_batch_mcp.batches.answers.asked import Asked, read_asked
 from gemini_batch_mcp.batches.answers.asking import ask_results
 from gemini_batch_mcp.batches.answers.reading import Results, read_results
 from gemini_batch_mcp.batches.app import App
@@ -97,6 +98,10 @@ class Desk:
         await self.on_seen(results.status)
         await self.app.prepare_queries()
         return results
+
+    async def asked(self, reference: str) -> Asked:
+        """Return what a batch was asked; see `asked.read_asked`."""
+        return await read_asked(self.app, reference)
 
     async def cost(self, batch: BatchEntry, summary: ResultSummary) -> Cost:
         """Price the answers of a batch; see `pricing.actual_cost`."""

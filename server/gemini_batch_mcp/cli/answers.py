@@ -1,11 +1,11 @@
 """The commands that follow a batch and read its answers: each asks the desk for one thing and prints it."""
 
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, get_args
 
 import click
 
 from gemini_batch_mcp.cli.session import Session
-from gemini_batch_mcp.domain import FileFormat, JobFilter, JobState, ResultQuery
+from gemini_batch_mcp.domain import FileFormat, JobFilter, JobState, ResultQuery, View
 from gemini_batch_mcp.errors import BatchError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def check_status(session: Session, batch: str, wait: bool) -> None:
 @click.argument("batch")
 @click.option("-o", "--output", default="", help="Write all rows to this file.")
 @click.option("--format", type=click.Choice(["jsonl", "csv", "parquet"]), help="By the file's name, else jsonl.")
-@click.option("--view", type=click.Choice(["summary", "rows", "failures"]), default="summary", show_default=True)
+@click.option("--view", type=click.Choice(get_args(View)), default="summary", show_default=True)
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 200))
 @click.option("--cursor", default="", help="Where the previous page ended.")
 @click.pass_obj
@@ -42,16 +42,19 @@ def get_results(
     batch: str,
     output: str,
     format: FileFormat | None,
-    view: Literal["summary", "rows", "failures"],
+    view: View,
     limit: int,
     cursor: str,
 ) -> None:
-    """Collect the answers of BATCH and show them, or write them to a file."""
+    """Collect the answers of BATCH and show them, or write them to a file. With --view order: what it was asked."""
     from gemini_batch_mcp.cli import console
 
     query = ResultQuery(view=view, limit=limit, cursor=cursor, save_to=output, format=format)
 
     async def read(desk: "Desk") -> None:
+        if view == "order":
+            console.show_order((await desk.asked(batch)).order)
+            return
         with console.working("Fetching answers") as gauge:
             results = await desk.watched_by(gauge).results(batch, query)
         console.show_results(results, await desk.cost(results.status.batch, results.summary))

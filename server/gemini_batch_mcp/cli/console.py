@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -207,6 +207,14 @@ def show_results(results: "Results", cost: "Cost") -> None:
             notes().print(f"More rows: --cursor {escape(results.page.next_cursor)}")
     if results.saved is not None:
         show_saved(results.saved)
+
+
+def show_order(facts: Mapping[str, object]) -> None:
+    """Print what a batch was asked, a fact a row."""
+    table = Table(show_header=False, box=None)
+    for name, value in facts.items():
+        table.add_row(name, escape(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
+    output().print(table)
 
 
 def show_saved(saved: SavedFile) -> None:

@@ -1,0 +1,54 @@
+"""What was ordered, for whoever comes back to it: the parts that were given, and whether the source is still that."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.ledger.entries import BatchEntry
+from gemini_batch_mcp.domain import Order
+from gemini_batch_mcp.errors import BatchError
+from gemini_batch_mcp.intake.tables.folders import Folder, find_source, folder_sha256
+
+#: Parts of an order in the order in which people read them. What was left to its default is left out.
+_PARTS: Final = (
+    "prompt",
+    "system_instruction",
+    "response_schema",
+    "generation_config",
+    "attach",
+    "key_column",
+    "limit_rows",
+)
+#: Requests given in the call that are shown.
+_SHOWN_REQUESTS: Final = 3
+
+
+def order_facts(order: Order) -> dict[str, Any]:
+    """Return what an order asked for, by the names of its arguments."""
+    facts: dict[str, Any] = {"source": order.source}
+    if order.requests:
+        facts = {
+            "source": f"{len(order.requests)} given in the call",
+            "requests": list(order.requests[:_SHOWN_REQUESTS]),
+        }
+    facts |= {name: value for name in _PARTS if (value := _plain(getattr(order, name)))}
+    return facts | {"task": order.task, "model": order.model, "delivery": order.delivery}
+
+
+def source_now(app: App, batch: BatchEntry) -> str:
+    """Say how a batch's source stands against the time of its order, empty where that is not known. Reads all of it."""
+    order = batch.order
+    if order is None or not order.source or order.source.startswith("files/"):
+        return ""
+    try:
+        place = find_source(order.source, app.guard)
+        content = folder_sha256(place) if isinstance(place, Folder) else app.hashes.of(place)
+    except BatchError:
+        return "gone"
+    if order.attach:
+        return "still there"
+    return "unchanged" if content == batch.content_sha256 else "changed since"
+
+
+def _plain(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else value
