@@ -40,6 +40,14 @@ MAX_REPLY_BYTES: Final = 48 * 1024**2
 #: What it may hold: a number takes 32 bytes of memory, an object some hundred.
 MAX_REPLY_VALUES: Final = 3_000_000
 MAX_REPLY_OBJECTS: Final = 300_000
+#: What a packed source may unpack to (our choice): as much as the Files API keeps of a project.
+MAX_UNPACKED_BYTES: Final = 20 * 1000**3
+#: How many times its size that may be, once it is more than the next: tables of the same words over and over pack to a
+#: hundredth, bombs to less than a five-hundredth.
+MAX_UNPACKED_RATIO: Final = 300
+MAX_UNSEEN_UNPACKED_BYTES: Final = 256 * 1024**2
+#: What unpacking leaves free on the disk.
+LEAST_FREE_BYTES: Final = 256 * 1024**2
 #: What an engine may take, whatever it is given. A process has two at the most, and some 150 MB of its own.
 ENGINE_MEMORY_BYTES: Final = 384 * 1024**2
 #: From here on the user is asked before anything is submitted (our choice).
@@ -100,6 +108,11 @@ LIMITS: Final = (
     ),
     Limit(
         "A request, and a line of a source", f"{MAX_LINE_BYTES:,} bytes", "`Row 2 makes a request of …, more than …`"
+    ),
+    Limit(
+        "A packed source, unpacked",
+        f"{MAX_UNPACKED_BYTES:,} bytes; beyond {MAX_UNSEEN_UNPACKED_BYTES:,}, {MAX_UNPACKED_RATIO:,} times its size",
+        "`… unpacks to more than … bytes, and was not unpacked any further`",
     ),
     Limit(
         "A line of answers",

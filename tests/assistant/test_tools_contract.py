@@ -10,6 +10,7 @@ from google.genai._mcp_utils import mcp_to_gemini_tools
 
 from gemini_batch_mcp.intake.tables.kinds import FILES
 from gemini_batch_mcp.intake.templates import TEMPLATES
+from gemini_batch_mcp.intake.unpacked import PACKED
 from support.conversation import Conversation
 from support.npm import count_tokens
 
@@ -141,7 +142,7 @@ async def test_template_names_are_completed(talk: Conversation) -> None:
 
 async def test_every_kind_of_source_is_named_where_a_source_is_chosen(talk: Conversation) -> None:
     """One ending for each kind; what goes by two names is told by the first."""
-    wanted = {kind: suffix for suffix, kind in reversed(FILES.items())}.values()
+    wanted = {*{kind: suffix for suffix, kind in reversed(FILES.items())}.values(), *PACKED}
     described = {
         tool.name: tool.input_schema["properties"]["source"]["description"]
         for tool in await _tools(talk)
@@ -151,4 +152,4 @@ async def test_every_kind_of_source_is_named_where_a_source_is_chosen(talk: Conv
 
     assert described.keys() == {"preview_batch", "create_batch"}
     for text in (*described.values(), readme):
-        assert set(re.findall(r"\.[a-z]+\b", text)) == set(wanted)
+        assert set(re.findall(r"\.[a-z0-9]+\b", text)) == wanted

@@ -19,7 +19,11 @@ Confirm = Annotated[bool, Field(description="The user agreed to the cost or risk
 
 def order(
     source: Annotated[
-        str, Field(description="Path (.jsonl .csv .tsv .json .parquet .txt), directory, glob, or files/<id>.")
+        str,
+        Field(
+            description="Path (.jsonl .csv .tsv .json .parquet .txt; text also .gz .bz2 .zst .zip), directory, glob, "
+            "or files/<id>."
+        ),
     ] = "",
     requests: Annotated[
         list[dict[str, Any]],

@@ -13,6 +13,7 @@ class Doing(StrEnum):
     """What is being done, as a person is told it."""
 
     STARTING = "Working on it"
+    UNPACKING = "Unpacking"
     CHECKING = "Checking"
     ATTACHING = "Uploading attached files"
     UPLOADING = "Uploading"
@@ -28,6 +29,7 @@ class Doing(StrEnum):
 
 
 _UNITS = {
+    Doing.UNPACKING: "bytes",
     Doing.CHECKING: "lines",
     Doing.ATTACHING: "bytes",
     Doing.UPLOADING: "bytes",

@@ -35,6 +35,7 @@ from gemini_batch_mcp.intake.template import (
     listed,
     places,
 )
+from gemini_batch_mcp.intake.unpacked import OnRead
 from gemini_batch_mcp.intake.validator.validate import check_line
 from gemini_batch_mcp.patterns import pattern_warnings
 from gemini_batch_mcp.settings import MAX_FILE_BYTES
@@ -81,6 +82,7 @@ def write_rows(
     uploaded: Mapping[str, UploadedFile] | None = None,
     onlooker: Onlooker | None = None,
     columns_path: Path | None = None,
+    on_read: OnRead | None = None,
 ) -> RequestFile:
     """Render each row of `source` into `{"key":…,"request":{…}}` and write the lines to `destination`.
 
@@ -92,7 +94,8 @@ def write_rows(
     `Attachment.sha256`. Without `uploaded`, for a preview, such files are named by references that lead nowhere yet.
 
     `columns_path` is where the source's own columns go, row n beside line n: both are written from one copy of it. The
-    contents of a folder's files are no part of them. Where they cannot be kept, a warning says so.
+    contents of a folder's files are no part of them. Where they cannot be kept, a warning says so. `on_read` is told
+    how far the unpacking of a packed source is.
 
     Raises:
         UsageError: a template, the schema, the config or the table cannot be used; or too many bytes come out.
@@ -110,7 +113,11 @@ def write_rows(
     try:
         with storage_errors(failure, "Check the free space and the rights of the state directory."):
             with open_table(
-                source, destination.parent, with_text=_uses_text(order), read_once=columns_path is not None
+                source,
+                destination.parent,
+                with_text=_uses_text(order),
+                read_once=columns_path is not None,
+                on_read=on_read,
             ) as table:
                 form = _form(table, order, members)
                 # The contents of files would be kept twice: they are where they were.

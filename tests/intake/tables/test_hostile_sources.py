@@ -164,8 +164,7 @@ BYTES: Final[tuple[Source, ...]] = (
     rows("UTF-32 with a mark", "id,text\n1,\xfc\n".encode("utf-32"), "1|ü", warns=read_as("UTF-32")),
     rows("UTF-16 BE without a mark", "id,text\n1,plain\n".encode("utf-16-be"), "1|plain", warns=read_as("UTF-16")),
     refused("gzip under a false name", gzip.compress(b"id,text\n1,a\n"), "t.csv is a gzip archive, no text."),
-    refused("gzip under its own name", gzip.compress(b"id,text\n1,a\n"), "t.csv.gz is no table by its name.",
-         file="t.csv.gz"),
+    rows("gzip under its own name", gzip.compress(b"id,text\n1,a\n"), "1|a", file="t.csv.gz"),
     refused("a database under a false name", b"SQLite format 3\0" + bytes(80), "t.csv is a SQLite database, no text."),
     refused("an old workbook under a false name", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(80),
          "t.csv is an old Excel workbook, no text."),
@@ -364,7 +363,6 @@ ORDERS: Final[tuple[Source, ...]] = (
 SOURCES: Final = (*CSV, *CELLS, *BYTES, *JSON, *LINES, *PARQUET, *SIZES, *ORDERS)
 #: What an order is refused for before its source is read as a table.
 AT_THE_DOOR: Final = {
-    "gzip under its own name": {"refused": ("t.csv.gz is not a JSONL file.",)},
     "an unknown kind of file": {"refused": ("t.xlsx is not a JSONL file.",)},
     "a directory with a table's name": {"refused": ("t.csv holds no files.",)},
     "no prompt": {"refused": ("t.csv is a table; it takes a prompt to make requests of its rows.",)},

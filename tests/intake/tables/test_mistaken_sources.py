@@ -36,9 +36,13 @@ def wav() -> bytes:
 @pytest.mark.parametrize(
     ("content", "what", "step"),
     [
-        (bz2.compress(TABLE), "a bzip2 archive", "Unpack it first."),
+        (bz2.compress(TABLE), "a bzip2 archive", "Unpack it, or give it the ending of such a file: .csv.bz2."),
         (lzma.compress(TABLE), "an xz archive", "Unpack it first."),
-        (b"\x28\xb5\x2f\xfd\x24\x0c" + bytes(range(12, 90)), "a Zstandard archive", "Unpack it first."),
+        (
+            b"\x28\xb5\x2f\xfd\x24\x0c" + bytes(range(12, 90)),
+            "a Zstandard archive",
+            "Unpack it, or give it the ending of such a file: .csv.zst.",
+        ),
         (b"7z\xbc\xaf\x27\x1c\0\4" + bytes(range(40)), "a 7-Zip archive", "Unpack it first."),
         (b"Rar!\x1a\x07\x01\0" + bytes(range(40)), "a RAR archive", "Unpack it first."),
         (png(1), "a PNG image", "Give the folder that holds it, or a table that names it."),

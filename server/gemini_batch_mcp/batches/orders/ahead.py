@@ -50,7 +50,7 @@ def survey_lines(
 
 def _written(identified: IdentifiedOrder, directory: Path, counted: Counted) -> RequestFile:
     requests, keys, columns = directory / _REQUESTS, directory / _KEYS, directory / _COLUMNS
-    return write_lines(identified, requests, keys, columns, onlooker=counted)
+    return write_lines(identified, requests, keys, columns, onlooker=counted, on_read=counted.unpacked)
 
 
 class PassAhead:

@@ -1,4 +1,4 @@
-"""Lines counted on a caller's gauge while they are checked."""
+"""Lines counted on a caller's gauge while they are checked, and the bytes of what is unpacked before."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,3 +24,7 @@ class Counted:
         """Count the lines of a piece."""
         self.onlooker.see(piece, lines, keys, before, terms)
         self.gauge.show(Progress(Doing.CHECKING, before + len(lines)))
+
+    def unpacked(self, done_bytes: int, total_bytes: int) -> None:
+        """Say how much of a packed source has been read."""
+        self.gauge.show(Progress(Doing.UNPACKING, done_bytes, total_bytes))

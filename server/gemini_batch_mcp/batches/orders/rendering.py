@@ -1,12 +1,14 @@
 """The request lines of an order, in one pass over its source: rendered, converted, mended, or the user's own."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
 from gemini_batch_mcp.domain import RequestFile, UploadedFile
-from gemini_batch_mcp.errors import BatchError
+from gemini_batch_mcp.errors import BatchError, storage_errors
 from gemini_batch_mcp.intake.compose import write_rows
 from gemini_batch_mcp.intake.generation_config import request_members
 from gemini_batch_mcp.intake.openai.lines import write_converted
@@ -14,6 +16,7 @@ from gemini_batch_mcp.intake.requests.lines import Onlooker
 from gemini_batch_mcp.intake.requests.passes import NO_LIMIT_BYTES
 from gemini_batch_mcp.intake.requests.reader import CopyNeeded, check_file, write_request_copy, write_requests
 from gemini_batch_mcp.intake.tables.kinds import SourceKind
+from gemini_batch_mcp.intake.unpacked import OnRead, inner_name, is_packed, unpack
 
 
 def write_lines(
@@ -24,11 +27,13 @@ def write_lines(
     *,
     uploaded: Mapping[str, UploadedFile] | None = None,
     onlooker: Onlooker | None = None,
+    on_read: OnRead | None = None,
 ) -> RequestFile:
     """Write the order's request lines: rendered, converted, given in the call, or a mended copy of the user's file.
 
     Of a table, its own columns go to `columns`. `uploaded` says where attached files are; without it they are named by
-    references that lead nowhere yet. `onlooker` sees each line in this one pass.
+    references that lead nowhere yet. `onlooker` sees each line in this one pass; `on_read` is told how far the
+    unpacking of a packed source is.
 
     Raises:
         RequestProblems: lines or rows are wrong.
@@ -36,7 +41,7 @@ def write_lines(
         StorageError: the files cannot be written, or the source changed while it was read.
     """
     try:
-        written = _written(identified, requests, keys, columns, uploaded, onlooker)
+        written = _written(identified, requests, keys, columns, uploaded, onlooker, on_read)
     except BatchError:
         # What half of a change looks like is not worth telling.
         identified.refuse_changed()
@@ -52,9 +57,9 @@ def _written(
     columns: Path,
     uploaded: Mapping[str, UploadedFile] | None,
     onlooker: Onlooker | None,
+    on_read: OnRead | None,
 ) -> RequestFile:
-    order, place = identified.order, identified.place
-    limit = NO_LIMIT_BYTES
+    order, place, limit = identified.order, identified.place, NO_LIMIT_BYTES
     if place is None:
         members = request_members(order.task, order.generation_config, order.response_schema)
         return write_requests(
@@ -78,9 +83,18 @@ def _written(
             uploaded=uploaded,
             onlooker=onlooker,
             columns_path=columns,
+            on_read=on_read,
         )
-    path = place
-    rows = order.limit_rows
+    with _plain(place, requests.parent, on_read) as path:
+        return _of_lines(identified, path, requests, keys, onlooker)
+
+
+def _of_lines(
+    identified: IdentifiedOrder, path: Path, requests: Path, keys: Path, onlooker: Onlooker | None
+) -> RequestFile:
+    """Write what the lines at `path` ask for; it is the user's own file, or a copy that goes."""
+    order = identified.order
+    limit, rows = NO_LIMIT_BYTES, order.limit_rows
     if identified.kind is SourceKind.OPENAI:
         return write_converted(
             path,
@@ -102,9 +116,29 @@ def _written(
         limit_rows=rows,
         onlooker=onlooker,
     )
-    if rows:
+    if rows or path != identified.path:
         return copy()
     try:
         return check_file(path, task=order.task, keys_path=keys, sha256=identified.content_sha256, onlooker=onlooker)
     except CopyNeeded:
         return copy()
+
+
+@contextmanager
+def _plain(path: Path, scratch: Path, on_read: OnRead | None) -> Iterator[Path]:
+    """Yield a file of lines, or a copy of what is in a packed one, which is removed afterwards.
+
+    Raises:
+        UsageError: it cannot be unpacked.
+        StorageError: the copy cannot be written.
+    """
+    if not is_packed(path):
+        yield path
+        return
+    with storage_errors("The packed source could not be unpacked"):
+        directory = TemporaryDirectory(prefix="unpacked-", dir=scratch, ignore_cleanup_errors=True)
+    with directory as name:
+        # It is read as the user's files are: by a path without links.
+        copy = Path(name).resolve() / inner_name(path)
+        unpack(path, copy, on_read)
+        yield copy

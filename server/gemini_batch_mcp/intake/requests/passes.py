@@ -24,6 +24,7 @@ from gemini_batch_mcp.intake.requests.lines import (
     without_marks,
 )
 from gemini_batch_mcp.intake.requests.mending import Slip
+from gemini_batch_mcp.intake.unpacked import is_packed, unpacking
 from gemini_batch_mcp.intake.validator.validate import CheckedLine, long_line
 
 #: Problems that a report describes; all are counted.
@@ -198,12 +199,19 @@ def _examined(lines: list[bytes], before: int, checker: LineChecker, keys: KeyLo
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file as lowercase hex. Other threads run on while it is computed.
+    """Return the SHA-256 of a file, or of what is in a packed one, as lowercase hex. Other threads run on meanwhile.
 
     Raises:
         PathError: the file cannot be read.
+        UsageError: it is packed, and cannot be unpacked.
     """
     digest = hashlib.sha256()
+    if is_packed(path):
+        # The same rows are the same order, packed or not.
+        with unpacking(path) as unpacked:
+            while packed_block := unpacked.read(_HASHED_BYTES):
+                digest.update(packed_block)
+        return digest.hexdigest()
     with SourceFile(path) as file:
         block = memoryview(bytearray(min(_HASHED_BYTES, max(1, os.fstat(file.fileno()).st_size))))
         while size := file.readinto(block):

@@ -5,6 +5,7 @@ Whether a source may be read at all is `paths.py`'s matter.
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -19,6 +20,8 @@ from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.intake.opened import buffered
 from gemini_batch_mcp.intake.requests.lines import without_marks
 from gemini_batch_mcp.intake.tables.folders import Folder
+from gemini_batch_mcp.intake.unpacked import inner_name, is_packed, unpacking
+from gemini_batch_mcp.intake.validator.corrections import shown
 from gemini_batch_mcp.intake.validator.validate import is_openai
 from gemini_batch_mcp.settings import MAX_LINE_BYTES
 
@@ -60,6 +63,11 @@ class FileKind:
     #: A web page under this name was saved by mistake; where False, it may be meant.
     is_never_page: bool = True
 
+    @property
+    def is_text(self) -> bool:
+        """True for what may also be given packed."""
+        return self.layout is not Layout.PARQUET
+
 
 #: Every ending that a source may have, in the order in which people are told.
 FILES: Final = {
@@ -74,15 +82,15 @@ FILES: Final = {
 
 #: Contents that are refused where text is expected: their first bytes, what they are, and what to do instead.
 FOREIGN: Final = (
-    (b"PK\x03\x04", "a ZIP archive or an Excel workbook", "Save the table as CSV."),
+    (b"PK\x03\x04", "a ZIP archive or an Excel workbook", "Give it its own ending, or save the table as CSV."),
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook", "Save the table as CSV."),
-    (b"\x1f\x8b", "a gzip archive", "Unpack it first."),
+    (b"\x1f\x8b", "a gzip archive", "Unpack it, or give it the ending of such a file: .csv.gz."),
     (b"PAR1", "a Parquet file", "Give it the ending .parquet."),
     (b"SQLite format 3\0", "a SQLite database", "Export the table as CSV."),
     (b"%PDF-", "a PDF document", "Give the folder that holds it, or a table."),
-    (b"BZh", "a bzip2 archive", "Unpack it first."),
+    (b"BZh", "a bzip2 archive", "Unpack it, or give it the ending of such a file: .csv.bz2."),
     (b"\xfd7zXZ\0", "an xz archive", "Unpack it first."),
-    (b"\x28\xb5\x2f\xfd", "a Zstandard archive", "Unpack it first."),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard archive", "Unpack it, or give it the ending of such a file: .csv.zst."),
     (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", "Unpack it first."),
     (b"Rar!\x1a\x07", "a RAR archive", "Unpack it first."),
     (b"\x89PNG\r\n\x1a\n", "a PNG image", "Give the folder that holds it, or a table that names it."),
@@ -98,8 +106,16 @@ _REQUEST_LINE: Final = frozenset({"key", "request", "metadata"})
 
 
 def file_kind(path: Path) -> FileKind | None:
-    """Return what a file is by its name, None for what cannot be a source."""
-    return FILES.get(path.suffix.lower())
+    """Return what a file is by its name, or what it holds where it is packed; None for what cannot be a source.
+
+    Raises:
+        UsageError: it is an archive of no file, or of several.
+        PathError: it is an archive that cannot be read.
+    """
+    if not is_packed(path):
+        return FILES.get(path.suffix.lower())
+    kind = FILES.get(Path(inner_name(path)).suffix.lower())
+    return kind if kind is not None and kind.is_text else None
 
 
 def named_tables() -> str:
@@ -121,6 +137,12 @@ def recognise(place: Path | Folder, *, with_prompt: bool) -> SourceKind:
     if isinstance(place, Folder):
         return SourceKind.TABLE
     kind = file_kind(place)
+    if kind is None and is_packed(place):
+        texts = ", ".join(suffix for suffix, kind in FILES.items() if kind.is_text)
+        raise UsageError(
+            f"{place.name} holds {shown(inner_name(place))}, which is no text file by its name.",
+            f"Unpack it; or name it by what is in it, such as reviews.csv{place.suffix} (packed are read: {texts}).",
+        )
     if kind is None:
         raise UsageError(
             f"{place.name} is not a JSONL file.",
@@ -133,7 +155,8 @@ def recognise(place: Path | Folder, *, with_prompt: bool) -> SourceKind:
 
 
 def _kind_of_lines(path: Path) -> SourceKind:
-    with buffered(path) as file:
+    opened: AbstractContextManager[BufferedReader] = unpacking(path) if is_packed(path) else buffered(path)
+    with opened as file:
         for line in _first_lines(file):
             if (kind := _kind_of(line)) is not None:
                 return kind

@@ -18,8 +18,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 from gemini_batch_mcp.errors import BatchError, PathError, StorageError, UsageError, storage_errors
-from gemini_batch_mcp.handles import engine_path
-from gemini_batch_mcp.intake.opened import SourceFile
+from gemini_batch_mcp.intake.tables._copies import read_through, readable, unpacked
 from gemini_batch_mcp.intake.tables._csv import (
     CsvTable,
     Record,
@@ -33,7 +32,7 @@ from gemini_batch_mcp.intake.tables._csv import (
 from gemini_batch_mcp.intake.tables._rejects import described, ragged
 from gemini_batch_mcp.intake.tables._rendering import Renderer, columns_of, constant_chars, uses_of
 from gemini_batch_mcp.intake.tables._spool import spool_json_lines, spool_json_list, spool_text_lines
-from gemini_batch_mcp.intake.tables._text import BLOCK_BYTES, COPY_FAILED, line_at
+from gemini_batch_mcp.intake.tables._text import BLOCK_BYTES, line_at
 from gemini_batch_mcp.intake.tables.file_rows import spool_folder
 from gemini_batch_mcp.intake.tables.folders import Folder
 from gemini_batch_mcp.intake.tables.given import GivenRows, spool_given_rows
@@ -53,6 +52,7 @@ from gemini_batch_mcp.intake.tables.sql import (
     quoted,
     value_query,
 )
+from gemini_batch_mcp.intake.unpacked import OnRead, is_packed
 from gemini_batch_mcp.settings import MAX_LINE_BYTES
 
 if TYPE_CHECKING:
@@ -77,11 +77,19 @@ class _Refused(Exception):
 
 
 @contextmanager
-def open_table(source: Place, scratch: Path, *, with_text: bool = True, read_once: bool = False) -> Iterator["Table"]:
+def open_table(
+    source: Place,
+    scratch: Path,
+    *,
+    with_text: bool = True,
+    read_once: bool = False,
+    on_read: OnRead | None = None,
+) -> Iterator["Table"]:
     """Yield the table that a source is. Copies that reading needs go to a directory in `scratch`, removed at the end.
 
     Without `with_text` the files of a folder are not opened, and there is no column `text`. With `read_once` the table
-    is always such a copy: whatever becomes of the source, all that is written from it has the same rows.
+    is always such a copy: whatever becomes of the source, all that is written from it has the same rows. `on_read` is
+    told how far the unpacking of a packed file is.
 
     Raises:
         UsageError: the source is no table, has no rows, or has columns that cannot be told apart.
@@ -100,20 +108,23 @@ def open_table(source: Place, scratch: Path, *, with_text: bool = True, read_onc
             raise PathError(f"{source.name} is not there, or is no file.", "Correct the path of the source.")
         if (kind := file_kind(source)) is None:
             raise UsageError(f"{source.name} is no table by its name.", f"Give a file that ends in {', '.join(FILES)}.")
+        name = source.name
+        if is_packed(source):
+            source, read_once = unpacked(source, workspace, on_read), False
         match kind.layout:
             case Layout.PARQUET:
-                with _readable(source, workspace, read_once=read_once) as (path, read):
+                with readable(source, workspace, read_once=read_once) as (path, read):
                     yield _parquet_table(connection, path, read)
             case Layout.DELIMITED:
-                with _readable(source, workspace, read_once=read_once) as (path, read):
+                with readable(source, workspace, read_once=read_once) as (path, read):
                     csv = open_csv(path, workspace, first_delimiter=kind.delimiter)
-                    yield _csv_table(connection, csv, source.name, read if csv.path == source else None)
+                    yield _csv_table(connection, csv, name, read if csv.path == source else None)
             case Layout.JSON_LIST:
-                yield _csv_table(connection, spool_json_list(source, workspace), source.name)
+                yield _csv_table(connection, spool_json_list(source, workspace), name)
             case Layout.JSON_LINES:
-                yield _csv_table(connection, spool_json_lines(source, workspace), source.name)
+                yield _csv_table(connection, spool_json_lines(source, workspace), name)
             case Layout.TEXT_LINES:
-                yield _csv_table(connection, spool_text_lines(source, workspace), source.name)
+                yield _csv_table(connection, spool_text_lines(source, workspace), name)
 
 
 class Table:
@@ -279,7 +290,7 @@ class Table:
             # What follows the message is the statement, which names every file.
             message = str(error).partition("\n")[0]
             if isinstance(error, duckdb.IOException) and self._path is not None and str(self._read) in message:
-                _read_through(self._path)
+                read_through(self._path)
                 if self._csv is not None:
                     raise PathError(f"{self.name} could not be read for a moment.", "Give the order again.") from None
             is_ours = self._csv is not None or "write" in message.lower() or (writes and str(writes) in message)
@@ -364,37 +375,6 @@ class _Once:
             return self._seen
 
 
-@contextmanager
-def _readable(source: Path, workspace: Path, *, read_once: bool) -> Iterator[tuple[Path, Path]]:
-    """Yield the path of a source, or of a copy of it, and the one by which the engine reads just that file.
-
-    The engine follows links; so it is given the file that is open already where the system has a path for that, and
-    a copy elsewhere. Raises as `_copied`.
-    """
-    with SourceFile(source) as file:
-        if not read_once and (read := engine_path(file.fileno())) is not None:
-            yield source, read
-            return
-        copied = _copied(file, source.name, workspace)
-    yield copied, copied
-
-
-def _copied(file: SourceFile, name: str, workspace: Path) -> Path:
-    """Copy a file, under its own name.
-
-    Raises:
-        PathError: it cannot be read.
-        StorageError: the copy cannot be written.
-    """
-    path = workspace / "source" / name
-    with storage_errors(COPY_FAILED):
-        path.parent.mkdir()
-        with path.open("wb", buffering=0) as output:
-            while block := file.read(BLOCK_BYTES):
-                output.write(block)
-    return path
-
-
 def _csv_table(connection: "DuckDBPyConnection", csv: CsvTable, name: str, read: Path | None = None) -> Table:
     """Open what `open_csv` has found out, or a spool. `read` is the path by which the engine reads the user's rows."""
     aliases = [f"c{number}" for number in range(len(csv.columns))]
@@ -433,7 +413,7 @@ def _parquet_table(connection: "DuckDBPyConnection", path: Path, read: Path) -> 
     try:
         described = connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
     except duckdb.Error:
-        _read_through(path)
+        read_through(path)
         raise UsageError(f"{path.name} is damaged or no Parquet file.", "Write it again.") from None
     columns = tuple(str(name) for name, *_ in described)
     check_columns(columns, path.name)
@@ -447,17 +427,6 @@ def _parquet_table(connection: "DuckDBPyConnection", path: Path, read: Path) -> 
         path=path if path != read else None,
         read=read,
     )
-
-
-def _read_through(path: Path) -> None:
-    """Read a file that the engine could not, to learn whether the system refuses it.
-
-    Raises:
-        PathError: it does.
-    """
-    with SourceFile(path) as file:
-        while file.read(BLOCK_BYTES):
-            pass
 
 
 @contextmanager
