@@ -137,7 +137,7 @@ def test_a_list_without_repeats_is_checked_in_seconds() -> None:
     items = [{"n": number, "of": [True, 1]} for number in range(LONG)]
     with in_seconds():
         assert check.fault(json.dumps(items)) == ""
-        assert check.fault(json.dumps([*items, {"of": [True, 1.0], "n": 7.0}])) == "the answer holds an item twice"
+        assert check.fault(json.dumps([*items, {"of": [True, 1.0], "n": 7.0}])) == "the answer contains an item twice"
         assert check.fault(json.dumps([{"n": 1}, {"n": True}])) == ""
 
 
@@ -189,7 +189,7 @@ def test_a_warning_names_the_patterns_that_are_not_checked_and_no_other() -> Non
     assert pattern_warnings(schema) == (
         "`response_schema.properties.a.pattern`, `response_schema.properties.pattern.anyOf[0].pattern`, "
         "`response_schema.properties.c.items.pattern` and 1 more are not checked in the answers: lookaround, "
-        "backreferences, and patterns that are too large cannot be judged in bounded time.",
+        "backreferences, and patterns that are too large cannot be checked in bounded time.",
     )
     assert pattern_warnings({"properties": {"good": {"pattern": "a"}}}) == ()
 

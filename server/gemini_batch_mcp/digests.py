@@ -45,7 +45,9 @@ def file_digest(path: Path, algorithm: str = _ALGORITHM) -> str:
     try:
         return descriptor_digest(open_file(path), algorithm)
     except OSError as error:
-        raise StorageError(f"{path} cannot be read ({error.strerror}).", "Check the file and its rights.") from None
+        raise StorageError(
+            f"{path} cannot be read ({error.strerror}).", "Check that the file exists and its permissions."
+        ) from None
 
 
 def descriptor_digest(descriptor: int, algorithm: str = _ALGORITHM) -> str:

@@ -45,7 +45,7 @@ class Problem:
     fix: str
 
     def __str__(self) -> str:
-        place = f"line {self.line}" if self.line else "the source"
+        place = f"line {self.line}" if self.line else "The source"
         key = f", key {self.key[:_SHOWN_KEY_CHARS]!r}" if self.key else ""
         return f"{place}{key}: {self.message} {self.fix}".strip()
 
@@ -180,26 +180,26 @@ def state_failure(directory: Path, what: str, error: Exception) -> StorageError:
     number = error.errno if isinstance(error, OSError) else None
     if number in _NO_LOCKS or any(words in said for words in _NO_LOCKS_SAID):
         return StorageError(
-            f"{what} in {directory} (GEMINI_BATCH_HOME) cannot be locked ({said}): the file system there has no locks "
-            "that work, as is the case on many network drives and synchronised folders. Nothing was sent or changed.",
-            "Set GEMINI_BATCH_HOME to a directory on a disk of this machine. What is in the old one can be moved there "
-            "while no server runs.",
+            f"{what} in {directory} (GEMINI_BATCH_HOME) cannot be locked ({said}): its file system has no working "
+            "locks, as on many network drives and synchronised folders. Nothing was sent or changed.",
+            "Set GEMINI_BATCH_HOME to a directory on a disk of this machine. Move the contents of the old one there "
+            "while no server is running.",
         )
     if "is locked" in said:
         return StorageError(
-            f"{what} in {directory} (GEMINI_BATCH_HOME) is held by another process, and was for 30 seconds ({said}).",
-            "Try again. If no other gemini-batch-mcp runs, it may lie on a network drive: set GEMINI_BATCH_HOME to a "
-            "directory on a disk of this machine.",
+            f"{what} in {directory} (GEMINI_BATCH_HOME) has been held by another process for 30 seconds ({said}).",
+            "Try again. If no other gemini-batch-mcp is running, it may be on a network drive: set GEMINI_BATCH_HOME "
+            "to a directory on a disk of this machine.",
         )
     if "malformed" in said or "not a database" in said:
         return StorageError(
             f"{what} in {directory} (GEMINI_BATCH_HOME) is damaged ({said}). Nothing was sent or changed.",
-            "Move ledger.sqlite3 and the files beside it whose names begin so to another place, and start this server "
-            "again: it takes the batches back from their directories. gemini-batch-mcp doctor says what it finds.",
+            "Move ledger.sqlite3 and the files beside it whose names begin with that elsewhere, then restart this "
+            "server: it restores the batches from their directories. gemini-batch-mcp doctor reports what it finds.",
         )
     return StorageError(
         f"{what} in {directory} (GEMINI_BATCH_HOME) could not be read or written ({said}).",
-        "Check that the directory exists, has space, and can be written.",
+        "Check that the directory exists, is writable and has free space.",
     )
 
 

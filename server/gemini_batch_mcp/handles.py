@@ -43,7 +43,7 @@ _AT_FDCWD: Final = -100
 _RESOLVE_NO_SYMLINKS: Final = 0x04
 #: The kernel is older, or a sandbox around us forbids calls that it does not know.
 _NO_SUCH_CALL: Final = (errno.ENOSYS, errno.EPERM)
-_LINK_IN_THE_WAY: Final = "a link was put in its place, or above it, after it was checked"
+_LINK_IN_THE_WAY: Final = "it, or a directory above it, was replaced by a link after it was checked"
 _ANOTHER_DISK: Final = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP)
 _COPIED_BYTES: Final = 1 << 20
 
@@ -170,7 +170,7 @@ class Directory:
                 written = os.fstat(descriptor)
                 move(own, name, self._descriptor)
             if (seen := self.status(name)) is None or not os.path.samestat(seen, written):
-                raise OSError(errno.ESTALE, "it was moved away while it was written", name)
+                raise OSError(errno.ESTALE, "it was moved while it was being written", name)
         finally:
             with suppress(OSError):
                 os.unlink(self._place(own), dir_fd=self._descriptor)

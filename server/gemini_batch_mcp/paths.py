@@ -52,7 +52,7 @@ class PathGuard:
         mode = _mode(path, text)
         if mode is None:
             raise PathError(
-                f"There is no file {_shown(text)} (looked in {_printable(path.parent)}).",
+                f"There is no file {_shown(text)} in {_printable(path.parent)}.",
                 "Check the name, or give the absolute path.",
             )
         if stat.S_ISDIR(mode):
@@ -60,7 +60,7 @@ class PathGuard:
         if not stat.S_ISREG(mode):
             raise PathError(f"{_shown(text)} is a device, pipe or socket, not a file.", "Give a regular file.")
         if not os.access(path, os.R_OK):
-            raise PathError(f"{_shown(text)} may not be read.", "Check the file's permissions.")
+            raise PathError(f"{_shown(text)} cannot be read.", "Check the file's permissions.")
         return path
 
     def readable_place(self, text: str) -> tuple[Path, tuple[str, ...]]:
@@ -77,14 +77,14 @@ class PathGuard:
         while pattern and (not _WILDCARD.search(pattern[0]) or os.path.lexists(place / pattern[0])):
             place /= pattern.pop(0)
         if ".." in pattern:
-            raise PathError(f"{_shown(text)} leads upwards with .. after a wildcard.", "Give the directory itself.")
+            raise PathError(f"{_shown(text)} has .. after a wildcard.", "Give the directory itself.")
         place = self._settled(place, text)
         mode = _mode(place, text)
         if mode is not None and stat.S_ISDIR(mode):
             return place, tuple(pattern)
         if pattern:
             raise PathError(
-                f"{_shown(text)} is a pattern for files in {_printable(place)}, which is no directory.",
+                f"{_shown(text)} is a pattern for files in {_printable(place)}, which is not a directory.",
                 "Correct the path.",
             )
         return self.readable_file(text), ()

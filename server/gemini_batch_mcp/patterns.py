@@ -71,7 +71,7 @@ def pattern_warnings(schema: JsonObject) -> tuple[str, ...]:
     verb = "is" if len(paths) == 1 else "are"
     return (
         f"{named}{more} {verb} not checked in the answers: lookaround, backreferences, and patterns that are too large "
-        "cannot be judged in bounded time.",
+        "cannot be checked in bounded time.",
     )
 
 

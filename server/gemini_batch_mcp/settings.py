@@ -56,6 +56,8 @@ CONFIRM_ABOVE_USD: Final = 1.0
 _TOKEN: Final = "GEMINI_BATCH_HTTP_TOKEN"  # noqa: S105
 #: The API version that every batch and file document shows. SDK 3.x would use v1 if it were not pinned.
 API_VERSION: Final = "v1beta"
+#: Where a user gets a key.
+KEYS_PAGE: Final = "https://aistudio.google.com/apikey"
 
 
 #: Variables in which the HTTP client looks for a proxy; in small letters as well.
@@ -101,13 +103,12 @@ class Limit:
 
 LIMITS: Final = (
     Limit(
-        "Memory of the database engine, while rows are rendered or answers are made a table",
+        "Memory of the database engine, while rows are rendered or answers become a table",
         f"{ENGINE_MEMORY_BYTES:,} bytes",
-        "`… needs more memory than is allowed`; of one answer: a failed row, "
-        "`the engine of the result table cannot take its line`",
+        "`… needs more memory than is allowed`; of one answer: a failed row, `the table engine cannot load its line`",
     ),
     Limit(
-        "A request, and a line of a source", f"{MAX_LINE_BYTES:,} bytes", "`Row 2 makes a request of …, more than …`"
+        "A request, and a line of a source", f"{MAX_LINE_BYTES:,} bytes", "`Row 2 becomes a request of …, more than …`"
     ),
     Limit(
         "A packed source, unpacked",
@@ -135,17 +136,19 @@ LIMITS: Final = (
         "a failed row: `the answer carries … files; the first … are written`",
     ),
     Limit(
-        "A reply of Gemini's that is no download, unpacked",
+        "A reply from Gemini that isn't a download, decompressed",
         f"{MAX_REPLY_BYTES:,} bytes; {MAX_REPLY_VALUES:,} values; {MAX_REPLY_OBJECTS:,} objects and lists",
-        "`Gemini's answer has more than …: it was not read any further`",
+        "`Gemini's answer has more than …: the rest was not read`",
     ),
 )
 
 SETTINGS: Final = (
-    Setting("GEMINI_API_KEY", "Gemini API key, from Google AI Studio.", is_secret=True),
-    Setting("GOOGLE_API_KEY", "Gemini API key under its other name; wins when both are set.", is_secret=True),
+    Setting("GEMINI_API_KEY", f"Gemini API key; create one at {KEYS_PAGE}.", is_secret=True),
+    Setting(
+        "GOOGLE_API_KEY", "Gemini API key under its other name; takes precedence when both are set.", is_secret=True
+    ),
     Setting("GOOGLE_GEMINI_BASE_URL", "Another Gemini-compatible endpoint.", "Google's"),
-    Setting("GEMINI_BATCH_MODEL", "Model for orders that name none.", "gemini-3-flash-preview"),
+    Setting("GEMINI_BATCH_MODEL", "Model for orders that don't name one.", "gemini-3-flash-preview"),
     Setting("GEMINI_BATCH_HOME", "Directory for ledger and results.", "a per-user data directory", format="filepath"),
     Setting(
         "GEMINI_BATCH_ROOTS",
@@ -153,30 +156,30 @@ SETTINGS: Final = (
         "the working directory, unless that is / or the home directory, and <home>/files",
     ),
     Setting("GEMINI_BATCH_SANDBOX", "1 uses the embedded Gemini service: no key, no cost.", "0", format="boolean"),
-    Setting("GEMINI_BATCH_READ_ONLY", "1 lists only the tools that change nothing.", "0", format="boolean"),
-    Setting("GEMINI_BATCH_POLL_SECONDS", "First pause between two looks at a job.", "15", format="number"),
+    Setting("GEMINI_BATCH_READ_ONLY", "1 offers only the read-only tools.", "0", format="boolean"),
+    Setting("GEMINI_BATCH_POLL_SECONDS", "First pause between two checks of a job.", "15", format="number"),
     Setting(
         "GEMINI_BATCH_RECONCILE_SECONDS",
-        "How long to look for a job whose create got no reply before saying that it is unknown.",
+        "How long to search for a job whose create call got no reply before its state is reported as unknown.",
         "30",
         format="number",
     ),
     Setting("GEMINI_BATCH_MAX_FILE_BYTES", "Largest request file to send.", str(MAX_FILE_BYTES), format="number"),
     Setting(
         "GEMINI_BATCH_MAX_ENQUEUED_TOKENS",
-        "Input tokens that may wait at Gemini for one model; the project's tier decides, see Google's rate limits.",
-        "the highest tier's; a refusal makes it smaller",
+        "Input tokens that may be enqueued at Gemini for one model; your project's tier decides, see Google's limits.",
+        "the highest tier's; lowered after a quota refusal",
         format="number",
     ),
     Setting(
         "GEMINI_BATCH_CONFIRM_ABOVE_USD",
-        "Orders that may cost more, by their upper estimate, are submitted only after the user agreed.",
-        "1.00; nothing is asked in the sandbox",
+        "Orders whose upper estimate is higher are submitted only after the user has agreed.",
+        "1.00; the sandbox never asks",
         format="number",
     ),
     Setting(
         "GEMINI_BATCH_MAX_COST_USD",
-        "Most that one batch may cost, by its upper estimate; no tool argument lifts it.",
+        "Most that one batch may cost, by its upper estimate; no tool argument overrides it.",
         "no limit",
         format="number",
     ),
@@ -188,7 +191,7 @@ SETTINGS: Final = (
     ),
     Setting(
         _TOKEN,
-        "What clients of `serve --transport http` send as a bearer token; needed where other machines are let in.",
+        "What clients of `serve --transport http` send as a bearer token; required if other machines may connect.",
         is_secret=True,
     ),
 )

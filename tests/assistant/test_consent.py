@@ -156,7 +156,7 @@ class Outcome:
 SUBMITTED: Final = " ordered: "
 TABLE: Final = (
     Outcome(first_call, (1, 1), (0, 1), "gemini-batch-mcp asks: submit 3 requests of rows.csv to"),
-    Outcome(first_call_with_confirm, (1, 1), (0, 1), "nobody has been shown what this may cost"),
+    Outcome(first_call_with_confirm, (1, 1), (0, 1), "the cost has not been shown to anyone"),
     Outcome(preview_then_confirm, (1, 1), (0, 1), SUBMITTED),
     # The second call of a user who said yes is the same order.
     Outcome(call_then_confirm, (1, 1), (0, 2), SUBMITTED),
@@ -165,9 +165,9 @@ TABLE: Final = (
     Outcome(preview_of_another_model, (1, 1), (0, 1), "has changed since"),
     Outcome(preview_of_another_schema, (1, 1), (0, 1), "has changed since"),
     Outcome(preview_of_yesterday, (1, 1), (0, 1), "more than 24 hours ago"),
-    Outcome(paid_then_again, (2, 2), (0, 3), "has been used up by rows-"),
+    Outcome(paid_then_again, (2, 2), (0, 3), "The figure shown was used for rows-"),
     Outcome(paid_then_asked_again, (3, 3), (0, 4), SUBMITTED),
-    Outcome(uploaded_with_confirm, (1, 1), (0, 1), "nobody has been shown what this may cost"),
+    Outcome(uploaded_with_confirm, (1, 1), (0, 1), "the cost has not been shown to anyone"),
     Outcome(uploaded_then_confirm, (1, 1), (0, 2), SUBMITTED),
 )
 
@@ -207,7 +207,7 @@ async def test_a_no_holds_in_every_other_client_until_the_order_is_quoted_anew(
             for _ in range(2):
                 refusal = await talk.refusal("create_batch", **order, confirm=True)
                 assert DECLINED.search(refusal)
-                assert "does not overrule that" in refusal
+                assert "does not override that" in refusal
     assert sandbox.creates == 0
     async with converse(settings, sandbox, era) as talk:
         assert DECLINED.search(await talk.refusal("create_batch", **order))
@@ -234,7 +234,7 @@ async def test_a_question_closed_without_an_answer_voids_what_was_shown_before(
         assert "closed the question" in await talk.refusal("create_batch", **table(data))
     async with converse(settings, sandbox, era) as talk:
         refusal = await talk.refusal("create_batch", **table(data), confirm=True)
-    assert "nobody has been shown" in refusal
+    assert "has not been shown to anyone" in refusal
     assert sandbox.creates == 0
 
 
@@ -256,7 +256,7 @@ async def test_a_retry_is_agreed_to_as_an_order_is(
             assert person.questions[0].startswith(f"gemini-batch-mcp asks: send 1 row of {batch} again to gemini-")
             assert (sandbox.creates, len(person.questions)) == ((2, 1) if client == "yes" else (1, 1))
         if client == "cannot ask":
-            assert "nobody has been shown" in first
+            assert "has not been shown to anyone" in first
             await talk.call("retry_failed", batch=batch, confirm=True)
             sandbox.finish(newest(sandbox))
             await talk.call("get_results", batch=batch)
@@ -275,8 +275,8 @@ async def test_the_question_is_in_a_persons_words(settings: Settings, sandbox: S
     low, high = (dollars(figure[f"cost_usd_{end}"]) for end in ("low", "high"))
     assert re.sub(r"[0-9a-f]{8}", "…", person.questions[0]) == (
         "gemini-batch-mcp asks: submit 3 requests of rows.csv to gemini-3-flash-preview? This may cost up to "
-        f"{high} if every answer reached its length limit, and {low} for the input alone, by the prices of "
-        f"{figure['priced_on']}. You are asked because it may be more than $0.0100. (Order ….)"
+        f"{high} if every answer reached its length limit, and {low} for the input alone, at the prices of "
+        f"{figure['priced_on']}. The server asks because it may be more than $0.0100. (Order ….)"
     )
     assert person.forms[0] == {
         "type": "object",
@@ -284,7 +284,7 @@ async def test_the_question_is_in_a_persons_words(settings: Settings, sandbox: S
             "submit": {
                 "type": "boolean",
                 "title": "Submit",
-                "description": "Yes, submit it at up to the cost that is named.",
+                "description": "Yes, submit it at up to the cost shown.",
             }
         },
         "required": ["submit"],

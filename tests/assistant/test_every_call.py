@@ -27,7 +27,7 @@ def _nested(levels: int) -> bytes:
 
 #: What a tool is called with, and what its answer says; none of it comes through the SDK.
 TOLD: Final[dict[str, tuple[bytes, str]]] = {
-    "half a surrogate pair": (_call(rb'{"search":"a\ud83d"}'), r"search holds half of a surrogate pair, \ud83d"),
+    "half a surrogate pair": (_call(rb'{"search":"a\ud83d"}'), r"search contains half of a surrogate pair, \ud83d"),
     "the other half": (_call(rb'{"search":"\ude00\ud83d"}'), r"half of a surrogate pair, \ude00"),
     "half a pair inside": (
         _call(rb'{"requests":[{"prompt":"x"},{"prompt":"\ud83d"}]}', tool=b"preview_batch"),

@@ -43,14 +43,14 @@ ENDINGS = (
         {
             "type": "boolean",
             "title": "Stop the batch",
-            "description": "Yes, cancel the batch and lose what is named.",
+            "description": "Yes, cancel the batch and lose the rows described.",
         },
     ),
     Ending(
         "delete_batch",
         "delete",
         "deleted",
-        {"type": "boolean", "title": "Delete", "description": "Yes, delete what is named."},
+        {"type": "boolean", "title": "Delete", "description": "Yes, delete what is listed."},
     ),
 )
 endings = pytest.mark.parametrize("ending", ENDINGS, ids=[ending.tool for ending in ENDINGS])
@@ -80,17 +80,17 @@ async def test_a_client_that_can_ask_asks_in_words_that_name_what_is_lost(
     assert has_changed(sandbox)
     assert person.forms == [{"type": "object", "properties": {ending.box: ending.form}, "required": [ending.box]}]
     job = newest(sandbox)
-    charged = "Rows that Gemini is working on still finish, and may be charged like those that it has finished."
+    charged = "Rows in progress still finish and may be charged, like those already finished."
     expected = {
         "cancel_batch": (
             f"gemini-batch-mcp asks: cancel {batch}? This stops the job {job} at Gemini. Those of its 5 rows that "
             "Gemini has not finished would be lost: …/reviews.jsonl, which holds its requests, is gone, so they could "
-            f"not be sent again from here. {charged}"
+            f"not be resent from here. {charged}"
         ),
         "delete_batch": (
             f"gemini-batch-mcp asks: delete {batch}? This deletes the job {job} at Gemini with what was uploaded "
-            "there, and all that is stored here of it, its answers included. The job has not ended, and would be "
-            f"cancelled first. {charged} It cannot be undone. Files that were saved elsewhere stay."
+            "there, and everything stored here about it, including its answers. The job has not ended and would be "
+            f"cancelled first. {charged} This cannot be undone. Files saved with save_to are kept."
         ),
     }
     assert re.sub(r"/\S*(?=/reviews)", "…", person.questions[0]) == expected[ending.tool]
@@ -106,14 +106,14 @@ async def test_a_no_changes_nothing_and_says_so_and_confirm_is_no_answer(
     no.questions.clear()
     async with converse(settings, sandbox, era, no) as talk:
         refusal = await talk.refusal(ending.tool, batch=batch, confirm=True)
-        assert f"did not agree: nothing was {ending.done}." in refusal
+        assert f"declined: nothing was {ending.done}." in refusal
         assert len(no.questions) == 1
         assert (await talk.call("check_status", batch=batch))["done"] is False
     assert not has_changed(sandbox)
     async with converse(settings, sandbox, era) as talk:
         said = spoken(await talk.raw(ending.tool, batch=batch, confirm=True))
         # Whoever closed the question has said nothing; whoever said no holds that in every client.
-        assert ("confirm=true does not overrule that" in said) is (no.action != "cancel")
+        assert ("confirm=true does not override that" in said) is (no.action != "cancel")
         if no.action != "cancel":
             assert "and declined. gemini-batch-mcp asks: " in await talk.refusal(ending.tool, batch=batch)
             await talk.call(ending.tool, batch=batch, confirm=True)

@@ -228,7 +228,7 @@ async def test_a_batch_that_fails_is_a_completed_task_with_an_error_and_a_silent
         failed = await talk.get(task)
     assert failed["status"] == "completed"
     assert failed["result"]["isError"] is True
-    assert "The job failed as a whole" in failed["result"]["content"][0]["text"]
+    assert "The whole job failed" in failed["result"]["content"][0]["text"]
 
 
 async def test_a_cancelled_task_is_a_cancelled_batch(settings: Settings, sandbox: Sandbox, data: Path) -> None:

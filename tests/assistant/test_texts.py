@@ -74,8 +74,8 @@ async def test_a_preview_says_what_would_be_sent_and_what_it_may_cost(reviews: R
         "3 requests, 432 bytes, 1 job, model gemini-3-flash-preview.",
         (
             "Estimate: 21 input tokens, at most 150 output tokens; $0.0000 to $0.0002. Input: countTokens on 3 of "
-            "3 lines, all lines, ±0 %. Output: at most maxOutputTokens where set, thinking included; none in the "
-            "low figure. Batch prices of <time>."
+            "3 lines, all lines, ±0 %. Output: at most maxOutputTokens where set, thinking included; the "
+            "low figure counts no output. Batch prices of <time>."
         ),
         "First requests (data):",
         (
@@ -95,12 +95,12 @@ async def test_an_order_says_what_became_of_it_and_what_comes_next(reviews: Revi
         "reviews-abc123 ordered: 3 requests, JOB_STATE_PENDING, job batches/job.",
         (
             "Estimate: 21 input tokens, at most 150 output tokens; $0.0000 to $0.0002. Input: countTokens on 3 of "
-            "3 lines, all lines, ±0 %. Output: at most maxOutputTokens where set, thinking included; none in the "
-            "low figure. Batch prices of <time>."
+            "3 lines, all lines, ±0 %. Output: at most maxOutputTokens where set, thinking included; the "
+            "low figure counts no output. Batch prices of <time>."
         ),
         (
-            "Next: The job waits for its turn; batches may take up to 24 hours, most take far less. Call "
-            "check_status again later."
+            "Next: The job is waiting in Gemini's queue; batches can take up to 24 hours but usually take far less. "
+            "Call check_status again later."
         ),
     ]
 
@@ -113,8 +113,8 @@ async def test_the_same_order_again_says_that_it_stands_already(reviews: Reviews
             "batches/job."
         ),
         (
-            "Next: The job waits for its turn; batches may take up to 24 hours, most take far less. Call "
-            "check_status again later."
+            "Next: The job is waiting in Gemini's queue; batches can take up to 24 hours but usually take far less. "
+            "Call check_status again later."
         ),
     ]
 
@@ -126,8 +126,8 @@ async def test_a_status_says_how_far_gemini_is(reviews: Reviews) -> None:
             "gemini-3-flash-preview, <age>, expires <time> UTC, estimated at $0.0000 to $0.0002."
         ),
         (
-            "Next: The job waits for its turn; batches may take up to 24 hours, most take far less. Call "
-            "check_status again later."
+            "Next: The job is waiting in Gemini's queue; batches can take up to 24 hours but usually take far less. "
+            "Call check_status again later."
         ),
     ]
 
@@ -140,7 +140,7 @@ async def test_a_status_after_the_end_leads_to_the_answers(reviews: Reviews) -> 
         ),
         (
             "Next: Gemini counts 1 of 3 rows as failed. Call get_results to fetch the answers and see how each row "
-            "ended; retry_failed then sends again what has no good answer."
+            "ended; retry_failed then resends the rows without a usable answer."
         ),
     ]
 
@@ -154,8 +154,8 @@ async def test_a_status_of_answers_that_are_here_says_how_rows_ended_and_what_he
             "gemini-3-flash-preview, <age>, estimated at $0.0000 to $0.0002."
         ),
         (
-            "Next: 1 of 3 rows has no good answer: 1 failed. get_results with view='failures' shows them. What helps: "
-            "failed rows: retry_failed."
+            "Next: 1 of 3 rows has no usable answer: 1 failed. get_results with view='failures' shows them. What "
+            "helps: failed rows: retry_failed."
         ),
     ]
 
@@ -244,20 +244,20 @@ async def test_a_retry_says_how_many_rows_it_sends_again(reviews: Reviews) -> No
         "reviews-abc123 ordered: 1 request, JOB_STATE_RUNNING, 2 of 2 jobs at Gemini.",
         (
             "Estimate: 10 input tokens, at most 50 output tokens; $0.0000 to $0.0001. Input: countTokens on 1 of "
-            "1 lines, all lines, ±0 %. Output: at most maxOutputTokens where set, thinking included; none in the "
-            "low figure. Batch prices of <time>."
+            "1 lines, all lines, ±0 %. Output: at most maxOutputTokens where set, thinking included; the "
+            "low figure counts no output. Batch prices of <time>."
         ),
         (
-            "Next: The retry has done 0 of 1 rows; batches may take up to 24 hours, most take far less. Call "
-            "check_status again later."
+            "Next: The retry has done 0 of 1 rows; batches can take up to 24 hours but usually take far less. "
+            "Call check_status again later."
         ),
     ]
 
 
 async def test_a_delete_says_what_is_gone_and_what_is_not(reviews: Reviews) -> None:
     assert await reviews.says("delete_batch", batch=await reviews.answered(), confirm=True) == [
-        "reviews-abc123: deleted at Gemini: batches/job, files/input; its local answers and entry are gone.",
-        "Not deleted: files/input: Gemini does not delete result files; it removes them by itself in time.",
+        "reviews-abc123: deleted at Gemini: batches/job, files/input; its local answers and its entry are deleted.",
+        "Not deleted: files/input: Result files can't be deleted; Gemini removes them itself after a while.",
     ]
 
 

@@ -82,9 +82,7 @@ async def test_another_projects_key_changes_nothing_and_is_told_whose_it_is(
         answer = await other.raw(tool, batch=batch, **arguments)
     said = " ".join(block.text for block in answer.content if block.type == "text")
 
-    assert (
-        "made with another key, project or endpoint (GEMINI_API_KEY was set then, GOOGLE_API_KEY is used now)" in said
-    )
+    assert "made with another key, project or endpoint (GEMINI_API_KEY was in use then, GOOGLE_API_KEY is now)" in said
     assert _written(settings, batch) == before
     assert _mutations(projects) == done
     assert answer.is_error == (not (call == "status" or (call == "results" and stage == "collected")))

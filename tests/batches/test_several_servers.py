@@ -28,7 +28,7 @@ SCHEDULES = tries(200, 5)
 SERVERS = 3
 _TAG = re.compile(r"\[[^\[\]]+\]$")
 #: What is not a sentence of ours.
-_BROKEN = ("not foreseen", "Traceback", "unforeseen", "Error executing", "sqlite3", "contradicts another one")
+_BROKEN = ("unexpected error", "Traceback", "unforeseen", "Error executing", "sqlite3", "contradicts another one")
 
 ACTIONS = ("order", "retry", "cancel", "delete", "collect", "save", "query")
 

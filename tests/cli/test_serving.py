@@ -97,7 +97,7 @@ async def test_mcp_over_http_serves_several_clients_and_only_those_who_may_come_
             check=False,
         )
         assert second.returncode == 1
-        assert second.stderr.decode().startswith(f"Port {port} of 127.0.0.1 is in use. Choose another one with --port")
+        assert second.stderr.decode().startswith(f"Port {port} of 127.0.0.1 is in use. Choose another port with --port")
         assert process.poll() is None
         process.terminate()
         assert process.communicate(timeout=90)[1] == ""

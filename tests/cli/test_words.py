@@ -24,7 +24,7 @@ def test_a_retry_says_how_many_rows_it_sends_and_a_delete_how_to_agree(run: Run,
 
     again = run("retry-failed", batch, "--include", "failed")
     assert again.returncode == 0, again.stderr
-    assert again.stderr.startswith("1 request sent again.")
+    assert again.stderr.startswith("1 request resent.")
 
     refused = run("delete", batch)
     assert refused.returncode == 1
@@ -40,7 +40,7 @@ async def test_rows_that_are_being_sent_again_are_not_sent_once_more(
     """With jobs that move on command: those of a command's own sandbox may have ended before the second command."""
     async with desk_of(settings, sandbox) as desk:
         batch = await ended(desk, sandbox, request_file(data, 5, mark=" [[sandbox:error:13]]"))
-        for said in ("1 request sent again. ", "1 request being sent again already; nothing new was submitted. "):
+        for said in ("1 request resent. ", "1 request already being resent; nothing new was submitted. "):
             show_placement(await desk.retry(batch, ()))
             shown = capsys.readouterr()
             assert shown.err.startswith(said)

@@ -106,7 +106,7 @@ async def test_failures_are_those_of_every_read(tmp_path: Path, reply: Any, erro
 async def test_a_name_that_is_no_model_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
     script = Script(answer(sample("72")))
     gateway = open_gateway(tmp_path, script)
-    with pytest.raises(UsageError, match="no Gemini model"):
+    with pytest.raises(UsageError, match="not a Gemini model name"):
         await gateway.count_tokens(model="../files", requests=[HELLO], task="generate")
     assert script.requests == []
     await gateway.aclose()

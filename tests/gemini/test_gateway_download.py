@@ -102,7 +102,7 @@ async def test_a_download_that_keeps_failing_leaves_nothing_and_touches_nothing(
     target.parent.mkdir()
     target.write_text("older results")
     sandbox.cut_next("files.download", when="after", at_byte=50, times=99)
-    with pytest.raises(Unavailable, match="broke the connection off"):
+    with pytest.raises(Unavailable, match="closed the connection early"):
         await gateway.download(name, target)
     sandbox.fail_next("files.download", status=404, times=99)
     with pytest.raises(BatchError):
@@ -247,7 +247,7 @@ async def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> No
 def test_a_full_disk_is_named_with_what_is_free(tmp_path: Path) -> None:
     with Path("/dev/full").open("wb", buffering=0) as file:
         incoming = Incoming(file, tmp_path, lambda done, total: None, Secrets())
-        with pytest.raises(StorageError, match=r"is full: [\d,]+ bytes are free\. Make room") as caught:
+        with pytest.raises(StorageError, match=r"is full: [\d,]+ bytes are free\. Free some space") as caught:
             incoming.write(b"x" * 2_000_000)
         assert incoming.refusal is caught.value
         incoming.follow(Exchange(1.0, total_bytes=100))

@@ -214,7 +214,7 @@ async def test_a_cut_connection_ends_an_upload_as_unavailable(tmp_path: Path, sa
     sandbox.cut_next("files.finalize", when="before", times=99)
     sandbox.cut_next("files.query", when="before", times=99)
     gateway = open_gateway(tmp_path, sandbox.transport())
-    with pytest.raises(Unavailable, match="broke the connection off"):
+    with pytest.raises(Unavailable, match="closed the connection early"):
         await upload(gateway, io.BytesIO(b"abc"), b"abc")
     await gateway.aclose()
 

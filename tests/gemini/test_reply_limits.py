@@ -16,8 +16,8 @@ pytestmark = pytest.mark.anyio
 
 BOMB = b'{"name":"' + JOB.encode() + b'","metadata":{"x":"' + b" " * (MAX_REPLY_BYTES + 1)
 TOO_LARGE = (
-    "Gemini's answer has {much}, when asked to describe batches/q7m2k9x4c1v8b5n3z6l0p2w4t8r1y5u7d3e9: it was not read "
-    "any further. If GOOGLE_GEMINI_BASE_URL is set, check it; otherwise order fewer rows at once, or in a file."
+    "Gemini's answer has {much} when asked to describe batches/q7m2k9x4c1v8b5n3z6l0p2w4t8r1y5u7d3e9, so the rest was "
+    "not read. If GOOGLE_GEMINI_BASE_URL is set, check it; otherwise order fewer rows at once, or from a file."
 )
 
 

@@ -194,7 +194,7 @@ def test_texts_to_embed_become_one_content_each(tmp_path: Path) -> None:
             "outputDimensionality": 256,
         },
     }
-    assert file.warnings == ("1 row has no text at all, which Gemini refuses.",)
+    assert file.warnings == ("1 row has no text, which Gemini refuses.",)
 
 
 def test_rows_without_any_text_are_counted_in_a_warning(tmp_path: Path) -> None:
@@ -202,22 +202,38 @@ def test_rows_without_any_text_are_counted_in_a_warning(tmp_path: Path) -> None:
 
     file, _ = written(source, Order(prompt="{{a}}", system_instruction="{{a}}"))
 
-    assert file.warnings == ("2 rows have no text at all, which Gemini refuses.",)
+    assert file.warnings == ("2 rows have no text, which Gemini refuses.",)
 
 
 @pytest.mark.parametrize(
     ("order", "message", "step"),
     [
-        (Order(), "t.csv is a table, and the order has no `prompt`.", 'such as "Answer this: {{text}}"'),
-        (Order(task="embed"), "t.csv is a table, and the order has no `prompt`.", 'such as "{{text}}"'),
+        (Order(), "t.csv is a table, which needs a `prompt`.", 'such as "Answer this: {{text}}"'),
+        (Order(task="embed"), "t.csv is a table, which needs a `prompt`.", 'such as "{{text}}"'),
         (Order(prompt="Hello"), "The prompt names no column", "such as {{text}}"),
         (Order(prompt="{{txt}}"), '`prompt` names the column "txt"', "Did you mean text?"),
         (Order(prompt="{{a}}", system_instruction="{{b}}"), '`system_instruction` names the column "b"', "a, text"),
         (Order(prompt="{{a}}", key_column="id"), '`key_column` names the column "id"', "a, text"),
-        (Order(prompt="{{a}}", task="embed", system_instruction="x"), "Embeddings take no `system", "Leave it out"),
-        (Order(prompt="{{a}}", task="embed", response_schema={"type": "string"}), "Embeddings take no `resp", "Leave"),
-        (Order(prompt="{{a}}", task="embed", generation_config={"temperature": 1}), "`generation_config.temp", "Memb"),
-        (Order(prompt="{{a}}", generation_config={"tools": []}), "`generation_config.tools` belongs", "no generation"),
+        (
+            Order(prompt="{{a}}", task="embed", system_instruction="x"),
+            "Embeddings don't take a `system",
+            "Leave it out",
+        ),
+        (
+            Order(prompt="{{a}}", task="embed", response_schema={"type": "string"}),
+            "Embeddings don't take a `resp",
+            "Leave",
+        ),
+        (
+            Order(prompt="{{a}}", task="embed", generation_config={"temperature": 1}),
+            "`generation_config.temp",
+            "The settings are",
+        ),
+        (
+            Order(prompt="{{a}}", generation_config={"tools": []}),
+            "`generation_config.tools` belongs",
+            "It isn't a generation",
+        ),
         (Order(prompt="{{a}} \ud800"), "Every request of this order would have a problem", "Correct it"),
     ],
 )
@@ -248,16 +264,16 @@ def test_a_row_larger_than_a_request_is_refused_with_its_number(tmp_path: Path) 
         written(source, Order(prompt="{{b}}", key_column="a"))
 
     assert [problem.message for problem in refusal.value.problems] == [
-        "Row 2 makes a request of 20,971,594 bytes, more than 20,971,520."
+        "Row 2 becomes a request of 20,971,594 bytes, more than 20,971,520."
     ]
-    with pytest.raises(RequestProblems, match="Row 2 makes a request"):
+    with pytest.raises(RequestProblems, match="Row 2 becomes a request"):
         written(source, Order(prompt="{{b}}"))
 
 
 def test_too_many_bytes_are_refused_and_nothing_is_left(tmp_path: Path) -> None:
     source = table(tmp_path / "t.csv", ("a", "b"), ("1", "x"))
 
-    with pytest.raises(UsageError, match="more than the 10 of one batch file"):
+    with pytest.raises(UsageError, match="a batch file has at most 10"):
         written(source, Order(prompt="{{b}}"), max_file_bytes=10)
 
     assert list((tmp_path / "out").iterdir()) == []

@@ -149,9 +149,9 @@ def test_generation_config_is_written_in_one_canonical_form() -> None:
         ("generate", {"responseSchema": {"type": "STRING"}}, {"type": "string"}, "Keep one of them"),
         ("generate", {"responseSchema": {"type": "STRING"}, "responseJsonSchema": {"type": "string"}}, {}, "both"),
         ("generate", {"responseMimeType": "text/plain"}, {"type": "string"}, "responseMimeType"),
-        ("embed", {}, {"type": "string"}, "Embeddings take no"),
+        ("embed", {}, {"type": "string"}, "Embeddings don't take"),
         ("embed", {"taskTyp": "X"}, {}, "taskType"),
-        ("embed", {"temperature": 1}, {}, "Members are"),
+        ("embed", {"temperature": 1}, {}, "The settings are"),
         ("embed", {"outputDimensionality": "many"}, {}, "outputDimensionality"),
     ],
 )

@@ -32,7 +32,7 @@ async def test_an_upload_that_takes_longer_than_a_call_may_goes_on_and_is_follow
         await desk.preview(Order(source=source))
         placed = await desk.place_order(Order(source=source), wait_seconds=0.05)
         assert placed.status.state is JobState.QUEUED
-        assert "on their way" in placed.status.advice
+        assert "being sent to Gemini" in placed.status.advice
         status = placed.status
         while status.state is JobState.QUEUED:
             status = await desk.status(placed.status.batch.id, wait_seconds=0.05)
@@ -191,7 +191,7 @@ async def test_two_jobs_of_one_name_made_elsewhere_are_told_apart_by_their_job_n
         sentence = await talk.refusal("check_status", batch="twin")
         assert "2 jobs are named 'twin'" in sentence
         assert "batches/" in sentence
-        assert "is not named" in await talk.refusal("check_status", batch=" ")
+        assert "No batch was given" in await talk.refusal("check_status", batch=" ")
 
 
 async def test_a_running_batch_is_cancelled_before_it_is_deleted(
@@ -307,7 +307,7 @@ async def test_an_error_that_nobody_foresaw_gives_away_neither_its_text_nor_a_tr
     monkeypatch.setattr("gemini_batch_mcp.batches.desk.list_jobs", broken)
     sentence = await talk.refusal("list_jobs")
 
-    assert "did not foresee (KeyError in broken" in sentence
+    assert "unexpected error (KeyError in broken" in sentence
     assert "AIza" not in sentence + caplog.text
     assert "Traceback" not in caplog.text
 

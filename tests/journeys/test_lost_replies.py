@@ -38,7 +38,7 @@ async def test_a_create_that_never_arrived_stays_unknown_until_the_order_is_give
     sandbox.cut_next("batches.create", when="before")
     first = await talk.call("create_batch", source=source)
     assert first["state"] == "JOB_STATE_UNSPECIFIED"
-    assert "reply to the create was lost" in first["advice"]
+    assert "reply to the create call was lost" in first["advice"]
     assert "stage unknown" in first["jobs"][0]["error"]
     assert sandbox.creates == 0
 

@@ -112,9 +112,9 @@ def test_a_cursor_survives_a_rebuild_of_the_same_batch(tmp_path: Path) -> None:
     "cursor", ["x", "????", "é", "W10", "WyJhIiwxXQ==x", "WyJhIiwtMV0", "a" * 300, " ", "WyJhIiwxLDJd"]
 )
 def test_a_damaged_cursor_is_refused(tmp_path: Path, cursor: str) -> None:
-    with pytest.raises(UsageError, match="is no cursor of this server") as caught:
+    with pytest.raises(UsageError, match="is not a cursor of this server") as caught:
         mixed(tmp_path).page(view="rows", limit=1, cursor=cursor)
-    assert caught.value.next_step == "Leave cursor empty to start at the first row."
+    assert caught.value.next_step == "Leave cursor out to start at the first row."
     assert len(caught.value.message) < 100
 
 

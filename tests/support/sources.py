@@ -164,7 +164,7 @@ def read_as(encoding: str, name: str = "t.csv") -> str:
 
 def unnamed(column: int) -> str:
     """Return the warning about a column without a name."""
-    return f"Column {column} of t.csv has no name in the header; it is called column_{column}."
+    return f"Column {column} of t.csv has no name in the header; it is named column_{column}."
 
 
 def outcome_of(source: Source, path: Path) -> dict[str, Any]:

@@ -297,7 +297,7 @@ def _end(said: str) -> str:
     """Return how an act ended, by what was said of it: the window is between the look and the open."""
     for word, end in (
         ("outside the directories", "refused at the look"),
-        ("link was put", "met the window"),
+        ("replaced by a link", "met the window"),
         ("changed", "changed meanwhile"),
         ("holds no file", "refused at the look"),
         ("There is no file", "refused at the look"),

@@ -14,7 +14,7 @@ from gemini_batch_mcp.domain import Delivery, Order, Task
 Batch = Annotated[str, Field(description="Batch id, Gemini job name, or unique display name.")]
 Also = Annotated[list[str], Field(description="More batches to join: tables named by their ids, _ for -.")]
 Cursor = Annotated[str, Field(description="next_cursor of the previous page.")]
-Confirm = Annotated[bool, Field(description="The user agreed to the cost or risk that was named.")]
+Confirm = Annotated[bool, Field(description="The user agreed to the cost or risk shown.")]
 
 
 def order(
@@ -32,12 +32,12 @@ def order(
         ),
     ] = [],  # noqa: B006 - pydantic copies it; null would be a union
     prompt: Annotated[str, Field(description="Template for each row: text with {{column}}.")] = "",
-    system_instruction: Annotated[str, Field(description="Template, too.")] = "",
+    system_instruction: Annotated[str, Field(description="Also a template.")] = "",
     response_schema: Annotated[dict[str, Any], Field(description="JSON Schema of each answer.")] = {},  # noqa: B006 - as above
     generation_config: Annotated[dict[str, Any], Field(description="E.g. maxOutputTokens, temperature.")] = {},  # noqa: B006 - as above
     attach: Annotated[str, Field(description="Column of file paths to attach; path for a directory or glob.")] = "",
     key_column: Annotated[str, Field(description="Column with unique keys.")] = "",
-    model: Annotated[str, Field(description="Empty for the configured one.")] = "",
+    model: Annotated[str, Field(description="Empty: the configured one.")] = "",
     task: Annotated[Task, Field(description="embed makes embeddings.")] = "generate",
     delivery: Annotated[Delivery, Field(description="inline only below 20 MB.")] = "file",
     display_name: Annotated[str, Field(description="Name shown in lists.")] = "",

@@ -121,7 +121,7 @@ def _told(name: str, known: Mapping[str, Any], elsewhere: Mapping[str, Sequence[
         return f"Did you mean {right}?"
     for holder, members in _MEMBERS.items():
         if holder in known and _plain(name) in members:
-            return f"Put it into {holder}."
+            return f"Put it in {holder}."
     return ""
 
 
@@ -253,7 +253,7 @@ def _list(value: Any, schema: Mapping[str, Any]) -> Any:
     try:
         return [meant for meant in (_meant(entry, entries) for entry in found) if meant is not _ABSENT]
     except _Wrong as wrong:
-        raise _Wrong(f"as an entry of this list, {wrong}" if isinstance(value, list) else str(wrong)) from None
+        raise _Wrong(f"for an entry of this list, {wrong}" if isinstance(value, list) else str(wrong)) from None
 
 
 def _object(value: Any, schema: Mapping[str, Any]) -> Any:
@@ -277,7 +277,9 @@ def _parsed_json(text: str, wanted: str) -> Any:
     except RecursionError:
         raise _Wrong("it is nested too deeply to be read as JSON") from None
     except ValueError as error:
-        place = f" (it ends being JSON at character {error.pos + 1})" if isinstance(error, json.JSONDecodeError) else ""
+        place = (
+            f" (the JSON breaks off at character {error.pos + 1})" if isinstance(error, json.JSONDecodeError) else ""
+        )
         raise _Wrong(f"give {wanted}, or the JSON text of one{place}") from None
 
 

@@ -80,19 +80,19 @@ class Form(BaseModel):
 class Submit(Form):
     """Before money."""
 
-    submit: bool = Field(title="Submit", description="Yes, submit it at up to the cost that is named.")
+    submit: bool = Field(title="Submit", description="Yes, submit it at up to the cost shown.")
 
 
 class Stop(Form):
     """Before rows are lost. Not called "cancel", which is what the other button says."""
 
-    stop: bool = Field(title="Stop the batch", description="Yes, cancel the batch and lose what is named.")
+    stop: bool = Field(title="Stop the batch", description="Yes, cancel the batch and lose the rows described.")
 
 
 class Delete(Form):
     """Before everything of a batch is lost."""
 
-    delete: bool = Field(title="Delete", description="Yes, delete what is named.")
+    delete: bool = Field(title="Delete", description="Yes, delete what is listed.")
 
 
 async def order_quote(ctx: Ctx, order: arguments.Ordered, resubmit: bool) -> Any:
@@ -181,8 +181,8 @@ async def agreed(desk: "Desk", asked: Any, answer: ElicitationResult[Any], done:
     has_declined = isinstance(answer, AcceptedElicitation | DeclinedElicitation)
     await desk.take_no(asked, has_declined=has_declined)
     if has_declined:
-        raise UsageError(f"The user was asked and did not agree: nothing was {done}.")
-    raise UsageError(f"The user closed the question without an answer, and did not agree: nothing was {done}.")
+        raise UsageError(f"The user was asked and declined: nothing was {done}.")
+    raise UsageError(f"The user closed the question without answering, which counts as no: nothing was {done}.")
 
 
 def form_of(loss: "Loss") -> dict[str, Any]:

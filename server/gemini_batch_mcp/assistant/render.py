@@ -197,7 +197,7 @@ def _jobs(batch: "BatchEntry") -> list[JobView]:
 def _job_error(job: "JobEntry") -> str:
     if job.error is not None:
         return f"code {job.error.code}: {job.error.message}" if job.error.code else job.error.message
-    return "stage unknown: the reply to its create was lost" if job.is_unknown else ""
+    return "stage unknown: the reply to its create call was lost" if job.is_unknown else ""
 
 
 def _suspect_keys(summary: ResultSummary) -> list[str]:

@@ -79,7 +79,7 @@ class StrictTool(Tool):
             raise ToolError(unanswered(error.message)) from None
         raise ToolError(
             f"{self.name} took {LONGEST_CALL_SECONDS:.0f} seconds and was stopped; Gemini may be slow to answer. "
-            "What was submitted or is under way goes on: call list_jobs or check_status."
+            "Whatever was submitted or under way continues: call list_jobs or check_status."
         )
 
     @property
@@ -97,8 +97,8 @@ class StrictTool(Tool):
         place = f"{frames[-1].name}, line {frames[-1].lineno}" if frames else "unknown place"
         logger.error("%s: unforeseen %s in %s", self.name, type(cause).__name__, place)
         return (
-            f"{self.name} met an error it did not foresee ({type(cause).__name__} in {place}). "
-            "This is a fault of the server; check_status and list_jobs show what was submitted."
+            f"{self.name} failed with an unexpected error ({type(cause).__name__} in {place}). "
+            "This is a bug in the server; check_status and list_jobs show what was submitted."
         )
 
     def _argument_sentence(self, error: ValidationError) -> str:

@@ -122,4 +122,4 @@ async def _advance_or_note(app: App, batch_id: str) -> Advanced:
     except Exception as error:
         # Its text may hold anything; and one batch must not keep all others from being advanced.
         logger.error("%s: unforeseen %s", batch_id, type(error).__name__)
-        return Advanced(batch_id, None, f"This met an error that was not foreseen ({type(error).__name__}).")
+        return Advanced(batch_id, None, f"This failed with an unexpected error ({type(error).__name__}).")

@@ -46,7 +46,7 @@ class BatchFiles:
         except OSError as error:
             raise StorageError(
                 f"{self.directory} cannot be created ({error.strerror}).",
-                "Check the directory that GEMINI_BATCH_HOME names.",
+                "Check the directory set as GEMINI_BATCH_HOME.",
             ) from None
 
     def requests(self, attempt: int = 1) -> Path:

@@ -120,7 +120,7 @@ async def _to_cancel(app: App, reference: str) -> BatchEntry:
     batch = await refresh(app, await find_batch(app, reference))
     refuse_anothers(app, batch)
     if describe(batch).done:
-        raise NotReady(f"{batch.id} has ended already: its state is {describe(batch).state}.", describe(batch).advice)
+        raise NotReady(f"{batch.id} has already ended: its state is {describe(batch).state}.", describe(batch).advice)
     return batch
 
 
@@ -159,7 +159,8 @@ async def _cancel_job(app: App, batch: BatchEntry, job: JobEntry, search_seconds
         await _set(app, job, expected=Stage.SUBMITTED, state=JobState.CANCELLING)
     elif job.stage in UNSUBMITTED:
         raise NotReady(
-            f"A job of {job.batch_id} is not cancelled: its create has left, and whether it exists is not known yet.",
+            f"A job of {job.batch_id} was not cancelled: its create call was sent, and it is not known yet "
+            "whether it exists.",
             "Call cancel_batch again in a minute.",
         )
 
@@ -215,7 +216,7 @@ async def _delete_locked(app: App, batch: BatchEntry) -> Deletion:
     kept: list[NotDeleted] = []
     for job in batch.jobs:
         if job.name and not job.state.is_terminal:
-            kept.append(NotDeleted(job.name, f"It is still {job.state}; call delete_batch again when it has ended."))
+            kept.append(NotDeleted(job.name, f"It is still {job.state}; call delete_batch again once it has ended."))
             continue
         if job.is_unproved:
             why = "Whether its job exists at Gemini is unknown, and Gemini's list cannot be read: try again later."
@@ -226,13 +227,13 @@ async def _delete_locked(app: App, batch: BatchEntry) -> Deletion:
             continue
         jobs += [job.name] if job.name else []
         if job.uploaded_file and job.uploaded_file == batch.source:
-            kept.append(NotDeleted(job.uploaded_file, "It was uploaded elsewhere and may be used elsewhere."))
+            kept.append(NotDeleted(job.uploaded_file, "It was uploaded elsewhere and may be in use elsewhere."))
         elif job.uploaded_file:
             reason = await _delete_at_gemini(app.gateway.delete_file, job.uploaded_file)
             files += [job.uploaded_file] if reason is None else []
             kept += [NotDeleted(job.uploaded_file, reason)] if reason is not None else []
         if job.responses_file:
-            reason = "Gemini does not delete result files; it removes them by itself in time."
+            reason = "Result files can't be deleted; Gemini removes them itself after a while."
             kept.append(NotDeleted(job.responses_file, reason))
     for attached in (await in_thread(app.ledger.attachments, batch.id)).values():
         reason = await _delete_at_gemini(app.gateway.delete_file, attached.name)

@@ -12,7 +12,7 @@ from enum import StrEnum
 class Doing(StrEnum):
     """What is being done, as a person is told it."""
 
-    STARTING = "Working on it"
+    STARTING = "Working"
     UNPACKING = "Unpacking"
     CHECKING = "Checking"
     ATTACHING = "Uploading attached files"

@@ -16,7 +16,7 @@ from gemini_batch_mcp.threads import in_thread
 
 #: Jobs that a question names; of more it says how many there are.
 _NAMED_JOBS: Final = 3
-_CHARGED: Final = "Rows that Gemini is working on still finish, and may be charged like those that it has finished."
+_CHARGED: Final = "Rows in progress still finish and may be charged, like those already finished."
 _DONE: Final = {"cancel": "cancelled", "delete": "deleted"}
 
 
@@ -53,10 +53,10 @@ def loss_of_cancel(app: App, batch: BatchEntry) -> Loss:
     question = ""
     if any(job.state is not JobState.CANCELLING for job in at_gemini) and (why := why_not_kept(app, batch)):
         total = describe(batch).counts.total
-        rows = f"Those of its {total:,} rows" if total > 1 else "Rows of it"
+        rows = f"Those of its {total:,} rows" if total > 1 else "Any rows"
         question = (
             f"gemini-batch-mcp asks: cancel {batch.id}? This stops {_named(at_gemini)} at Gemini. {rows} that Gemini "
-            f"has not finished would be lost: {why}, so they could not be sent again from here. {_CHARGED}"
+            f"has not finished would be lost: {why}, so they could not be resent from here. {_CHARGED}"
         )
     return Loss("cancel", batch.id, _tags(at_gemini), question)
 
@@ -71,15 +71,15 @@ def loss_of_delete(batch: BatchEntry) -> Loss:
         total = batch.rows.counts().total
         answers = f"its answers to {total:,} row{'' if total == 1 else 's'}"
     sentences = [
-        f"gemini-batch-mcp asks: delete {batch.id}? This deletes {gone}all that is stored here of it, {answers} "
-        "included."
+        f"gemini-batch-mcp asks: delete {batch.id}? This deletes {gone}everything stored here about it, including "
+        f"{answers}."
     ]
     if running:
         what = "The job has" if len(running) == 1 else f"{len(running)} jobs have"
-        sentences.append(f"{what} not ended, and would be cancelled first. {_CHARGED}")
+        sentences.append(f"{what} not ended and would be cancelled first. {_CHARGED}")
     elif any(job.stage is Stage.FINISHED for job in batch.jobs) and not is_collected(batch):
-        sentences.append("Answers that were not fetched yet are lost with it; they are charged all the same.")
-    sentences.append("It cannot be undone. Files that were saved elsewhere stay.")
+        sentences.append("Answers not fetched yet are lost with it, but still charged.")
+    sentences.append("This cannot be undone. Files saved with save_to are kept.")
     return Loss("delete", batch.id, _tags(at_gemini), " ".join(sentences))
 
 
@@ -110,9 +110,8 @@ async def refuse_unagreed(app: App, loss: Loss, *, agreed_to: Loss | None, confi
     if agreed_to is not None:
         if not agreed_to.covers(loss):
             raise NotConfirmed(
-                "More would be lost than the user was asked about, so that their yes does not count. "
-                f"Nothing was {done}.",
-                "Make the same call again: they are asked about it as it is now.",
+                f"More would be lost than the user agreed to, so their yes does not count. Nothing was {done}.",
+                "Make the same call again: the user is asked about the current state.",
             )
         await in_thread(quotes.void, loss.wish)
         return
@@ -125,8 +124,8 @@ async def refuse_unagreed(app: App, loss: Loss, *, agreed_to: Loss | None, confi
         )
     if no:
         raise NotConfirmed(
-            f"{no} Nothing was {done}: confirm=true does not overrule that.",
-            "If they have changed their mind since, make the same call without confirm, show them what it says, and "
+            f"{no} Nothing was {done}: confirm=true does not override that.",
+            "If they have since changed their mind, make the same call without confirm, show them what it says, and "
             "call again with confirm=true once they agree.",
         )
 

@@ -118,7 +118,7 @@ def within(wait_seconds: float | None) -> Iterator[anyio.CancelScope]:
     if scope.cancelled_caught:
         raise NotReady(
             f"This took {seconds:.0f} seconds and was stopped; Gemini may be slow to answer.",
-            "What was submitted or is under way goes on: call list_jobs or check_status.",
+            "Whatever was submitted or under way continues: call list_jobs or check_status.",
         )
 
 

@@ -32,10 +32,12 @@ def check_status(session: Session, batch: str, wait: bool) -> None:
 @click.command("get-results")
 @click.argument("batch")
 @click.option("-o", "--output", default="", help="Write all rows to this file.")
-@click.option("--format", type=click.Choice(["jsonl", "csv", "parquet"]), help="By the file's name, else jsonl.")
+@click.option(
+    "--format", type=click.Choice(["jsonl", "csv", "parquet"]), help="By the file's extension, otherwise jsonl."
+)
 @click.option("--view", type=click.Choice(get_args(View)), default="summary", show_default=True)
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 200))
-@click.option("--cursor", default="", help="Where the previous page ended.")
+@click.option("--cursor", default="", help="next_cursor of the previous page.")
 @click.pass_obj
 def get_results(
     session: Session,
@@ -82,7 +84,7 @@ def query(session: Session, batch: str, sql: str, limit: int, also: tuple[str, .
 
 @click.command()
 @click.argument("batch")
-@click.option("-o", "--output", default="report.html", show_default=True, help="The page to write.")
+@click.option("-o", "--output", default="report.html", show_default=True, help="The HTML file to write.")
 @click.pass_obj
 def report(session: Session, batch: str, output: str) -> None:
     """Write a page about BATCH that opens in any browser: outcomes, errors, tokens, cost, and its rows."""
@@ -100,7 +102,7 @@ def report(session: Session, batch: str, output: str) -> None:
 @click.option("--state", default="", help="Only active or ended jobs, or those in this JOB_STATE_*.")
 @click.option("--search", default="", help="Part of an id or a name.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 100))
-@click.option("--cursor", default="", help="Where the previous page ended.")
+@click.option("--cursor", default="", help="next_cursor of the previous page.")
 @click.pass_obj
 def list_jobs(session: Session, state: str, search: str, limit: int, cursor: str) -> None:
     """List batches ordered here and jobs made elsewhere with the same key."""
@@ -119,11 +121,11 @@ def collect(session: Session) -> None:
     from gemini_batch_mcp.cli import console
 
     async def go_on(desk: "Desk") -> None:
-        with console.working("Looking after unfinished batches") as gauge:
+        with console.working("Resuming unfinished batches") as gauge:
             advanced = await desk.watched_by(gauge).collect()
         console.show_advanced(advanced)
         if failed := [entry for entry in advanced if entry.failure]:
-            raise BatchError(f"{len(failed)} of {len(advanced)} batches could not be taken further.", failed[0].failure)
+            raise BatchError(f"{len(failed)} of {len(advanced)} batches could not be resumed.", failed[0].failure)
 
     session.run(go_on)
 

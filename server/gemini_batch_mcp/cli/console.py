@@ -134,9 +134,9 @@ def _what_was_placed(placement: "Placement") -> str:
     count = placement.request_count
     requests = f"{count:,} request{'' if count == 1 else 's'}"
     if placement.reused:
-        doing = "being sent again already" if placement.rows_again else "ordered before"
+        doing = "already being resent" if placement.rows_again else "already ordered"
         return f"{requests} {doing}; nothing new was submitted"
-    return f"{requests} {'sent again' if placement.rows_again else 'ordered'}"
+    return f"{requests} {'resent' if placement.rows_again else 'ordered'}"
 
 
 def show_preview(preview: "Preview") -> None:
@@ -178,7 +178,7 @@ def show_status(status: "BatchStatus") -> None:
     if status.made_elsewhere:
         table.add_row("made", f"elsewhere, {status.created_at:%Y-%m-%d %H:%M} UTC")
     for job in status.batch.jobs:
-        name = job.name or ("unknown: the reply to its create was lost" if job.is_unknown else "not at Gemini yet")
+        name = job.name or ("unknown: the reply to its create call was lost" if job.is_unknown else "not at Gemini yet")
         table.add_row("job", escape(f"{name} {job.shown_state}"))
         if job.error:
             table.add_row("error", escape(f"code {job.error.code}: {job.error.message}"))
@@ -293,7 +293,7 @@ def show_advanced(advanced: "tuple[Advanced, ...]") -> None:
     if advanced:
         output().print(table)
     else:
-        notes().print("Nothing is unfinished.")
+        notes().print("No batch is unfinished.")
 
 
 def show_deletion(deletion: "Deletion") -> None:

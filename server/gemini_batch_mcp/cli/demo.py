@@ -27,9 +27,9 @@ from gemini_batch_mcp.threads import in_thread
 
 _REVIEWS = (
     "The kettle boils fast and the handle stays cool.",
-    "Arrived with a cracked lid, and nobody answers my mails.",
+    "Arrived with a cracked lid, and nobody answers my emails.",
     "It does what it should. Nothing more, nothing less.",
-    "Third one I buy: my parents and my sister have one too.",
+    "I have now bought three: my parents and my sister have one, too.",
     "The manual is only in a language I cannot read.",
     "Loud, but the coffee is excellent.",
     "Stopped working after two weeks; refund was quick.",
@@ -126,7 +126,7 @@ def _show_input(console: Console, source: Path) -> None:
 
 
 async def _preview(console: Console, client: Client, source: Path) -> None:
-    _heading(console, 3, "Look before paying", f"preview_batch source={source.name} prompt={_ORDER['prompt']!r} …")
+    _heading(console, 3, "See the cost first", f"preview_batch source={source.name} prompt={_ORDER['prompt']!r} …")
     preview = await _call(client, "preview_batch", {"source": str(source), **_ORDER})
     console.print("The first request:")
     console.print(
@@ -143,7 +143,9 @@ async def _order(console: Console, client: Client, source: Path) -> str:
     job = created["jobs"][0]
     console.print(f"{created['request_count']} requests ordered as {created['batch_id']}: {job['name']} {job['state']}")
     again = await _call(client, "create_batch", {"source": str(source), **_ORDER})
-    console.print(f"The same order again: reused={again['reused']}, still {again['batch_id']}; nothing is paid twice.")
+    console.print(
+        f"The same order again: reused={again['reused']}, still {again['batch_id']}; nothing is charged twice."
+    )
     return str(created["batch_id"])
 
 
@@ -189,7 +191,7 @@ async def _show_results(console: Console, client: Client, batch_id: str) -> None
     console.print(rows_table([(row["key"], row["status"], row["text"] or row["error"]) for row in results["rows"]]))
     usage = results["usage"]
     console.print(f"{usage['input_tokens']} tokens in, {usage['output_tokens']} out.")
-    _heading(console, 7, "Ask all of them", f"query_results sql={_QUESTION}")
+    _heading(console, 7, "Query all of them", f"query_results sql={_QUESTION}")
     answer = await _call(client, "query_results", {"batch": batch_id, "sql": _QUESTION})
     table = Table(*answer["columns"])
     for row in answer["rows"]:
@@ -199,7 +201,7 @@ async def _show_results(console: Console, client: Client, batch_id: str) -> None
     failures = await _call(client, "get_results", {"batch": batch_id, "view": "failures"})
     shown = [(row["key"], row["status"], row["error"] or row["finish_reason"]) for row in failures["rows"]]
     console.print(rows_table(shown))
-    console.print("retry_failed would send those again, and only those.")
+    console.print("retry_failed would resend those rows, and only those.")
     arguments = {"batch": batch_id, "save_to": "results.csv", "format": "csv"}
     saved = (await _call(client, "get_results", arguments))["saved"]
     console.print()

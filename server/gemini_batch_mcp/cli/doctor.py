@@ -13,7 +13,7 @@ from gemini_batch_mcp import __version__
 from gemini_batch_mcp.batches.opening import TransportFactory, lazy_desk
 from gemini_batch_mcp.cli.session import Session, transport_for
 from gemini_batch_mcp.errors import BatchError
-from gemini_batch_mcp.settings import API_VERSION, Settings
+from gemini_batch_mcp.settings import API_VERSION, KEYS_PAGE, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +69,9 @@ async def examine(settings: Settings, transport: TransportFactory | None) -> Rep
             return Report([*checks, Check("gemini", False, str(error))])
     where = "the embedded sandbox" if settings.sandbox else (settings.base_url or "Google") + f", API {API_VERSION}"
     able = [model.name.removeprefix("models/") for model in models if model.batch_methods]
-    checks.append(Check("gemini", True, f"{where} answers; {len(models)} models, {len(able)} take batches"))
+    checks.append(Check("gemini", True, f"{where} answers; {len(models)} models, {len(able)} support batches"))
     known = settings.model in able
-    finding = settings.model if known else f"{settings.model} is not among the models that take batches"
+    finding = settings.model if known else f"{settings.model} is not one of the models that support batches"
     return Report([*checks, Check("model", known, finding)])
 
 
@@ -85,20 +85,22 @@ def _key(settings: Settings) -> Check:
     if settings.sandbox:
         return Check("key", True, "not needed in the sandbox")
     if settings.api_key is None:
-        return Check("key", False, "none; set GEMINI_API_KEY, or use --sandbox to try without one")
+        return Check(
+            "key", False, f"none; get one at {KEYS_PAGE} and set GEMINI_API_KEY, or try --sandbox, which needs none"
+        )
     hidden = settings.api_key.hides
-    besides = f", which wins; the other key in {hidden} is not used" if hidden else ""
+    besides = f", which takes precedence; the other key, in {hidden}, is not used" if hidden else ""
     return Check("key", True, f"from {settings.api_key.origin}{besides}")
 
 
 def _state(settings: Settings, taken_back: Sequence[str], unknown: Sequence[str]) -> Check:
     finding = str(settings.home)
     if taken_back:
-        finding += f"; the ledger had lost {', '.join(taken_back)}: taken back from their directories just now"
+        finding += f"; the ledger had lost {', '.join(taken_back)}: just restored from their directories"
     if unknown:
         finding += (
-            f"; the ledger does not know {', '.join(unknown[:5])}, and their directories do not hold enough to take "
-            "them back: put an earlier ledger.sqlite3 back, or remove them"
+            f"; the ledger has no record of {', '.join(unknown[:5])}, and their directories do not hold enough to "
+            "restore them: put an earlier ledger.sqlite3 back, or remove them"
         )
     return Check("state", not unknown, finding)
 
@@ -106,5 +108,5 @@ def _state(settings: Settings, taken_back: Sequence[str], unknown: Sequence[str]
 def _root(root: Path) -> Check:
     if root.is_dir():
         usable = os.access(root, os.R_OK | os.W_OK)
-        return Check("root", usable, str(root) if usable else f"{root} may not be read and written")
-    return Check("root", False, f"{root} is no directory; correct GEMINI_BATCH_ROOTS")
+        return Check("root", usable, str(root) if usable else f"{root} can't be read and written")
+    return Check("root", False, f"{root} isn't a directory; correct GEMINI_BATCH_ROOTS")

@@ -44,7 +44,7 @@ def main() -> None:
         frames = traceback.extract_tb(unforeseen.__traceback__)
         place = f" in {frames[-1].name}, line {frames[-1].lineno}" if frames else ""
         _complain(
-            f"This met an error that was not foreseen ({type(unforeseen).__name__}{place}). It is a fault of "
+            f"This failed with an unexpected error ({type(unforeseen).__name__}{place}). This is a bug in "
             "gemini-batch-mcp; check-status and list-jobs show what was submitted."
         )
         sys.exit(1)

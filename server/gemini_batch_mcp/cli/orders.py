@@ -35,7 +35,7 @@ class _JsonObject(click.ParamType[dict[str, Any]]):
         except (OSError, ValueError) as error:
             self.fail(f"{text[:80]!r} is neither a JSON object nor a file that holds one ({error}).", param, ctx)
         if not isinstance(parsed, dict):
-            self.fail(f"{text[:80]!r} holds JSON, but no object.", param, ctx)
+            self.fail(f"{text[:80]!r} holds JSON, but not an object.", param, ctx)
         return parsed
 
 
@@ -52,8 +52,8 @@ def _order_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--system", "system_instruction", default="", help="For a table: the system instruction."),
         click.option("--schema", "response_schema", type=_JSON, default="{}", help="For a table: JSON Schema."),
         click.option("--config", "generation_config", type=_JSON, default="{}", help="For a table: generationConfig."),
-        click.option("--attach", default="", help="Column with paths of files to attach; path for a directory."),
-        click.option("--key-column", default="", help="For a table: the column with the keys."),
+        click.option("--attach", default="", help="Column of file paths to attach; use path for a directory."),
+        click.option("--key-column", default="", help="For a table: the column of unique keys."),
         click.option("--limit-rows", default=0, type=click.IntRange(min=0), help="Pilot: only the first rows."),
         click.option("--task", type=click.Choice(["generate", "embed"]), default="generate", show_default=True),
     )
@@ -75,7 +75,9 @@ def preview(session: Session, /, **order: Any) -> None:
         console.show_preview(seen)
         if seen.problem_count:
             found = f"{seen.problem_count} problem{'' if seen.problem_count == 1 else 's'}"
-            raise BatchError(f"{found}; this cannot be sent.", "Correct what is listed and preview again.")
+            raise BatchError(
+                f"{found}; this order cannot be submitted.", "Correct the problems above, then preview again."
+            )
 
     session.run(show)
 
@@ -83,8 +85,8 @@ def preview(session: Session, /, **order: Any) -> None:
 @click.command("create-batch")
 @_order_options
 @click.option("--delivery", type=click.Choice(["file", "inline"]), default="file", show_default=True)
-@click.option("--yes", "confirm", is_flag=True, help="Agree to the cost, or to order what cannot be checked.")
-@click.option("--resubmit", is_flag=True, help="Order again what was ordered before; it is paid again.")
+@click.option("--yes", "confirm", is_flag=True, help="Agree to the cost, or to a file that cannot be checked.")
+@click.option("--resubmit", is_flag=True, help="Submit an order again; you are charged again.")
 @click.pass_obj
 def create_batch(session: Session, /, confirm: bool, resubmit: bool, **order: Any) -> None:
     """Check SOURCE (ready JSONL, or a table with --prompt) and submit it as one batch. Prints the batch id."""
@@ -106,7 +108,9 @@ def create_batch(session: Session, /, confirm: bool, resubmit: bool, **order: An
 
 @click.command("retry-failed")
 @click.argument("batch")
-@click.option("--include", multiple=True, type=click.Choice(_STATUSES), help="By default: missing, and what may pass.")
+@click.option(
+    "--include", multiple=True, type=click.Choice(_STATUSES), help="By default: missing rows and retryable failures."
+)
 @click.option("-m", "--model", default="", help="Another model; the same by default.")
 @click.option("--yes", "confirm", is_flag=True, help="Agree to the cost.")
 @click.pass_obj
@@ -127,7 +131,7 @@ def retry_failed(session: Session, batch: str, include: tuple[str, ...], model: 
 
 @click.command()
 @click.argument("batch")
-@click.option("--yes", "confirm", is_flag=True, help="Agree to lose rows that could not be sent again.")
+@click.option("--yes", "confirm", is_flag=True, help="Agree to lose rows that cannot be resent.")
 @click.pass_obj
 def cancel(session: Session, batch: str, confirm: bool) -> None:
     """Stop BATCH."""
@@ -144,7 +148,7 @@ def cancel(session: Session, batch: str, confirm: bool) -> None:
 
 @click.command()
 @click.argument("batch")
-@click.option("--yes", "confirm", is_flag=True, help="Agree to what would be deleted.")
+@click.option("--yes", "confirm", is_flag=True, help="Agree to the deletion.")
 @click.pass_obj
 def delete(session: Session, batch: str, confirm: bool) -> None:
     """Delete BATCH at Gemini and its answers stored here."""

@@ -13,11 +13,13 @@ from gemini_batch_mcp.settings import Settings
 
 @click.command()
 @click.option("--transport", type=click.Choice(["stdio", "http"]), default="stdio", show_default=True)
-@click.option("--host", default="127.0.0.1", show_default=True, help="Beyond this machine only with a token.")
-@click.option("--port", default=8765, show_default=True, type=click.IntRange(0, 65535), help="0 picks a free one.")
-@click.option("--allowed-host", multiple=True, help="Name under which a proxy in front asks for this server.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Beyond this machine, GEMINI_BATCH_HTTP_TOKEN is required."
+)
+@click.option("--port", default=8765, show_default=True, type=click.IntRange(0, 65535), help="0 picks a free port.")
+@click.option("--allowed-host", multiple=True, help="Host name that a proxy in front uses for this server.")
 @click.option("--sandbox", is_flag=True, help="Use the embedded Gemini service: no key, no cost.")
-@click.option("--read-only", is_flag=True, help="List only the tools that change nothing.")
+@click.option("--read-only", is_flag=True, help="Offer only the read-only tools.")
 @click.pass_obj
 def serve(
     session: Session,
@@ -38,7 +40,7 @@ def serve(
 
 
 @click.command()
-@click.option("--port", required=True, type=click.IntRange(0, 65535), help="0 picks a free one.")
+@click.option("--port", required=True, type=click.IntRange(0, 65535), help="0 picks a free port.")
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--seconds-per-job", default=10.0, show_default=True, type=click.FloatRange(min=0))
 @click.option("--directory", type=click.Path(file_okay=False, path_type=Path), help="Where it keeps files and jobs.")

@@ -56,7 +56,7 @@ def transport_for(settings: Settings) -> TransportFactory | None:
         except OSError as error:
             raise StorageError(
                 f"The state directory {settings.home} cannot be used ({error.strerror}).",
-                "Set GEMINI_BATCH_HOME to a directory that can be written.",
+                "Set GEMINI_BATCH_HOME to a writable directory.",
             ) from None
 
     return in_process

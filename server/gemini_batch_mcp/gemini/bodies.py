@@ -42,7 +42,7 @@ class Unpacked(httpx2.AsyncByteStream):
         total_bytes = 0
         unpacker = zlib.decompressobj(_ANY_HEAD) if self._encoding else None
         if self._encoding not in ("", *_ENCODINGS):
-            raise httpx2.DecodingError(f"the reply is packed as {self._encoding[:20]!r}")
+            raise httpx2.DecodingError(f"the reply is compressed as {self._encoding[:20]!r}")
         async for received in self._body:
             for piece in _unpacked(received, unpacker) if unpacker is not None else (received,):
                 total_bytes += len(piece)

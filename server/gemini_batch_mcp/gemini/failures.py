@@ -54,8 +54,8 @@ def gemini_failure(error: Exception, what: str, *, key_origin: str, creates: boo
         if creates:
             return outcome_unknown(what, f"the reply has {error}")
         return Unavailable(
-            f"Gemini's answer has {error}, when asked to {what}: it was not read any further.",
-            "If GOOGLE_GEMINI_BASE_URL is set, check it; otherwise order fewer rows at once, or in a file.",
+            f"Gemini's answer has {error} when asked to {what}, so the rest was not read.",
+            "If GOOGLE_GEMINI_BASE_URL is set, check it; otherwise order fewer rows at once, or from a file.",
             status_code=200,  # so that it is not asked for again
         )
     if creates and not isinstance(error, _NOTHING_SENT):
@@ -69,14 +69,14 @@ def not_understood(what: str, reason: str) -> Unavailable:
     """Return the error for a reply that is not what the API documents."""
     return Unavailable(
         f"Gemini's answer could not be understood ({reason}) when asked to {what}.",
-        "Try again; if it stays like this, the endpoint or the google-genai version may not fit.",
+        "Try again; if it keeps happening, the endpoint or the google-genai version may not be compatible.",
     )
 
 
 def outcome_unknown(what: str, reason: str, status_code: int = 0) -> OutcomeUnknown:
     """Return the error for a create that may or may not have happened."""
     return OutcomeUnknown(
-        f"It is unknown whether Gemini did {what}: {reason}.",
+        f"It is unknown whether Gemini managed to {what}: {reason}.",
         "Look for the job by its display name before creating it again.",
         status_code=status_code,
     )
@@ -85,14 +85,14 @@ def outcome_unknown(what: str, reason: str, status_code: int = 0) -> OutcomeUnkn
 def _unreachable(error: Exception, what: str) -> BatchError:
     if isinstance(error, httpx2.UnsupportedProtocol):
         return ConfigurationError(
-            "GOOGLE_GEMINI_BASE_URL is no http or https address.", "Correct GOOGLE_GEMINI_BASE_URL or unset it."
+            "GOOGLE_GEMINI_BASE_URL is not an http or https address.", "Correct GOOGLE_GEMINI_BASE_URL or unset it."
         )
     if isinstance(error, httpx2.TimeoutException | TimeoutError):
         happened = "did not answer in time"
     elif isinstance(error, _NOTHING_SENT):
         happened = "could not be reached"
     else:
-        happened = "broke the connection off"
+        happened = "closed the connection early"
     return Unavailable(
         f"Gemini {happened} ({type(error).__name__}) when asked to {what}.",
         "Check the network connection and try again in a minute.",
@@ -110,13 +110,14 @@ def _answered(error: Any, what: str, key_origin: str, creates: bool) -> GeminiEr
         return AccessDenied(
             f"Gemini refused to {what} with this key ({code}){quoted}",
             f"Check the key in {key_origin}, its project and its restrictions; "
-            "a file or job of another project is refused in the same way.",
+            "files and jobs of another project are refused in the same way.",
             status_code=code,
         )
     if code == 404:
         return NotFound(
             f"Gemini found nothing when asked to {what} (404){quoted}",
-            "It may be deleted or expired (uploaded files live 48 hours), or belong to another key's project.",
+            "It may have been deleted or have expired (uploaded files are kept for 48 hours), or belong to another "
+            "key's project.",
             status_code=404,
         )
     if code == 429:
@@ -126,13 +127,15 @@ def _answered(error: Any, what: str, key_origin: str, creates: bool) -> GeminiEr
     if is_transient_status(code):
         return Unavailable(
             f"Gemini answered {code} when asked to {what}{quoted}",
-            "This is a fault on Google's side; try again in a minute.",
+            "This is an error on Google's side; try again in a minute.",
             status_code=code,
             retry_after_seconds=_retry_after_seconds(error, status),
         )
     if 400 <= code < 500:
         return Rejected(
-            f"Gemini refused to {what} ({code}){quoted}", "Correct what it names and try again.", status_code=code
+            f"Gemini refused to {what} ({code}){quoted}",
+            "Correct what the message names, then try again.",
+            status_code=code,
         )
     return Unavailable(
         f"Gemini answered with the unexpected status {code} when asked to {what}.",
@@ -146,8 +149,10 @@ def _quota(error: Any, status: Mapping[str, Any], what: str, quoted: str) -> Quo
     quota_id = _quota_id(status)
     named = f", quota {quota_id}" if quota_id else ""
     return QuotaExhausted(
-        f"A Gemini quota is used up (429{named}) when asked to {what}{quoted}",
-        f"Try again in {seconds:.0f} s." if seconds else "Wait until running jobs have ended, or send less at once.",
+        f"A Gemini quota is exhausted (429{named}) when asked to {what}{quoted}",
+        f"Try again in {seconds:.0f} s."
+        if seconds
+        else "Wait until running jobs have ended, or submit fewer rows at once.",
         retry_after_seconds=seconds,
         quota_id=quota_id,
     )

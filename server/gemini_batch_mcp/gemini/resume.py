@@ -127,7 +127,7 @@ class WholeBody(httpx2.AsyncByteStream):
                     moved += len(chunk)
                     if (now := anyio.current_time()) - moved_at > self._stall_seconds:
                         if moved < _STALL_BYTES:
-                            raise httpx2.ReadTimeout("the body hardly moves")
+                            raise httpx2.ReadTimeout("the transfer has almost stalled")
                         moved, moved_at = 0, now
                     fresh = self._fresh(chunk)
                     if fresh and self._sink is not None:
@@ -136,7 +136,7 @@ class WholeBody(httpx2.AsyncByteStream):
                         yield fresh
                 if self.total_bytes in (None, self._position):
                     return
-                raise httpx2.RemoteProtocolError("the body has not the stated length")
+                raise httpx2.RemoteProtocolError("the body does not have the stated length")
             except httpx2.TransportError:
                 progress_bytes = self._position - position_at_failure
                 failures = 1 if progress_bytes >= _PROGRESS_BYTES else failures + 1

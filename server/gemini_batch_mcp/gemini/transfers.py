@@ -86,7 +86,8 @@ class Outgoing(io.RawIOBase):
             at_end = self._position == self._size_bytes
             if len(chunk) < wanted or (at_end and self._source.read(1)):
                 raise StorageError(
-                    f"{self._display_name!r} changed while it was being sent.", "Leave the file alone and try again."
+                    f"{self._display_name!r} changed while it was being sent.",
+                    "Try again, without changing the file meanwhile.",
                 )
         except Exception as error:
             self.refusal = error
@@ -121,7 +122,7 @@ def download_errors(directory: Path, needed_bytes: int | None = None) -> Iterato
             raise _disk_full(directory, needed_bytes) from None
         raise StorageError(
             f"{str(directory)!r} cannot be written to ({system_reason(error)}).",
-            "Check that the directory exists, and its rights.",
+            "Check that the directory exists and is writable.",
         ) from None
 
 
@@ -132,7 +133,7 @@ def reading_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageError(
-            f"{str(path)!r} cannot be read ({system_reason(error)}).", "Check the file and its rights."
+            f"{str(path)!r} cannot be read ({system_reason(error)}).", "Check that the file exists and its permissions."
         ) from None
 
 
@@ -150,7 +151,7 @@ def _disk_full(directory: Path, needed_bytes: int | None) -> StorageError:
     if needed_bytes:
         needed = f", {needed_bytes:,} are needed"
     return StorageError(
-        f"The disk of {str(directory)!r} is full{free}{needed}.", "Make room, then ask for the results again."
+        f"The disk of {str(directory)!r} is full{free}{needed}.", "Free some space, then call get_results again."
     )
 
 

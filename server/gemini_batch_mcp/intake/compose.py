@@ -111,7 +111,7 @@ def write_rows(
         source = source.first(order.limit_rows)
     failure = "The request file could not be written"
     try:
-        with storage_errors(failure, "Check the free space and the rights of the state directory."):
+        with storage_errors(failure, "Check the permissions and free space of the state directory."):
             with open_table(
                 source,
                 destination.parent,
@@ -154,9 +154,9 @@ def _checked_plan(order: Order, plan: AttachmentPlan | None) -> AttachmentPlan:
         UsageError: there is none, or the order cannot have files.
     """
     if order.task == "embed":
-        raise UsageError("Embeddings take no files here, only texts.", "Leave out `attach`.")
+        raise UsageError("Embeddings take text only, no files.", "Leave out `attach`.")
     if plan is None or plan.column != column_of(order.attach):
-        raise UsageError("The files of this order have not been looked at.", "Give the order again.")
+        raise UsageError("The files of this order have not been checked yet.", "Submit the order again.")
     return plan
 
 
@@ -201,18 +201,18 @@ def _form(table: Table, order: Order, members: dict[str, Any]) -> _Form:
         what = "Embed each text" if order.task == "embed" else "Answer this"
         example = place if order.task == "embed" else f"{what}: {place}"
         raise UsageError(
-            f"{table.name} is a table, and the order has no `prompt`.",
-            f'Give a prompt with its columns, such as "{example}". Its columns are: {listed(columns)}.',
+            f"{table.name} is a table, which needs a `prompt`.",
+            f'Give a prompt that names its columns, such as "{example}". Its columns are: {listed(columns)}.',
         )
     prompt = compile_template(order.prompt, columns, "prompt")
     system = compile_template(order.system_instruction, columns, "system_instruction")
     if order.task == "embed" and order.system_instruction:
-        raise UsageError("Embeddings take no `system_instruction`.", "Leave it out, or write it into the prompt.")
+        raise UsageError("Embeddings don't take a `system_instruction`.", "Leave it out, or write it into the prompt.")
     used = tuple(dict.fromkeys((*prompt.columns, *system.columns)))
     if not used and not order.attach:
         raise UsageError(
-            "The prompt names no column, so every row would ask the same and its values would be lost.",
-            f"Write a column into it, such as {example_place(columns)}. Its columns are: {listed(columns)}.",
+            "The prompt names no column, so every row would ask the same question and its values would be lost.",
+            f"Put a column in it, such as {example_place(columns)}. Its columns are: {listed(columns)}.",
         )
     attached = (Marked(column_named(column_of(order.attach), columns, "attach")),) if order.attach else ()
     key: Template | RowKey = RowKey((*used, *(place.column for place in attached if place.column not in used)))
@@ -249,7 +249,7 @@ def _check_form(form: LineForm, task: Task) -> None:
     if checked.problem_count:
         problems = [Problem(0, "", problem.message, problem.fix) for problem in checked.problems]
         message = "Every request of this order would have a problem; nothing was submitted."
-        raise RequestProblems(problems, checked.problem_count, message, "Correct it and give the order again.")
+        raise RequestProblems(problems, checked.problem_count, message, "Correct it, then submit the order again.")
 
 
 def _sample(piece: Piece) -> str:

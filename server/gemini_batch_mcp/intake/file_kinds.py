@@ -140,7 +140,7 @@ def kind_of(head: bytes, name: str) -> Kind:
     if found is None:
         raise NotTaken(*_unknown(named))
     if found not in _TAKEN:
-        raise NotTaken(f"is {_described(found)}, which Gemini does not take.", _fix(found))
+        raise NotTaken(f"is {_described(found)}, which Gemini does not accept.", _fix(found))
     return Kind(_TAKEN[found], _media(found))
 
 
@@ -188,9 +188,9 @@ def _text(named: str, head: bytes) -> Kind:
     """
     if named in _TAKEN or named.startswith("image/"):
         if named == "image/svg+xml":
-            raise NotTaken("is an SVG drawing, which Gemini does not take.", _CONVERT["image"])
+            raise NotTaken("is an SVG drawing, which Gemini does not accept.", _CONVERT["image"])
         what = "a web page" if head.lstrip()[:1] == b"<" else "text"
-        raise NotTaken(f"is named like {_described(named)}, but holds {what}.", "Fetch the file again.")
+        raise NotTaken(f"is named like {_described(named)} but contains {what}.", "Fetch the file again.")
     if head.startswith(b"{\\rtf"):
         return Kind("text/rtf", "text")
     return Kind(_TEXTS.get(named, "text/plain"), "text")
@@ -207,10 +207,10 @@ def _media(found: str) -> Media:
 def _unknown(named: str) -> tuple[str, str]:
     """Return the message and the fix for a content that nothing recognises."""
     if named.startswith("text/"):
-        return "is text in another encoding than UTF-8.", "Save it as UTF-8."
+        return "is text that isn't UTF-8.", "Save it as UTF-8."
     if named in _TAKEN:
-        return f"is named like {_described(named)}, but its content is none.", "Check that the file is whole."
-    return "is of a kind that Gemini does not take.", _fix(named)
+        return f"is named like {_described(named)} but isn't one.", "Check that the file is complete."
+    return "is a kind of file that Gemini does not accept.", _fix(named)
 
 
 def _described(mime_type: str) -> str:
@@ -229,6 +229,6 @@ def _described(mime_type: str) -> str:
 
 def _fix(mime_type: str) -> str:
     if mime_type.startswith(_DOCUMENTS):
-        return "Save it as PDF, or give its text."
+        return "Save it as PDF, or paste its text."
     main = mime_type.partition("/")[0]
-    return _CONVERT.get(main, "Gemini takes images, PDF, audio, video and text.")
+    return _CONVERT.get(main, "Gemini accepts images, PDF, audio, video and text.")

@@ -28,7 +28,7 @@ def request_members(task: Task, generation_config: JsonObject, response_schema: 
     """
     if task == "embed":
         if response_schema:
-            raise UsageError("Embeddings take no `response_schema`.", "Leave it out.")
+            raise UsageError("Embeddings don't take a `response_schema`.", "Leave it out.")
         return _embed_members(generation_config)
     config = _canonical(dict(generation_config), message("GenerationConfig"))
     _check_placed(config)
@@ -57,7 +57,9 @@ def _check_placed(config: Mapping[str, Any]) -> None:
     for name in config:
         if name in root.spellings and name not in message("GenerationConfig").spellings:
             step = (
-                "Give `system_instruction` beside it." if name.startswith("system") else "It is no generation setting."
+                "Give `system_instruction` beside it."
+                if name.startswith("system")
+                else "It isn't a generation setting."
             )
             raise UsageError(f"`{_ARGUMENT}.{shown(name)}` belongs directly inside a request.", step)
 
@@ -70,8 +72,8 @@ def _embed_members(config: JsonObject) -> dict[str, Any]:
             near = nearest(str(name), spellings)
             step = f"Did you mean `{near}`? " if near else ""
             raise UsageError(
-                f"`{_ARGUMENT}.{shown(str(name))}` is no member for embeddings.",
-                f"{step}Members are {', '.join(_EMBED_MEMBERS)}.",
+                f"`{_ARGUMENT}.{shown(str(name))}` is not a setting for embeddings.",
+                f"{step}The settings are {', '.join(_EMBED_MEMBERS)}.",
             )
     members = _canonical(dict(config), root)
     probe = {**members, "content": {"parts": [{"text": "probe"}]}}
@@ -86,7 +88,7 @@ def _check(config: dict[str, Any], owner: Message) -> None:
         problems = [Problem(0, "", finding.message, finding.fix) for finding in findings.described[:_MAX_REPORTED]]
         plural = "" if findings.count == 1 else "s"
         text = f"`{_ARGUMENT}` has {findings.count:,} problem{plural}; nothing was submitted."
-        raise RequestProblems(problems, findings.count, text, "Correct it and give the order again.")
+        raise RequestProblems(problems, findings.count, text, "Correct it, then submit the order again.")
 
 
 def _canonical(config: dict[str, Any], owner: Message) -> dict[str, Any]:
@@ -104,7 +106,7 @@ def _canonical(config: dict[str, Any], owner: Message) -> dict[str, Any]:
         if value is None:
             continue
         if field.name in written:
-            raise UsageError(f"`{field.name}` is given twice, in both spellings.", "Keep one of them.")
+            raise UsageError(f"`{field.name}` is given twice, once in each spelling.", "Keep one of them.")
         written[field.name] = _value(value, field)
     return written
 

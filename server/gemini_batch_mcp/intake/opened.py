@@ -26,7 +26,7 @@ def stamp_of(path: Path) -> Stamp | None:
 def unreadable(path: Path, error: OSError) -> PathError:
     """Return the error for a file that the system does not let us read."""
     reason = system_reason(error)
-    return PathError(f"{path.name} cannot be read: {reason}.", "Check that the file is there and readable.")
+    return PathError(f"{path.name} cannot be read: {reason}.", "Check that the file exists and is readable.")
 
 
 class SourceFile(io.FileIO):

@@ -50,7 +50,7 @@ _REFUSED: Final[Mapping[str, str]] = {
     "else": "Gemini's schema has no conditions.",
     "dependentSchemas": "Gemini's schema has no conditions.",
     "dependentRequired": "Gemini's schema has no conditions.",
-    "prefixItems": "Gemini's lists have one kind of item. Write an object with a member for each place.",
+    "prefixItems": "Gemini's lists have one kind of item. Write an object with one member for each position.",
     "contains": "Gemini's schema cannot ask for one particular item.",
     "patternProperties": "Gemini's objects have fixed members. Write a list of {name, value} objects.",
     "propertyNames": "Gemini's objects have fixed members. Write a list of {name, value} objects.",
@@ -127,34 +127,36 @@ class _Conversion:
             elif "allOf" in node:
                 parts = node.pop("allOf")
                 if not isinstance(parts, list) or len(parts) != 1 or not isinstance(parts[0], Mapping):
-                    _refuse(f"{path}.allOf", "merges several schemas", "Write the one schema that they make together.")
+                    _refuse(f"{path}.allOf", "merges several schemas", "Write them as one merged schema.")
                 target = parts[0]
             else:
                 return node, references
             clash = [name for name in target if name in node and node[name] != target[name] and name not in _WORDS]
             if clash:
-                _refuse(path, f"gives `{shown(clash[0])}` beside the schema that it refers to", "Give it in one place.")
+                _refuse(
+                    path, f"gives `{shown(clash[0])}` next to the schema that it refers to", "Give it in one place."
+                )
             node = {**target, **node}
 
     def _target(self, reference: str, path: str) -> Mapping[str, Any]:
         if reference != "#" and not reference.startswith("#/"):
-            _refuse(path, f"refers to {shown(reference)}, outside of the schema", "Put the definition under `$defs`.")
+            _refuse(path, f"refers to {shown(reference)}, outside the schema", "Put the definition under `$defs`.")
         found: Any = self._document
         for step in reference.split("/")[1:]:
             step = step.replace("~1", "/").replace("~0", "~")
             found = found.get(step) if isinstance(found, Mapping) else None
         if not isinstance(found, Mapping):
-            _refuse(path, f"refers to {shown(reference)}, which is not there", "Add the definition under `$defs`.")
+            _refuse(path, f"refers to {shown(reference)}, which doesn't exist", "Add the definition under `$defs`.")
         return found
 
     def _check_keywords(self, node: Mapping[str, Any], path: str) -> None:
         for name in node:
             if name in _REFUSED:
-                _refuse(f"{path}.{name}", "has no form in Gemini's responseSchema", _REFUSED[name])
+                _refuse(f"{path}.{name}", "has no counterpart in Gemini's responseSchema", _REFUSED[name])
             if name not in _HANDLED and name not in _SILENT and not name.startswith("x-"):
                 near = nearest(name, _HANDLED)
                 step = f"Did you mean `{near}`?" if near else "Leave it out."
-                _refuse(f"{path}.{shown(name)}", "is no keyword that can be converted", step)
+                _refuse(f"{path}.{shown(name)}", "is not a keyword that can be converted", step)
 
     def _plain_types(self, node: dict[str, Any]) -> dict[str, Any]:
         """Turn a list of types and null among values into `nullable`, or into one choice for each type."""
@@ -181,7 +183,7 @@ class _Conversion:
         nullable = node.get("nullable") is True or len(others) < len(choices)
         around = {key: member for key, member in node.items() if key not in ("anyOf", "oneOf", "nullable")}
         if not others:
-            _refuse(path, "allows null only", "Leave it out.")
+            _refuse(path, "allows only null", "Leave it out.")
         if len(others) == 1:
             only = others[0][1]
             merged = {**only, **around} if isinstance(only, Mapping) else only
@@ -236,7 +238,7 @@ class _Conversion:
             _refuse(f"{path}.items", "describes a tuple", _REFUSED["prefixItems"])
         converted["items"] = self.node(node["items"], f"{path}.items", references)
         if node.get("uniqueItems"):
-            notes.append("no item twice")
+            notes.append("unique items")
 
     def _object(
         self, node: Mapping[str, Any], converted: dict[str, Any], path: str, references: tuple[str, ...]
@@ -245,11 +247,13 @@ class _Conversion:
         free = node.get("additionalProperties")
         if not isinstance(properties, Mapping) or not properties:
             what = (
-                "is an object with free member names" if free not in (None, False) else "is an object without members"
+                "is an object with arbitrary member names"
+                if free not in (None, False)
+                else "is an object without members"
             )
             _refuse(path, what, _REFUSED["patternProperties"])
         if isinstance(free, Mapping):
-            _refuse(f"{path}.additionalProperties", "describes free members", _REFUSED["patternProperties"])
+            _refuse(f"{path}.additionalProperties", "describes arbitrary members", _REFUSED["patternProperties"])
         converted["properties"] = {
             str(name): self.node(member, f"{path}.properties.{shown(str(name))}", references)
             for name, member in properties.items()
@@ -259,7 +263,9 @@ class _Conversion:
             _refuse(f"{path}.required", f"is {kind(required)}", "Write a list of member names.")
         for name in required:
             if name not in properties:
-                _refuse(f"{path}.required", f"names {shown(str(name))}, which is no member", "Add it or leave it out.")
+                _refuse(
+                    f"{path}.required", f"names {shown(str(name))}, which is not a member", "Add it or leave it out."
+                )
         if required:
             converted["required"] = list(required)
         # Gemini writes members in alphabetical order unless told: order steers what a model has thought of before.
@@ -268,7 +274,7 @@ class _Conversion:
 
 #: Members that are for people, and may differ between a reference and what it refers to.
 _WORDS: Final = frozenset({"title", "description", "default", "example", "examples"})
-_RECURSIVE: Final = "Gemini's schema has no recursion. Write the levels that you need out."
+_RECURSIVE: Final = "Gemini's schema has no recursion. Write out as many levels as you need."
 
 
 def _words(node: Mapping[str, Any]) -> dict[str, Any]:
@@ -296,7 +302,7 @@ def _type_of(node: Mapping[str, Any], path: str) -> str:
     if isinstance(named, str) and named.lower() in _TYPES:
         return _TYPES[named.lower()]
     if named == "null":
-        _refuse(path, "allows null only", "Leave it out.")
+        _refuse(path, "allows only null", "Leave it out.")
     if named is not None:
         near = nearest(str(named), _TYPES)
         _refuse(f"{path}.type", f"is {shown(str(named))}", f"Did you mean `{near}`?" if near else "Name a JSON type.")
@@ -311,13 +317,13 @@ def _type_of(node: Mapping[str, Any], path: str) -> str:
             return gemini
     if kinds == {int, float}:
         return "NUMBER"
-    _refuse(path, "does not say what type it has", 'Add a "type".')
+    _refuse(path, "does not say its type", 'Add a "type".')
 
 
 def _enumerated(values: Any, gemini: str, path: str) -> dict[str, Any]:
     """Return what stands for a list of allowed values: Gemini's `enum` holds texts only."""
     if not isinstance(values, list) or not values:
-        _refuse(f"{path}.enum", "is no list of values", "Write the allowed values.")
+        _refuse(f"{path}.enum", "is not a list of values", "Write the allowed values.")
     if gemini == "STRING" and all(isinstance(value, str) for value in values):
         return {"enum": list(values), "format": "enum"}
     if gemini == "INTEGER" and all(isinstance(value, int) and not isinstance(value, bool) for value in values):
@@ -328,8 +334,8 @@ def _enumerated(values: Any, gemini: str, path: str) -> dict[str, Any]:
         return {}
     _refuse(
         f"{path}.enum",
-        f"lists values that are no texts ({_sample(values)})",
-        "Gemini's enum holds texts only. Write them as texts, or give a minimum and a maximum.",
+        f"lists values that are not strings ({_sample(values)})",
+        "Gemini's enum takes strings only. Write them as strings, or give a minimum and a maximum.",
     )
 
 

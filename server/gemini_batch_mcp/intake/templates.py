@@ -18,19 +18,19 @@ class Template:
 
 
 TEMPLATES: Final = (
-    Template("text", "One prompt a line, the smallest request there is."),
+    Template("text", "One prompt per line, the smallest possible request."),
     Template("chat", "A conversation of several turns, to be continued by the model."),
     Template("system-instruction", "One standing instruction for every row, with sampling settings."),
-    Template("json-schema", "Answers as JSON of a fixed form, by responseSchema."),
-    Template("image-input", "Questions about images, uploaded before or inside the line as base64."),
-    Template("pdf-input", "Questions about PDF files that were uploaded before."),
-    Template("image-generation", "Pictures from descriptions, for a model that makes images."),
-    Template("embeddings", "Vectors for texts, one text a line.", task="embed"),
+    Template("json-schema", "Answers as JSON of a fixed shape, with responseSchema."),
+    Template("image-input", "Questions about images, uploaded earlier or inline as base64."),
+    Template("pdf-input", "Questions about PDF files uploaded earlier."),
+    Template("image-generation", "Images from descriptions, for an image-generation model."),
+    Template("embeddings", "Embedding vectors, one text per line.", task="embed"),
     Template("thinking", "How much the model thinks before it answers, inside generationConfig."),
     Template("google-search", "Answers grounded in Google Search."),
-    Template("function-calling", "Functions that the model may ask to be called, with their parameters."),
-    Template("cached-content", "Questions about one long text that was cached before."),
-    Template("vertex", "Lines for Vertex AI: a request, and a key that comes back beside the answer."),
+    Template("function-calling", "Functions that the model may call, with their parameters."),
+    Template("cached-content", "Questions about one long, cached text."),
+    Template("vertex", "Lines for Vertex AI: a request, and a key that is returned with the answer."),
 )
 
 

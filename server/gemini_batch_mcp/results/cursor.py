@@ -11,7 +11,7 @@ import msgspec
 
 from gemini_batch_mcp.errors import UsageError
 
-_NEXT_STEP: Final = "Leave cursor empty to start at the first row."
+_NEXT_STEP: Final = "Leave cursor out to start at the first row."
 _MAX_CURSOR_CHARS: Final = 200
 
 
@@ -59,7 +59,7 @@ def position_of(cursor: str, *, identity: str, view: str, keys: Sequence[str]) -
         if place.row < 0 or not 0 <= place.since < place.until:
             raise ValueError("no such place")
     except (ValueError, binascii.Error, msgspec.DecodeError):
-        raise UsageError(f"{shown!r} is no cursor of this server.", _NEXT_STEP) from None
+        raise UsageError(f"{shown!r} is not a cursor of this server.", _NEXT_STEP) from None
     if place.query != _digest(identity, view, keys):
         raise UsageError(f"The cursor {shown!r} belongs to another batch, view or choice of keys.", _NEXT_STEP)
     return Position(place.row, place.since, place.until)

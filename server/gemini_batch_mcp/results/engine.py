@@ -149,7 +149,9 @@ def table_errors(what: str, directory: Path | None = None) -> Iterator[None]:
         yield
     except OSError as error:
         if is_disk_full(error):
-            raise StorageError(f"{what}: the disk is full.", "Make room, then ask again.") from error
+            raise StorageError(
+                f"{what}: the disk is full.", "Free some space, then make the same call again."
+            ) from error
         _refuse_full_disk(what, directory, error)
         raise StorageError(f"{what}: {system_reason(error)}.", _NEXT_STEP) from error
     except Exception as error:
@@ -164,8 +166,8 @@ def table_errors(what: str, directory: Path | None = None) -> Iterator[None]:
             raise StorageError(f"{what}: it needs more memory than is allowed.", "Use smaller batches.") from error
         if is_of_content(error):
             raise StorageError(
-                f"{what}: the engine of the result table failed ({type(error).__name__}).",
-                "The answers are kept as they came. Please report this as a fault of gemini-batch-mcp.",
+                f"{what}: the table engine failed ({type(error).__name__}).",
+                "The answers are kept as they came. Please report this as a bug in gemini-batch-mcp.",
             ) from error
         raise StorageError(f"{what}: a file could not be read or written.", _NEXT_STEP) from error
 
@@ -184,10 +186,10 @@ def _refuse_full_disk(what: str, directory: Path | None, cause: Exception) -> No
         if free_bytes < _FULL_BYTES:
             raise StorageError(
                 f"{what}: the disk of {directory} is full ({free_bytes:,} bytes are free).",
-                "Make room, then ask again.",
+                "Free some space, then make the same call again.",
             ) from cause
 
 
-_NEXT_STEP: Final = "Check the free space and the rights of the state directory, then ask again."
+_NEXT_STEP: Final = "Check the permissions and free space of the state directory, then make the same call again."
 #: Less free space than this, when a write failed, is why it failed.
 _FULL_BYTES: Final = 16 << 20

@@ -156,7 +156,7 @@ async def test_answers_that_nobody_has_any_more_are_named_and_the_table_is_still
         results = await desk.results(batch, ROWS)
         assert results.page is not None and len(results.page.rows) == 3
         (warning,) = results.warnings
-        assert str(path) in warning and "Gemini does not have it any more" in warning
+        assert str(path) in warning and "Gemini no longer has it" in warning
         with pytest.raises(StorageError, match="removed or changed"):
             await collect_batch(desk.app, batch)
 
@@ -226,7 +226,7 @@ async def test_what_cannot_be_fetched_does_not_hide_what_was(settings: Settings,
         sandbox.fail_next("files.download", status=403, times=1)
         results = await desk.results(batch, ROWS)
         assert (results.summary.succeeded, results.summary.pending) == (10, 20)
-        assert results.warnings[0].startswith("What was collected before is shown:")
+        assert results.warnings[0].startswith("Showing what was collected earlier:")
         assert (await desk.results(batch, ROWS)).summary.succeeded == 20
 
 

@@ -44,7 +44,7 @@ async def test_answers_that_come_after_the_end_are_waited_for(
     assert "retry_failed" not in status["advice"]
     refusal = await talk.refusal("get_results", batch=batch)
     assert f"The answers of {ROWS} rows are not there yet: Gemini shows" in refusal
-    assert "looked at again at" in refusal and "again in a minute" in refusal
+    assert "the next look is at" in refusal and "again in a minute" in refusal
     assert "not there yet" in await talk.refusal("retry_failed", batch=batch, include=["missing"])
     assert (
         await talk.call(
@@ -71,7 +71,7 @@ async def test_a_day_without_answers_is_said_and_what_comes_then_is_still_taken(
 
     refusal = await talk.refusal("get_results", batch=batch)
     assert "still not there, 25 hours after Gemini ended" in refusal
-    assert "retry_failed sends these rows again" in refusal and "charged again" in refusal
+    assert "retry_failed resends these rows" in refusal and "charged for them again" in refusal
     assert not (await talk.call("check_status", batch=batch))["results_ready"]
 
     service_clock.move(60)

@@ -140,7 +140,7 @@ async def test_all_places_say_the_same_counts_through_three_retries(
         sandbox.finish(newest(sandbox))
         await all_say(troubled)
         status = await talk.call("check_status", batch=batch)
-        sentence = "The last retry sent 6 rows and changed none of them for the better. 6 of 10 rows have no good"
+        sentence = "The last retry sent 6 rows and improved none of them. 6 of 10 rows have no good"
         assert status["advice"].startswith(sentence)
         assert "include=['blocked'] and another model" in status["advice"]
         assert any(sentence in warning for warning in (await talk.call("get_results", batch=batch))["warnings"])
@@ -224,7 +224,7 @@ async def test_rows_that_a_running_retry_does_not_send_are_named(
     again = await talk.call("retry_failed", batch=batch, include=["blocked", "failed", "empty"])
     assert again["reused"] and sandbox.creates == 2
     assert again["warnings"] == [
-        "2 blocked and 1 empty rows were not sent: a retry of 2 other rows is under way, and one goes at a time. When "
+        "2 blocked and 1 empty rows were not sent: a retry of 2 other rows is under way, and only one can run. When "
         "check_status says that it has ended, call retry_failed again with include=['blocked', 'empty']."
     ]
     sandbox.finish(newest(sandbox))
@@ -240,7 +240,7 @@ async def test_rows_that_meet_the_same_error_again_are_not_advised_to_be_retried
     sandbox.finish(newest(sandbox))
     await talk.call("get_results", batch=batch)
     advice = (await talk.call("check_status", batch=batch))["advice"]
-    assert "1 failed for what the same request meets again: correct and order anew" in advice
+    assert "1 failed for a reason that resending does not change: correct them and submit them as a new order" in advice
     assert "retry_failed" not in advice
 
 
@@ -263,7 +263,7 @@ async def test_a_job_made_elsewhere_is_shown_as_such_with_its_own_times(
         ended = await other.call("check_status", batch=name)
         assert ended["ended_at"] > ended["created_at"]
         assert ended["counts"] == {"total": 10, "succeeded": 4, "failed": 6, "pending": 0}
-        assert "retry_failed" not in ended["advice"] and "order these rows anew" in ended["advice"]
+        assert "retry_failed" not in ended["advice"] and "submit these rows again" in ended["advice"]
         text = await other.text("check_status", batch=name)
         assert re.search(r", ran \d+ s, made elsewhere at ", text) and " old" not in text
 
@@ -289,7 +289,7 @@ async def test_a_late_job_made_elsewhere_is_not_advised_to_be_cancelled(
     async with elsewhere(talk, sandbox) as other:
         advice = (await other.call("check_status", batch=name))["advice"]
     assert "cancel_batch" not in advice and "retry_failed" not in advice
-    assert "could not be sent again after a cancel" in advice
+    assert "could not be resent after a cancel" in advice
 
 
 async def _cancel_asks_first(talk: Conversation, sandbox: Sandbox, batch: str, why: str) -> None:

@@ -54,7 +54,7 @@ async def test_a_ledger_that_is_lost_under_a_running_server_is_named_before_anyt
         other = await talk.refusal("create_batch", source=request_file(data, 5, name="other.jsonl"))
     for sentence in (again, other):
         assert "GEMINI_BATCH_HOME" in sentence
-        assert "start this server again" in sentence.lower()
+        assert "restart this server" in sentence.lower()
     assert sandbox.creates == 1
     if lose is _remove:
         return
@@ -123,7 +123,7 @@ async def test_doctor_says_what_was_taken_back_and_what_cannot_be(
     (state,) = [check for check in report.checks if check.name == "state"]
 
     assert not state.ok
-    assert f"the ledger had lost {batch}: taken back" in state.finding
+    assert f"the ledger had lost {batch}: just restored" in state.finding
     assert "does not know old-abc234" in state.finding
 
 

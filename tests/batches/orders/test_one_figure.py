@@ -307,7 +307,7 @@ async def test_long_files_among_many_short_ones_are_all_part_of_the_figure(
 @pytest.mark.parametrize(
     ("request_", "said"),
     [
-        (_asked("Who won?", tools=[{"googleSearch": {}}]), "Line 1 uses googleSearch, which Gemini bills by itself"),
+        (_asked("Who won?", tools=[{"googleSearch": {}}]), "Line 1 uses googleSearch, which Gemini bills separately"),
         (_asked("Sum?", cachedContent="cachedContents/x"), "Line 1 uses cachedContent"),
     ],
 )
@@ -335,7 +335,7 @@ async def test_files_that_are_only_named_are_said_with_their_count_and_first_lin
     )
     async with converse(settings, sandbox) as talk:
         warnings = (await talk.call("preview_batch", source=source))["warnings"]
-    assert any(said.startswith("4 lines (first: 31) name files of which nothing is known here") for said in warnings)
+    assert any(said.startswith("4 lines (first: 31) name files that can't be inspected here") for said in warnings)
 
 
 async def test_what_was_previewed_is_neither_read_nor_counted_again(

@@ -183,12 +183,12 @@ async def test_what_vanishes_before_the_job_could_end_is_sent_again_and_warned_o
     assert finalized(sandbox) == 4
     assert {file.name for file in first.values()}.isdisjoint(file.name for file in second.values())
     assert expiry_warnings(second, now + timedelta(hours=2, minutes=30)) == (
-        "2 attached files vanish at Gemini before the job's own 48 hours are over, the first in about 45 hours: "
+        "2 attached files expire at Gemini before the job's own 48 hours are over, the first in about 45 hours: "
         "rows that run later than that fail.",
     )
     one = {old: second[old], gone: replace(second[gone], expires_at=None)}
     assert expiry_warnings(one, now + timedelta(hours=60))[0].startswith(
-        "1 attached file vanishes at Gemini before the job's own 48 hours are over, in about 0 hours"
+        "1 attached file expires at Gemini before the job's own 48 hours are over, in about 0 hours"
     )
 
 
@@ -255,10 +255,10 @@ async def test_a_file_that_was_uploaded_before_is_looked_at(
     assert (files[name].mime_type, files[name].name) == ("image/png", name)
     assert app.ledger.attachments(batch_id) == {}
     sandbox.expire_file(name)
-    with pytest.raises(UsageError, match=f"{name} is not at the Files API"):
+    with pytest.raises(UsageError, match=f"{name} is not in the Files API"):
         await upload_attachments(app, batch_id, plan)
     sandbox.fail_next("files.get", status=403)
-    with pytest.raises(UsageError, match="not in the key's project"):
+    with pytest.raises(UsageError, match="not in this key's project"):
         await upload_attachments(app, batch_id, plan)
     sandbox.fail_next("files.get", status=401)
     with pytest.raises(AccessDenied):
@@ -319,7 +319,7 @@ async def test_a_video_that_takes_too_long_is_not_sent_again(
     config = SandboxConfig(pace=OnCommand(), processing_seconds=0.3)
     async for app, sandbox, batch_id in service(settings, tmp_path, config):
         plan = planned(app, data)
-        with pytest.raises(Unavailable, match=r"Gemini has been looking at the file a\.mp4 for"):
+        with pytest.raises(Unavailable, match=r"Gemini has been processing the file a\.mp4 for"):
             await upload_attachments(app, batch_id, plan)
         monkeypatch.setattr(_attached_files, "_PROCESSING", timedelta(seconds=5))
 
@@ -332,7 +332,7 @@ async def test_a_file_that_gemini_cannot_make_sense_of_is_named(app: App, data: 
     plan = planned(app, data)
 
     for _ in range(2):
-        with pytest.raises(Rejected, match=r"could not make sense of the file \[\[sandbox:file-failed\]\]\.mp4"):
+        with pytest.raises(Rejected, match=r"could not process the file \[\[sandbox:file-failed\]\]\.mp4"):
             await upload_attachments(app, batch_id, plan)
 
 

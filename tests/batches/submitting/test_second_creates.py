@@ -185,7 +185,7 @@ async def test_a_job_under_the_tag_that_does_not_fit_is_named_and_left_alone(
         cancelled = await talk.call("cancel_batch", batch=batch)
         anew = await talk.call("create_batch", source=source)
 
-    assert re.search(rf"{stranger} at Gemini carries the mark of a job of {batch} and is another one", sentence)
+    assert re.search(rf"{stranger} at Gemini carries the mark of a job of {batch} but is a different one", sentence)
     assert shown["state"] == "JOB_STATE_UNSPECIFIED"
     assert cancelled["state"] == "JOB_STATE_CANCELLED"
     assert anew["batch_id"] != batch

@@ -227,7 +227,7 @@ def test_a_line_over_the_limit_is_refused_with_its_row(guard: PathGuard, data: P
     with pytest.raises(RequestProblems) as caught:
         written(source, tmp_path / "out", plan)
 
-    assert "Row 2 makes a request of" in caught.value.problems[0].message
+    assert "Row 2 becomes a request of" in caught.value.problems[0].message
     assert caught.value.problem_count == 1
 
 
@@ -239,14 +239,14 @@ def test_a_file_that_changed_since_the_plan_is_never_put_into_a_line(
     plan = planned(source, guard)
     write(data, a_png=png(3))
 
-    with pytest.raises(UsageError, match=r"a\.png changed while the order was put together"):
+    with pytest.raises(UsageError, match=r"a\.png changed while the order was being prepared"):
         written(source, tmp_path / "out", plan)
     (data / "a.png").unlink()
     with pytest.raises(PathError, match=r"a\.png cannot be read: No such file"):
         written(source, tmp_path / "out", plan)
     write(data, a_png=png(1), c_png=png(3))
     table(source, ["a.png", "c.png"])
-    with pytest.raises(UsageError, match="The table changed while the order was put together"):
+    with pytest.raises(UsageError, match="The table changed while the order was being prepared"):
         written(source, tmp_path / "out", plan)
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -257,11 +257,11 @@ def test_files_and_the_order_must_go_together(guard: PathGuard, data: Path, tmp_
     plan = planned(source, guard)
 
     for order in (replace(ORDER, attach="id"), replace(ORDER, attach="")):
-        with pytest.raises(UsageError, match="have not been looked at"):
+        with pytest.raises(UsageError, match="have not been checked yet"):
             first_requests(source, order=order, attachments=plan)
-    with pytest.raises(UsageError, match="have not been looked at"):
+    with pytest.raises(UsageError, match="have not been checked yet"):
         first_requests(source, order=ORDER)
-    with pytest.raises(UsageError, match="Embeddings take no files here"):
+    with pytest.raises(UsageError, match="Embeddings take text only"):
         first_requests(source, order=replace(ORDER, task="embed"), attachments=plan)
     assert isinstance(plan.cells, MappingProxyType)
 
@@ -301,7 +301,7 @@ def test_a_cell_may_be_cut_by_the_end_of_a_block_and_must_not_be_cut_by_that_of_
     assert b"".join(pieces) == text + part * 3 + b"end"
     assert whole + b"".join(pieces) == output.getvalue()
     cut = AttachedLines(io.BytesIO(text + marked + b'\x04"a.png'), Parts(plan, None), output)
-    with pytest.raises(StorageError, match="not written whole"):
+    with pytest.raises(StorageError, match="not written completely"):
         while cut.read(1 << 20):
             pass
 

@@ -168,29 +168,29 @@ def test_every_file_that_cannot_be_attached_is_told_with_its_row(
     error = problems(table(data / "t.csv", cells), guard, scratch)
 
     assert [problem.message for problem in error.problems] == [
-        f"Row 2 and 1 more: There is no file 'missing.png' (looked in {data}).",
+        f"Row 2 and 1 more: There is no file 'missing.png' in {data}.",
         f"Row 3: 'link.png' lies outside the directories this server may use: {data}.",
         f"Row 4: '../secret.png' lies outside the directories this server may use: {data}.",
         "Row 5: 'dir.png' is a directory, not a file.",
         "Row 6: 'pipe.png' is a device, pipe or socket, not a file.",
         "Row 7: empty.png is empty.",
-        "Row 8: page.jpg is named like a JPEG image, but holds a web page.",
-        f"Row 9: big.pdf has {len(pdf()) + 600:,} bytes; Gemini takes PDFs of at most 500.",
-        "Row 10: old.txt is text in another encoding than UTF-8.",
-        "Row 11: A link stands where the path of a file is wanted.",
+        "Row 8: page.jpg is named like a JPEG image but contains a web page.",
+        f"Row 9: big.pdf has {len(pdf()) + 600:,} bytes; Gemini accepts PDFs of at most 500.",
+        "Row 10: old.txt is text that isn't UTF-8.",
+        "Row 11: This is a link; the path of a local file is expected.",
         "Row 13: '.hidden' is hidden or lies in a hidden directory; such files often hold secrets.",
         "Row 14: The path 'a�b' holds a control character.",
         "Row 15: '~/a.png' starts with ~, which is not expanded here.",
         "Row 16: '//host/a' is a network path.",
     ]
     assert error.problem_count == 15
-    assert error.message == "15 rows of t.csv cannot have the file that they name; nothing was submitted."
+    assert error.message == "15 rows of t.csv name a file that can't be used; nothing was submitted."
     assert "https" not in str(error)
     monkeypatch.setattr(_one_file, "MAX_FILE_BYTES", 900)
     error = problems(table(data / "u.csv", ["big.png", "fine.png", "big.txt"]), guard, scratch)
     assert [problem.message for problem in error.problems] == [
-        f"Row 1: big.png has {len(png(1, extra_bytes=900)):,} bytes; the Files API takes files of at most 900.",
-        "Row 3: big.txt has 2,000 bytes; the Files API takes files of at most 900.",
+        f"Row 1: big.png has {len(png(1, extra_bytes=900)):,} bytes; the Files API accepts files of at most 900.",
+        "Row 3: big.txt has 2,000 bytes; the Files API accepts files of at most 900.",
     ]
 
 
@@ -206,7 +206,7 @@ def test_the_first_problems_are_told_and_all_rows_are_counted(guard: PathGuard, 
 def test_one_row_with_a_problem_is_told_as_one(guard: PathGuard, data: Path, scratch: Path) -> None:
     error = problems(table(data / "t.csv", ["gone.png"]), guard, scratch)
 
-    assert error.message == "1 row of t.csv cannot have the file that it names; nothing was submitted."
+    assert error.message == "1 row of t.csv names a file that can't be used; nothing was submitted."
 
 
 def test_a_file_that_changed_into_a_pipe_or_may_not_be_read_is_no_attachment(data: Path) -> None:
@@ -265,7 +265,7 @@ def test_more_than_the_files_api_keeps_is_refused(
     source = table(data / "t.csv", ["a.png"])
 
     plan(source, guard, scratch)
-    with pytest.raises(UsageError, match="the Files API keeps 10 of a project"):
+    with pytest.raises(UsageError, match="the Files API stores at most 10 per project"):
         plan_attachments(source, column="photo", guard=guard, scratch=scratch, max_in_lines_bytes=0)
 
 
@@ -273,7 +273,7 @@ def test_a_very_long_pdf_is_warned_of(guard: PathGuard, data: Path, scratch: Pat
     write(data, a_pdf=pdf(1001), b_pdf=pdf(1000), c_pdf=pdf(1002))
 
     assert plan(table(data / "t.csv", ["a.pdf", "b.pdf"]), guard, scratch).warnings == (
-        "1 PDF seems to have more than 1,000 pages, which Gemini does not take: their rows may fail.",
+        "1 PDF seems to have more than 1,000 pages, which Gemini does not accept: their rows may fail.",
     )
     assert "2 PDFs seem" in plan(table(data / "t.csv", ["a.pdf", "c.pdf"]), guard, scratch).warnings[0]
 
@@ -293,9 +293,9 @@ def test_a_file_uploaded_before_is_taken_by_its_name_unless_there_is_one_of_that
     ]
     assert made.uploads == made.contents[:1]
     assert made.media == (MediaCount("image", 1, 1, len(png(1))),)
-    assert made.warnings[0].startswith("2 rows name files that were uploaded before: they are looked at when")
+    assert made.warnings[0].startswith("2 rows name files that were uploaded earlier: they are checked when")
     one = plan(table(data / "u.csv", ["files/abc-123"]), guard, scratch)
-    assert one.warnings[0].startswith("1 row names a file that was uploaded before")
+    assert one.warnings[0].startswith("1 row names a file that was uploaded earlier")
     for wrong in ("files/-abc", f"files/{'a' * 41}", "files/ABC", "files/a/b", "batches/abc"):
         error = problems(table(data / "w.csv", [wrong]), guard, scratch)
         assert "There is no file" in error.problems[0].message
@@ -318,7 +318,7 @@ def test_a_column_that_is_not_there_or_names_no_file_is_refused(guard: PathGuard
         plan_attachments(source, column="foto", guard=guard, scratch=scratch)
     with pytest.raises(UsageError, match=r"No row of t\.csv names a file in photo"):
         plan_attachments(source, column="photo", guard=guard, scratch=scratch)
-    with pytest.raises(PathError, match="is not there"):
+    with pytest.raises(PathError, match="does not exist"):
         plan_attachments(data / "gone.csv", column="photo", guard=guard, scratch=scratch)
 
 

@@ -237,7 +237,7 @@ def test_how_much_to_think_is_written_as_the_model_takes_it(effort: str, level: 
 
     for model, thinking in (("", {"thinkingLevel": level}), ("gemini-2.5-flash", {"thinkingBudget": budget})):
         assert converted(value, model=model)["generationConfig"] == {"thinkingConfig": thinking}
-    nearest = f"reasoning_effort {effort} was written as the nearest that Gemini has, {level}."
+    nearest = f"reasoning_effort {effort} was converted to the nearest level that Gemini has, {level}."
     assert said(value)[1:] == (() if effort in ("minimal", "low") else (nearest,))
     assert said(value, model="models/gemini-2.5-pro")[1:] == ()
 
@@ -270,8 +270,8 @@ def test_the_user_is_told_what_was_left_out() -> None:
 
     assert said(*lines) == (
         "6 lines of an OpenAI batch were converted to Gemini requests.",
-        "The model that the lines name (gpt-1, gpt-2, gpt-3, …) is not used: the order's model answers.",
-        "Left out, as Gemini has nothing like it: annotations of messages, detail of images, name of messages, "
+        "The model named in the lines (gpt-1, gpt-2, gpt-3, …) is not used: the order's model answers.",
+        "Left out because Gemini has no counterpart: annotations of messages, detail of images, name of messages, "
         "prediction, stream, user.",
     )
     assert said(line({"model": 7, "messages": HELLO, "modalities": ["text"], "logit_bias": {}})) == (

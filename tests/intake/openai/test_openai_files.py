@@ -22,9 +22,9 @@ def test_a_file_is_converted_and_says_so(tmp_path: Path) -> None:
 
     assert file.warnings == (
         "3 lines of an OpenAI batch were converted to Gemini requests.",
-        "The model that the lines name (m) is not used: the order's model answers.",
-        "Left out, as Gemini has nothing like it: user.",
-        "2 blank lines were left out.",
+        "The model named in the lines (m) is not used: the order's model answers.",
+        "Left out because Gemini has no counterpart: user.",
+        "2 blank lines were skipped.",
     )
     assert (file.count, file.mended) == (3, True)
     assert (tmp_path / "keys").read_text(encoding="utf-8") == '"k0"\n"k1"\n"k2"\n'
@@ -54,10 +54,10 @@ def test_files_without_requests_or_with_too_many_bytes_are_refused(tmp_path: Pat
         with pytest.raises(PathError, match="cannot be read"):
             write_converted(unreadable, out, keys_path=keys)
     source.write_text("\n \n", encoding="utf-8")
-    with pytest.raises(UsageError, match="holds no request"):
+    with pytest.raises(UsageError, match="contains no requests"):
         write_converted(source, out, keys_path=keys)
     source.write_text(json.dumps(line({"messages": HELLO})), encoding="utf-8")
-    with pytest.raises(UsageError, match="more than the 10 of one"):
+    with pytest.raises(UsageError, match="a batch file has at most 10"):
         write_converted(source, out, keys_path=keys, max_file_bytes=10)
 
 
@@ -71,8 +71,8 @@ def test_a_file_of_both_forms_is_refused_whichever_comes_first(tmp_path: Path) -
         write_converted(source, out, keys_path=keys)
     mixed, repeated = refusal.value.problems
     assert str(mixed) == (
-        "line 2: The line is no line of an OpenAI batch, as others in this file are. "
-        "A file holds one form only: put the lines of each form into a file of their own."
+        "line 2: The line isn't an OpenAI batch line, unlike others in this file. "
+        "A file can hold only one format: put the lines of each format in a file of their own."
     )
     assert repeated.line == 3
 
@@ -82,5 +82,5 @@ def test_a_file_of_both_forms_is_refused_whichever_comes_first(tmp_path: Path) -
         write_request_copy(source, out, task="generate", keys_path=keys, max_file_bytes=10**6)
     [problem] = refusal.value.problems
     assert (problem.line, problem.key) == (2, "o")
-    assert problem.message == "The line has the form of an OpenAI batch (custom_id, method, url, body)."
-    assert problem.fix.startswith("A file of such lines only is converted: put them into a file of their own. Or write")
+    assert problem.message == "The line is in OpenAI's batch format (custom_id, method, url, body)."
+    assert problem.fix.startswith("A file with only such lines is converted: put them in a file of their own. Or write")

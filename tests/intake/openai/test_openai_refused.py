@@ -20,26 +20,26 @@ def user(content: Any) -> dict[str, Any]:
         ([1], "The line is a list, not an object."),
         (b'{"custom_id":"a","custom_id":"b","body":{}}', "`custom_id` is given more than once."),
         (b'{"custom_id":"a","body":{"n":1,"n":2}}', "`body.n` is given more than once."),
-        ({**line({"messages": HELLO}), "extra": 1}, "`extra` is no member of an OpenAI batch line."),
+        ({**line({"messages": HELLO}), "extra": 1}, "`extra` doesn't belong in an OpenAI batch line."),
         (line({"messages": HELLO}, ""), "The line has no `custom_id`."),
         (line({"messages": HELLO}, 7), "`custom_id` is a number; it must be text."),
         ({"custom_id": None, "body": {}}, "The line has no `custom_id`."),
         ({"custom_id": "a", "url": "/v1"}, "The line has no `body`."),
         ({**line({"messages": HELLO}), "method": "GET"}, '`method` is "GET"; it must be POST.'),
-        ({"key": "a", "request": {"contents": []}}, "The line is no line of an OpenAI batch, as others in this file"),
-        ({"key": "a", "text": "x"}, "The line is no line of an OpenAI batch, as others in this file are."),
-        (line({"input": "x"}), "`body.messages` is no list of messages."),
-        (line({"messages": []}), "`body.messages` is no list of messages."),
-        (line({"messages": ["x"]}), "`body.messages[0].role` is none of"),
-        (line({"messages": [{"role": "bot", "content": "x"}]}), "`body.messages[0].role` is none of"),
-        (line({"messages": [{"role": "system", "content": "x"}]}), "`body.messages` has system messages only."),
+        ({"key": "a", "request": {"contents": []}}, "The line isn't an OpenAI batch line, unlike others in this file"),
+        ({"key": "a", "text": "x"}, "The line isn't an OpenAI batch line, unlike others in this file."),
+        (line({"input": "x"}), "`body.messages` isn't a list of messages."),
+        (line({"messages": []}), "`body.messages` isn't a list of messages."),
+        (line({"messages": ["x"]}), "`body.messages[0].role` must be one of"),
+        (line({"messages": [{"role": "bot", "content": "x"}]}), "`body.messages[0].role` must be one of"),
+        (line({"messages": [{"role": "system", "content": "x"}]}), "`body.messages` has only system messages."),
         (line({"messages": [*HELLO, {"role": "system", "content": "x"}]}), "`body.messages[1]` is a system message"),
-        (line({"messages": [{"role": "tool", "content": "x"}]}), "`body.messages[0]` answers a call that is not"),
+        (line({"messages": [{"role": "tool", "content": "x"}]}), "`body.messages[0]` answers a call that isn't"),
         (line({"messages": [{"role": "user"}]}), "`body.messages[0]` has no content."),
         (user(7), "`body.messages[0].content` is a number."),
         (user([{"type": "video"}]), "`body.messages[0].content[0]` is a part of type video"),
         (user([{"type": "text", "text": 7}]), "`body.messages[0].content[0]` is a part of type text"),
-        (user(["x"]), "`body.messages[0].content[0]` is a part of no type."),
+        (user(["x"]), "`body.messages[0].content[0]` is a part without a type."),
         (user([{"type": ["text"]}]), "`body.messages[0].content[0]` is a part of type ['text']"),
         (user([{"type": "image_url", "image_url": {}}]), "`body.messages[0].content[0].image_url` has no `url`."),
         (
@@ -71,7 +71,7 @@ def user(content: Any) -> dict[str, Any]:
         (line({"messages": [{**HELLO[0], "audio": {"id": "x"}}]}), "`body.messages[0].audio` has no counterpart"),
         (
             line({"messages": [{"role": "system", "content": [IMAGE]}]}),
-            "`body.messages[0]` holds something else than text",
+            "`body.messages[0]` holds something other than text",
         ),
         (
             line({"messages": [{"role": "assistant", "tool_calls": {}, "content": 1}]}),
@@ -81,11 +81,11 @@ def user(content: Any) -> dict[str, Any]:
         (line({"messages": HELLO, "modalities": ["text", "audio"]}), "`body.modalities` has no counterpart"),
         (line({"messages": HELLO, "verbosity": "low"}), "`body.verbosity` has no counterpart"),
         (line({"messages": HELLO, "web_search_options": {}}), "`body.web_search_options` has no counterpart"),
-        (line({"messages": HELLO, "maxtokens": 1}), "`body.maxtokens` has no counterpart at Gemini."),
+        (line({"messages": HELLO, "maxtokens": 1}), "`body.maxtokens` has no counterpart in Gemini."),
         (line({"messages": HELLO, "functions": {}}), "`body.functions` is an object; it must be a list."),
-        (line({"messages": HELLO, "functions": ["f"]}), "`body.functions[0]` is no function."),
-        (line({"messages": HELLO, "tools": [{"type": "function"}]}), "`body.tools[0].function` is no function."),
-        (line({"messages": HELLO, "function_call": 1}), "`body.function_call` is none"),
+        (line({"messages": HELLO, "functions": ["f"]}), "`body.functions[0]` is not a function."),
+        (line({"messages": HELLO, "tools": [{"type": "function"}]}), "`body.tools[0].function` is not a function."),
+        (line({"messages": HELLO, "function_call": 1}), "`body.function_call` cannot be"),
         (line({"messages": HELLO, "reasoning_effort": ["x"]}), "`body.reasoning_effort` is a list."),
         (
             b'{"custom_id":"a","body":{"messages":[{"role":"user","content":"x"}],"temperature":NaN}}',
@@ -93,13 +93,16 @@ def user(content: Any) -> dict[str, Any]:
         ),
         (user([{"type": "image_url", "image_url": {"url": "http://x/a.png"}}]), "`body.messages[0].content[0]` holds"),
         (user([{"type": "image_url", "image_url": {"url": "https://x/a"}}]), "`body.messages[0].content[0]` holds"),
-        (line({"messages": HELLO, "logit_bias": {"1": 2}}), "`body.logit_bias` has no counterpart at Gemini."),
+        (line({"messages": HELLO, "logit_bias": {"1": 2}}), "`body.logit_bias` has no counterpart in Gemini."),
         (line({"messages": HELLO, "max_tokens": 1, "max_completion_tokens": 2}), "`body` has both `max_tokens`"),
         (line({"messages": HELLO, "reasoning_effort": "x"}), '`body.reasoning_effort` is "x".'),
-        (line({"messages": HELLO, "response_format": {"type": "x"}}), "`body.response_format` is none"),
+        (
+            line({"messages": HELLO, "response_format": {"type": "x"}}),
+            "`body.response_format` is of a type that cannot",
+        ),
         (line({"messages": HELLO, "tools": 1}), "`body.tools` is a number"),
-        (line({"messages": HELLO, "tools": [{"type": "web"}]}), "`body.tools[0]` is no function."),
-        (line({"messages": HELLO, "tool_choice": "x"}), "`body.tool_choice` is none"),
+        (line({"messages": HELLO, "tools": [{"type": "web"}]}), "`body.tools[0]` is not a function."),
+        (line({"messages": HELLO, "tool_choice": "x"}), "`body.tool_choice` cannot be"),
         (line({"messages": HELLO, "temperature": 9}), "`request.generationConfig.temperature` is 9"),
         (
             line(
@@ -112,19 +115,19 @@ def user(content: Any) -> dict[str, Any]:
         ),
         (
             line({"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "x"}}]}]}),
-            "`body.messages[0].tool_calls[0].function.arguments` is no JSON object",
+            "`body.messages[0].tool_calls[0].function.arguments` is not a string with a JSON",
         ),
         (
             line({"messages": [{"role": "assistant", "function_call": {"name": "f", "arguments": '{"a":NaN}'}}]}),
-            "The line holds a value that JSON does not have.",
+            "The line holds a value that doesn't exist in JSON.",
         ),
         (
             line({"messages": [{"role": "assistant", "function_call": {"name": "f", "arguments": '{"a":"\\ud800"}'}}]}),
-            "The line holds a value that JSON does not have.",
+            "The line holds a value that doesn't exist in JSON.",
         ),
         (
             line({"messages": [{"role": "assistant", "tool_calls": [1]}]}),
-            "`body.messages[0].tool_calls[0]` is no function call.",
+            "`body.messages[0].tool_calls[0]` is not a function call.",
         ),
         (
             line(
@@ -138,7 +141,7 @@ def user(content: Any) -> dict[str, Any]:
                     ]
                 }
             ),
-            "`body.messages[0]` holds something else than text.",
+            "`body.messages[0]` holds something other than text.",
         ),
     ],
 )
@@ -149,11 +152,11 @@ def test_what_cannot_be_converted_is_refused_with_its_line(value: Any, message: 
 @pytest.mark.parametrize(
     ("value", "message", "fix"),
     [
-        (embed({"input": ["a", "b"]}), "`body.input` has 2 texts.", "Write a line of its own for each text"),
-        (embed({"input": [1, 2]}), "`body.input` holds numbers of tokens.", "Write the text itself."),
-        (embed({"input": [[1, 2]]}), "`body.input` holds numbers of tokens.", "Write the text itself."),
-        (embed({"input": [7]}), "`body.input` holds numbers of tokens.", "Write the text itself."),
-        (embed({"input": []}), "`body.input` holds numbers of tokens.", "Write the text itself."),
+        (embed({"input": ["a", "b"]}), "`body.input` has 2 texts.", "Write one line per text"),
+        (embed({"input": [1, 2]}), "`body.input` holds token numbers.", "Write the text itself."),
+        (embed({"input": [[1, 2]]}), "`body.input` holds token numbers.", "Write the text itself."),
+        (embed({"input": [7]}), "`body.input` holds token numbers.", "Write the text itself."),
+        (embed({"input": []}), "`body.input` holds token numbers.", "Write the text itself."),
         (embed({}), "`body.input` is null; it must be text.", "Write the text to embed."),
         (embed({"input": "a", "x": 1}), "`body.x` has no counterpart in Gemini's embeddings.", "Leave it out."),
         (

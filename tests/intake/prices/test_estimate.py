@@ -78,7 +78,7 @@ async def test_a_small_batch_is_counted_by_gemini_line_for_line() -> None:
         priced_on="2026-11-28",
         basis=(
             "Input: countTokens on 2 of 2 lines, all lines, ±0 %. Output: at most maxOutputTokens where set, thinking "
-            "included; none in the low figure. Batch prices of 2026-11-28."
+            "included; the low figure counts no output. Batch prices of 2026-11-28."
         ),
         warnings=(),
     )
@@ -105,7 +105,7 @@ async def test_lines_without_a_cap_are_bounded_by_the_models_own_limit() -> None
     assert found.output_tokens_max == 2 * 65_536 + 10
     assert "at most maxOutputTokens where set, else 65,536 tokens a line" in found.basis
     assert found.warnings == (
-        "2 lines set no maxOutputTokens: the high figure counts 65,536 tokens for each. Setting it narrows the range.",
+        "2 lines set no maxOutputTokens: the high figure assumes 65,536 tokens for each. Setting it narrows the range.",
     )
     one = await estimated(ask(), model="gemini-3-pro-image")
     assert one.output_tokens_max == 32_768
@@ -141,8 +141,8 @@ async def test_media_are_priced_by_their_kind_and_scaled_by_lines() -> None:
 async def test_sound_without_a_price_of_its_own_and_files_that_are_only_named_are_said() -> None:
     sound = with_part({"fileData": {"fileUri": "files/x", "mimeType": "audio/mpeg"}}, **ask_config())
     found = await estimated(ask(maxOutputTokens=1), sound, sound)
-    assert any("Sound is priced as text" in said for said in found.warnings)
-    assert found.unbounded[0].startswith("2 lines (first: 2) name files of which nothing is known here")
+    assert any("Audio is priced like text" in said for said in found.warnings)
+    assert found.unbounded[0].startswith("2 lines (first: 2) name files that can't be inspected here")
     assert found.unbounded[0] in found.warnings
 
 
@@ -177,7 +177,7 @@ async def test_an_unknown_model_has_tokens_but_no_cost() -> None:
     found = await estimated(ask("x" * 400), model="gemini-9")
     assert found.input_tokens == 100
     assert (found.cost_usd_low, found.cost_usd_high) == (None, None)
-    assert any(said.startswith("No price is known for gemini-9") for said in found.warnings)
+    assert any(said.startswith("The price table of 2026-11-28 has no price for gemini-9") for said in found.warnings)
 
 
 async def test_without_gemini_the_offline_rule_holds_and_says_so() -> None:
@@ -185,7 +185,7 @@ async def test_without_gemini_the_offline_rule_holds_and_says_so() -> None:
     assert found.input_tokens == 100
     assert found.basis.startswith(
         "Input: the offline rule (4 characters a token) on 1 of 1 lines, all lines, ±25 %. "
-        "The high figure bounds every line by its own bytes and files."
+        "The high figure bounds each line by its own bytes and files."
     )
     assert found.cost_usd_high == pytest.approx(weight(ask("x" * 400)) * 0.25e-6 + 10 * 1.5e-6, abs=2e-5)
 
@@ -294,7 +294,7 @@ def test_what_has_no_bound_is_over_every_cap_with_the_reason() -> None:
     open_ended = replace(costing(0.01), unbounded=("Line 7 uses googleSearch, which costs extra.",))
     assert over_cap(open_ended, None) is None
     assert over_cap(open_ended, 5.0) == (
-        "GEMINI_BATCH_MAX_COST_USD allows $5.00 a batch, and what this one costs has no upper bound. "
+        "GEMINI_BATCH_MAX_COST_USD allows $5.00 a batch, and the cost of this one has no upper bound. "
         "Line 7 uses googleSearch, which costs extra."
     )
 
@@ -302,5 +302,5 @@ def test_what_has_no_bound_is_over_every_cap_with_the_reason() -> None:
 def test_a_cost_that_is_not_known_is_over_every_cap() -> None:
     assert over_cap(costing(None), None) is None
     assert over_cap(costing(None), 1e9) == (
-        "GEMINI_BATCH_MAX_COST_USD allows $1,000,000,000.00 a batch, and the price of this model is not known."
+        "GEMINI_BATCH_MAX_COST_USD allows $1,000,000,000.00 a batch, and this model's price is unknown."
     )

@@ -112,8 +112,8 @@ async def test_files_that_gemini_has_counted_are_as_long_as_it_says() -> None:
 async def test_what_is_only_guessed_is_said() -> None:
     assert any("of which nothing is known" in said for said in (await estimated(named())).warnings)
     said = (await estimated(inline("audio/mp3", b"\0" * 9000))).warnings
-    assert any(sentence.startswith("The length of sound, video or PDFs is not known") for sentence in said)
-    assert not any("length of sound" in said for said in (await estimated(inline("image/png", b"x"))).warnings)
+    assert any(sentence.startswith("The length of audio, video or PDFs is unknown") for sentence in said)
+    assert not any("length of audio" in said for said in (await estimated(inline("image/png", b"x"))).warnings)
 
 
 async def test_large_files_that_no_sample_holds_are_part_of_the_figure() -> None:

@@ -177,7 +177,7 @@ def test_an_unknown_model_has_no_price_and_says_where_to_give_one(table: PriceTa
     assert table.price("gemini-9-ultra", TODAY) is None
     (said,) = table.advice("gemini-9-ultra\n\x1b[31m", TODAY)
     assert said == (
-        "No price is known for gemini-9-ultra in the table of 2026-11-28. "
+        "The price table of 2026-11-28 has no price for gemini-9-ultra. "
         "GEMINI_BATCH_PRICES can name a file that has one."
     )
 
@@ -262,7 +262,7 @@ def test_a_file_with_nothing_but_its_date_changes_only_the_date(tmp_path: Path) 
                 "priced_on": "2026-12-24",
                 "models": {"m": {"rates": [{"input": 1, "from": "2027-01-01"}, {"input": 2, "from": "2026-01-01"}]}},
             },
-            "the rates of m are not in the order of their dates",
+            "the rates of m are not in date order",
         ),
         (
             {

@@ -69,13 +69,13 @@ def test_a_copy_is_described_like_any_request_file(desk: Desk) -> None:
     ("content", "warnings"),
     [
         (line("a"), ()),
-        (b"\xef\xbb\xbf" + line("a"), ("A byte-order mark was left out.",)),
-        (line("a") + b"\r\n", ("Carriage returns at line ends were left out.",)),
-        (line("a") + b"\r", ("Carriage returns at line ends were left out.",)),
-        (b"\n" + line("a"), ("1 blank line was left out.",)),
+        (b"\xef\xbb\xbf" + line("a"), ("A byte-order mark was removed.",)),
+        (line("a") + b"\r\n", ("Carriage returns at line ends were removed.",)),
+        (line("a") + b"\r", ("Carriage returns at line ends were removed.",)),
+        (b"\n" + line("a"), ("1 blank line was skipped.",)),
         (
             b" \t\r\n\n" + line("a") + b"\n\n",
-            ("Carriage returns at line ends were left out.", "3 blank lines were left out."),
+            ("Carriage returns at line ends were removed.", "3 blank lines were skipped."),
         ),
     ],
     ids=["nothing", "BOM", "CRLF", "CR at the end", "one blank line", "blank lines"],
@@ -91,27 +91,27 @@ MENDED = [
     (
         {"systemInstruction": "Be brief."},
         {"systemInstruction": {"parts": [{"text": "Be brief."}]}},
-        "systemInstruction was given as text in {where}; what is sent holds it as a Content object.",
+        "systemInstruction was given as text in {where}; it is sent as a Content object.",
     ),
     (
         {"system_instruction": "Be brief."},
         {"system_instruction": {"parts": [{"text": "Be brief."}]}},
-        "systemInstruction was given as text in {where}; what is sent holds it as a Content object.",
+        "systemInstruction was given as text in {where}; it is sent as a Content object.",
     ),
     (
         {"contents": "hi"},
         {"contents": HELLO},
-        "contents was given as text in {where}; what is sent holds it as a user's turn.",
+        "contents was given as text in {where}; it is sent as a user turn.",
     ),
     (
         {"thinking_config": {"thinking_level": "LOW"}},
         {"generationConfig": {"thinking_config": {"thinking_level": "LOW"}}},
-        "thinkingConfig stood outside generationConfig in {where}; in what is sent it stands inside.",
+        "thinkingConfig was outside generationConfig in {where}; it is sent inside.",
     ),
     (
         {"generation_config": {"top_k": 3}, "thinkingConfig": {"thinkingLevel": "LOW"}},
         {"generation_config": {"top_k": 3, "thinkingConfig": {"thinkingLevel": "LOW"}}},
-        "thinkingConfig stood outside generationConfig in {where}; in what is sent it stands inside.",
+        "thinkingConfig was outside generationConfig in {where}; it is sent inside.",
     ),
 ]
 
@@ -137,7 +137,7 @@ def test_slips_are_put_right_and_counted(desk: Desk, given: dict[str, Any], sent
 def test_a_slip_in_one_line_names_that_line(desk: Desk) -> None:
     copied = desk.copy(line("a") + b"\n" + line("b", contents="hi"))
 
-    assert copied.warnings == ("contents was given as text in line 2; what is sent holds it as a user's turn.",)
+    assert copied.warnings == ("contents was given as text in line 2; it is sent as a user turn.",)
 
 
 def test_several_slips_in_one_line_each_have_their_warning(desk: Desk) -> None:
@@ -234,13 +234,13 @@ def test_a_pilot_takes_the_first_requests_and_looks_at_no_other_line(desk: Desk)
         assert [json.loads(row)["key"] for row in desk.copy_path.read_bytes().splitlines()] == keys
         assert desk.keys_path.read_text(encoding="utf-8") == "".join(f'"{key}"\n' for key in keys)
         assert pilot.count == limit
-        assert pilot.warnings[0] == "A byte-order mark was left out."
-        assert any("blank lines were left out" in warning for warning in pilot.warnings)
+        assert pilot.warnings[0] == "A byte-order mark was removed."
+        assert any("blank lines were skipped" in warning for warning in pilot.warnings)
         assert sum("contents was given as text in line 5" in warning for warning in pilot.warnings) == warnings - 1
     with pytest.raises(RequestProblems) as refused:
         desk.copy(content, limit_rows=4)
     assert [problem.line for problem in refused.value.problems] == [8]
-    with pytest.raises(UsageError, match="more than the 100 of one batch file"):
+    with pytest.raises(UsageError, match="a batch file has at most 100"):
         desk.copy(content, limit_rows=3, max_file_bytes=100)
 
 
@@ -273,7 +273,7 @@ def test_a_large_file_keeps_every_line_in_order(desk: Desk) -> None:
 
 @pytest.mark.parametrize("content", [b"\n \n\t\r\n", b"\xef\xbb\xbf"])
 def test_a_file_without_any_request_is_refused(desk: Desk, content: bytes) -> None:
-    with pytest.raises(UsageError, match=r"reviews\.jsonl holds no request\."):
+    with pytest.raises(UsageError, match=r"reviews\.jsonl contains no requests\."):
         desk.copy(content)
     desk.assert_nothing_written()
 
@@ -281,7 +281,7 @@ def test_a_file_without_any_request_is_refused(desk: Desk, content: bytes) -> No
 def test_a_copy_that_grows_over_the_limit_is_refused(desk: Desk) -> None:
     content = b"\n".join(line(f"k{number}", contents="x") for number in range(10))
 
-    with pytest.raises(UsageError, match="more than the 500 of one batch file"):
+    with pytest.raises(UsageError, match="a batch file has at most 500"):
         desk.copy(content, max_file_bytes=500)
     desk.assert_nothing_written()
 

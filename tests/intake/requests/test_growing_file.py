@@ -74,7 +74,7 @@ def test_a_gap_that_is_never_filled_is_no_end(tmp_path: Path) -> None:
     writer.finish()
     with GrowingFile(tmp_path / "lines", writer.done) as growing:
         assert growing.read(1 << 20) == WHOLE[:100]
-        with pytest.raises(StorageError, match=r"were not written as a whole\. Give the order again\."):
+        with pytest.raises(StorageError, match=r"were not written completely\. Submit the order again\."):
             growing.read(1 << 20)
 
 

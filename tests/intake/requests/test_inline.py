@@ -103,9 +103,7 @@ def test_slips_in_items_are_put_right_and_counted(desk: Desk) -> None:
 
     assert desk.lines()[1]["request"] == {"contents": HELLO}
     assert written.mended
-    assert written.warnings == (
-        "contents was given as text in 2 items (first: item 2); what is sent holds it as a user's turn.",
-    )
+    assert written.warnings == ("contents was given as text in 2 items (first: item 2); it is sent as a user turn.",)
 
 
 WRONG_ITEMS: dict[str, tuple[Any, str, str]] = {
@@ -114,19 +112,19 @@ WRONG_ITEMS: dict[str, tuple[Any, str, str]] = {
     "both": ({"prompt": "x", "request": {"contents": HELLO}}, "The item has both", "Keep one of them."),
     "a bare request": (
         {"contents": HELLO},
-        "`contents` is no member of an item.",
+        "`contents` is not a member of an item.",
         "`contents` belongs inside `request`.",
     ),
-    "a misspelled prompt": ({"promt": "x"}, "`promt` is no member of an item.", "Did you mean `prompt`?"),
-    "an extra member": ({"prompt": "x", "weather": 1}, "`weather` is no member of an item.", "Write {"),
+    "a misspelled prompt": ({"promt": "x"}, "`promt` is not a member of an item.", "Did you mean `prompt`?"),
+    "an extra member": ({"prompt": "x", "weather": 1}, "`weather` is not a member of an item.", "Write {"),
     "a prompt of numbers": ({"prompt": 3}, "`prompt` is a number; it must be text.", "Write it in quotes."),
     "an empty prompt": ({"prompt": " \n"}, "`prompt` is empty.", "Write the text to answer."),
     "a number as key": ({"key": 4, "prompt": "x"}, "`key` is a number; it must be text.", 'Write "4".'),
     "an empty key": ({"key": "", "prompt": "x"}, "`key` is empty.", "Write a key"),
     "a request as text": ({"request": "x"}, "`request` is text; it must be", "Write an object."),
-    "a wrong request": ({"request": {"contents": HELLO, "tool": []}}, "`request.tool` is no member", "`tools`?"),
+    "a wrong request": ({"request": {"contents": HELLO, "tool": []}}, "`request.tool` is not a member", "`tools`?"),
     "NaN": ({"request": {"contents": HELLO, "generationConfig": {"topP": float("nan")}}}, "topP` is NaN", "Write a"),
-    "half a surrogate pair": ({"prompt": "x\ud800"}, "holds half of a surrogate pair, \\ud800", "both halves"),
+    "half a surrogate pair": ({"prompt": "x\ud800"}, "contains half of a surrogate pair, \\ud800", "both halves"),
     "no JSON": ({"request": {"contents": HELLO, "labels": {"a": {1, 2}}}}, "cannot be written as JSON", "plain JSON"),
 }
 
@@ -156,7 +154,7 @@ def test_repeated_keys_name_both_items(desk: Desk) -> None:
 
     assert [(problem.line, problem.key) for problem in report.problems] == [(2, "row-2"), (3, "a")]
     assert report.problems[1].message == "`key` is the same as that of item 1."
-    assert report.problems[1].fix == "Give each item a key of its own."
+    assert report.problems[1].fix == "Give each item a unique key."
 
 
 def test_a_wrong_setting_is_reported_once_and_not_for_every_item(desk: Desk) -> None:
@@ -171,11 +169,11 @@ def test_a_wrong_setting_of_embeddings_is_reported(desk: Desk) -> None:
     report = desk.refuse([{"prompt": "x"}], task="embed", generation_config={"temperature": 1})
 
     assert report.message == "`generation_config` has 1 problem."
-    assert "`request.temperature` is no member of EmbedContentRequest" in report.problems[0].message
+    assert "`request.temperature` is not a member of EmbedContentRequest" in report.problems[0].message
 
 
 def test_embeddings_take_no_system_instruction(desk: Desk) -> None:
-    with pytest.raises(UsageError, match="Embeddings take no system instruction"):
+    with pytest.raises(UsageError, match="Embeddings don't take a system instruction"):
         desk.write([{"prompt": "x"}], task="embed", system_instruction="Be brief.")
 
 
@@ -185,6 +183,6 @@ def test_no_items_are_refused(desk: Desk) -> None:
 
 
 def test_too_many_bytes_are_refused(desk: Desk) -> None:
-    with pytest.raises(UsageError, match="`requests` has 212 bytes, more than the 200 of one batch file"):
+    with pytest.raises(UsageError, match="`requests` has 212 bytes; a batch file has at most 200"):
         desk.write([{"prompt": "x" * 133}], max_file_bytes=200)
     assert list(desk.path.parent.iterdir()) == []

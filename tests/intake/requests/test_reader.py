@@ -149,7 +149,7 @@ def test_the_survey_reports_the_first_twenty_problems_and_counts_all(desk: Desk)
     assert report.problem_count == 60
     assert [problem.line for problem in report.problems] == [number for number in range(1, 31) if number % 3]
     assert report.message == "requests.jsonl has 60 problems; nothing was submitted."
-    assert report.next_step == "The first 20 are listed. Correct them and give the order again."
+    assert report.next_step == "The first 20 are listed. Correct them, then submit the order again."
 
 
 def test_the_survey_finds_repeated_keys_between_other_problems(desk: Desk) -> None:
@@ -173,7 +173,7 @@ def test_the_survey_of_a_single_problem_reads_well(desk: Desk) -> None:
     report = desk.survey(line("a", temperature=1))
 
     assert report.message == "requests.jsonl has 1 problem; nothing was submitted."
-    assert report.next_step == "Correct them and give the order again."
+    assert report.next_step == "Correct them, then submit the order again."
 
 
 def test_lines_end_at_line_feeds_only(desk: Desk) -> None:

@@ -114,7 +114,7 @@ def test_files_that_were_changed_are_refused_and_nothing_is_written(batch: Batch
     batch.requests.write_bytes(line("a") + b"x" * (21 * 1024**2) + b"\n" + line("c"))
     batch.assert_refused({"c"}, r"requests\.jsonl has changed", sha256="")
 
-    not_its_keys = r"keys\.jsonl does not list the keys of requests\.jsonl line by line"
+    not_its_keys = r"keys\.jsonl no longer matches requests\.jsonl line by line"
     for content, wanted in (
         (b"".join((rows[1], rows[0], rows[2])), {"b"}),
         (b"".join(rows[:2]), {"b"}),
@@ -129,14 +129,14 @@ def test_files_that_were_changed_are_refused_and_nothing_is_written(batch: Batch
         batch.keys.write_bytes(damaged)
         batch.assert_refused({"a"}, r"keys\.jsonl, a list of keys, is damaged")
     batch.keys.write_bytes(keys)
-    batch.assert_refused({"a", "nobody"}, r"requests\.jsonl holds 1 of the 2 requests that are to be sent again")
+    batch.assert_refused({"a", "nobody"}, r"requests\.jsonl holds 1 of the 2 requests to be resent")
     batch.keys.write_bytes(b'"a"\n"a"\n"c"\n')
     batch.assert_refused({"a"}, not_its_keys)
 
 
 def test_nothing_wanted_and_files_that_are_gone_are_refused(batch: Batch) -> None:
     batch.store(line("a"))
-    with pytest.raises(UsageError, match="No rows were chosen"):
+    with pytest.raises(UsageError, match="No rows were selected"):
         batch.select(())
     for gone in (batch.directory / "no such list", batch.keys, batch.requests):
         gone.unlink(missing_ok=True)

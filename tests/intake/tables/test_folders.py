@@ -44,9 +44,7 @@ def test_a_directory_means_its_own_files_in_order_and_says_that_there_are_more_b
         assert names(folder) == ("a.pdf", "b.pdf")
     assert isinstance(folder, Folder)
     assert (folder.name, folder.root, folder.path("a.pdf")) == ("docs", data / "docs", data / "docs" / "a.pdf")
-    assert folder.warnings == (
-        "1 directory inside was not looked into; end the source in /**/* to take its files too.",
-    )
+    assert folder.warnings == ("1 subdirectory was skipped; end the source in /**/* to include its files.",)
 
 
 @pytest.mark.parametrize(
@@ -102,10 +100,10 @@ def test_a_glob_that_matches_nothing_says_what_it_looked_for(guard: PathGuard, d
     with pytest.raises(UsageError) as caught:
         find_source("photos/*.jpg", guard)
     assert caught.value.message == "photos holds no file that matches *.jpg."
-    assert "2 files were left out because their names fit but for capital and small letters." in caught.value.next_step
+    assert "2 files were left out because their names match only if case is ignored." in caught.value.next_step
     with pytest.raises(UsageError, match=r"empty holds no files\."):
         find_source("empty", guard)
-    with pytest.raises(PathError, match=r"'nope/\*\.jpg' is a pattern for files in .*nope, which is no directory"):
+    with pytest.raises(PathError, match=r"'nope/\*\.jpg' is a pattern for files in .*nope, which is not a directory"):
         find_source("nope/*.jpg", guard)
     with pytest.raises(PathError, match="There is no file 'nope'"):
         find_source("nope", guard)
@@ -118,7 +116,7 @@ def test_files_that_differ_in_capital_letters_only_are_counted(guard: PathGuard,
 
     assert names(folder) == ("a.jpg",)
     assert isinstance(folder, Folder)
-    assert folder.warnings == ("1 file was left out because its name fits but for capital and small letters.",)
+    assert folder.warnings == ("1 file was left out because its name matches only if case is ignored.",)
 
 
 def test_links_are_followed_inside_the_roots_and_left_out_when_they_lead_outside(guard: PathGuard, data: Path) -> None:
@@ -141,7 +139,7 @@ def test_links_are_followed_inside_the_roots_and_left_out_when_they_lead_outside
     assert isinstance(folder, Folder)
     assert folder.warnings == (
         "3 links that lead outside the roots were left out.",
-        "1 entry that is no regular file was left out.",
+        "1 entry that is not a regular file was left out.",
     )
     assert names(find_source("links/*/*.pdf", guard)) == ("there/a.pdf",)
     assert names(find_source("links/**/*.pdf", guard)) == ("inside.pdf",)
@@ -164,7 +162,7 @@ def test_an_entry_that_cannot_be_looked_at_is_no_file(data: Path) -> None:
 
     folder = list_folder(data / "in", "*.txt", target=lambda path: path)
 
-    assert (folder.names, folder.warnings) == (("a.txt",), ("1 entry that is no regular file was left out.",))
+    assert (folder.names, folder.warnings) == (("a.txt",), ("1 entry that is not a regular file was left out.",))
 
 
 def test_pipes_and_sockets_are_never_opened(guard: PathGuard, data: Path) -> None:
@@ -174,7 +172,7 @@ def test_pipes_and_sockets_are_never_opened(guard: PathGuard, data: Path) -> Non
     folder = find_source("in", guard)
 
     assert isinstance(folder, Folder)
-    assert (folder.names, folder.warnings) == (("a.txt",), ("1 entry that is no regular file was left out.",))
+    assert (folder.names, folder.warnings) == (("a.txt",), ("1 entry that is not a regular file was left out.",))
     with pytest.raises(PathError, match="device, pipe or socket"):
         find_source("in/pipe", guard)
 
@@ -187,7 +185,7 @@ def test_names_that_are_no_text_are_left_out(guard: PathGuard, data: Path) -> No
 
     assert isinstance(folder, Folder)
     assert folder.names == ("a.txt",)
-    assert folder.warnings == ("3 files were left out because their names are no plain text; rename them.",)
+    assert folder.warnings == ("3 files were left out because their names aren't plain text; rename them.",)
 
 
 def test_a_directory_that_may_not_be_read_is_counted(
@@ -234,7 +232,7 @@ def test_a_source_of_too_many_files_is_refused(guard: PathGuard, data: Path, mon
     monkeypatch.setattr(folders, "MAX_FILES", 11)
     assert len(names(find_source("*.txt", guard))) == 11
     monkeypatch.setattr(folders, "MAX_ENTRIES", 10)
-    with pytest.raises(UsageError, match="look at more than 10 entries"):
+    with pytest.raises(UsageError, match="looking at more than 10 entries"):
         find_source("*.pdf", guard)
 
 

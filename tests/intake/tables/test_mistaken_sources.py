@@ -45,8 +45,8 @@ def wav() -> bytes:
         ),
         (b"7z\xbc\xaf\x27\x1c\0\4" + bytes(range(40)), "a 7-Zip archive", "Unpack it first."),
         (b"Rar!\x1a\x07\x01\0" + bytes(range(40)), "a RAR archive", "Unpack it first."),
-        (png(1), "a PNG image", "Give the folder that holds it, or a table that names it."),
-        (jpeg(), "a JPEG image", "Give the folder that holds it, or a table that names it."),
+        (png(1), "a PNG image", "Give the folder that contains it, or a table that names it."),
+        (jpeg(), "a JPEG image", "Give the folder that contains it, or a table that names it."),
         (wav(), "a WAV audio file", "Give a table, or the folder that holds such files."),
         (b"GIF89a\1\0\1\0\x80\0\0", "a GIF image", "Give a table, or the folder that holds such files."),
     ],
@@ -58,7 +58,7 @@ def test_what_is_no_text_is_named_with_what_to_do(
 
     with pytest.raises(UsageError) as refusal, open_table(tmp_path / name, tmp_path):
         pass
-    assert refusal.value.message == f"{name} is {what}, no text."
+    assert refusal.value.message == f"{name} is {what}, not text."
     assert refusal.value.next_step == step
 
 
@@ -69,7 +69,7 @@ def test_what_is_no_text_is_named_with_what_to_do(
 def test_a_saved_web_page_is_told_as_one(tmp_path: Path, name: str, start: bytes) -> None:
     (tmp_path / name).write_bytes(start + b"<head><title>Sign in</title></head><body>a,b</body></html>\n")
 
-    said = rf"^{name} is a saved web page, no table\. Download the table itself"
+    said = rf"^{name} is a saved web page, not a table\. Download the table itself"
     with pytest.raises(UsageError, match=said), open_table(tmp_path / name, tmp_path):
         pass
 
@@ -113,7 +113,7 @@ def test_a_second_byte_order_mark_is_left_out(tmp_path: Path, name: str, content
 
     assert read(tmp_path / name)[:2] == (["id", "text"], [["1", "a"]])
     with open_table(tmp_path / name, tmp_path) as table:
-        assert table.warnings == (f"{name} begins with more than one byte-order mark; all were left out.",)
+        assert table.warnings == (f"{name} begins with more than one byte-order mark; all were removed.",)
 
 
 def test_a_second_mark_of_utf_16_is_left_out(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_request_lines_with_two_marks_are_sent_without(tmp_path: Path) -> None:
         )
 
         assert (tmp_path / "r").read_bytes() == LINE
-        assert copied.warnings == ("A byte-order mark was left out.",)
+        assert copied.warnings == ("A byte-order mark was removed.",)
 
 
 def test_lines_of_openai_with_two_marks_are_converted(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_a_bitmap_is_named_though_two_letters_are_all_that_it_begins_with(tmp_pa
     (tmp_path / "t.csv").write_bytes(b"BM" + struct.pack("<IHHI", 70, 0, 0, 54) + b"\x28\0\0\0" * 8)
 
     with (
-        pytest.raises(UsageError, match=r"^t\.csv is a BMP image, no text\."),
+        pytest.raises(UsageError, match=r"^t\.csv is a BMP image, not text\."),
         open_table(tmp_path / "t.csv", tmp_path),
     ):
         pass

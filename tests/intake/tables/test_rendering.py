@@ -70,5 +70,5 @@ def test_a_row_that_becomes_too_large_is_named_before_it_is_made(tmp_path: Path)
         composed(tmp_path, "x" * 500_000, "{{a}}" * 1000)
     assert str(raised.value) == (
         "Row 1 of table.jsonl makes a request of about 500,000,073 bytes, more than 20,971,520. "
-        "Shorten its cells, or name the column less often in the prompt."
+        "Shorten its cells, or use the column fewer times in the prompt."
     )

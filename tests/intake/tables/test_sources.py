@@ -157,7 +157,7 @@ def test_line_ends_that_change_right_between_two_blocks_are_seen(tmp_path: Path)
     source.write_bytes(rows + b"3," + cell + b"\r\n" + b"4,5\n" * 3)
 
     table = open_csv(source, tmp_path)
-    assert table.warnings == ("Line ends of different kinds were read as the same.",)
+    assert table.warnings == ("Different kinds of line ends were treated alike.",)
     assert [row[0] for row in read(source)[1]][-4:] == ["3", "4", "4", "4"]
 
 
@@ -251,8 +251,8 @@ def test_a_folder_is_a_table_of_its_files(tmp_path: Path) -> None:
         ["old.txt", "old.txt", "Müller"],
     ]
     assert warnings == [
-        "1 directory inside was not looked into; end the source in /**/* to take its files too.",
-        "1 file is no text; the column text is empty there.",
+        "1 subdirectory was skipped; end the source in /**/* to include its files.",
+        "1 file is not text; the column text is empty there.",
     ]
 
 

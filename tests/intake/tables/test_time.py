@@ -121,8 +121,8 @@ def test_a_header_of_empty_names_is_warned_about_in_a_few_sentences(tmp_path: Pa
         keys_path=tmp_path / "keys",
         max_file_bytes=MAX_FILE_BYTES,
     )
-    assert file.warnings[9] == "Column 11 of t.csv has no name in the header; it is called column_11."
+    assert file.warnings[9] == "Column 11 of t.csv has no name in the header; it is named column_11."
     assert file.warnings[10] == (
-        "4,990 more columns of t.csv have no name in the header; each is called by its number, such as column_5001."
+        "4,990 more columns of t.csv have no name in the header; each is named by its number, such as column_5001."
     )
     assert len(file.warnings) == 11

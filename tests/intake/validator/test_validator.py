@@ -114,11 +114,15 @@ def test_a_right_embedding_line_has_no_problem(embed: dict[str, Any]) -> None:
 
 
 WRONG_TEXTS: dict[str, tuple[bytes, str, str]] = {
-    "nothing": (b"", "ends before its JSON does", "Complete the object"),
-    "a cut line": (b'{"key":"a","request":{"contents":[{"parts":[{"text":"hi', "ends before its JSON does", "Complete"),
-    "a cut object": (b'{"key":"a",', "ends before its JSON does", "Complete"),
+    "nothing": (b"", "ends before its JSON is complete", "Complete the object"),
+    "a cut line": (
+        b'{"key":"a","request":{"contents":[{"parts":[{"text":"hi',
+        "ends before its JSON is complete",
+        "Complete",
+    ),
+    "a cut object": (b'{"key":"a",', "ends before its JSON is complete", "Complete"),
     "a comma at the end": (b'{"key":"a"},', "ends with a comma", "Remove the comma"),
-    "a comma too many": (b'{"key":"a",}', "comma too many", "Remove the comma"),
+    "a comma too many": (b'{"key":"a",}', "extra comma", "Remove the comma"),
     "two objects": (
         b'{"key":"a"}{"key":"b"}',
         "more than one JSON value; the second starts at character 12",
@@ -156,9 +160,9 @@ def text_line(request: str) -> bytes:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (text_line('"generationConfig":{"temperature":NaN}'), "temperature` is NaN, no finite number"),
-        (text_line('"generationConfig":{"temperature":1e999}'), "temperature` is 1e999, no finite number"),
-        (text_line('"generationConfig":{"responseJsonSchema":{"a":[-Infinity]}}'), "a[0]` is -Infinity, no finite"),
+        (text_line('"generationConfig":{"temperature":NaN}'), "temperature` is NaN, not a finite number"),
+        (text_line('"generationConfig":{"temperature":1e999}'), "temperature` is 1e999, not a finite number"),
+        (text_line('"generationConfig":{"responseJsonSchema":{"a":[-Infinity]}}'), "a[0]` is -Infinity, not a finite"),
         (
             text_line('"generationConfig":{"topK":1,"topK":1}'),
             "`request.generationConfig.topK` is given more than once",
@@ -263,4 +267,4 @@ def test_a_fault_says_what_and_what_to_do() -> None:
     with pytest.raises(JsonFault) as fault:
         parse(b"{")
 
-    assert (str(fault.value), fault.value.fix[:8]) == ("ends before its JSON does.", "Complete")
+    assert (str(fault.value), fault.value.fix[:8]) == ("ends before its JSON is complete.", "Complete")

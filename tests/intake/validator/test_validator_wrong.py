@@ -32,17 +32,17 @@ WRONG_VALUES: dict[str, tuple[Any, str, str]] = {
     # The five lines of the wire samples that must be refused, in order.
     "an OpenAI batch line": (
         {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {"model": "x", "messages": []}},
-        "has the form of an OpenAI batch (custom_id, method, url, body)",
-        "A file of such lines only is converted",
+        "is in OpenAI's batch format (custom_id, method, url, body)",
+        "A file with only such lines is converted",
     ),
     "the SDK's config": (
         request(config={"temperature": 0}),
-        "`request.config` is no member",
+        "`request.config` is not a member",
         "write `generationConfig`",
     ),
     "thinking outside generationConfig": (
         request(thinking_config={"thinking_level": "LOW"}),
-        "`request.thinking_config` is no member of GenerateContentRequest",
+        "`request.thinking_config` is not a member of GenerateContentRequest",
         "`thinking_config` belongs inside `generationConfig`",
     ),
     "an instruction as text": (
@@ -56,7 +56,7 @@ WRONG_VALUES: dict[str, tuple[Any, str, str]] = {
         'Write [{"role":"user","parts":[{"text":"…"}]}].',
     ),
     # The line itself.
-    "a list": ([{"key": "a"}], "The line is a list, not an object", "on a line of its own"),
+    "a list": ([{"key": "a"}], "The line is a list, not an object", "on its own line"),
     "a text": ("hello", "The line is text, not an object", '{"key":"…","request":{…}}'),
     "null": (None, "The line is null", '{"key":"…","request":{…}}'),
     "no key": ({"request": {"contents": HELLO}}, "has no `key`", 'Add `"key":"…"`'),
@@ -72,20 +72,24 @@ WRONG_VALUES: dict[str, tuple[Any, str, str]] = {
     ),
     "a bare request": ({"contents": HELLO}, "is a bare GenerateContentRequest", '{"key":"…","request":{…}}'),
     "no request": ({"key": "a"}, "has no `request`", '{"key":"…","request":{…}}'),
-    "a request in quotes": ({"key": "a", "request": '{"contents":[]}'}, "JSON inside a text", "without quotes"),
+    "a request in quotes": ({"key": "a", "request": '{"contents":[]}'}, "JSON inside a string", "without quotes"),
     "a request in a list": ({"key": "a", "request": [{"contents": HELLO}]}, "`request` is a list", "without the list"),
     "a config beside request": (
         {**request(), "generationConfig": {}},
-        "`generationConfig` is no member of a line",
+        "`generationConfig` doesn't belong in a line",
         "`generationConfig` belongs inside `request`",
     ),
     "a setting beside request": (
         {**request(), "temperature": 1},
-        "`temperature` is no member of a line",
+        "`temperature` doesn't belong in a line",
         "belongs inside `request.generationConfig`",
     ),
-    "a misspelled request": ({"key": "a", "requst": {}}, "`requst` is no member of a line", "Did you mean `request`?"),
-    "an extra member": ({**request(), "comment": "x"}, "`comment` is no member", "only `key` and `request`"),
+    "a misspelled request": (
+        {"key": "a", "requst": {}},
+        "`requst` doesn't belong in a line",
+        "Did you mean `request`?",
+    ),
+    "an extra member": ({**request(), "comment": "x"}, "`comment` doesn't belong", "only `key` and `request`"),
     # Names.
     "a misspelled member": (configured(temprature=1), "`request.generationConfig.temprature`", "mean `temperature`?"),
     "a misspelled snake member": (configured(max_output_token=1), "max_output_token`", "mean `max_output_tokens`?"),
@@ -148,12 +152,12 @@ WRONG_VALUES: dict[str, tuple[Any, str, str]] = {
         'Write [{"text":"…"}].',
     ),
     "a part as text": (with_part("x"), "parts[0]` is text", 'Write {"text":"…"}.'),
-    "an empty part": (with_part({}), "parts[0]` holds nothing", 'Write {"text":"…"}.'),
-    "a part of a signature alone": (with_part({"thoughtSignature": "AQID"}), "holds nothing", "Write"),
+    "an empty part": (with_part({}), "parts[0]` is empty", 'Write {"text":"…"}.'),
+    "a part of a signature alone": (with_part({"thoughtSignature": "AQID"}), "is empty", "Write"),
     "two kinds in one part": (
         with_part({"text": "x", "fileData": {"fileUri": "u"}}),
         "has text and fileData; a Part takes only one",
-        "object of its own",
+        "its own object",
     ),
     "an OpenAI part": (with_part({"type": "text", "text": "x"}), "parts[0].type`", "Leave it out; a part is just"),
     "a part of null": (with_part(None), "parts[0]` is null", "Write"),
@@ -169,7 +173,7 @@ WRONG_VALUES: dict[str, tuple[Any, str, str]] = {
     ),
     "a role by number": (
         {"key": "a", "request": {"contents": [{"role": 1, "parts": [{"text": "x"}]}]}},
-        "role` is 1, which is no value of Role",
+        "role` is 1, which is not a value of Role",
         "Write one of user, model, function.",
     ),
     # Values.
@@ -221,31 +225,35 @@ WRONG_VALUES: dict[str, tuple[Any, str, str]] = {
     ),
     "additionalProperties": (
         configured(responseSchema={"type": "OBJECT", "additionalProperties": False}),
-        "additionalProperties` is no member of Schema",
+        "additionalProperties` is not a member of Schema",
         "Leave it out",
     ),
-    "a reference in a schema": (configured(responseSchema={"$ref": "#/x"}), "$ref` is no member", "in its place"),
+    "a reference in a schema": (configured(responseSchema={"$ref": "#/x"}), "$ref` is not a member", "in its place"),
     "a data URL": (
         with_part({"inlineData": {"mimeType": "image/png", "data": "data:image/png;base64,iVBOR"}}),
         "starts with data:image/png;base64,",
         "Remove everything up to the comma",
     ),
-    "no base64": (with_part({"inlineData": {"mimeType": "a/b", "data": "a b"}}), "no base64", "as base64"),
+    "no base64": (with_part({"inlineData": {"mimeType": "a/b", "data": "a b"}}), "isn't base64", "as base64"),
     "base64 of an odd length": (
         with_part({"inlineData": {"mimeType": "a/b", "data": "QUJDR"}}),
-        "no base64",
+        "isn't base64",
         "as base64",
     ),
-    "base64 beyond ASCII": (with_part({"inlineData": {"mimeType": "a/b", "data": "äöü="}}), "no base64", "as base64"),
+    "base64 beyond ASCII": (
+        with_part({"inlineData": {"mimeType": "a/b", "data": "äöü="}}),
+        "isn't base64",
+        "as base64",
+    ),
     "no media type": (with_part({"inlineData": {"data": "QQ=="}}), "inlineData` has no `mimeType`", "Add `mimeType`."),
     "a duration without its unit": (
         with_part({"fileData": {"fileUri": "u"}, "videoMetadata": {"startOffset": "3"}}),
-        'startOffset` is "3", no duration',
+        'startOffset` is "3", not a duration',
         '"3.5s"',
     ),
     "a day for a time": (
         request(tools=[{"googleSearch": {"timeRangeFilter": {"startTime": "2026-01-01"}}}]),
-        'startTime` is "2026-01-01", no time',
+        'startTime` is "2026-01-01", not a time',
         "T12:00:00Z",
     ),
     "arguments that are no object": (
@@ -272,7 +280,7 @@ def test_a_wrong_line_is_refused_with_its_path_and_fix(value: Any, message: str,
 @pytest.mark.parametrize(
     ("embed", "message", "fix"),
     [
-        ({"contents": HELLO}, "`request.contents` is no member of EmbedContentRequest", "Write `content`"),
+        ({"contents": HELLO}, "`request.contents` is not a member of EmbedContentRequest", "Write `content`"),
         ({"content": "x"}, "`request.content` is text; it must be a Content object", 'Write {"parts"'),
         ("x", "`request` is text; it must be an EmbedContentRequest object", "EmbedContentRequest has model, content"),
         ({"content": HELLO[0], "config": {}}, "`request.config`", "directly inside `request`"),

@@ -195,7 +195,7 @@ def test_vectors_of_several_lengths_make_no_matrix(tmp_path: Path, values: tuple
     table = vectors(tmp_path, *values)
 
     assert table.vector_size == 0
-    with pytest.raises(UsageError, match="make no matrix"):
+    with pytest.raises(UsageError, match="don't form a matrix"):
         table.export(tmp_path / "v.npy", "npy")
     assert not list(tmp_path.glob("*.npy*")) and not list(tmp_path.glob(".gemini-batch-*"))
 

@@ -164,7 +164,7 @@ def test_an_answer_with_too_many_columns_is_refused_with_advice(tmp_path: Path, 
     wide = table_at(tmp_path / "results.parquet", "SELECT " + ", ".join(f"{n} AS column_{n}" for n in range(count)))
     with pytest.raises(UsageError) as refusal:
         ask(wide, "FROM results")
-    assert refusal.value.message == f"The answer has {count:,} columns, which are too many to show."
+    assert refusal.value.message == f"The answer has {count:,} columns, which is too many to show."
     assert ask(wide, "SELECT column_7 FROM results").rows == ((7,),)
     assert ask(wide, "SELECT column_name FROM (DESCRIBE results) WHERE column_name = 'column_89'").row_count == 1
     with pytest.raises(UsageError, match=r"There is no column colum_7\. Did you mean column_7\?.* more \(DESCRIBE"):
@@ -188,15 +188,15 @@ def test_columns_that_do_not_fit_even_with_shortest_cells_are_refused(table: Pat
         ("SELECT * FROM answers", "There is no table answers.", "The only table is results."),
         ("SELEC 1", 'The SQL cannot be parsed: syntax error at or near "SELEC".', "DuckDB"),
         ("SELECT (1", "The SQL cannot be parsed: syntax error", "DuckDB"),
-        ("SELECT sum(text) FROM results", "The query is not possible: No function matches", "The columns of results"),
-        ("SELECT key, count(*) FROM results", 'The query is not possible: column "key" must appear in the GROUP', ""),
+        ("SELECT sum(text) FROM results", "The query is invalid: No function matches", "The columns of results"),
+        ("SELECT key, count(*) FROM results", 'The query is invalid: column "key" must appear in the GROUP', ""),
         ("SELECT levenstein('a', 'b')", "The function levenstein is not available.", "Did you mean levenshtein?"),
         ("SELECT text::INTEGER FROM results", "A value cannot be converted to the type", "TRY_CAST"),
-        ("SELECT json_extract(text, '$.a') FROM results", "A function cannot be computed for a value", "TRY"),
-        ("SELECT (SELECT row FROM results)", "A function cannot be computed for a value", "TRY"),
+        ("SELECT json_extract(text, '$.a') FROM results", "A function cannot be applied to a value", "TRY"),
+        ("SELECT (SELECT row FROM results)", "A function cannot be applied to a value", "TRY"),
         ("SELECT 9223372036854775807 + row FROM results", "A value is out of the range of its type.", "TRY"),
         ("COPY results TO 'x'", "The statement is of the kind COPY, which is refused.", "Give one SELECT"),
-        ("SELECT 1; SELECT 2", "The SQL holds 2 statements.", "Give one SELECT"),
+        ("SELECT 1; SELECT 2", "The SQL contains 2 statements.", "Give one SELECT"),
     ],
 )
 def test_an_error_says_what_is_wrong_and_what_to_do(table: Path, sql: str, message: str, next_step: str) -> None:

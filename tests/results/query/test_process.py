@@ -130,7 +130,7 @@ def test_a_waiting_process_that_was_ended_from_outside_is_replaced(table: Path) 
         pool.close()
 
 
-@pytest.mark.parametrize(("status", "said"), [(TOO_LARGE, "memory that it may use"), (1, "The engine ended while")])
+@pytest.mark.parametrize(("status", "said"), [(TOO_LARGE, "memory that it may use"), (1, "The engine ended during")])
 def test_a_process_that_ends_in_the_middle_of_a_query_is_reported(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, said: str
 ) -> None:
@@ -206,7 +206,7 @@ def test_closing_the_engine_ends_a_process_that_is_starting(tmp_path: Path, monk
     fifo.read_bytes()
     engine.close()
     thread.join(30)
-    assert problems == ["The query engine is closed. Start the server again."]
+    assert problems == ["The query engine is closed. Restart the server."]
 
 
 def test_a_query_waits_for_a_free_process_and_not_for_ever(table: Path) -> None:

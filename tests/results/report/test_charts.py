@@ -59,7 +59,7 @@ def test_a_strip_of_nothing_is_empty() -> None:
 def test_columns_stack_to_the_full_height() -> None:
     chart = columns("In order", [{RowStatus.OK: 3, RowStatus.FAILED: 1}, {RowStatus.OK: 4}])
     (drawn,) = draw([chart])
-    assert chart.words == "The rows in request order, in 2 equal pieces; 1 of them hold rows that are not OK."
+    assert chart.words == "The rows in request order, in 2 equal pieces; 1 of them contain rows that are not OK."
     assert drawn.count("<path") == 3
     assert "<title>Piece 1 of 2: Failed 1 of 4 rows</title>" in drawn
     assert "var(--calm)" in drawn

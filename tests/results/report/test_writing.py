@@ -122,7 +122,7 @@ def test_jobs_are_shown_with_state_progress_and_error(tmp_path: Path) -> None:
 def test_of_very_many_jobs_those_that_need_a_look_come_first(tmp_path: Path) -> None:
     jobs = tuple(Job(f"batches/{number}", JobState.SUCCEEDED) for number in range(80))
     page = _page(tmp_path, None, jobs=(*jobs, Job("batches/sick", JobState.FAILED)))
-    assert "60 of 81 jobs, those that need a look first." in page.words
+    assert "60 of 81 jobs, those that need attention first." in page.words
     assert "batches/sick" in page.words
 
 

@@ -57,19 +57,19 @@ def test_fields_become_columns_with_their_types(tmp_path: Path) -> None:
 
 #: Answers, and why they do not fit; nothing where either is right.
 MISFITS: list[tuple[str, str]] = [
-    ('{"label": "other"}', "label is none of the allowed values"),
+    ('{"label": "other"}', "label is not one of the allowed values"),
     ("{}", "the answer lacks label"),
     ('{"label": "pos", "score": 9}', "score is above 5"),
     ('{"label": "pos", "score": "3"}', "score is text, not a whole number"),
     ('{"label": "pos", "tags": ["x", 5]}', "tags[1] is a number, not text"),
     ('{"label": "pos", "sure": null}', "sure is null, not a boolean"),
     ("[]", "the answer is a list, not an object"),
-    ("positive", "the answer is no JSON"),
-    ('{"label": "pos"', "the answer is no JSON"),
-    ('{"label": "pos", "share": NaN}', "the answer is no JSON"),
-    ('{"label": "pos",}', "the answer is no JSON"),
-    ('{"label": "pos", "label": "SECRET"}', "label is none of the allowed values"),
-    ('{"label": "SECRET", "label": "pos"}', "the answer names a member twice"),
+    ("positive", "the answer is not valid JSON"),
+    ('{"label": "pos"', "the answer is not valid JSON"),
+    ('{"label": "pos", "share": NaN}', "the answer is not valid JSON"),
+    ('{"label": "pos",}', "the answer is not valid JSON"),
+    ('{"label": "pos", "label": "SECRET"}', "label is not one of the allowed values"),
+    ('{"label": "SECRET", "label": "pos"}', "the answer has the same member twice"),
     ('{"label": "pos", "deep": ' + "[" * 3000 + "]" * 3000 + "}", ""),
 ]
 
@@ -204,7 +204,7 @@ def test_names_that_the_model_made_up_are_not_repeated() -> None:
     closed = AnswerCheck({"properties": {"a": {}}, "additionalProperties": False})
 
     assert check.fault('{"IGNORE ALL": {"m": 1}}') == "* lacks n"
-    assert closed.fault('{"EVIL": 1}') == "the answer has a member that the schema does not name"
+    assert closed.fault('{"EVIL": 1}') == "the answer has a member that is not in the schema"
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ SCHEMA = {
 }
 UNCHECKED = (
     "`response_schema.properties.ahead.pattern` is not checked in the answers: lookaround, backreferences, and "
-    "patterns that are too large cannot be judged in bounded time."
+    "patterns that are too large cannot be checked in bounded time."
 )
 
 

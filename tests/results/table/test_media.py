@@ -132,7 +132,7 @@ def test_a_file_that_cannot_be_decoded_fails_its_row(tmp_path: Path, data: Any) 
     table = table_with(tmp_path, spoiled, answer("b"), keys=["a", "b"])
 
     first, second = all_rows(table)
-    assert (first.status, first.error) == ("failed", "a file of the answer is no valid base64")
+    assert (first.status, first.error) == ("failed", "a file in the answer is not valid base64")
     assert first.files == (str(tmp_path / "media" / "a-1.png"),)
     assert second.status == "ok"
 
@@ -172,7 +172,7 @@ def test_a_line_that_only_the_engine_can_read_fails_its_row(tmp_path: Path) -> N
     table = table_with(tmp_path, lenient, answer("b"), keys=["a", "b"])
 
     first, _ = all_rows(table)
-    assert (first.status, first.error) == ("failed", "the files of the answer cannot be read")
+    assert (first.status, first.error) == ("failed", "the files in the answer cannot be read")
 
 
 def test_a_line_with_damaged_characters_keeps_its_files(tmp_path: Path) -> None:

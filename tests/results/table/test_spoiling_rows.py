@@ -61,13 +61,13 @@ def test_a_structured_answer_that_cannot_be_read_fails_alone(
 
 
 LINES: list[tuple[str, Callable[[], bytes], str]] = [
-    ("no rate", lambda: carrying("audio/L16;rate=0000"), "sound of the answer (3 bytes, 0 samples a second)"),
+    ("no rate", lambda: carrying("audio/L16;rate=0000"), "audio in the answer (3 bytes, 0 samples a second)"),
     ("many files", lambda: carrying("image/png", times=1001), "carries 1,001 files; the first 1,000 are written"),
     ("object for list", lambda: line("odd", response={"candidates": {}}), "got `object` - at `$.response.candidates`"),
     ("text for object", lambda: line("odd", response="fine"), "got `str` - at `$.response`"),
     ("parts in no list", lambda: line("odd", response={"candidates": [{"content": {"parts": 5}}]}), "got `int`"),
     ("error of nothing", lambda: line("odd", error={"code": 10**400, "message": ""}), "without a code and a message"),
-    ("a million parts", lambda: HEAD + b"{}," * 1_200_000 + b"{}" + TAIL, "the engine of the result table cannot"),
+    ("a million parts", lambda: HEAD + b"{}," * 1_200_000 + b"{}" + TAIL, "the table engine cannot"),
     ("four million parts", lambda: HEAD + b"{}," * 4_000_000 + b"{}" + TAIL, "more than 1,000,000 values"),
     (
         "a line beyond the limit",
@@ -123,6 +123,6 @@ def test_what_a_row_holds_is_never_told_as_a_fault_of_the_disk(tmp_path: Path) -
     with pytest.raises(StorageError) as raised, table_errors("The answers could not be read", tmp_path):
         duckdb.connect().execute("""SELECT json_extract('{"a": "\\ud800"}', '/a')""")
     assert str(raised.value) == (
-        "The answers could not be read: the engine of the result table failed (InvalidInputException). "
-        "The answers are kept as they came. Please report this as a fault of gemini-batch-mcp."
+        "The answers could not be read: the table engine failed (InvalidInputException). "
+        "The answers are kept as they came. Please report this as a bug in gemini-batch-mcp."
     )

@@ -62,7 +62,7 @@ def test_agent_platform_lines_are_read_by_their_status_text(tmp_path: Path) -> N
 
 
 #: How the error of an answer begins that holds something else than answers do.
-FORM = "its answer has not the form of Gemini's: Expected `"
+FORM = "its answer does not have Gemini's format: Expected `"
 
 
 #: A line, its status, and its error.

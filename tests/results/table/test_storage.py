@@ -240,7 +240,7 @@ def test_our_own_wrong_sql_is_no_storage_error(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_called_one(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match=r"The table: the disk is full\. Make room"), table_errors("The table"):
+    with pytest.raises(StorageError, match=r"The table: the disk is full\. Free some space"), table_errors("The table"):
         raise OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(StorageError, match="The table: Permission denied"), table_errors("The table", tmp_path):
         raise OSError(errno.EACCES, "Permission denied")
@@ -261,7 +261,7 @@ def test_a_table_of_another_version_is_built_again(tmp_path: Path) -> None:
     facts = tmp_path / "results.json"
     facts.write_text(json.dumps(json.loads(facts.read_text("utf-8")) | {"version": 1}), encoding="utf-8")
 
-    with pytest.raises(StorageError, match="was made by another version"):
+    with pytest.raises(StorageError, match="was written by another version"):
         ResultTable.open(tmp_path / "results.json")
 
 

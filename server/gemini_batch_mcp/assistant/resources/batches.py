@@ -30,7 +30,7 @@ def add_batches(server: MCPServer[LazyDesk]) -> None:
         RESULTS_URI,
         name="results",
         title="Rows of a batch",
-        description="One page of a batch's answers as get_results has them; next_cursor leads on.",
+        description="One page of a batch's answers as in get_results; next_cursor leads to the next.",
         mime_type="application/json",
     )
     async def results(ctx: Context[LazyDesk], batch: str, cursor: str = "", limit: str = "20") -> str:
@@ -46,7 +46,7 @@ def add_batches(server: MCPServer[LazyDesk]) -> None:
         BATCH_URI,
         name="batch",
         title="Status of a batch",
-        description="State, counts, jobs and advice of a batch, as check_status has them.",
+        description="State, counts, jobs and advice of a batch, as in check_status.",
         mime_type="application/json",
     )
     async def batch(ctx: Context[LazyDesk], batch: str) -> str:

@@ -25,7 +25,7 @@ def add_models(server: MCPServer[LazyDesk], desks: OpenDesks) -> None:
         MODELS_URI,
         name="models",
         title="Models for batches",
-        description="Models that take batches: USD per million tokens in a batch, longest answer, quota, dates.",
+        description="Models that support batches: USD per million tokens in a batch, longest answer, quota, dates.",
         mime_type="application/json",
     )
     async def models() -> str:
@@ -52,7 +52,7 @@ def add_models(server: MCPServer[LazyDesk], desks: OpenDesks) -> None:
             if facts.name == wanted:
                 return _json(_shown(facts))
         raise ResourceNotFoundError(
-            f"No model {wanted[:80]!r} is known to take batches. {MODELS_URI} lists those that do."
+            f"No model {wanted[:80]!r} is known to support batches. {MODELS_URI} lists those that do."
         )
 
 

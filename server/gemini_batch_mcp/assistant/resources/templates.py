@@ -40,5 +40,5 @@ def add_templates(server: MCPServer[LazyDesk]) -> None:
     def template(name: str) -> str:
         if name not in {entry.name for entry in TEMPLATES}:
             names = ", ".join(entry.name for entry in TEMPLATES)
-            raise ResourceNotFoundError(f"There is no template of that name. Names: {names}.")
+            raise ResourceNotFoundError(f"There is no template by that name. Templates: {names}.")
         return read_template(name)

@@ -112,8 +112,8 @@ class BatchTasks:
         else:
             raise MCPError(
                 MISSING_REQUIRED_CLIENT_CAPABILITY,
-                f"{loss.question} Nothing was cancelled: the user has to be asked, and this client cannot. Once they "
-                "agree, call cancel_batch with confirm=true.",
+                f"{loss.question} Nothing was cancelled: the user has to be asked, and this client cannot ask. Once "
+                "they agree, call cancel_batch with confirm=true.",
                 {"requiredCapabilities": {"elicitation": {"form": {}}}},
             )
         return True

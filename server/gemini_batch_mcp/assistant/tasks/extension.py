@@ -175,6 +175,5 @@ def _check(ctx: Ctx, params: TaskParams) -> None:
 def _unknown() -> MCPError:
     return MCPError(
         INVALID_PARAMS,
-        "There is no task with this id here: it was never given out, or its batch was deleted. list_jobs shows what "
-        "there is.",
+        "There is no task with this id here: it never existed, or its batch was deleted. list_jobs shows the batches.",
     )

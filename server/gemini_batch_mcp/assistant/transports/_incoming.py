@@ -76,10 +76,10 @@ def _refused(text: str) -> Refused:
         reason = _too_much(text, envelope) or _half_pair(json.loads(text))
     except ValueError as error:
         place = f" ({error.msg}, character {error.pos + 1:,})" if isinstance(error, json.JSONDecodeError) else ""
-        return Refused(_error(PARSE_ERROR, f"Parse error: the message is no JSON{place}.", envelope.id))
+        return Refused(_error(PARSE_ERROR, f"Parse error: the message is not valid JSON{place}.", envelope.id))
     if envelope.is_reply:
         # Answering it would end a call of the client that has the same number.
-        return Refused(instead=_error(PARSE_ERROR, reason or "It is no answer.", envelope.id))
+        return Refused(instead=_error(PARSE_ERROR, reason or "It is not a response.", envelope.id))
     if reason and envelope.method == "tools/call" and envelope.id is not None:
         # As the answer of the tool, which an assistant reads; errors of the protocol often reach no one.
         result = {"content": [{"type": "text", "text": reason}], "isError": True}
@@ -88,7 +88,7 @@ def _refused(text: str) -> Refused:
     if not envelope.has_id and envelope.method is not None:
         # A notification; nobody waits for an answer to one.
         return Refused()
-    said = reason or "it is no JSON-RPC 2.0 request with a text or a whole number as its id, a method and an object"
+    said = reason or "it is not a JSON-RPC 2.0 request with a string or integer id, a method and an object"
     return Refused(_error(INVALID_REQUEST, f"Invalid Request: {said.rstrip('.')}.", envelope.id))
 
 
@@ -114,7 +114,7 @@ def _half_pair(message: Any) -> str:
         if found := _HALF_PAIR.search(value):
             place = ".".join(plain_text(step, _SHOWN_STEP_CHARS) for step in path[:_SHOWN_STEPS])
             return (
-                f"{place or 'The call'} holds half of a surrogate pair, \\u{ord(found[0]):04x}, which is half a "
+                f"{place or 'The call'} contains half of a surrogate pair, \\u{ord(found[0]):04x}, which is half a "
                 "character: nothing was done. Send both halves, or neither."
             )
     return ""

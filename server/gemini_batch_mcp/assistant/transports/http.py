@@ -60,9 +60,9 @@ def listen(host: str, port: int) -> Listening:
 def _why_not(host: str, port: int, error: Exception) -> tuple[str, str]:
     code = getattr(error, "errno", None)
     if code == errno.EADDRINUSE:
-        return f"Port {port} of {host} is in use.", "Choose another one with --port, or 0 for any that is free."
+        return f"Port {port} of {host} is in use.", "Choose another port with --port, or 0 for any free one."
     if code in (errno.EACCES, errno.EPERM):
-        return f"Port {port} of {host} may not be used by this account.", "Choose one from 1024 on with --port."
+        return f"Port {port} of {host} needs more rights than this account has.", "Choose one from 1024 on with --port."
     return f"{host} is not an address of this machine.", "Give 127.0.0.1, or one of its addresses, with --host."
 
 

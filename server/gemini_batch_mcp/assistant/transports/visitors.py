@@ -57,14 +57,14 @@ class Visitors:
         if len(hosts) != 1 or _name(hosts[0]) not in self.hosts:
             return (
                 421,
-                "This server does not go by that name. Start it with --allowed-host for the name of a proxy.",
+                "This server does not answer to that host name. For the name of a proxy, start it with --allowed-host.",
                 [],
             )
         if any(_origin(origin) not in self.hosts for origin in origins):
-            return 403, "Requests from pages of other sites are not answered.", []
+            return 403, "Requests from other sites' pages are refused.", []
         if self.token and scope["path"] not in _OPEN_PATHS and not self._knows_token(_header(scope, b"authorization")):
             challenge = (b"www-authenticate", b'Bearer realm="gemini-batch-mcp"')
-            return 401, "Send the token of GEMINI_BATCH_HTTP_TOKEN as Authorization: Bearer …", [challenge]
+            return 401, "Send the token of GEMINI_BATCH_HTTP_TOKEN as the header Authorization: Bearer …", [challenge]
         return None
 
     def _knows_token(self, given: list[str]) -> bool:

@@ -68,7 +68,7 @@ async def fetch_answers(app: App, job: JobEntry, destination: Path, build: Table
             raise NotDelivered(Lack.FILE) from None
         raise NotFound(
             f"The result file of {job.name} is gone from Gemini.",
-            "Results are kept for a limited time; retry_failed sends the rows again.",
+            "Results are kept for a limited time; retry_failed resends the rows.",
             status_code=404,
         ) from None
 
@@ -169,7 +169,7 @@ def _write_inlined(responses: Sequence[JsonObject], destination: Path) -> str:
         partial_path.replace(destination)
     except OSError as error:
         raise StorageError(
-            f"{destination} could not be written ({error.strerror}).", "Make room, then ask for the results again."
+            f"{destination} could not be written ({error.strerror}).", "Free some space, then call get_results again."
         ) from None
     finally:
         partial_path.unlink(missing_ok=True)

@@ -212,8 +212,8 @@ async def _fetch(app: App, job: JobEntry, path: Path, build: TableBuild, now: da
     except NotFound:
         if job.stage is Stage.COLLECTED:
             raise StorageError(
-                f"{path} was removed or changed after it had been collected, and Gemini does not have it any more.",
-                "Put the file back as it was, or order the rows again.",
+                f"{path} was removed or changed after it was collected, and Gemini no longer has it.",
+                "Restore the file, or submit the rows again.",
             ) from None
         if not job.answer_count or not await in_thread(_is_intact, job, path, False):
             raise

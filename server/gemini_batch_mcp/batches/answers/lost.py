@@ -13,8 +13,8 @@ from gemini_batch_mcp.threads import in_thread
 
 #: google.rpc NOT_FOUND.
 _NOT_FOUND = 5
-_UNDELIVERED = JobError(_NOT_FOUND, "Gemini ended it, and had not delivered its answers a day later.")
-_LOST = JobError(_NOT_FOUND, "Its answers were not fetched while Gemini kept them.")
+_UNDELIVERED = JobError(_NOT_FOUND, "Gemini ended it but had not delivered its answers a day later.")
+_LOST = JobError(_NOT_FOUND, "Its answers were not fetched before Gemini deleted them.")
 
 
 async def note_lost_answers(app: App, batch: BatchEntry) -> bool:

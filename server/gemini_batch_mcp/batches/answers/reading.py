@@ -92,7 +92,7 @@ async def read_results(app: App, reference: str, query: ResultQuery, *, wait_sec
     summary = table.summary()
     if summary.missing and (lost := lost_answers(batch)):
         warnings += (
-            f"Gemini counts {lost:,} more rows of {batch.id} as done than it has delivered answers, in two downloads "
+            f"Gemini counts {lost:,} more rows of {batch.id} as done than it has delivered, in two downloads "
             "of the same bytes or a day after the end: these answers are lost at Gemini.",
         )
     if await in_thread(_lacks_columns, app, batch):
@@ -131,7 +131,7 @@ async def _collected(app: App, batch: BatchEntry, deadline: float | None) -> tup
         except BatchError as error:
             if await in_thread(opened_table, app, batch) is None:
                 raise
-            warnings = (f"What was collected before is shown: {error}",)
+            warnings = (f"Showing what was collected earlier: {error}",)
         return await load(app, batch.id)
 
     return await await_delivery(app, batch, collect, deadline), warnings
@@ -159,7 +159,9 @@ async def _saved(
     # An earlier call may have been at the same file; then it has to be looked at.
     saved = written[0] if written else await in_thread(saved_files, app, batch, table, destination, format)
     if saved is None:
-        raise StorageError(f"{destination} was changed right after it was written.", "Give another path.")
+        raise StorageError(
+            f"{destination} was changed by someone else right after it was written.", "Give another path."
+        )
     return saved
 
 
@@ -169,7 +171,7 @@ async def _in_background(
     """Do something that outlives the call when it takes longer than the call may."""
     if not await app.run(name, work, wait_seconds=seconds_left(deadline)):
         raise StillCollecting(
-            f"The answers are still {doing}; that goes on in the background.",
+            f"The answers are still {doing}, in the background.",
             "Make the same call again in half a minute.",
         )
 

@@ -87,5 +87,5 @@ async def _cost(app: App, batch: BatchEntry, summary: ResultSummary | None) -> R
         low_usd=estimated.cost_usd_low if estimated is not None else None,
         high_usd=estimated.cost_usd_high if estimated is not None else None,
         priced_on=prices.priced_on.isoformat(),
-        note="By the tokens that Gemini reported, at list prices for batches.",
+        note="From the tokens that Gemini reported, at list prices for batches.",
     )

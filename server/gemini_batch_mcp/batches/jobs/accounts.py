@@ -77,16 +77,17 @@ def _is_this(seen: Job, batch: BatchEntry, job: JobEntry) -> bool:
 
 
 _REMEDY = (
-    "Use the server with the key that made it; or give the order again with resubmit=true, which is paid with this key."
+    "Use the server with the key that made it, or submit the order again with resubmit=true, which is charged to this "
+    "key."
 )
-_UNSENT_REMEDY = "Nothing of it was sent yet: the same order, given again, is sent with this key."
+_UNSENT_REMEDY = "None of it was sent yet: submitting the same order again sends it with this key."
 
 
 def _whose(app: App, batch: BatchEntry) -> str:
     made = next(job.key_origin for job in batch.jobs if job.account and not app.is_own(job.account))
     now = app.account.key_origin
-    origins = f"{made} was set then, {now} is used now" if made != now else f"{now} was another one then"
+    origins = f"{made} was in use then, {now} is now" if made != now else f"{now} had another value then"
     return (
         f"{batch.id} was made with another key, project or endpoint ({origins}), and Gemini does not show it to this "
-        "one: it is as it was last seen, and was not changed."
+        "one: this is what was last seen, and nothing was changed."
     )

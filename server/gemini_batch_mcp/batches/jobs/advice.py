@@ -13,20 +13,20 @@ EXPIRES_AFTER = timedelta(hours=48)
 TARGET = timedelta(hours=24)
 #: Without a change for so long, a job is said not to move (our choice: users report jobs that sat still for hours).
 STILL_AFTER = timedelta(hours=3)
-_ANEW = "The requests are not kept here: order these rows anew from their source."
+_ANEW = "The requests are not stored here: submit these rows again from their source."
 _INTERRUPTED = (
     "The submission was interrupted before a job was created; nothing is charged for what was not submitted. "
-    "It continues by itself while a server runs, with gemini-batch-mcp collect, or when the same order is given again."
+    "It continues by itself while a server runs, with gemini-batch-mcp collect, or when the same order is resubmitted."
 )
 
 #: What a job's google.rpc code usually means, and what helps (words of ours).
 _CAUSES = {
-    3: "Gemini could not use the request file: correct the lines and order again.",
-    5: "A model, file or cache that the requests name is not there: correct that and order again.",
-    7: "The key may not do this: check the key's project, then order again.",
-    8: "A quota was used up: {again}, later or with fewer rows.",
-    13: "An error inside Gemini: {again}.",
-    14: "Gemini was not available: {again}.",
+    3: "Gemini could not use the request file: correct the lines and submit again.",
+    5: "A model, file or cache that the requests name does not exist: correct that and submit again.",
+    7: "The key lacks permission: check its project, then submit again.",
+    8: "A quota was exhausted: {again}, later or with fewer rows.",
+    13: "Gemini had an internal error: {again}.",
+    14: "Gemini was unavailable: {again}.",
 }
 #: How rows may have ended that are not ok, as `RowOutcomes` and the table call it.
 _TROUBLES = ("failed", "blocked", "truncated", "empty", "missing")
@@ -42,8 +42,8 @@ def advice(batch: BatchEntry, state: JobState, counts: RowCounts, progress: RowC
     unspecified = (job.wire_state for job in batch.jobs if job.state is JobState.UNSPECIFIED)
     if unknown := next(filter(None, unspecified), ""):
         return (
-            f"Gemini reports the state {unknown!r}, which this version does not know; it is not taken as finished. "
-            "Call check_status again later."
+            f"Gemini reports the state {unknown!r}, which this version does not know; the batch is not treated as "
+            "finished. Call check_status again later."
         )
     if state.is_terminal and (missing := undelivered(batch)):
         now = datetime.now(UTC)
@@ -53,21 +53,21 @@ def advice(batch: BatchEntry, state: JobState, counts: RowCounts, progress: RowC
     match state:
         case JobState.UNSPECIFIED:
             return (
-                "The reply to the create was lost, and no such job is in Gemini's list so far. check_status looks "
-                "again each time. If it stays absent, give the same order again: it looks once more before it creates."
+                "The reply to the create call was lost, and no such job is in Gemini's list so far. check_status looks "
+                "again each time. If it stays absent, submit the same order again: it looks once more before creating."
             )
         case JobState.QUEUED:
             return (
                 _withdrawn(batch)
                 or _waiting(batch)
                 or batch.failure
-                or ("The requests are on their way to Gemini. Call check_status with wait_seconds=30.")
+                or ("The requests are being sent to Gemini. Call check_status with wait_seconds=30.")
             )
         case JobState.CANCELLING:
             return "Gemini is cancelling the job; rows in flight still finish. Call check_status again."
         case JobState.PAUSED:
             otherwise = ", or cancel_batch" if batch.can_be_sent_again else ""
-            return f"Gemini holds the job back and gives no reason. Call check_status again later{otherwise}."
+            return f"Gemini has paused the job without giving a reason. Call check_status again later{otherwise}."
         case _:
             said = (_progress(batch, state, progress, age), _withdrawn(batch) or _waiting(batch))
             return " ".join(sentence for sentence in said if sentence)
@@ -75,24 +75,24 @@ def advice(batch: BatchEntry, state: JobState, counts: RowCounts, progress: RowC
 
 def _after_the_end(batch: BatchEntry, state: JobState, counts: RowCounts) -> str:
     has_answers = any(job.stage in (Stage.FINISHED, Stage.COLLECTED) and has_rows(job) for job in batch.jobs)
+    again = "retry_failed resubmits what is missing, with another model if you like."
+    again = again if batch.can_be_sent_again else _ANEW
     match state:
         case JobState.FAILED:
-            return batch.failure or f"The job failed as a whole{_cause(batch)}"
+            return batch.failure or f"The whole job failed{_cause(batch)}"
         case JobState.EXPIRED if not has_answers:
-            return "Gemini did not finish the job within 48 hours and keeps no results of it. " + (
-                "retry_failed orders what is missing, also with another model." if batch.can_be_sent_again else _ANEW
-            )
+            return f"Gemini did not finish the job within 48 hours and keeps no results of it. {again}"
         case JobState.CANCELLED if not has_answers:
-            return "The job was cancelled, and no rows of it were kept."
+            return f"The job was cancelled and left no answers. {again}"
     stopped = {JobState.CANCELLED: "The job was cancelled. ", JobState.EXPIRED: "The job expired. "}.get(state, "")
     if batch.rows is not None and is_collected(batch):
         return stopped + (after_retry(batch) or what_helps(batch) or "Call get_results.")
     if batch.attempts > 1:
-        return f"{stopped}The rows that were sent again have ended. Call get_results, which fetches their answers."
+        return f"{stopped}The resent rows are done. Call get_results to fetch their answers."
     if not counts.failed and state is JobState.SUCCEEDED:
         return "Call get_results."
     failed = f"Gemini counts {counts.failed:,} of {counts.total:,} rows as failed. " if counts.failed else ""
-    retry = "; retry_failed then sends again what has no good answer" if batch.can_be_sent_again else ""
+    retry = "; retry_failed then resends the rows without a usable answer" if batch.can_be_sent_again else ""
     return f"{stopped}{failed}Call get_results to fetch the answers and see how each row ended{retry}."
 
 
@@ -100,7 +100,7 @@ def after_retry(batch: BatchEntry) -> str:
     """Say that the last retry was in vain, and what would help; empty when it was not, or there was none."""
     if not (sent := _sent_in_vain(batch)):
         return ""
-    again = f"The last retry sent {sent:,} row{'' if sent == 1 else 's'} and changed none of them for the better."
+    again = f"The last retry sent {sent:,} row{'' if sent == 1 else 's'} and improved none of them."
     return f"{again} {what_helps(batch)}"
 
 
@@ -120,7 +120,7 @@ def what_helps(batch: BatchEntry) -> str:
         return ""
     by_kind = ", ".join(f"{getattr(rows, name):,} {name}" for name in _TROUBLES if getattr(rows, name))
     have = "has" if rows.not_ok == 1 else "have"
-    said = f"{rows.not_ok:,} of {rows.counts().total:,} rows {have} no good answer: {by_kind}."
+    said = f"{rows.not_ok:,} of {rows.counts().total:,} rows {have} no usable answer: {by_kind}."
     if not batch.can_be_sent_again:
         return f"{said} get_results with view='failures' shows them. {_ANEW}"
     passing = [name for name, count in (("failed", rows.failed - rows.permanent), ("missing", rows.missing)) if count]
@@ -130,9 +130,12 @@ def what_helps(batch: BatchEntry) -> str:
             bool(passing),
             f"{' and '.join(passing)} rows: retry_failed{later}",
         ),
-        (rows.permanent, f"{rows.permanent:,} failed for what the same request meets again: correct and order anew"),
-        (rows.blocked, "blocked rows: other words, or retry_failed with include=['blocked'] and another model"),
-        (rows.truncated, "truncated rows: order them anew with a larger maxOutputTokens"),
+        (
+            rows.permanent,
+            f"{rows.permanent:,} failed for a reason that resending does not change: correct and submit them as new",
+        ),
+        (rows.blocked, "blocked rows: reword them, or call retry_failed with include=['blocked'] and another model"),
+        (rows.truncated, "truncated rows: submit them again with a larger maxOutputTokens"),
         (rows.empty, "empty rows: retry_failed with include=['empty'] and another model"),
     )
     helps = "; ".join(way for count, way in ways if count)
@@ -145,23 +148,27 @@ def next_step(batch: BatchEntry, now: datetime) -> str:
         return "Call get_results again in a minute."
     if not batch.can_be_sent_again:
         return f"get_results looks once more. {_ANEW}"
-    return "get_results looks once more; retry_failed sends these rows again, and they are charged again."
+    return "get_results looks once more; retry_failed resends these rows, and you are charged for them again."
 
 
 def _progress(batch: BatchEntry, state: JobState, counts: RowCounts, age: timedelta) -> str:
     done = counts.succeeded + counts.failed
     what = "retry" if batch.attempts > 1 else "job"
-    doing = "waits for its turn" if state is JobState.PENDING else f"has done {done:,} of {counts.total:,} rows"
+    doing = (
+        "is waiting in Gemini's queue"
+        if state is JobState.PENDING
+        else f"has finished {done:,} of {counts.total:,} rows"
+    )
     still = _still(batch, state, age)
     if age < TARGET:
-        pace = still or "batches may take up to 24 hours, most take far less"
+        pace = still or "batches can take up to 24 hours but usually take far less"
         return f"The {what} {doing}; {pace}. Call check_status again later."
     hours_left = max(0, int((EXPIRES_AFTER - age).total_seconds() // 3600))
     otherwise = (
         "Consider cancel_batch and then retry_failed with another model, or smaller orders."
         if batch.can_be_sent_again
-        else "Its requests are not kept here, so its rows could not be sent again after a cancel: wait, or order them "
-        "anew from their source beside it."
+        else "Its requests are not stored here, so its rows could not be resent after a cancel: wait, or submit them "
+        "again from their source as well."
     )
     target = f"past the 24-hour target{f'; {still}' if still else ''}"
     return f"The {what} {doing} and is {target}; in about {hours_left} hours it expires without results. {otherwise}"
@@ -175,8 +182,8 @@ def _still(batch: BatchEntry, state: JobState, age: timedelta) -> str:
         return ""
     hours = int(still.total_seconds() // 3600)
     if state is JobState.PENDING:
-        return f"it has been pending for {hours} hours, as others see at busy times; another model may be faster"
-    return f"nothing has moved for {hours} hours; Gemini's counts may lag behind"
+        return f"it has been pending for {hours} hours, which happens at busy times; another model may be faster"
+    return f"nothing has changed for {hours} hours; Gemini's counts may lag"
 
 
 def _waiting(batch: BatchEntry) -> str:
@@ -206,9 +213,11 @@ def _withdrawn(batch: BatchEntry) -> str:
 def _cause(batch: BatchEntry) -> str:
     error = next((job.error for job in batch.jobs if job.error), None)
     if error is None:
-        return ". Correct the cause and order again."
-    again = "call retry_failed, it sends only what is missing" if batch.can_be_sent_again else "order the rows anew"
-    helps = _CAUSES.get(error.code, "Correct the cause and order again.").format(again=again)
+        return ". Correct the cause and submit again."
+    again = (
+        "call retry_failed, which resends only what is missing" if batch.can_be_sent_again else "submit the rows again"
+    )
+    helps = _CAUSES.get(error.code, "Correct the cause and submit again.").format(again=again)
     return f" (code {error.code}: {error.message}). {helps}"
 
 

@@ -128,8 +128,8 @@ def not_there_yet(jobs: Sequence[JobEntry], now: datetime) -> str:
         )
     again = min((job.look_again_at for job in jobs if job.look_again_at), default=now)
     return (
-        f"{answers} {are} not there yet: {_WHY[job.lack](job)}. Nothing is lost, and nothing has to be sent again; "
-        f"looked at again at {max(again, now):%H:%M:%S} UTC."
+        f"{answers} {are} not there yet: {_WHY[job.lack](job)}. Nothing is lost and nothing needs resending; "
+        f"the next look is at {max(again, now):%H:%M:%S} UTC."
     )
 
 

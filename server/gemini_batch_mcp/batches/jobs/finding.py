@@ -38,7 +38,7 @@ async def find_batch(app: App, reference: str) -> BatchEntry:
     """
     reference = reference.strip()
     if not reference:
-        raise UnknownBatch("The batch is not named.", "Call list_jobs to see which batches there are.")
+        raise UnknownBatch("No batch was given.", "Call list_jobs to see the batches.")
     if (batch := await in_thread(app.ledger.batch, reference)) is not None:
         return batch
     named = await in_thread(app.ledger.batches_named, reference)
@@ -62,7 +62,8 @@ async def find_batch(app: App, reference: str) -> BatchEntry:
         names = ", ".join(job.name for job in found[:5])
         raise UnknownBatch(f"{len(found)} jobs are named {reference[:80]!r}: {names}.", "Give one of these names.")
     raise UnknownBatch(
-        f"No batch or job {reference[:80]!r} is known here or to Gemini.", "Call list_jobs to see which there are."
+        f"There is no batch or job {reference[:80]!r}, neither here nor at Gemini.",
+        "Call list_jobs to see the batches.",
     )
 
 

@@ -16,9 +16,9 @@ def is_kept(app: App, batch: BatchEntry) -> bool:
 def why_not_kept(app: App, batch: BatchEntry) -> str:
     """Say why the rows of a batch could not be sent again, empty when they could; reads the whole request file."""
     if not batch.is_ours:
-        return "it was made elsewhere, and its requests are not kept here"
+        return "it was made elsewhere, and its requests are not stored here"
     if not app.files(batch.id).keys().is_file():
-        return "it was ordered from a file uploaded before, whose requests are not kept here"
+        return "it was ordered from a file uploaded earlier, whose requests are not stored here"
     path = _request_path(app, batch)
     if not path.is_file():
         return f"{path}, which holds its requests, is gone"

@@ -123,7 +123,7 @@ async def list_jobs(app: App, wanted: JobFilter, *, limit: int, cursor: str = ""
             return page_to()
         further = trail.after(token)
         if further is None:
-            notes.append("Gemini's list of jobs made elsewhere has no end, and is left here.")
+            notes.append("Gemini's list of jobs made elsewhere does not end; the rest was not read.")
             return page_to()
         trail = further
     return page_to(_cursor(0, trail, token))

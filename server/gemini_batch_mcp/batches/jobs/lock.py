@@ -27,7 +27,7 @@ class BatchGone(UnknownBatch):
     """The batch was deleted after the call had begun."""
 
     def __init__(self, batch_id: str) -> None:
-        super().__init__(f"The batch {batch_id} was deleted meanwhile.", "Call list_jobs to see which there are.")
+        super().__init__(f"The batch {batch_id} was deleted in the meantime.", "Call list_jobs to see the batches.")
 
 
 @asynccontextmanager

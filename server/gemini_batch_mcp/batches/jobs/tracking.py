@@ -27,12 +27,12 @@ from gemini_batch_mcp.threads import in_thread
 from gemini_batch_mcp.tracing import span
 
 _FORGOTTEN = (
-    "Gemini does not know {name} any more: it was deleted there. What is shown is what was last seen. delete_batch "
+    "Gemini no longer knows {name}: it was deleted there. This is what was last seen. delete_batch "
     "removes the batch here, too{again}."
 )
 _NOT_SHOWN = (
     "Gemini does not know {name} with this key: it belongs to another project, or was deleted there. "
-    "What is shown is what was last seen. If it was deleted, delete_batch removes the batch here, too{again}."
+    "This is what was last seen. If it was deleted, delete_batch removes the batch here, too{again}."
 )
 
 
@@ -110,7 +110,7 @@ async def _refresh(app: App, batch: BatchEntry) -> BatchEntry:
             try:
                 seen = await app.gateway.get_job(job.name)
             except NotFound:
-                again = ", and the same order can be given again" if batch.is_ours else ""
+                again = ", and the same order can be submitted again" if batch.is_ours else ""
                 forgotten = (_FORGOTTEN if job.account else _NOT_SHOWN).format(name=job.name, again=again)
             else:
                 await claim_shown(app, batch, job)
@@ -190,15 +190,15 @@ def refuse_unproved(batch: BatchEntry, search: Search) -> None:
     if (other := search.other) is not None:
         what = f"{other.counts.total:,} requests to {other.model.removeprefix('models/') or 'an unnamed model'}"
         raise Unproved(
-            f"{other.name} at Gemini carries the mark of a job of {batch.id} and is another one: {what}. It was left "
-            "alone, and nothing was created.",
-            "Find out who made it; after cancel_batch the same order may be given anew.",
+            f"{other.name} at Gemini carries the mark of a job of {batch.id} but is a different one: {what}. It was "
+            "left alone, and nothing was created.",
+            "Find out who made it; after cancel_batch the same order can be submitted again.",
         )
     if not search.is_conclusive:
         raise Unproved(
-            f"Whether a job of {batch.id} exists at Gemini is unknown, and Gemini's list cannot be read: it is not "
+            f"Whether a job of {batch.id} exists at Gemini is unknown, and Gemini's list cannot be read: it was not "
             "created.",
-            "Give the same order again later.",
+            "Submit the same order again later.",
         )
 
 
@@ -246,14 +246,16 @@ async def move(app: App, job: JobEntry, stage: Stage, **values: Any) -> JobEntry
 
 def changed_meanwhile(batch_id: str) -> ChangedMeanwhile:
     """Return the error for a batch that somebody else has changed."""
-    return ChangedMeanwhile(f"{batch_id} was changed while it was being submitted.", "Call check_status to see how.")
+    return ChangedMeanwhile(
+        f"{batch_id} was changed while it was being submitted.", "Call check_status to see its state."
+    )
 
 
 async def load(app: App, batch_id: str) -> BatchEntry:
     """Return a batch that was in the ledger.
 
     Raises:
-        BatchGone: it was deleted meanwhile.
+        BatchGone: it was deleted in the meantime.
     """
     batch = await in_thread(_read, app, batch_id)
     if batch is None:

@@ -46,7 +46,7 @@ class Database:
         except OSError as error:
             raise StorageError(
                 f"The state directory {path.parent} cannot be created ({error.strerror}).",
-                "Set GEMINI_BATCH_HOME to a directory that can be written.",
+                "Set GEMINI_BATCH_HOME to a writable directory.",
             ) from None
         engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 30, "isolation_level": None})
         sa.event.listen(engine, "connect", _configure_connection)
@@ -91,8 +91,8 @@ class Database:
             raise StorageError(
                 f"The state directory {self._path.parent} (GEMINI_BATCH_HOME), or the ledger in it, was removed or "
                 "replaced while this process was running. Nothing was sent or changed.",
-                "Put it back as it was; or start this server again, which then works with what is there and takes "
-                "batches back from their directories. gemini-batch-mcp doctor says what it finds.",
+                "Put it back as it was, or restart this server, which then works with what is there and restores "
+                "batches from their directories. gemini-batch-mcp doctor reports what it finds.",
             )
 
     @contextmanager

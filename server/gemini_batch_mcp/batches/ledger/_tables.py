@@ -146,11 +146,10 @@ def readable(what: str) -> Iterator[None]:
         yield
     except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError, msgspec.MsgspecError) as error:
         raise DamagedEntry(
-            f"What the ledger says about {what} cannot be read ({plain_text(str(error), 120)}). Nothing else is "
-            "affected.",
-            "If a newer version has written it, upgrade gemini-batch-mcp. Otherwise end all servers, move "
-            "ledger.sqlite3 out of the directory that GEMINI_BATCH_HOME names, and start again: all batches are then "
-            "taken back from what their directories say.",
+            f"The ledger's entry for {what} cannot be read ({plain_text(str(error), 120)}). Nothing else is affected.",
+            "If a newer version has written it, upgrade gemini-batch-mcp. Otherwise stop all servers, move "
+            "ledger.sqlite3 out of the GEMINI_BATCH_HOME directory and start again: all batches are then restored from "
+            "their directories.",
         ) from None
 
 

@@ -63,10 +63,10 @@ def refuse_lost(ledger: Ledger, directories: Path) -> None:
     if lost := lost_batches(ledger, directories):
         more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
         raise StorageError(
-            f"The ledger in {directories.parent} (GEMINI_BATCH_HOME) does not know {', '.join(lost[:3])}{more}, whose "
-            "directories are beside it: it was emptied or replaced while this process was running. Nothing was sent.",
-            "Start this server again: it takes them back from what their directories hold; gemini-batch-mcp doctor "
-            "says which.",
+            f"The ledger in {directories.parent} (GEMINI_BATCH_HOME) has no entry for {', '.join(lost[:3])}{more}, "
+            "whose directories are beside it: it was emptied or replaced while this process was running. Nothing was "
+            "sent.",
+            "Restart this server: it restores them from their directories; gemini-batch-mcp doctor lists them.",
         )
 
 
@@ -83,8 +83,8 @@ def take_back(ledger: Ledger, directories: Path) -> tuple[str, ...]:
             with contextlib.suppress(OSError):
                 (directory / CARD).rename(directory / f"{CARD}.damaged")
             logger.warning(
-                "%s is not in the ledger and cannot be taken back from its directory (%s): its %s was renamed to "
-                "%s.damaged. An order that it was can be paid again.",
+                "%s is not in the ledger and cannot be restored from its directory (%s): its %s was renamed to "
+                "%s.damaged. Submitting the same order again may be charged again.",
                 *(batch_id, type(error).__name__, CARD, CARD),
             )
             continue
@@ -92,7 +92,7 @@ def take_back(ledger: Ledger, directories: Path) -> tuple[str, ...]:
             with contextlib.suppress(OSError):
                 (directory / f"answers-{before}.jsonl").rename(directory / f"answers-{now}.jsonl")
         taken.append(batch_id)
-        logger.warning("%s was not in the ledger and was taken back from its directory.", batch_id)
+        logger.warning("%s was not in the ledger and was restored from its directory.", batch_id)
     for batch_id in ledger.batch_ids(limit=-1):
         directory = directories / batch_id
         if directory.is_dir() and not (directory / CARD).exists():

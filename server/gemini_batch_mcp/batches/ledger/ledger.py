@@ -150,8 +150,8 @@ class Ledger:
             connection.execute(_new_job(batch_id, 1, 1, new.model, new.account, **uploaded))
             if not _quotes.use(connection, new.order_sha256, batch_id) and on_quote:
                 raise QuoteUsed(
-                    "Another order was just submitted on the figure that the user agreed to.",
-                    "Nothing more was submitted. Make the same call without confirm, and show the user its figure.",
+                    "Another order was just submitted for the figure that the user agreed to.",
+                    "Nothing more was submitted. Make the same call without confirm and show the user its figure.",
                 )
             return self._load(connection, batch_id), True
 
@@ -412,7 +412,7 @@ class Ledger:
         """Remember that `path` was written for this batch, with these bytes; see `digests`."""
         with self._transaction("record_saved") as connection:
             if connection.execute(sa.select(batches.c.id).where(batches.c.id == batch_id)).first() is None:
-                raise UnknownBatch(f"The batch {batch_id} was deleted meanwhile.", "Nothing was saved.")
+                raise UnknownBatch(f"The batch {batch_id} was deleted in the meantime.", "Nothing was saved.")
             connection.execute(saved_files.delete().where(saved_files.c.path == str(path)))
             connection.execute(saved_files.insert().values(path=str(path), batch_id=batch_id, digest=digest))
 

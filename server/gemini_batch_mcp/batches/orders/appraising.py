@@ -29,7 +29,7 @@ from gemini_batch_mcp.threads import in_thread
 _FACTS: Final = "facts.json"
 _SAMPLE: Final = "sample.json"
 _FAILED: Final = "The requests could not be staged"
-_NOT_THERE_YET: Final = "Gemini cannot count files that are still to be uploaded."
+_NOT_THERE_YET: Final = "Gemini cannot count files that have not been uploaded yet."
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,8 @@ async def appraise(
 
     if not await app.run(f"stage {identified.sha256}", work, wait_seconds=wait_seconds):
         raise StillPreparing(
-            "The requests are being written; nothing was submitted yet.", "Make the same call again in half a minute."
+            "The requests are still being prepared; nothing has been submitted yet.",
+            "Make the same call again in half a minute.",
         )
     if not found:
         # Somebody else's work was waited for: what it found is kept.

@@ -78,9 +78,9 @@ async def refuse_unagreed(app: App, quote: Quote, *, agreed_to: Quote | None, co
         return False
     if agreed_to is not None:
         raise UsageError(
-            "This has changed since the user was asked about it, so that their yes does not count. "
+            "The order has changed since the user was asked about it, so their yes does not count. "
             "Nothing was submitted.",
-            "Make the same call again: they are asked about it as it is now.",
+            "Make the same call again: the user is asked about the current state.",
         )
     told = await in_thread(app.ledger.quotes.told, quote.fingerprint)
     no = declined(told)
@@ -89,8 +89,8 @@ async def refuse_unagreed(app: App, quote: Quote, *, agreed_to: Quote | None, co
         raise UsageError(f"{no} {quote.question}".strip(), _SHOW_AND_CONFIRM)
     if no:
         raise UsageError(
-            f"{no} Nothing was submitted: confirm=true does not overrule that.",
-            "If they have changed their mind since, make the same call without confirm, show them the figure that it "
+            f"{no} Nothing was submitted: confirm=true does not override that.",
+            "If they have since changed their mind, make the same call without confirm, show them the figure that it "
             "names, and call again with confirm=true once they agree.",
         )
     reason = await _not_shown(app, quote, told)
@@ -113,10 +113,10 @@ async def _not_shown(app: App, quote: Quote, told: QuoteEntry | None) -> str:
     """Say why somebody's word that the user agreed does not count, empty when it does."""
     if told is None:
         if await in_thread(app.ledger.quotes.was_quoted, quote.source):
-            return "This is not what was last priced for the user; it has changed since."
-        return "The user cannot have agreed yet: nobody has been shown what this may cost."
+            return "The order has changed since it was last priced for the user."
+        return "The user cannot have agreed yet: the cost has not been shown to anyone."
     if told.paid_for:
-        return f"The figure that was shown has been used up by {told.paid_for}; this is paid again."
+        return f"The figure shown was used for {told.paid_for}; this would be charged again."
     if abs(datetime.now(UTC) - told.quoted_at) > _QUOTE_LIFE:
         return "The figure was last shown more than 24 hours ago."
     if told.figure != quote.figure:
@@ -130,7 +130,7 @@ def spend_notes(app: App, priced: Estimate) -> tuple[str, ...]:
         step = "leave it out" if priced.unbounded else "set maxOutputTokens, or order fewer rows"
         return (f"{refusal} create_batch will refuse it: {step}.",)
     if cost_question(app, priced, "Submit", ""):
-        return ("create_batch submits this only after the user agreed to the cost.",)
+        return ("create_batch submits this only once the user has agreed to the cost.",)
     return ()
 
 
@@ -154,11 +154,11 @@ def cost_question(app: App, priced: Estimate, wish: str, fingerprint: str) -> st
         return ""
     order = f"(Order {fingerprint[:8]}.)"
     if high is None or low is None:
-        return f"gemini-batch-mcp asks: {wish}? What this costs is not known: the model has no price here. {order}"
+        return f"gemini-batch-mcp asks: {wish}? The cost is unknown: there is no price for this model here. {order}"
     longest = " if every answer reached its length limit" if priced.output_tokens_max else ""
     return (
         f"gemini-batch-mcp asks: {wish}? This may cost up to {dollars(high)}{longest}, and {dollars(low)} for the "
-        f"input alone, by the prices of {priced.priced_on}. You are asked because it may be more than "
+        f"input alone, at the prices of {priced.priced_on}. The server asks because it may be more than "
         f"{dollars(threshold)}. {order}"
     )
 
@@ -167,6 +167,6 @@ def unpriced_question(uploaded_file: str, to: str) -> str:
     """Return what the user has to be asked before a file is ordered that cannot be read back."""
     return (
         f"gemini-batch-mcp asks: submit {plain_text(uploaded_file, _SHOWN_NAME_CHARS)} to {to}? The file is at "
-        "Google already and cannot be read back, so that its requests are neither checked nor counted, and what they "
-        "cost is not known before it is charged."
+        "Google already and cannot be read back, so its requests are neither checked nor counted, and their cost is "
+        "not known before it is charged."
     )

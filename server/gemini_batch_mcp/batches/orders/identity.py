@@ -79,7 +79,7 @@ class IdentifiedOrder:
         if isinstance(self.place, Path | Folder) and source_stamp(self.place) != self.stamp:
             raise StorageError(
                 f"{self.place.name} changed while it was read; nothing was submitted.",
-                "Give the order again when nobody writes to it any more.",
+                "Submit the order again once nothing writes to the file any more.",
             )
 
 
@@ -104,9 +104,9 @@ def identify(
     """
     if bool(order.source) == bool(order.requests):
         given = "Both source and requests were given" if order.source else "Neither source nor requests was given"
-        raise UsageError(f"{given}; an order has exactly one of them.", "Give a path, or a list of requests.")
+        raise UsageError(f"{given}; an order takes exactly one of them.", "Give a path, or a list of requests.")
     if order.source.startswith("files/"):
-        _refuse_parts(order, "A file uploaded before", (*_ROW_PARTS, "attach"))
+        _refuse_parts(order, "A file uploaded earlier", (*_ROW_PARTS, "attach"))
         return _identified(order, order.source, SourceKind.UPLOADED)
     if order.requests:
         # Columns keep their order as well: it is that of the table which comes back.
@@ -155,8 +155,8 @@ def _of_table(
 def _check_table(name: str, order: Order) -> None:
     if not order.prompt:
         raise UsageError(
-            f"{name} is a table; it takes a prompt to make requests of its rows.",
-            'Give prompt="… {{column}} …" with its columns (of a folder: path, name, text), or ready JSONL.',
+            f"{name} is a table, so the order needs a prompt that turns each row into a request.",
+            'Give prompt="… {{column}} …" with its columns (for a folder: path, name, text), or JSONL of requests.',
         )
 
 
@@ -164,7 +164,7 @@ def _refuse_parts(order: Order, what: str, names: Sequence[str]) -> None:
     given = [name for name in names if getattr(order, name)]
     if given:
         raise UsageError(
-            f"{what} does not go with {', '.join(given)}: nothing there would be filled in.",
+            f"{what} does not go with {', '.join(given)}: it has no columns to fill in.",
             f"Leave that out, or give a table ({named_tables()}).",
         )
 

@@ -80,9 +80,7 @@ def refuse_over_cap(app: App, priced: Estimate, *, spent: Cost | None = None) ->
     refusal = over_cap(priced, cap)
     if refusal is None and cap is not None and spent is not None:
         if spent.usd is None:
-            refusal = (
-                f"GEMINI_BATCH_MAX_COST_USD allows {dollars(cap)} a batch, and what this one has cost is not known."
-            )
+            refusal = f"GEMINI_BATCH_MAX_COST_USD allows {dollars(cap)} a batch, and what this one has cost is unknown."
         elif (high := priced.cost_usd_high or 0.0) + spent.usd > cap:
             refusal = (
                 f"GEMINI_BATCH_MAX_COST_USD allows {dollars(cap)} a batch; this one has cost {dollars(spent.usd)} "
@@ -90,7 +88,7 @@ def refuse_over_cap(app: App, priced: Estimate, *, spent: Cost | None = None) ->
             )
     if refusal is not None:
         if priced.unbounded:
-            raise UsageError(refusal, "Leave it out of the requests, or ask the user to order without the cap.")
+            raise UsageError(refusal, "Leave it out of the requests, or ask the user to remove the cap.")
         raise UsageError(refusal, "Set maxOutputTokens, order fewer rows, or ask the user to raise the cap.")
 
 

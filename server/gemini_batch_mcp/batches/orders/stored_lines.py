@@ -17,7 +17,9 @@ def request_path(app: App, batch: BatchEntry, job: JobEntry) -> Path:
     kept = app.files(batch.id).requests(job.attempt)
     path = Path(batch.request_path) if batch.request_path and job.attempt == 1 else kept
     if not path.is_file():
-        raise StorageError(f"{path}, which holds the requests of {batch.id}, is gone.", "Put it back, or order anew.")
+        raise StorageError(
+            f"{path}, which holds the requests of {batch.id}, is gone.", "Restore the file, or submit a new order."
+        )
     return path
 
 

@@ -87,7 +87,7 @@ def expiry_warnings(files: Mapping[str, UploadedFile], now: datetime) -> tuple[s
     if not short:
         return ()
     hours = max(0, min(short) // timedelta(hours=1))
-    what = "1 attached file vanishes" if len(short) == 1 else f"{len(short):,} attached files vanish"
+    what = "1 attached file expires" if len(short) == 1 else f"{len(short):,} attached files expire"
     when = f"the first in about {hours} hours" if len(short) > 1 else f"in about {hours} hours"
     return (f"{what} at Gemini before the job's own 48 hours are over, {when}: rows that run later than that fail.",)
 
@@ -127,7 +127,7 @@ class _Uploads:
             if error.status_code == 401:
                 raise
             raise UsageError(
-                f"{name} is not at the Files API, where uploads stay for 48 hours, or not in the key's project.",
+                f"{name} is not in the Files API, which keeps uploads for 48 hours, or not in this key's project.",
                 "Give the path of the local file instead.",
             ) from None
 
@@ -201,11 +201,12 @@ class _Uploads:
                 pause_seconds = min(pause_seconds * 1.5, _MAX_PAUSE_SECONDS)
                 file = await self._app.gateway.get_file(file.name)
         if file.state == "FAILED":
-            raise Rejected(f"Gemini could not make sense of the file {name}.", "Check that it plays, or leave it out.")
+            raise Rejected(f"Gemini could not process the file {name}.", "Check that it plays, or leave it out.")
         if file.state == "PROCESSING":
             minutes = _PROCESSING // timedelta(minutes=1)
             raise Unavailable(
-                f"Gemini has been looking at the file {name} for {minutes} minutes.", "Give the same order again later."
+                f"Gemini has been processing the file {name} for {minutes} minutes.",
+                "Submit the same order again later.",
             )
         return file
 
@@ -237,4 +238,4 @@ def _name(content: Attachment) -> str:
 
 
 def _changed(content: Attachment) -> UsageError:
-    return UsageError(f"{_name(content)} changed after it was looked at.", "Give the order again.")
+    return UsageError(f"{_name(content)} changed after it was checked.", "Submit the order again.")

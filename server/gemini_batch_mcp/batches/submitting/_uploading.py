@@ -49,7 +49,7 @@ def inline_lines(app: App, batch: BatchEntry, job: JobEntry) -> Sequence[JsonObj
     size_bytes = job.size_bytes + job.request_count * _INLINE_WRAPPING_BYTES
     if size_bytes >= MAX_INLINE_CREATE_BYTES:
         raise UsageError(
-            f"These requests take {size_bytes:,} bytes; one inline create takes less than {MAX_INLINE_CREATE_BYTES:,}.",
+            f"These requests take {size_bytes:,} bytes; an inline create takes fewer than {MAX_INLINE_CREATE_BYTES:,}.",
             "Use delivery='file', which takes up to 2 GB.",
         )
     with SourceFile(request_path(app, batch, job)) as file:

@@ -114,10 +114,10 @@ class Submission:
         """
         if self.identified is None:
             if batch.order is None:
-                raise StorageError(f"The order of {batch.id} is not in the ledger.", "Give the same order again.")
+                raise StorageError(f"The order of {batch.id} is not in the ledger.", "Submit the same order again.")
             self.identified = await in_thread(identify_for, self.app, batch.order)
         if batch.content_sha256 and self.identified.content_sha256 != batch.content_sha256:
-            raise StorageError(f"{batch.source} has changed since it was ordered.", "Order it anew.")
+            raise StorageError(f"{batch.source} has changed since it was ordered.", "Submit it again.")
         return self.identified
 
     async def _submit_jobs(self, batch: BatchEntry) -> None:

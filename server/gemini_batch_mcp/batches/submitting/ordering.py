@@ -120,9 +120,7 @@ async def place_order(
                 return await _place(
                     app, order, agreed_to, confirm=confirm, resubmit=resubmit, deadline=deadline, limit=limit
                 )
-        raise NotReady(
-            "The batch that stands for this order is being deleted.", "Give the same order again in a minute."
-        )
+        raise NotReady("The batch of this order is being deleted.", "Submit the same order again in a minute.")
 
 
 async def _place(
@@ -211,7 +209,7 @@ async def _appraise_order(
     source, to = name_of_source(app, identified), order.model
     if standing is not None:
         # An answer to the question before this one must not pass for an answer to this one.
-        to = f"{order.model} once more (ordered before as {standing.id}, and paid again)"
+        to = f"{order.model} once more (already ordered as {standing.id}, and charged again)"
     if identified.kind is SourceKind.UPLOADED:
         return _Appraised(identified, quote_of(identified, None, unpriced_question(source, to)))
     appraisal = await appraise(app, identified, seconds_left(deadline), ahead)

@@ -42,7 +42,7 @@ async def hold_back(app: App, batch: BatchEntry, job: JobEntry) -> bool:
     if not enqueued or enqueued + job.input_tokens <= limit:
         return False
     reason = (
-        f"{enqueued:,} input tokens of {model} are enqueued, and {job.input_tokens:,} more would pass the limit of "
+        f"{enqueued:,} input tokens of {model} are enqueued, and {job.input_tokens:,} more would exceed the limit of "
         f"{limit:,}; it is submitted when others end"
     )
     await _wait(app, job, reason, None)

@@ -150,8 +150,8 @@ async def _continue_retry(
     asked = batch.jobs[-1].model or batch.model
     if model.removeprefix("models/") not in ("", asked):
         raise NotReady(
-            f"A retry of {batch.id} with {asked} is under way, and was not changed.",
-            "Call check_status; when it has ended, or after cancel_batch, another model may be asked.",
+            f"A retry of {batch.id} with {asked} is under way and was not changed.",
+            "Call check_status; when it has ended, or after cancel_batch, call retry_failed with the other model.",
         )
     not_sent = await in_thread(_not_sent, app, batch, include)
     notes = (*await notes_about(app, "", batch), *((not_sent,) if not_sent else ()))
@@ -161,7 +161,7 @@ async def _continue_retry(
         await join(app, batch)
     except BatchGone:
         raise NotReady(
-            f"The retry of {batch.id} that was under way has just been cancelled by its client.",
+            f"The retry of {batch.id} that was under way was just cancelled by its client.",
             "Make the same call again.",
         ) from None
     async with withdrawn_on_cancel(app, batch.id, batch.attempts, f"retry {batch.id} {batch.attempts}", limit):
@@ -181,7 +181,7 @@ def _not_sent(app: App, batch: BatchEntry, include: Sequence[str]) -> str:
     rows = " and ".join(f"{count:,} {status}" for status, count in waiting.items() if count)
     kinds = ", ".join(repr(str(status)) for status, count in waiting.items() if count)
     return (
-        f"{rows} rows were not sent: a retry of {len(under_way):,} other rows is under way, and one goes at a time. "
+        f"{rows} rows were not sent: a retry of {len(under_way):,} other rows is under way, and only one can run. "
         f"When check_status says that it has ended, call retry_failed again with include=[{kinds}]."
     )
 
@@ -234,7 +234,7 @@ async def _still_ended(app: App, ended: BatchEntry) -> BatchEntry | None:
                 await in_thread(_drop_if_never_sent, app, batch.id, job.attempt)
     batch = await load(app, ended.id)
     if batch.attempts == 1 and not describe(batch).done:
-        raise NotReady(f"{batch.id} has not ended: a job that was refused is there.", describe(batch).advice)
+        raise NotReady(f"{batch.id} has not ended: a job that was refused exists after all.", describe(batch).advice)
     is_collected = not any(job.stage is Stage.FINISHED and has_rows(job) for job in batch.jobs)
     return batch if describe(batch).done and is_collected else None
 
@@ -253,14 +253,14 @@ async def _ended_batch(app: App, reference: str, wait_seconds: float | None) -> 
         return None
     if not batch.is_ours or batch.order_sha256 == "" or not app.files(batch.id).keys().is_file():
         raise UsageError(
-            f"The requests of {batch.id} are not kept here: it was made elsewhere, or from an uploaded file.",
-            "Order the rows anew from their source.",
+            f"The requests of {batch.id} are not stored here: it was made elsewhere, or from an uploaded file.",
+            "Submit the rows again from their source.",
         )
     if not describe(batch).done:
         raise NotReady(f"{batch.id} has not ended.", describe(batch).advice)
     collecting = partial(_collect_what_is_left, app, batch)
     if not await app.run(f"collect {batch.id}", collecting, wait_seconds=wait_seconds):
-        raise StillPreparing("The answers are being fetched first.", "Make the same call again in half a minute.")
+        raise StillPreparing("Its answers are still being fetched.", "Make the same call again in half a minute.")
     return await load(app, batch.id)
 
 
@@ -314,7 +314,7 @@ async def _choose(app: App, batch: BatchEntry, include: Sequence[str], model: st
     refuse_over_cap(app, estimate, spent=spent)
     fingerprint = hashlib.sha256(f"retry {batch.id} {attempt} {model} {request_file.sha256}".encode()).hexdigest()
     rows = f"{request_file.count:,} row{'' if request_file.count == 1 else 's'} of {batch.id}"
-    question = cost_question(app, estimate, f"send {rows} again to {model}", fingerprint)
+    question = cost_question(app, estimate, f"resend {rows} to {model}", fingerprint)
     quote = Quote(question, fingerprint, f"retry {batch.id}", figure_of(estimate))
     return _Chosen(attempt, model, request_file, estimate, quote)
 
@@ -356,7 +356,7 @@ async def _with_renewed_files(app: App, batch: BatchEntry, request_file: Request
         return request_file
     identified = await in_thread(identify_for, app, batch.order)
     if identified.attachments is None or identified.content_sha256 != batch.content_sha256:
-        raise UsageError(f"The source of {batch.id}, or a file it attaches, has changed.", "Order the rows anew.")
+        raise UsageError(f"The source of {batch.id}, or a file it attaches, has changed.", "Submit the rows again.")
     uris = await renew_attachments(app, batch.id, identified.attachments)
     return await in_thread(_renewed, request_file, uris) if uris else request_file
 
@@ -394,8 +394,8 @@ def _write(
         kinds = " or ".join(statuses)
         if wanted:
             raise UsageError(
-                f"All {len(wanted):,} failed rows of {batch.id} failed for reasons that the same request meets again.",
-                "Look at get_results with view='failures'; include=['failed'] sends them again all the same.",
+                f"All {len(wanted):,} failed rows of {batch.id} failed for reasons that resending does not change.",
+                "Look at get_results with view='failures'; include=['failed'] resends them anyway.",
             )
         raise UsageError(f"{batch.id} has no rows that are {kinds}.", "Call get_results to see how its rows ended.")
     return write_selected(

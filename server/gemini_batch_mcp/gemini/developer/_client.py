@@ -11,7 +11,7 @@ import httpx2
 from gemini_batch_mcp.errors import ConfigurationError
 from gemini_batch_mcp.gemini.http import GeminiHttpClient, Hook
 from gemini_batch_mcp.gemini.retry import RetryPolicy, Timeouts
-from gemini_batch_mcp.settings import API_VERSION, Settings
+from gemini_batch_mcp.settings import API_VERSION, KEYS_PAGE, Settings
 
 if TYPE_CHECKING:
     from google import genai
@@ -67,13 +67,15 @@ def key_and_origin(settings: Settings, *, has_transport: bool) -> tuple[str, str
             return _SANDBOX_KEY, "the sandbox"
         raise ConfigurationError(
             "There is no Gemini API key.",
-            "Set GEMINI_API_KEY (or GOOGLE_API_KEY) in your client's configuration of this server, "
-            "or start the server with --sandbox to work without a key.",
+            f"Create one at {KEYS_PAGE}, set it as GEMINI_API_KEY (or GOOGLE_API_KEY) in the env part of this server's "
+            "entry in your MCP client's configuration, and restart the server. To try things out without a key, start "
+            "it with --sandbox: an embedded service that costs nothing, and in which no model answers.",
         )
     key, origin = settings.api_key.value, settings.api_key.origin
     if not key.isascii() or not key.isprintable() or " " in key:
         raise ConfigurationError(
-            f"{origin} holds characters that no Gemini API key has.", f"Copy the key again and set {origin}."
+            f"{origin} contains characters that never occur in a Gemini API key.",
+            f"Copy the key again and set {origin}.",
         )
     return key, origin
 
@@ -97,7 +99,7 @@ def connect(
         load_sdk()
     except ImportError as error:
         raise ConfigurationError(
-            f"The Gemini client google-genai cannot be loaded ({type(error).__name__}).", "Install this server again."
+            f"The Gemini client google-genai cannot be loaded ({type(error).__name__}).", "Reinstall this server."
         ) from error
     from google import genai
     from google.genai import types
@@ -141,6 +143,6 @@ def home_of(base_url: str) -> httpx2.URL:
         home = httpx2.URL("")
     if home.scheme not in ("http", "https") or not home.host:
         raise ConfigurationError(
-            "GOOGLE_GEMINI_BASE_URL is no http or https address.", "Correct GOOGLE_GEMINI_BASE_URL or unset it."
+            "GOOGLE_GEMINI_BASE_URL is not an http or https address.", "Correct GOOGLE_GEMINI_BASE_URL or unset it."
         )
     return home

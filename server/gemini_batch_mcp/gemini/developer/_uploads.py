@@ -37,7 +37,7 @@ async def upload(
     wait_until_ready: bool = True,
 ) -> UploadedFile:
     """Upload and check; see `Gateway.upload`."""
-    what = f"take the upload of {plain_text(display_name, 100)!r}"
+    what = f"accept the upload of {plain_text(display_name, 100)!r}"
 
     async def once(attempt: int) -> UploadedFile:
         uploaded = await _send_as_either_type(session, source, size_bytes, display_name, mime_type, what, on_progress)
@@ -120,7 +120,8 @@ async def _processed(session: Session, uploaded: UploadedFile, what: str) -> Upl
         )
     if uploaded.state == "FAILED":
         raise Rejected(
-            f"Gemini could not process {uploaded.name} when asked to {what}.", "Check the file's content, then retry."
+            f"Gemini could not process {uploaded.name} when asked to {what}.",
+            "Check the file's content, then try again.",
         )
     return uploaded
 

@@ -286,20 +286,24 @@ class Gateway:
 def _checked_job(text: str) -> str:
     if name := wire.job_name(text):
         return name
-    raise UsageError(f"{plain_text(text, 80)!r} is no Gemini job.", "Give the job's name: batches/ and its id.")
+    raise UsageError(
+        f"{plain_text(text, 80)!r} is not a Gemini job name.", "A job name is batches/ followed by the job's id."
+    )
 
 
 def _checked_file(text: str) -> str:
     if name := wire.file_name(text):
         return name
-    raise UsageError(f"{plain_text(text, 80)!r} is no Gemini file.", "Give the file's name: files/ and its id.")
+    raise UsageError(
+        f"{plain_text(text, 80)!r} is not a Gemini file name.", "A file name is files/ followed by the file's id."
+    )
 
 
 def _checked_model(text: str) -> str:
     if name := wire.model_name(text):
         return name
     raise UsageError(
-        f"{plain_text(text, 80)!r} is no Gemini model.", "Give a model's name, gemini-3-flash-preview say."
+        f"{plain_text(text, 80)!r} is not a Gemini model name.", "Give a model name such as gemini-3-flash-preview."
     )
 
 

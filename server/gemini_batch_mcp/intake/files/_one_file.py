@@ -66,7 +66,9 @@ def locate(cell: str, source: Place, guard: PathGuard) -> Path | str:
             return guard.readable_file(str(source.path(cell)))
         text = cell.strip()
         if _LINK.match(text):
-            raise Unusable("A link stands where the path of a file is wanted.", "Fetch the file and give its path.")
+            raise Unusable(
+                "This is a link; the path of a local file is expected.", "Download the file and give its path."
+            )
         return guard.readable_file(text, beside=source.parent if isinstance(source, Path) else None)
     except PathError as error:
         if not isinstance(source, Folder) and _UPLOADED.fullmatch(cell.strip()):
@@ -87,7 +89,7 @@ def examine(path: Path) -> Examined:
         raise Unusable(f"{shown(path.name)} {error.message}", error.fix) from None
     except OSError as error:
         raise Unusable(
-            f"{shown(path.name)} cannot be read: {error.strerror}.", "Check that it is there and readable."
+            f"{shown(path.name)} cannot be read: {error.strerror}.", "Check that it exists and is readable."
         ) from None
 
 
@@ -98,7 +100,7 @@ def _examine(file: FileIO, size_bytes: int, name: str) -> Examined:
     kind = kind_of(block, name)
     limit = MAX_PDF_BYTES if kind.media == "pdf" else MAX_FILE_BYTES
     if size_bytes > limit:
-        what = "Gemini takes PDFs" if kind.media == "pdf" else "the Files API takes files"
+        what = "Gemini accepts PDFs" if kind.media == "pdf" else "the Files API accepts files"
         raise Unusable(
             f"{shown(name)} has {size_bytes:,} bytes; {what} of at most {limit:,}.", "Split it, or make it smaller."
         )
@@ -124,4 +126,4 @@ def _decode(decoder: codecs.IncrementalDecoder, block: bytes, *, final: bool = F
     try:
         decoder.decode(block, final)
     except UnicodeDecodeError:
-        raise NotTaken("is text in another encoding than UTF-8.", "Save it as UTF-8.") from None
+        raise NotTaken("is text that isn't UTF-8.", "Save it as UTF-8.") from None

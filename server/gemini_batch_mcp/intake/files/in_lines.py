@@ -168,7 +168,7 @@ def _replaced(source: Source, parts: Parts) -> Iterator[bytes]:
         if chunk_bytes:
             yield b"".join(chunk)
     if rest:
-        raise StorageError("The lines were not written whole.", "Give the order again.")
+        raise StorageError("The lines were not written completely.", "Submit the order again.")
 
 
 def _inline(content: Attachment) -> bytes:
@@ -191,4 +191,4 @@ def _member(name: str, value: dict[str, str]) -> bytes:
 
 
 def _changed(what: str) -> UsageError:
-    return UsageError(f"{what} changed while the order was put together.", "Give the order again.")
+    return UsageError(f"{what} changed while the order was being prepared.", "Submit the order again.")

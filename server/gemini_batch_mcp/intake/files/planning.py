@@ -150,13 +150,13 @@ class _Findings:
             except Unusable as error:
                 self._refuse(value, error)
         if self._problem_count:
-            plural = "" if self._problem_count == 1 else "s"
+            rows, verb = ("row", "names") if self._problem_count == 1 else ("rows", "name")
             raise RequestProblems(
                 self._problems,
                 self._problem_count,
-                f"{self._problem_count:,} row{plural} of {self._source.name} cannot have the file that "
-                f"{'it names' if not plural else 'they name'}; nothing was submitted.",
-                "Correct them and give the order again.",
+                f"{self._problem_count:,} {rows} of {self._source.name} {verb} a file that can't be used; "
+                "nothing was submitted.",
+                "Correct them, then submit the order again.",
             )
 
     def contents(self) -> tuple[Attachment, ...]:
@@ -229,8 +229,9 @@ def plan_attachments(
     )
     if plan.upload_bytes > MAX_STORED_BYTES:
         raise UsageError(
-            f"The files have {plan.upload_bytes:,} bytes; the Files API keeps {MAX_STORED_BYTES:,} of a project.",
-            "Order them in parts.",
+            f"The files have {plan.upload_bytes:,} bytes; the Files API stores at most {MAX_STORED_BYTES:,} "
+            "per project.",
+            "Split them over several orders.",
         )
     return plan
 
@@ -281,8 +282,8 @@ def _warnings(contents: Iterable[Attachment]) -> Iterator[str]:
     long = sum(content.pages > MAX_PDF_PAGES for content in contents)
     if long:
         what = "1 PDF seems" if long == 1 else f"{long:,} PDFs seem"
-        yield f"{what} to have more than {MAX_PDF_PAGES:,} pages, which Gemini does not take: their rows may fail."
+        yield f"{what} to have more than {MAX_PDF_PAGES:,} pages, which Gemini does not accept: their rows may fail."
     uploaded = sum(content.rows for content in contents if content.mode == "uploaded")
     if uploaded:
         what = "1 row names a file that was" if uploaded == 1 else f"{uploaded:,} rows name files that were"
-        yield f"{what} uploaded before: they are looked at when the order is created, and are not part of the estimate."
+        yield f"{what} uploaded earlier: they are checked when the order is created and are not part of the estimate."

@@ -92,9 +92,9 @@ class Notes:
         said = []
         if self.models:
             names = ", ".join(list(self.models)[:_SHOWN_MODELS]) + (", …" if len(self.models) > _SHOWN_MODELS else "")
-            said.append(f"The model that the lines name ({names}) is not used: the order's model answers.")
+            said.append(f"The model named in the lines ({names}) is not used: the order's model answers.")
         if self.left_out:
-            said.append(f"Left out, as Gemini has nothing like it: {', '.join(sorted(self.left_out))}.")
+            said.append(f"Left out because Gemini has no counterpart: {', '.join(sorted(self.left_out))}.")
         return said + sorted(self.remarks)
 
 
@@ -128,9 +128,9 @@ def embedding(body: dict[str, Any], notes: Notes) -> dict[str, Any]:
     if isinstance(text, list) and len(text) == 1:
         text = text[0]
     if isinstance(text, list) and text and isinstance(text[0], str):
-        refuse(f"`body.input` has {len(text):,} texts.", "Write a line of its own for each text: each gets one vector.")
+        refuse(f"`body.input` has {len(text):,} texts.", "Write one line per text: each line gets one vector.")
     if isinstance(text, int | list):
-        refuse("`body.input` holds numbers of tokens.", "Write the text itself.")
+        refuse("`body.input` holds token numbers.", "Write the text itself.")
     if not isinstance(text, str):
         refuse(f"`body.input` is {kind(text)}; it must be text.", "Write the text to embed.")
     for name, value in body.items():
@@ -153,7 +153,7 @@ def _check_members(body: dict[str, Any], notes: Notes) -> None:
         elif name not in _HARMLESS or value != _HARMLESS[name]:
             near = "" if name in _FIXES else nearest(name, (*_SETTINGS, *_CONVERTED))
             fix = f"Did you mean `{near}`?" if near else _FIXES.get(name, "Leave it out.")
-            refuse(f"`body.{shown(name)}` has no counterpart at Gemini.", fix)
+            refuse(f"`body.{shown(name)}` has no counterpart in Gemini.", fix)
     notes.add_model(body.get("model"))
 
 
@@ -178,7 +178,7 @@ def _thinking(effort: Any, notes: Notes) -> dict[str, Any]:
     if level not in (notes.thinking_levels or _USUAL_LEVELS):
         level = _NEAREST.get(level, level)
     if effort.upper() != level:
-        notes.remarks.add(f"reasoning_effort {effort} was written as the nearest that Gemini has, {level}.")
+        notes.remarks.add(f"reasoning_effort {effort} was converted to the nearest level that Gemini has, {level}.")
     return {"thinkingLevel": level}
 
 
@@ -192,7 +192,7 @@ def _response_format(form: Any) -> dict[str, Any]:
     schema = described.get("schema") if isinstance(described, dict) else None
     if not isinstance(schema, dict):
         refuse(
-            "`body.response_format` is none that can be converted.",
+            "`body.response_format` is of a type that cannot be converted.",
             "Write json_schema with a `schema`, or leave it out.",
         )
     path = "body.response_format.json_schema.schema"
@@ -207,7 +207,7 @@ def _tools(tools: Any) -> list[dict[str, Any]]:
     functions = []
     for index, tool in enumerate(tools):
         if not isinstance(tool, dict) or tool.get("type") != "function":
-            refuse(f"`body.tools[{index}]` is no function.", "Gemini takes over functions only.")
+            refuse(f"`body.tools[{index}]` is not a function.", "Only functions can be converted.")
         functions.append(_declaration(tool.get("function"), f"body.tools[{index}].function"))
     return functions
 
@@ -222,7 +222,7 @@ def _functions(functions: Any, path: str) -> list[dict[str, Any]]:
 
 def _declaration(function: Any, path: str) -> dict[str, Any]:
     if not isinstance(function, dict):
-        refuse(f"`{path}` is no function.", "Write its name, description and parameters.")
+        refuse(f"`{path}` is not a function.", "Write its name, description and parameters.")
     declaration = {name: function[name] for name in ("name", "description") if function.get(name) is not None}
     parameters = function.get("parameters")
     # A function without parameters has none at Gemini; an object without members is refused there.
@@ -237,4 +237,4 @@ def _tool_choice(choice: Any, name: str) -> dict[str, Any]:
     function = choice.get("function", choice) if isinstance(choice, dict) else None
     if isinstance(function, dict) and isinstance(function.get("name"), str):
         return {"mode": "ANY", "allowedFunctionNames": [function["name"]]}
-    refuse(f"`body.{name}` is none that can be converted.", f"Write one of {', '.join(_MODES)}, or one function.")
+    refuse(f"`body.{name}` cannot be converted.", f"Write one of {', '.join(_MODES)}, or one function.")

@@ -42,7 +42,7 @@ def contents_of(messages: Any, left_out: set[str]) -> dict[str, Any]:
         Unconvertible: a message has no counterpart.
     """
     if not isinstance(messages, list) or not messages:
-        refuse("`body.messages` is no list of messages.", 'Write [{"role":"user","content":"…"}].')
+        refuse("`body.messages` isn't a list of messages.", 'Write [{"role":"user","content":"…"}].')
     system: list[dict[str, Any]] = []
     contents: list[dict[str, Any]] = []
     calls: dict[str, str] = {}
@@ -50,14 +50,17 @@ def contents_of(messages: Any, left_out: set[str]) -> dict[str, Any]:
         path = f"body.messages[{index}]"
         role = message.get("role") if isinstance(message, dict) else None
         if role not in _ROLES:
-            refuse(f"`{path}.role` is none of {', '.join(_ROLES)}.", "Correct it.")
+            refuse(f"`{path}.role` must be one of {', '.join(_ROLES)}.", "Correct it.")
         _check_members(message, path, left_out)
         parts = _parts_of(message, path, calls, left_out)
         if role in ("system", "developer"):
             if contents:
-                refuse(f"`{path}` is a {role} message after others.", "Put it first: Gemini has one instruction.")
+                refuse(
+                    f"`{path}` is a {role} message that comes after others.",
+                    "Put it first: Gemini has one instruction.",
+                )
             if not all("text" in part for part in parts):
-                refuse(f"`{path}` holds something else than text.", "Move it into a user message.")
+                refuse(f"`{path}` holds something other than text.", "Move it into a user message.")
             system += parts
             continue
         gemini = "model" if role == "assistant" else "user"
@@ -66,7 +69,7 @@ def contents_of(messages: Any, left_out: set[str]) -> dict[str, Any]:
         else:
             contents.append({"role": gemini, "parts": parts})
     if not contents:
-        refuse("`body.messages` has system messages only.", "Add a user message.")
+        refuse("`body.messages` has only system messages.", "Add a user message.")
     request: dict[str, Any] = {"contents": contents}
     if system:
         request["systemInstruction"] = {"parts": system}
@@ -78,7 +81,7 @@ def _check_members(message: dict[str, Any], path: str, left_out: set[str]) -> No
         if value is None or name in _MEMBERS:
             continue
         if name not in _LEFT_OUT:
-            refuse(f"`{path}.{shown(name)}` has no counterpart at Gemini.", "Leave it out.")
+            refuse(f"`{path}.{shown(name)}` has no counterpart in Gemini.", "Leave it out.")
         if value != []:
             left_out.add(f"{name} of messages")
     if message.get("name") is not None and message["role"] not in ("tool", "function"):
@@ -100,7 +103,7 @@ def _parts_of(message: dict[str, Any], path: str, calls: dict[str, str], left_ou
     # Beside calls, SDKs write a text of "" that was never there.
     parts = [] if called and content == "" else _content_parts(content, path, left_out)
     if not parts and not called:
-        refuse(f"`{path}` has no content.", "Write its text, or leave the message out.")
+        refuse(f"`{path}` has no content.", "Add its text, or leave the message out.")
     return parts + called
 
 
@@ -126,7 +129,7 @@ def _part(part: Any, path: str, left_out: set[str]) -> dict[str, Any]:
             return _audio(given, path)
         case "file" if isinstance(given, dict):
             return _file(given, path)
-    what = "of no type" if form is None else f"of type {shown(str(form))} that cannot be converted"
+    what = "without a type" if form is None else f"of type {shown(str(form))} that cannot be converted"
     refuse(f"`{path}` is a part {what}.", "Write a part of type text, image_url, input_audio or file.")
 
 
@@ -142,7 +145,7 @@ def _image(image: dict[str, Any] | str, path: str, left_out: set[str]) -> dict[s
 def _audio(audio: dict[str, Any], path: str) -> dict[str, Any]:
     form, data = audio.get("format"), audio.get("data")
     if not isinstance(form, str) or form not in _AUDIO:
-        refuse(f"`{path}.input_audio.format` is none of {', '.join(_AUDIO)}.", "Correct it.")
+        refuse(f"`{path}.input_audio.format` must be one of {', '.join(_AUDIO)}.", "Correct it.")
     if not isinstance(data, str):
         refuse(f"`{path}.input_audio` has no `data`.", "Write the sound's bytes as base64.")
     return _inline(_AUDIO[form], data)
@@ -166,7 +169,7 @@ def _media(url: str, path: str) -> dict[str, Any]:
         refuse(f"`{path}` holds neither an https link nor a data: URL with base64.", "Write data:image/png;base64,….")
     guessed = mimetypes.guess_type(url.partition("?")[0])[0]
     if not guessed:
-        refuse(f"`{path}` holds a link that does not tell its media type.", "Write a data: URL with base64.")
+        refuse(f"`{path}` holds a link whose media type can't be told.", "Write a data: URL with base64.")
     return {"fileData": {"fileUri": url, "mimeType": guessed}}
 
 
@@ -178,13 +181,13 @@ def _inline(mime_type: str, data: str) -> dict[str, Any]:
 def _call(call: Any, path: str, calls: dict[str, str]) -> dict[str, Any]:
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        refuse(f"`{path}` is no function call.", "Write its name and arguments.")
+        refuse(f"`{path}` is not a function call.", "Write its name and arguments.")
     try:
         arguments = json.loads(function.get("arguments") or "{}")
     except (TypeError, ValueError, RecursionError):
         arguments = None
     if not isinstance(arguments, dict):
-        refuse(f"`{path}.function.arguments` is no JSON object in a text.", "Correct it.")
+        refuse(f"`{path}.function.arguments` is not a string with a JSON object.", "Correct it.")
     if isinstance(call.get("id"), str):
         calls[call["id"]] = function["name"]
     return {"functionCall": {"name": function["name"], "args": arguments}}
@@ -193,8 +196,11 @@ def _call(call: Any, path: str, calls: dict[str, str]) -> dict[str, Any]:
 def _tool_answer(message: dict[str, Any], path: str, calls: dict[str, str], left_out: set[str]) -> dict[str, Any]:
     name = message.get("name") or calls.get(str(message.get("tool_call_id")))
     if not isinstance(name, str):
-        refuse(f"`{path}` answers a call that is not there.", "Give the assistant message with `tool_calls` before it.")
+        refuse(
+            f"`{path}` answers a call that isn't in the messages.",
+            "Add the assistant message with its `tool_calls` before it.",
+        )
     texts = [part.get("text") for part in _content_parts(message.get("content"), path, left_out)]
     if not all(isinstance(text, str) for text in texts):
-        refuse(f"`{path}` holds something else than text.", "Write the function's answer as text.")
+        refuse(f"`{path}` holds something other than text.", "Write the function's answer as text.")
     return {"functionResponse": {"name": name, "response": {"result": "".join(map(str, texts))}}}

@@ -115,7 +115,9 @@ class Conversion:
         except UsageError as error:
             return b"", _refused(number, known, error.message, error.next_step)
         except (TypeError, ValueError, RecursionError):
-            return b"", _refused(number, known, "The line holds a value that JSON does not have.", "Write plain JSON.")
+            return b"", _refused(
+                number, known, "The line holds a value that doesn't exist in JSON.", "Write plain JSON."
+            )
         return written, self._checker.examine(written, number).checked
 
     def warnings(self, count: int) -> tuple[str, ...]:
@@ -130,14 +132,14 @@ class Conversion:
             refuse(f"The line is {kind(line)}, not an object.", 'Write {"custom_id":"…","body":{…}}.')
         if "request" in line or ("custom_id" not in line and "key" in line):
             refuse(
-                "The line is no line of an OpenAI batch, as others in this file are.",
-                "A file holds one form only: put the lines of each form into a file of their own.",
+                "The line isn't an OpenAI batch line, unlike others in this file.",
+                "A file can hold only one format: put the lines of each format in a file of their own.",
             )
         if isinstance(line, RepeatingObject):
             refuse(f"`{shown(line.repeated[0])}` is given more than once.", "Keep one of them.")
         for name, value in line.items():
             if name not in OPENAI_MEMBERS and value is not None:
-                refuse(f"`{shown(name)}` is no member of an OpenAI batch line.", "Leave it out.")
+                refuse(f"`{shown(name)}` doesn't belong in an OpenAI batch line.", "Leave it out.")
         _check_id(line.get("custom_id"))
         body = line.get("body")
         if not isinstance(body, dict):

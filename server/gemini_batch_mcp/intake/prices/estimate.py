@@ -132,9 +132,9 @@ def over_cap(estimate: Estimate, max_cost_usd: float | None) -> str | None:
         return None
     cap = f"GEMINI_BATCH_MAX_COST_USD allows {dollars(max_cost_usd)} a batch"
     if estimate.cost_usd_high is None:
-        return f"{cap}, and the price of this model is not known."
+        return f"{cap}, and this model's price is unknown."
     if estimate.unbounded:
-        return f"{cap}, and what this one costs has no upper bound. {estimate.unbounded[0]}"
+        return f"{cap}, and the cost of this one has no upper bound. {estimate.unbounded[0]}"
     if estimate.cost_usd_high > max_cost_usd:
         return f"{cap}, and this one may cost up to {dollars(estimate.cost_usd_high)}."
     return None
@@ -276,13 +276,13 @@ def _unbounded(found: Unbounded) -> str:
     match found.what:
         case _ if found.what == FILE:
             return (
-                f"{where} name{s} files of which nothing is known here: the high figure takes them to fill a request. "
-                "Local files, given with `attach`, can be counted."
+                f"{where} name{s} files that can't be inspected here: the high figure assumes that they fill a "
+                "request. Local files given with `attach` can be counted."
             )
         case _ if found.what == CACHE:
-            return f"{where} use{s} cachedContent, whose size and storage are no part of this estimate."
+            return f"{where} use{s} cachedContent, whose size and storage aren't part of this estimate."
         case tool:
-            return f"{where} use{s} {tool}, which Gemini bills by itself, beside the tokens of this estimate."
+            return f"{where} use{s} {tool}, which Gemini bills separately from the tokens in this estimate."
 
 
 def _input_basis(survey: Survey, rows: list[_Row], scaled: _Scaled) -> str:
@@ -295,7 +295,7 @@ def _input_basis(survey: Survey, rows: list[_Row], scaled: _Scaled) -> str:
         )
         if count
     ]
-    bound = "" if counted == survey.rows else " The high figure bounds every line by its own bytes and files."
+    bound = "" if counted == survey.rows else " The high figure bounds each line by its own bytes and files."
     return f"Input: {' and '.join(methods)} of {survey.rows:,} lines, {scaled.by}, ±{scaled.margin * 100:.0f} %.{bound}"
 
 
@@ -306,7 +306,7 @@ def _output_basis(survey: Survey) -> str:
         uncapped = ""
     capped = "maxOutputTokens where set" if capped_rows else ""
     bound = ", ".join(part for part in (capped, uncapped) if part)
-    return f"Output: at most {bound}, thinking included; none in the low figure."
+    return f"Output: at most {bound}, thinking included; the low figure counts no output."
 
 
 def _cap_warnings(survey: Survey) -> list[str]:
@@ -315,7 +315,7 @@ def _cap_warnings(survey: Survey) -> list[str]:
         return []
     lines = f"{uncapped:,} lines set" if uncapped > 1 else "1 line sets"
     return [
-        f"{lines} no maxOutputTokens: the high figure counts {survey.limits.output_tokens:,} tokens for each. "
+        f"{lines} no maxOutputTokens: the high figure assumes {survey.limits.output_tokens:,} tokens for each. "
         "Setting it narrows the range."
     ]
 
@@ -323,9 +323,9 @@ def _cap_warnings(survey: Survey) -> list[str]:
 def _warnings(survey: Survey, counting: Counting, known: tuple[Price, ...]) -> list[str]:
     said = []
     if counting.failure and len(counting.tokens) < len(survey.lines):
-        said.append(f"Some or all tokens are counted by an offline rule: {counting.failure}")
+        said.append(f"Some or all tokens were counted by an offline rule: {counting.failure}")
     if survey.most.media.media > survey.media.media and not any(found.what == FILE for found in survey.unbounded):
-        said.append("The length of sound, video or PDFs is not known: the high figure counts the longest they can be.")
+        said.append("The length of audio, video or PDFs is unknown: the high figure assumes the maximum.")
     if survey.media.audio and any(price.rates.audio_input is None for price in known):
-        said.append("Sound is priced as text here; Gemini bills it higher for some models.")
+        said.append("Audio is priced like text here; Gemini charges more for it with some models.")
     return said

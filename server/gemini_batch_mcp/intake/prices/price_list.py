@@ -182,7 +182,7 @@ class PriceTable:
         entry, now = self.models.get(name), self.price(name, on)
         if entry is None or now is None:
             return (
-                f"No price is known for {plain_text(name, 80)} in the table of {self.priced_on}. "
+                f"The price table of {self.priced_on} has no price for {plain_text(name, 80)}. "
                 "GEMINI_BATCH_PRICES can name a file that has one.",
             )
         said = [*self._routing(name, entry, on), *self._changes(now, on)]
@@ -303,7 +303,7 @@ def _table(file: _PriceFile) -> PriceTable:
     for name, entry in file.models.items():
         dates = [rates.since for rates in entry.rates]
         if dates != sorted(set(dates)):
-            raise ValueError(f"the rates of {name} are not in the order of their dates")
+            raise ValueError(f"the rates of {name} are not in date order")
         if entry.routed and (entry.routed.to not in file.models or entry.routed.to == name):
             raise ValueError(f"{name} is routed to {entry.routed.to}, which has no entry of its own")
     assert file.default_enqueued_tokens is not None  # prices.json states it

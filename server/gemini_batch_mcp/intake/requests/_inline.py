@@ -45,7 +45,7 @@ def write_requests(
     if not requests:
         raise UsageError("`requests` is empty.", f"Give items of the form {_FORM}.")
     if system_instruction and task == "embed":
-        raise UsageError("Embeddings take no system instruction.", "Leave `system_instruction` out.")
+        raise UsageError("Embeddings don't take a system instruction.", "Leave `system_instruction` out.")
     defaults = _defaults(task, system_instruction, generation_config)
     report = Report(unit="item")
     checker = LineChecker(task, onlooker)
@@ -107,7 +107,7 @@ def _form_problems(item: Mapping[str, Any], root: Message) -> Iterator[tuple[str
             near = nearest(str(name), _MEMBERS)
             inside = f"`{shown(str(name))}` belongs inside `request`."
             other = f"Did you mean `{near}`?" if near else f"Write {_FORM}."
-            yield f"`{shown(str(name))}` is no member of an item.", inside if name in root.spellings else other
+            yield f"`{shown(str(name))}` is not a member of an item.", inside if name in root.spellings else other
     prompt, request = item.get("prompt"), item.get("request")
     if prompt is not None and request is not None:
         yield "The item has both `prompt` and `request`.", "Keep one of them."
@@ -148,7 +148,7 @@ def _defaults(task: Task, system_instruction: str, generation_config: JsonObject
     if probe.checked.problem_count:
         problems = [Problem(0, "", problem.message, problem.fix) for problem in probe.checked.problems]
         message = f"`generation_config` has {len(problems)} problem{'' if len(problems) == 1 else 's'}."
-        raise RequestProblems(problems, len(problems), message, "Correct it and give the order again.")
+        raise RequestProblems(problems, len(problems), message, "Correct it, then submit the order again.")
     return defaults
 
 

@@ -64,7 +64,7 @@ class GrowingFile(io.RawIOBase):
             if done:
                 self._writing.result()
                 if self._has_gap():
-                    raise StorageError("The lines were not written as a whole.", "Give the order again.")
+                    raise StorageError("The lines were not written completely.", "Submit the order again.")
                 return b""
             wait((self._writing,), timeout=_WAIT_SECONDS)
 
@@ -212,7 +212,7 @@ class Inspection:
         self.sha256.update(piece)
         self.size_bytes += len(piece)
         if _QUOTE in piece:
-            raise StorageError("The lines were not written as they are.", "Give the table as Parquet.")
+            raise StorageError("The lines were not written as they are.", "Convert the table to Parquet.")
         if self._empty_text:
             self._empty += piece.count(self._empty_text)
         lines = ended_lines(piece)
@@ -242,16 +242,16 @@ class Inspection:
         """
         if self.count != written:
             raise StorageError(
-                f"{name} was rendered as {self.count:,} lines for {written:,} rows.", "Give the order again."
+                f"{name} was rendered as {self.count:,} lines for {written:,} rows.", "Submit the order again."
             )
         repeat_count, repeats = self._keys.repeats()
         for problem in repeats:
-            self._add(problem.key, f"Row {problem.line:,}: {problem.message}", "Choose a column without repeats.")
+            self._add(problem.key, f"Row {problem.line:,}: {problem.message}", "Choose a column of unique values.")
         self._problem_count += repeat_count - len(repeats)
         if self._problem_count:
             plural = "" if self._problem_count == 1 else "s"
             message = f"{name} has {self._problem_count:,} problem{plural}; nothing was submitted."
-            step = "Correct the table and give the order again."
+            step = "Correct the table, then submit the order again."
             raise RequestProblems(self._problems, self._problem_count, message, step)
 
     def warnings(self) -> tuple[str, ...]:
@@ -259,13 +259,13 @@ class Inspection:
         if not self._empty:
             return ()
         plural = " has" if self._empty == 1 else "s have"
-        return (f"{self._empty:,} row{plural} no text at all, which Gemini refuses.",)
+        return (f"{self._empty:,} row{plural} no text, which Gemini refuses.",)
 
     def _skip_long(self, size_bytes: int) -> None:
         self.count += 1
         self._keys.skip()
         size = f"{size_bytes:,} bytes, more than {MAX_LINE_BYTES:,}"
-        self._add("", f"Row {self.count:,} makes a request of {size}.", "Shorten the row.")
+        self._add("", f"Row {self.count:,} becomes a request of {size}.", "Shorten the row.")
 
     def _check_key(self, key: str, row: int) -> None:
         if is_usable(key):
@@ -275,7 +275,9 @@ class Inspection:
             most = f"Keys have at most {MAX_KEY_CHARACTERS:,} characters: choose another column."
             self._add(key, f"Row {row:,} has {len(key):,} characters in the key column {column}.", most)
         else:
-            self._add("", f"Row {row:,} has nothing in the key column {column}.", "Fill it in or choose another one.")
+            self._add(
+                "", f"Row {row:,} has nothing in the key column {column}.", "Fill it in, or choose another key column."
+            )
 
     def _sample(self, line: bytes) -> None:
         checked = check_line(line, 0, self._task)

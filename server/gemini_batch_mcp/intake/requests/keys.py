@@ -150,7 +150,7 @@ class KeyLog:
             count += 1
             if len(problems) < limit:
                 message = f"`key` is the same as that of {unit} {self._line(first[key])}."
-                problems.append(Problem(self._line(index), shown(key), message, f"Give each {unit} a key of its own."))
+                problems.append(Problem(self._line(index), shown(key), message, f"Give each {unit} a unique key."))
         return Repeats(count, tuple(problems))
 
     def _written(self) -> Iterator[str]:

@@ -17,9 +17,9 @@ _GENERATION: Final = ("generationConfig", "generation_config")
 class Slip(StrEnum):
     """What was put right; the value completes a warning."""
 
-    SYSTEM_INSTRUCTION = "systemInstruction was given as text in {where}; what is sent holds it as a Content object."
-    CONTENTS = "contents was given as text in {where}; what is sent holds it as a user's turn."
-    THINKING = "thinkingConfig stood outside generationConfig in {where}; in what is sent it stands inside."
+    SYSTEM_INSTRUCTION = "systemInstruction was given as text in {where}; it is sent as a Content object."
+    CONTENTS = "contents was given as text in {where}; it is sent as a user turn."
+    THINKING = "thinkingConfig was outside generationConfig in {where}; it is sent inside."
 
     def warning(self, count: int, first: int, unit: str) -> str:
         """Return the warning for `count` lines (or other units), the first of which has the number `first`."""

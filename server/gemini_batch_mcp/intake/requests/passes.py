@@ -74,12 +74,12 @@ class Report:
         """Return a sentence for each kind of thing that differs in what is sent."""
         sentences = []
         if self.has_bom:
-            sentences.append("A byte-order mark was left out.")
+            sentences.append("A byte-order mark was removed.")
         if self.has_cr:
-            sentences.append("Carriage returns at line ends were left out.")
+            sentences.append("Carriage returns at line ends were removed.")
         if self.blank_lines:
             plural = "" if self.blank_lines == 1 else "s"
-            sentences.append(f"{self.blank_lines:,} blank line{plural} {'was' if not plural else 'were'} left out.")
+            sentences.append(f"{self.blank_lines:,} blank line{plural} {'was' if not plural else 'were'} skipped.")
         sentences += [
             slip.warning(self.slips[slip], self.first_slips[slip], self.unit) for slip in Slip if slip in self.slips
         ]
@@ -91,7 +91,7 @@ class Report:
         message = f"{source} has {count:,} problem{'' if count == 1 else 's'}; nothing was submitted."
         shown = len(self.problems)
         step = "Correct them" if shown == count else f"The first {shown} are listed. Correct them"
-        return RequestProblems(self.problems, count, message, f"{step} and give the order again.")
+        return RequestProblems(self.problems, count, message, f"{step}, then submit the order again.")
 
 
 def check_size(path: Path, max_file_bytes: int) -> int:
@@ -115,14 +115,14 @@ def check_size(path: Path, max_file_bytes: int) -> int:
 def too_large(name: str, size_bytes: int, max_file_bytes: int) -> UsageError:
     """Return the error for a request file over the limit."""
     return UsageError(
-        f"{name} has {size_bytes:,} bytes, more than the {max_file_bytes:,} of one batch file.",
+        f"{name} has {size_bytes:,} bytes; a batch file has at most {max_file_bytes:,}.",
         "Split it into several files.",
     )
 
 
 def no_requests(name: str) -> UsageError:
     """Return the error for a file of blank lines only."""
-    return UsageError(f"{name} holds no request.", 'Write one {"key":"…","request":{…}} on each line.')
+    return UsageError(f"{name} contains no requests.", 'Write one {"key":"…","request":{…}} on each line.')
 
 
 def run(

@@ -41,7 +41,7 @@ def check_file(
         if report.problem_count:
             raise report.as_error(path.name)
         if _stamp(path) != stamp:
-            raise UsageError(f"{path.name} changed while it was read.", "Give the order again.")
+            raise UsageError(f"{path.name} changed while it was read.", "Submit the order again.")
         if not keys.count:
             raise no_requests(path.name)
         keys.keep()

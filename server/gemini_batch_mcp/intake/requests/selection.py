@@ -51,7 +51,7 @@ def write_selected(
     """
     chosen = frozenset(_all_keys(wanted) if isinstance(wanted, Path) else wanted)
     if not chosen:
-        raise UsageError("No rows were chosen.", "Choose rows that have a request.")
+        raise UsageError("No rows were selected.", "Select rows that have a request.")
     digest, checker = hashlib.sha256(), LineChecker(task, onlooker)
     with (
         SourceFile(requests) as source,
@@ -80,8 +80,8 @@ def write_selected(
             raise _not_its_keys(requests, keys)
         if log.count != len(chosen):
             raise StorageError(
-                f"{requests.name} holds {log.count:,} of the {len(chosen):,} requests that are to be sent again.",
-                "Order these rows anew from their source.",
+                f"{requests.name} holds {log.count:,} of the {len(chosen):,} requests to be resent.",
+                "Submit these rows again from their source.",
             )
         return draft.keep(log, Report(), mended=True)
 
@@ -91,7 +91,7 @@ def _next_keys(names: BinaryIO, count: int, path: Path) -> list[str]:
     try:
         return _KEYS.decode(b"[" + b",".join(islice(names, count)) + b"]")
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise StorageError(f"{path.name}, a list of keys, is damaged.", "Order these rows anew.") from None
+        raise StorageError(f"{path.name}, a list of keys, is damaged.", "Submit these rows again.") from None
 
 
 def _all_keys(path: Path) -> Iterator[str]:
@@ -109,12 +109,12 @@ def _key_of(line: bytes) -> str | None:
 
 def _changed(path: Path) -> StorageError:
     return StorageError(
-        f"{path.name} has changed since its lines were sent.", "Order these rows anew from their source."
+        f"{path.name} has changed since its lines were sent.", "Submit these rows again from their source."
     )
 
 
 def _not_its_keys(requests: Path, keys: Path) -> StorageError:
     return StorageError(
-        f"{keys.name} does not list the keys of {requests.name} line by line: one of them was changed.",
-        "Order these rows anew from their source.",
+        f"{keys.name} no longer matches {requests.name} line by line: one of the two was changed.",
+        "Submit these rows again from their source.",
     )

@@ -225,7 +225,7 @@ def _read(path: Path, file: io.FileIO, size: int) -> bytes:
 def _changed(path: Path) -> UsageError:
     return UsageError(
         f"{path.name} has changed since it was checked; these lines were not submitted.",
-        "Give the order again, and leave the file alone until it is submitted.",
+        "Submit the order again, without changing the file until it is submitted.",
     )
 
 

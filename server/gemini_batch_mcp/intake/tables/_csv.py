@@ -135,7 +135,7 @@ def open_csv(path: Path, workspace: Path, *, first_delimiter: str = ",") -> CsvT
     warnings = list(text.warnings)
     if _may_mix(source) and _line_ends(source).kinds > 1:
         source = _with_line_feeds(source, workspace)
-        warnings.append("Line ends of different kinds were read as the same.")
+        warnings.append("Different kinds of line ends were treated alike.")
     with SourceFile(source) as file:
         sample = file.read(_SAMPLE_BYTES)
         whole = not file.read(1)
@@ -258,11 +258,11 @@ def check_columns(columns: Sequence[str], name: str) -> None:
         UsageError: there are too many, or two are the same.
     """
     if len(columns) > MAX_COLUMNS:
-        raise UsageError(f"{name} has {len(columns):,} columns, more than {MAX_COLUMNS:,}.", "Leave some out.")
+        raise UsageError(f"{name} has {len(columns):,} columns, more than {MAX_COLUMNS:,}.", "Remove some.")
     repeated = [column for column, count in Counter(columns).items() if count > 1]
     if repeated:
         names = ", ".join(shown(column) for column in repeated[:10])
-        raise UsageError(f"{name} has more than one column named {names}.", "Give each column a name of its own.")
+        raise UsageError(f"{name} has more than one column named {names}.", "Give each column a unique name.")
 
 
 def _line_ends(path: Path) -> _Ends:
@@ -421,19 +421,21 @@ def _columns(header: Sequence[str], name: str, warnings: list[str]) -> tuple[str
     """
     names = [" ".join(cell.split()) for cell in header]
     if not any(names):
-        raise UsageError(f"{name} has only empty names in its header.", "Name the columns in the first line.")
+        raise UsageError(f"{name} has a header with only empty names.", "Name the columns in the first line.")
     if all(_NUMBER_OR_DATE.fullmatch(cell) for cell in names if cell):
         example = shown(", ".join(names), 40)
-        raise UsageError(f"{name} has no header: its first line is {example}.", "Put the column names in a first line.")
+        raise UsageError(
+            f"{name} has no header: its first line is {example}.", "Put the column names in the first line."
+        )
     unnamed = [number for number, cell in enumerate(names, 1) if not cell]
     for number in unnamed:
         names[number - 1] = f"column_{number}"
     check_columns(names, name)
     warnings += [
-        f"Column {number} of {name} has no name in the header; it is called column_{number}."
+        f"Column {number} of {name} has no name in the header; it is named column_{number}."
         for number in unnamed[:_MAX_UNNAMED]
     ]
     if len(unnamed) > _MAX_UNNAMED:
         more = f"{len(unnamed) - _MAX_UNNAMED:,} more columns of {name} have no name in the header"
-        warnings.append(f"{more}; each is called by its number, such as column_{unnamed[-1]}.")
+        warnings.append(f"{more}; each is named by its number, such as column_{unnamed[-1]}.")
     return tuple(names)

@@ -7,7 +7,8 @@ from gemini_batch_mcp.errors import Problem, RequestProblems
 from gemini_batch_mcp.intake.tables._csv import Record
 
 _FIX_SHAPE: Final = (
-    "Give every row as many cells as the header has; put cells that hold the delimiter or line ends in double quotes."
+    "Give every row as many cells as the header has; put cells that contain the delimiter or line ends in "
+    "double quotes."
 )
 
 
@@ -19,7 +20,7 @@ def ragged(name: str, rows: Sequence[tuple[int, str, str]], count: int) -> Reque
         problems,
         count,
         f"{name} has {count:,} row{plural} that cannot be read; nothing was submitted.",
-        "Correct them and give the order again.",
+        "Correct them, then submit the order again.",
     )
 
 
@@ -29,7 +30,7 @@ def described(record: Record, width: int, most_bytes: int) -> tuple[str, str]:
     `width` is how many cells the header has, `most_bytes` what the engine takes of one row.
     """
     if record.has_open_quote:
-        return "A quote is not closed, or text follows the closing quote.", 'Write quotes inside a cell twice: "".'
+        return "A quote is not closed, or text follows the closing quote.", 'Double the quotes inside a cell: "".'
     if record.size_bytes > most_bytes:
         return f"The row has more than {most_bytes:,} bytes.", "A quote may be open; or shorten the row."
     plural = "" if record.cells == 1 else "s"

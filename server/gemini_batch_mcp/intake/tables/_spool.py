@@ -51,7 +51,7 @@ class Faults:
         if self.count:
             plural = "" if self.count == 1 else "s"
             message = f"{name} has {self.count:,} row{plural} that cannot be read; nothing was submitted."
-            raise RequestProblems(self.problems, self.count, message, "Correct them and give the order again.")
+            raise RequestProblems(self.problems, self.count, message, "Correct them, then submit the order again.")
 
 
 @dataclass(slots=True)
@@ -89,13 +89,13 @@ class Spool:
                 largest = max(largest, len(line))
                 output.write(line + "\n")
         if count and not columns:
-            raise UsageError(f"{self.name} has rows without any member.", 'Give objects such as {"text":"…"}.')
+            raise UsageError(f"{self.name} has rows without any members.", 'Give objects such as {"text":"…"}.')
         # A source with faults may have no row that can be read; the faults say more.
         columns = columns or {"text": 0}
         partly = [f"{shown(column)} in {count - present[column]:,}" for column in columns if present[column] < count]
         if partly:
             more = f" and {len(partly) - 10:,} more columns" if len(partly) > 10 else ""
-            warnings += (f"Members that rows lack count as empty: {', '.join(partly[:10])}{more}.",)
+            warnings += (f"Missing members are treated as empty: {', '.join(partly[:10])}{more}.",)
         return CsvTable(
             self.path,
             tuple(columns),
@@ -110,7 +110,7 @@ class Spool:
         if count > MAX_COLUMNS:
             raise UsageError(
                 f"The rows of {self.name} have more than {MAX_COLUMNS:,} different members.",
-                "Give rows that share their members.",
+                "Give rows that have the same members.",
             )
 
 
@@ -224,7 +224,7 @@ def _lines(path: Path, faults: Faults) -> Iterator[tuple[int, bytes]]:
             if isinstance(piece, LongLine):
                 number += 1
                 message = f"The line has {piece.size_bytes:,} bytes, more than {MAX_LINE_BYTES:,}."
-                faults.add(number, message, "Shorten it: a request cannot be larger.")
+                faults.add(number, message, "Shorten it: a request can't be larger.")
                 continue
             if number == 0:
                 piece = piece.removeprefix(_BOM)
@@ -291,7 +291,7 @@ class _ListReader:
                 if mark == ",":
                     self._at += 1
                     if self._next_mark() == "]":
-                        raise self._broken("there is a comma too many before ]")
+                        raise self._broken("there is an extra comma before ]")
             self._at += 1
             if self._next_mark():
                 raise self._broken("something follows the list")
@@ -306,7 +306,7 @@ class _ListReader:
                 if isinstance(error, RecursionError):
                     raise self._broken("the item is nested too deeply") from None
                 if self._ended or len(self._text) - self._at > MAX_LINE_BYTES:
-                    raise self._broken("the item is no JSON", max(error.pos, self._at)) from None
+                    raise self._broken("the item isn't valid JSON", max(error.pos, self._at)) from None
                 self._read(wanted)
                 wanted *= 2
                 continue
@@ -344,6 +344,6 @@ class _ListReader:
 
     def _broken(self, what: str, position: int | None = None) -> RequestProblems:
         line = self._line_of(self._at if position is None else position)
-        problem = Problem(line, "", f"The JSON is wrong here: {what}.", "Correct the file from that line on.")
+        problem = Problem(line, "", f"The JSON is invalid here: {what}.", "Correct the file from that line on.")
         message = f"{self._name} cannot be read; nothing was submitted."
-        return RequestProblems([problem], 1, message, "Correct it and give the order again.")
+        return RequestProblems([problem], 1, message, "Correct it, then submit the order again.")

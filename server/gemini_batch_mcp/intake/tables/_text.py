@@ -124,17 +124,17 @@ def _announced(head: bytes) -> tuple[str, int]:
 def _refuse_foreign(path: Path, head: bytes) -> None:
     for magic, what, fix in FOREIGN:
         if head.startswith(magic) and (magic != b"BZh" or head[4:10] == _BZIP2_BLOCK):
-            raise UsageError(f"{path.name} is {what}, no text.", fix)
+            raise UsageError(f"{path.name} is {what}, not text.", fix)
     if what := described_binary(head):
-        raise UsageError(f"{path.name} is {what}, no text.", "Give a table, or the folder that holds such files.")
+        raise UsageError(f"{path.name} is {what}, not text.", "Give a table, or the folder that holds such files.")
 
 
 def _refuse_page(path: Path, text: bytes) -> None:
     kind = file_kind(path)
     if kind is not None and kind.is_never_page and _WEB_PAGE.match(text):
         raise UsageError(
-            f"{path.name} is a saved web page, no table.",
-            "Download the table itself: a page is what a link shows that needs a login, or a click on Download.",
+            f"{path.name} is a saved web page, not a table.",
+            "Download the table itself: a link that needs a login or a click on Download yields such a page.",
         )
 
 
@@ -152,7 +152,7 @@ def _damage(path: Path, file: BinaryIO) -> _Damage | None:
             return _Damage(line, error.object[error.start], *_sequences(file))
         if b"\0" in block:
             line = line_at(path, read + block.index(b"\0"))
-            raise _refused(path, line, "The file holds a NUL byte: it is no plain text.", "Save it as plain text.")
+            raise _refused(path, line, "The file contains a NUL byte: it isn't plain text.", "Save it as plain text.")
         read += len(block)
     if pending_bytes := decoder.getstate()[0]:
         return _Damage(line_at(path, read), pending_bytes[0], *_sequences(file))
@@ -186,7 +186,7 @@ def _copy(path: Path, file: BinaryIO, encoding: str, skip: int, workspace: Path)
                 name = _NAMES[encoding]
                 message = f"The byte 0x{error.object[error.start]:02x} is neither UTF-8 nor {name}."
                 if encoding != "cp1252":
-                    message = f"The file says that it is {name}, and is not."
+                    message = f"The file declares itself as {name} but isn't."
                 before = error.object[: error.start].decode(encoding, "replace").count("\n")
                 raise _refused(path, lines + before, message, "Save the file as UTF-8.") from None
             lines += text.count("\n")
@@ -196,9 +196,9 @@ def _copy(path: Path, file: BinaryIO, encoding: str, skip: int, workspace: Path)
             try:
                 output.write(text)
             except UnicodeEncodeError:
-                raise _refused(path, lines, "Half a surrogate pair stands there.", "Save it as UTF-8.") from None
+                raise _refused(path, lines, "It contains half of a surrogate pair.", "Save it as UTF-8.") from None
     if encoding == "utf-8":
-        return TextFile(copy, (f"{path.name} begins with more than one byte-order mark; all were left out.",))
+        return TextFile(copy, (f"{path.name} begins with more than one byte-order mark; all were removed.",))
     return TextFile(copy, (f"{path.name} is not UTF-8; it was read as {_NAMES[encoding]}.",))
 
 
@@ -222,5 +222,5 @@ def _refused(path: Path, line: int, message: str, fix: str) -> RequestProblems:
         [Problem(line, "", message, fix)],
         1,
         f"{path.name} cannot be read as text; nothing was submitted.",
-        "Correct it and give the order again.",
+        "Correct it, then submit the order again.",
     )

@@ -36,7 +36,7 @@ def spool_folder(folder: Folder, workspace: Path, *, with_text: bool = True) -> 
         UsageError: there are no files.
     """
     if not folder.names:
-        raise UsageError("No file was found.", "Correct the path of the source.")
+        raise UsageError("No file was found.", "Correct the source path.")
     faults = Faults()
     is_text = [with_text and _is_text(folder.path(name)) for name in folder.names]
     table = Spool(workspace / "rows.csv", "The folder").write(_rows(folder, is_text, faults, workspace))
@@ -45,7 +45,7 @@ def spool_folder(folder: Folder, workspace: Path, *, with_text: bool = True) -> 
     media = is_text.count(False)
     if with_text and media and media < len(is_text):
         plural = " is" if media == 1 else "s are"
-        warnings += (f"{media:,} file{plural} no text; the column text is empty there.",)
+        warnings += (f"{media:,} file{plural} not text; the column text is empty there.",)
     return replace(table, warnings=warnings)
 
 
@@ -86,5 +86,5 @@ def _read(path: Path, number: int, faults: Faults, workspace: Path) -> str:
     except BatchError as error:
         faults.add(number, error.message, error.next_step)
     except OSError as error:
-        faults.add(number, f"{path.name} cannot be read: {error.strerror}.", "Check that it is there and readable.")
+        faults.add(number, f"{path.name} cannot be read: {error.strerror}.", "Check that it exists and is readable.")
     return ""

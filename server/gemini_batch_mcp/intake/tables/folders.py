@@ -35,24 +35,24 @@ _LEFT_OUT: Final = {
         "{} links that lead outside the roots were left out.",
     ),
     "special": (
-        "{} entry that is no regular file was left out.",
-        "{} entries that are no regular files were left out.",
+        "{} entry that is not a regular file was left out.",
+        "{} entries that are not regular files were left out.",
     ),
     "names": (
-        "{} file was left out because its name is no plain text; rename it.",
-        "{} files were left out because their names are no plain text; rename them.",
+        "{} file was left out because its name isn't plain text; rename it.",
+        "{} files were left out because their names aren't plain text; rename them.",
     ),
     "sealed": (
         "{} directory could not be read and was left out.",
         "{} directories could not be read and were left out.",
     ),
     "deeper": (
-        "{} directory inside was not looked into; end the source in /**/* to take its files too.",
-        "{} directories inside were not looked into; end the source in /**/* to take their files too.",
+        "{} subdirectory was skipped; end the source in /**/* to include its files.",
+        "{} subdirectories were skipped; end the source in /**/* to include their files.",
     ),
     "case": (
-        "{} file was left out because its name fits but for capital and small letters.",
-        "{} files were left out because their names fit but for capital and small letters.",
+        "{} file was left out because its name matches only if case is ignored.",
+        "{} files were left out because their names match only if case is ignored.",
     ),
 }
 
@@ -127,7 +127,7 @@ def list_folder(root: Path, pattern: str = "", *, target: Callable[[Path], Path 
         what = "holds no files" if not pattern else f"holds no file that matches {shown(pattern)}"
         raise UsageError(
             f"{shown(root.name or str(root))} {what}.",
-            " ".join((*warnings, "Hidden files do not count. Correct the path.")),
+            " ".join((*warnings, "Hidden files don't count. Correct the path.")),
         )
     linked = {name: path for name, path in found.items() if path is not None}
     return Folder(root, tuple(names), warnings, pattern, linked)
@@ -251,7 +251,7 @@ class _Walk:
                 return
             self._entries += 1
             if self._entries > MAX_ENTRIES:
-                raise _too_many(f"it would take a look at more than {MAX_ENTRIES:,} entries")
+                raise _too_many(f"it takes looking at more than {MAX_ENTRIES:,} entries")
             if not entry.name.startswith("."):
                 yield entry
 
@@ -310,4 +310,4 @@ def _sentence(kind: str, count: int) -> str:
 
 
 def _too_many(what: str) -> UsageError:
-    return UsageError(f"The source means too many files: {what}.", "Give a narrower pattern, or several orders.")
+    return UsageError(f"The source matches too many files: {what}.", "Use a narrower pattern, or several orders.")

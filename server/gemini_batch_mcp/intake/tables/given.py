@@ -113,4 +113,4 @@ def _refuse_others(requests: Sequence[Any]) -> None:
         ]
         plural = "" if len(others) == 1 else "s"
         message = f"`requests` has {len(others):,} item{plural} that cannot be rows; nothing was submitted."
-        raise RequestProblems(problems, len(others), message, "Correct them and give the order again.")
+        raise RequestProblems(problems, len(others), message, "Correct them, then submit the order again.")

@@ -60,7 +60,9 @@ def _finish(writing: Future[int], draft: Path, destination: Path, line_count: in
     try:
         row_count = writing.result()
         if row_count != line_count:
-            raise StorageError(f"{row_count:,} rows were read for {line_count:,} lines.", "Give the table as Parquet.")
+            raise StorageError(
+                f"{row_count:,} rows were read for {line_count:,} lines.", "Convert the table to Parquet."
+            )
         with storage_errors("They could not be written"):
             draft.replace(destination)
     except BatchError as error:

@@ -85,16 +85,16 @@ FOREIGN: Final = (
     (b"PK\x03\x04", "a ZIP archive or an Excel workbook", "Give it its own ending, or save the table as CSV."),
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook", "Save the table as CSV."),
     (b"\x1f\x8b", "a gzip archive", "Unpack it, or give it the ending of such a file: .csv.gz."),
-    (b"PAR1", "a Parquet file", "Give it the ending .parquet."),
+    (b"PAR1", "a Parquet file", "Rename it to end in .parquet."),
     (b"SQLite format 3\0", "a SQLite database", "Export the table as CSV."),
-    (b"%PDF-", "a PDF document", "Give the folder that holds it, or a table."),
+    (b"%PDF-", "a PDF document", "Give the folder that contains it, or a table."),
     (b"BZh", "a bzip2 archive", "Unpack it, or give it the ending of such a file: .csv.bz2."),
     (b"\xfd7zXZ\0", "an xz archive", "Unpack it first."),
     (b"\x28\xb5\x2f\xfd", "a Zstandard archive", "Unpack it, or give it the ending of such a file: .csv.zst."),
     (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", "Unpack it first."),
     (b"Rar!\x1a\x07", "a RAR archive", "Unpack it first."),
-    (b"\x89PNG\r\n\x1a\n", "a PNG image", "Give the folder that holds it, or a table that names it."),
-    (b"\xff\xd8\xff", "a JPEG image", "Give the folder that holds it, or a table that names it."),
+    (b"\x89PNG\r\n\x1a\n", "a PNG image", "Give the folder that contains it, or a table that names it."),
+    (b"\xff\xd8\xff", "a JPEG image", "Give the folder that contains it, or a table that names it."),
 )
 
 _LINES_LOOKED_AT: Final = 5

@@ -105,9 +105,11 @@ def open_table(
             yield _csv_table(connection, spool_given_rows(source, workspace), source.name)
             return
         if not source.is_file():
-            raise PathError(f"{source.name} is not there, or is no file.", "Correct the path of the source.")
+            raise PathError(f"{source.name} does not exist or is not a file.", "Correct the source path.")
         if (kind := file_kind(source)) is None:
-            raise UsageError(f"{source.name} is no table by its name.", f"Give a file that ends in {', '.join(FILES)}.")
+            raise UsageError(
+                f"{source.name} does not have a table's file name.", f"Give a file that ends in {', '.join(FILES)}."
+            )
         name = source.name
         if is_packed(source):
             source, read_once = unpacked(source, workspace, on_read), False
@@ -264,7 +266,7 @@ class Table:
                         raise UsageError(
                             f"Row {number:,} of {self.name} makes a request of about {size_bytes:,} bytes, "
                             f"more than {MAX_LINE_BYTES:,}.",
-                            "Shorten its cells, or name the column less often in the prompt.",
+                            "Shorten its cells, or use the column fewer times in the prompt.",
                         )
                     renderer.write(number, cells, file)
         return number
@@ -278,7 +280,7 @@ class Table:
         try:
             yield
         except duckdb.InterruptException:
-            raise StorageError(f"Reading {self.name} was stopped.", "Give the order again.") from None
+            raise StorageError(f"Reading {self.name} was stopped.", "Submit the order again.") from None
         except duckdb.OutOfMemoryException as error:
             if effort is not EFFORTS[-1]:
                 raise MoreEffort from error
@@ -292,7 +294,7 @@ class Table:
             if isinstance(error, duckdb.IOException) and self._path is not None and str(self._read) in message:
                 read_through(self._path)
                 if self._csv is not None:
-                    raise PathError(f"{self.name} could not be read for a moment.", "Give the order again.") from None
+                    raise PathError(f"{self.name} could temporarily not be read.", "Submit the order again.") from None
             is_ours = self._csv is not None or "write" in message.lower() or (writes and str(writes) in message)
             if isinstance(error, duckdb.IOException) and is_ours:
                 raise StorageError(
@@ -335,7 +337,7 @@ class Table:
         if effort is EFFORTS[0]:
             raise MoreEffort
         raise UsageError(
-            f"{self.name} cannot be read with certainty: {count:,} rows were read, {expected:,} counted.",
+            f"{self.name} cannot be read reliably: {count:,} rows were read, {expected:,} counted.",
             "Put cells with quotes or line ends in double quotes, or convert the table to Parquet.",
         )
 
@@ -345,7 +347,7 @@ class Table:
         They are looked for here: the engine keeps a note for each cell too many, each with the whole row.
         """
         if self._csv is None:
-            return UsageError(f"{self.name} cannot be read: it is damaged.", "Write the Parquet file again.")
+            return UsageError(f"{self.name} cannot be read: it is damaged.", "Export the Parquet file again.")
         most_bytes, width = EFFORTS[-1].record_bytes, len(self.columns)
         first: list[Record] = []
         count = 0
@@ -414,7 +416,7 @@ def _parquet_table(connection: "DuckDBPyConnection", path: Path, read: Path) -> 
         described = connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
     except duckdb.Error:
         read_through(path)
-        raise UsageError(f"{path.name} is damaged or no Parquet file.", "Write it again.") from None
+        raise UsageError(f"{path.name} is damaged or not a Parquet file.", "Export it again.") from None
     columns = tuple(str(name) for name, *_ in described)
     check_columns(columns, path.name)
     expressions = [as_text(name, str(kind)) for name, kind, *_ in described]
@@ -431,7 +433,7 @@ def _parquet_table(connection: "DuckDBPyConnection", path: Path, read: Path) -> 
 
 @contextmanager
 def _directory(scratch: Path) -> Iterator[Path]:
-    with storage_errors("The table cannot be read", "Check the rights and the free space of the state directory."):
+    with storage_errors("The table cannot be read", "Check the permissions and free space of the state directory."):
         directory = TemporaryDirectory(prefix="table-", dir=scratch, ignore_cleanup_errors=True)
     with directory as name:
         # What is written there is read as the user's files are: by a path without links.

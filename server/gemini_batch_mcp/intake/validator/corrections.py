@@ -22,8 +22,8 @@ CONTENTS: Final = '[{"role":"user","parts":[{"text":"…"}]}]'
 #: What people write who come from another API, by message and by name in lower case without underscores.
 _FOREIGN: Final[Mapping[str, Mapping[str, str]]] = {
     "GenerateContentRequest": {
-        "config": "`config` is the Python SDK's form. In a file, write `generationConfig`; systemInstruction, tools, "
-        "toolConfig, safetySettings and cachedContent stand directly inside `request`.",
+        "config": "`config` is the Python SDK's format. In a file, write `generationConfig`; systemInstruction, tools, "
+        "toolConfig, safetySettings and cachedContent go directly inside `request`.",
         "content": f'Write `contents`: {CONTENTS}. For embeddings, give task "embed".',
         "messages": f"Write `contents`: {CONTENTS}, with the role `model` for answers.",
         "prompt": f"Write `contents`: {CONTENTS}.",
@@ -33,7 +33,7 @@ _FOREIGN: Final[Mapping[str, Mapping[str, str]]] = {
         "stream": "Remove it; batch answers are not streamed.",
     },
     "EmbedContentRequest": {
-        "contents": f'Write `content`: {INSTRUCTION}, one text for each line. To generate text, give task "generate".',
+        "contents": f'Write `content`: {INSTRUCTION}, one text per line. To generate text, give task "generate".',
         "config": "Write its members directly inside `request`: taskType, title, outputDimensionality.",
         "input": f"Write `content`: {INSTRUCTION}.",
         "dimensions": "Write `outputDimensionality`.",

@@ -59,7 +59,7 @@ def _decode(line: bytes) -> str:
     if line.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise JsonFault("is UTF-16.", "Save the file as UTF-8.")
     if (at := line.find(b"\0")) >= 0:
-        raise JsonFault(f"holds a NUL byte at byte {at + 1}.", "Save the file as plain UTF-8 text.")
+        raise JsonFault(f"contains a NUL byte at byte {at + 1}.", "Save the file as plain UTF-8 text.")
     if line.startswith(b"\xef\xbb\xbf"):
         raise JsonFault("starts with a byte-order mark.", "Remove its first three bytes.")
     try:
@@ -98,20 +98,20 @@ def _fault(text: str, error: json.JSONDecodeError) -> JsonFault:
     position, rest = error.pos, text[error.pos :].lstrip(" \t\r")
     place = f"at character {position + 1}"
     if error.msg.startswith("Unterminated string") or not rest:
-        return JsonFault("ends before its JSON does.", "Complete the object, on one line, or remove the line.")
+        return JsonFault("ends before its JSON is complete.", "Complete the object, on one line, or remove the line.")
     if error.msg.startswith("Extra data"):
         if rest == ",":
-            return JsonFault("ends with a comma.", "Remove the comma; lines are separated by line ends only.")
-        return JsonFault(f"holds more than one JSON value; the second starts {place}.", "Write one object on a line.")
+            return JsonFault("ends with a comma.", "Remove the comma; only line ends separate lines.")
+        return JsonFault(f"contains more than one JSON value; the second starts {place}.", "Write one object per line.")
     if error.msg.startswith("Invalid control character"):
-        return JsonFault(f"holds a raw control character {place}.", "Escape it inside the text, as \\n or \\t.")
+        return JsonFault(f"contains a raw control character {place}.", "Escape it inside the text, as \\n or \\t.")
     if rest.startswith("'"):
-        return JsonFault(f"has single quotes {place}.", 'JSON takes double quotes: "…".')
+        return JsonFault(f"has single quotes {place}.", 'JSON uses double quotes: "…".')
     if word := re.match(r"(None|True|False)\b", rest):
         right = {"None": "null", "True": "true", "False": "false"}[word[1]]
         return JsonFault(f"has {word[1]} {place}.", f"JSON writes {right}.")
     if rest.startswith(("}", "]")):
-        return JsonFault(f"has a comma too many before character {position + 1}.", "Remove the comma.")
+        return JsonFault(f"has an extra comma before character {position + 1}.", "Remove the comma.")
     return JsonFault(f"is not JSON: unexpected text {place}.", "Write one JSON object on the line.")
 
 
@@ -121,7 +121,8 @@ def _refuse_half_surrogates(value: Any) -> None:
     except UnicodeEncodeError as error:
         half = ord(error.object[error.start])
         raise JsonFault(
-            f"holds half of a surrogate pair, \\u{half:04x}.", "Write the character itself, or both halves of the pair."
+            f"contains half of a surrogate pair, \\u{half:04x}.",
+            "Write the character itself, or both halves of the pair.",
         ) from None
 
 

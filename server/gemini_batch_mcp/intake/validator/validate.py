@@ -22,7 +22,7 @@ LINE_FORM: Final = '{"key":"…","request":{…}}'
 
 OPENAI_MEMBERS: Final = ("custom_id", "method", "url", "body")
 _OPENAI_FIX: Final = (
-    "A file of such lines only is converted: put them into a file of their own. "
+    "A file with only such lines is converted: put them in a file of their own. "
     'Or write {"key":"…","request":{"contents":[{"role":"user","parts":[{"text":"…"}]}]}}.'
 )
 
@@ -89,12 +89,12 @@ def _check_value(value: Any, task: Task, findings: Findings) -> str:
         what = "a number" if isinstance(value, BadNumber) else kind(value)
         fix = f"Write {LINE_FORM}."
         if value == [] or (isinstance(value, list) and any(isinstance(item, dict) for item in value)):
-            fix = "JSONL is no JSON list: write each of its objects on a line of its own."
+            fix = "JSONL isn't a JSON list: write each object on its own line."
         findings.add(lambda: (f"The line is {what}, not an object.", fix))
         return ""
     if is_openai(value.keys(), body_is_object=isinstance(value.get("body"), dict)):
         names = ", ".join(name for name in OPENAI_MEMBERS if name in value)
-        findings.add(lambda: (f"The line has the form of an OpenAI batch ({names}).", _OPENAI_FIX))
+        findings.add(lambda: (f"The line is in OpenAI's batch format ({names}).", _OPENAI_FIX))
         custom_id = value.get("custom_id")
         return custom_id if isinstance(custom_id, str) else ""
     for name in value.repeated if isinstance(value, RepeatingObject) else ():
@@ -111,7 +111,7 @@ def _check_key(line: dict[str, Any], findings: Findings) -> str:
     if key is None:
         metadata = line.get("metadata")
         if isinstance(metadata, dict) and isinstance(metadata.get("key"), str):
-            fix = "Move it out of `metadata`: in a file it stands beside `request`."
+            fix = "Move it out of `metadata`: in a file it goes next to `request`."
         else:
             fix = 'Add `"key":"…"`, different on every line: results are matched by it.'
         findings.add(lambda: ("The line has no `key`.", fix))
@@ -147,7 +147,9 @@ def _check_request(line: dict[str, Any], task: Task, findings: Findings) -> None
         return
     request = line["request"]
     if isinstance(request, str) and request.lstrip().startswith("{"):
-        findings.add(lambda: ("`request` is JSON inside a text.", "Write the object itself, without quotes around it."))
+        findings.add(
+            lambda: ("`request` is JSON inside a string.", "Write the object itself, without quotes around it.")
+        )
     else:
         walk.request(request, "request")
     _check_other_members(line, task, findings)
@@ -162,7 +164,7 @@ def _check_other_members(line: dict[str, Any], task: Task, findings: Findings) -
 
 
 def _other_member(name: str, task: Task) -> tuple[str, str]:
-    what = f"`{shown(name)}` is no member of a line."
+    what = f"`{shown(name)}` doesn't belong in a line."
     if place := corrections.member_of_request(name, request_message(task)):
         return what, place
     if near := corrections.nearest(name, ("key", "request")):

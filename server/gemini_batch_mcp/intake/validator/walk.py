@@ -84,7 +84,7 @@ class RequestWalk:
             elif member is not None:
                 here = f"{path}.{name}"
                 if field.name in present:
-                    self._add(here, "is given twice, in both spellings.", lambda: "Keep one of them.")
+                    self._add(here, "is given twice, once in each spelling.", lambda: "Keep one of them.")
                 present.add(field.name)
                 self._member(member, field, here, depth + 1)
         for field in wanted.required:
@@ -94,7 +94,9 @@ class RequestWalk:
             self._one_of([name for name in wanted.one_of if name in present], path, wanted)
 
     def _unknown(self, name: str, path: str, owner: Message) -> None:
-        self._add(path, f"is no member of {owner.title}.", lambda: corrections.unknown_member(name, owner, self.root))
+        self._add(
+            path, f"is not a member of {owner.title}.", lambda: corrections.unknown_member(name, owner, self.root)
+        )
 
     def _missing(self, field: Field, path: str, owner: Message) -> None:
         def fix() -> str:
@@ -109,13 +111,13 @@ class RequestWalk:
 
     def _one_of(self, present: Sequence[str], path: str, owner: Message) -> None:
         if not present:
-            what = f"holds nothing; a {owner.title} must have one of {', '.join(owner.one_of)}."
+            what = f"is empty; a {owner.title} must have one of {', '.join(owner.one_of)}."
             self._add(
                 path, what, lambda: f"Write {corrections.TEXT_PART}." if owner.name == "Part" else "Add one of them."
             )
         elif len(present) > 1:
             what = f"has {' and '.join(present)}; a {owner.title} takes only one of these."
-            self._add(path, what, lambda: "Put each into an object of its own.")
+            self._add(path, what, lambda: "Put each in its own object.")
 
     def _member(self, value: Any, field: Field, path: str, depth: int) -> None:
         match field.shape:
@@ -167,7 +169,7 @@ class RequestWalk:
             low, high = INTEGER_RANGES["int32"]
             if low <= value <= high:
                 return
-        what = f"is {shown_value(value)}, which is no value of {field.type}."
+        what = f"is {shown_value(value)}, which is not a value of {field.type}."
         self._add(path, what, lambda: corrections.enum_value(value, field))
 
     def _scalar(self, value: Any, field: Field, path: str, depth: int) -> None:
@@ -181,10 +183,10 @@ class RequestWalk:
                 self._bytes(value, path)
             case "duration":
                 if not (isinstance(value, str) and re.fullmatch(DURATION, value)):
-                    self._add(path, f"is {shown_value(value)}, no duration.", lambda: 'Write seconds: "3.5s".')
+                    self._add(path, f"is {shown_value(value)}, not a duration.", lambda: 'Write seconds: "3.5s".')
             case "timestamp":
                 if not (isinstance(value, str) and re.fullmatch(TIMESTAMP, value)):
-                    self._add(path, f"is {shown_value(value)}, no time.", lambda: 'Write "2026-01-31T12:00:00Z".')
+                    self._add(path, f"is {shown_value(value)}, not a time.", lambda: 'Write "2026-01-31T12:00:00Z".')
             case "struct":
                 if isinstance(value, dict):
                     self._free(value, path, depth)
@@ -207,10 +209,10 @@ class RequestWalk:
         if isinstance(value, str) and is_base64(value):
             return
         if isinstance(value, str) and (prefix := _DATA_URL.match(value)):
-            what = f"starts with {shown(prefix[0])}; it must be base64 alone."
-            self._add(path, what, lambda: "Remove everything up to the comma; mimeType says the rest.")
+            what = f"starts with {shown(prefix[0])}; it must be plain base64."
+            self._add(path, what, lambda: "Remove everything up to the comma; mimeType holds the rest.")
             return
-        self._add(path, f"is {kind(value)} that is no base64.", lambda: "Write the bytes as base64 text.")
+        self._add(path, f"is {kind(value)} that isn't base64.", lambda: "Write the bytes as base64 text.")
 
     def _integer(self, value: Any, field: Field, path: str) -> None:
         number = whole_number(value)
@@ -256,7 +258,7 @@ class RequestWalk:
                 self._free(item, f"{path}[{index}]", depth + 1)
 
     def _bad_number(self, value: BadNumber, path: str) -> None:
-        self._add(path, f"is {shown(value.text, 20)}, no finite number.", lambda: "Write a number or leave it out.")
+        self._add(path, f"is {shown(value.text, 20)}, not a finite number.", lambda: "Write a number or leave it out.")
 
     def _repeated(self, value: dict[str, Any], path: str) -> None:
         if isinstance(value, RepeatingObject):

@@ -42,11 +42,11 @@ class _RawAnswers:
                 continue
             path = table.parent / raw_file.path
             if not path.is_file() or path.stat().st_size != raw_file.size_bytes:
-                raise StorageError(f"{path} is missing or was changed.", "Collect the batch again.")
+                raise StorageError(f"{path} is missing or was changed.", "Call get_results to collect the batch again.")
             offsets = line_offsets(path)
             offsets.append(raw_file.size_bytes)
             if len(offsets) != raw_file.line_count + 1:
-                raise StorageError(f"{path} was changed.", "Collect the batch again.")
+                raise StorageError(f"{path} was changed.", "Call get_results to collect the batch again.")
             self._offsets.append(offsets)
             self._files.append(stack.enter_context(path.open("rb")))
 

@@ -87,7 +87,7 @@ def _is_shown(column: Column, facts: TableFacts) -> bool:
 def _with_vectors(facts: TableFacts) -> TableFacts:
     if not facts.vector_size:
         raise UsageError(
-            "The batch has no embeddings, or embeddings of several lengths; those make no matrix.",
+            "The batch has no embeddings, or embeddings of different lengths, so they don't form a matrix.",
             "Save it as parquet or jsonl.",
         )
     return facts

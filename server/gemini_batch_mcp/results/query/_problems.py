@@ -39,10 +39,10 @@ _RUN_SENTENCES: Final = {
     ),
     "OutOfRangeException": ("A value is out of the range of its type.", "Cast to a larger type, or use TRY(…)."),
     "InvalidInputException": (
-        "A function cannot be computed for a value in the table.",
+        "A function cannot be applied to a value in the table.",
         "Use TRY(…), or filter such rows out first.",
     ),
-    "PermissionException": ("The query needs something that is switched off.", "Read only the tables that are given."),
+    "PermissionException": ("The query needs a feature that is switched off.", "Read only the tables that are given."),
 }
 
 
@@ -57,8 +57,8 @@ def time_problem(time_limit_seconds: float) -> UsageError:
 def stuck_problem() -> UsageError:
     """Return what to say when the engine waited for itself."""
     return UsageError(
-        "The engine got stuck on this query, as it does for a LIMIT over a join of one subquery with itself.",
-        "Leave the LIMIT out, as answers are bounded anyway, or add an ORDER BY.",
+        "The engine got stuck on this query, as it can on a LIMIT over a subquery joined with itself.",
+        "Leave out the LIMIT (answers are bounded anyway), or add an ORDER BY.",
     )
 
 
@@ -66,19 +66,19 @@ def memory_problem(memory_limit_bytes: int) -> UsageError:
     """Return what to say when a query ran into its memory limit."""
     return UsageError(
         f"The query needs more than the {memory_limit_bytes / (1 << 20):,.0f} MiB of memory that it may use.",
-        "Name fewer columns, filter with WHERE, or aggregate without collecting whole texts.",
+        "Select fewer columns, filter with WHERE, or aggregate without collecting whole texts.",
     )
 
 
 def storage_problem() -> StorageError:
     """Return what to say when the file of the table is missing or damaged."""
-    return StorageError("The result table could not be read.", "Collect the batch again.")
+    return StorageError("The result table could not be read.", "Call get_results to collect the batch again.")
 
 
 def crash_problem() -> UsageError:
     """Return what to say when the process ended in the middle of a query."""
     return UsageError(
-        "The engine ended while it worked on this query, as it does when one is too large or too deeply nested.",
+        "The engine ended during this query, as it does when a query is too large or too deeply nested.",
         "Simplify it.",
     )
 
@@ -95,11 +95,11 @@ def statement_problem(error: "duckdb.Error", tables: Tables) -> UsageError:
         if found := pattern.search(message):
             return _no_column(found[1], tables)
     if found := _NO_TABLE.search(message):
-        return UsageError(f"There is no table {shown_name(found[1])} here.", "Use the alias that FROM gives.")
+        return UsageError(f"There is no table {shown_name(found[1])} here.", "Use the alias given in FROM.")
     said = safe_text(message.split("\n", 1)[0], _MAX_MESSAGE_CHARS).rstrip(".:!")
     if type(error).__name__ == "ParserException":
-        return UsageError(f"The SQL cannot be parsed: {said}.", f"The dialect is DuckDB's. {table_advice(tables)}")
-    return UsageError(f"The query is not possible: {said}.", column_advice(tables))
+        return UsageError(f"The SQL cannot be parsed: {said}.", f"Write it in DuckDB's dialect. {table_advice(tables)}")
+    return UsageError(f"The query is invalid: {said}.", column_advice(tables))
 
 
 def run_problem(error: "duckdb.Error", file_names: Iterable[str]) -> BatchError:

@@ -33,9 +33,9 @@ _CODE: Final = "import sys; sys.path[:] = sys.argv[1:]; from gemini_batch_mcp.re
 class Cause(Enum):
     """Why a process ended."""
 
-    STOPPED = "it was killed, because nobody waited for its answer any more"
-    LATE = "it was killed, because its time was up"
-    TOO_LARGE = "it ended itself, because it had grown too large"
+    STOPPED = "it was killed because its caller had gone"
+    LATE = "it was killed because its time was up"
+    TOO_LARGE = "it ended itself because it had grown too large"
     UNKNOWN = "it crashed, was ended from outside, or was closed"
 
 
@@ -217,7 +217,7 @@ class ProcessPool:
             if stop.is_set:
                 raise ProcessEnded(Cause.STOPPED)
             if time.monotonic() > deadline:
-                raise NotReady("Other queries are still running.", "Ask again in some seconds.")
+                raise NotReady("Other queries are still running.", "Try again in a few seconds.")
         try:
             yield
         finally:
@@ -291,7 +291,7 @@ class ProcessPool:
 
     def _refuse_closed(self) -> None:
         if self._is_closed:
-            raise StorageError("The query engine is closed.", "Start the server again.")
+            raise StorageError("The query engine is closed.", "Restart the server.")
 
     def _give_back(self, process: QueryProcess, *, is_usable: bool) -> None:
         with self._lock:
@@ -334,4 +334,4 @@ def _environment() -> dict[str, str]:
 
 
 def _not_started() -> StorageError:
-    return StorageError("The process for queries could not be started.", "Try again; if it stays so, reinstall.")
+    return StorageError("The process for queries could not be started.", "Try again; if it keeps happening, reinstall.")

@@ -153,7 +153,7 @@ def checked_statement(
     _refuse_text(sql)
     statements = connection.extract_statements(sql)
     if len(statements) != 1:
-        found = f"The SQL holds {len(statements)} statements." if statements else "The SQL holds no statement."
+        found = f"The SQL contains {len(statements)} statements." if statements else "The SQL contains no statement."
         raise UsageError(found, ALLOWED)
     kind = _kind(statements[0])
     if kind != "SELECT":
@@ -165,7 +165,7 @@ def checked_statement(
     given_names = _check(tree, frozenset(name.lower() for name in relations))
     # A name that is a WITH to us can then never be one of the engine's own relations to the engine.
     if given_names and (taken := sorted(given_names & engine_names(connection))):
-        raise UsageError(f"A table has the name {shown_name(taken[0])}, which the engine uses.", "Take another name.")
+        raise UsageError(f"A table has the name {shown_name(taken[0])}, which the engine uses.", "Use another name.")
     modifiers = {modifier["type"] for modifier in tree["node"]["modifiers"]}
     return CheckedStatement(statements[0], "ORDER_MODIFIER" in modifiers and "LIMIT_MODIFIER" not in modifiers)
 
@@ -181,7 +181,7 @@ def _refuse_text(sql: str) -> None:
     if len(sql) > MAX_SQL_CHARS:
         raise UsageError(f"The SQL has {len(sql):,} characters.", f"Shorten it to at most {MAX_SQL_CHARS:,}.")
     if _NO_TEXT.search(sql):
-        raise UsageError("The SQL holds a control character.", "Write it as plain text.")
+        raise UsageError("The SQL contains a control character.", "Write it as plain text.")
 
 
 def _tree(connection: "DuckDBPyConnection", sql: str) -> Any:
@@ -227,7 +227,7 @@ def _checked_part(part: Mapping[str, Any], scope: _Scope) -> Iterator[_Place]:
 
 def _check_expression(part: Mapping[str, Any], expression: str) -> None:
     if expression == "PARAMETER":
-        raise UsageError("The SQL has a parameter (? or $).", "Write the value itself.")
+        raise UsageError("The SQL contains a parameter (? or $).", "Write the value in its place.")
     if expression not in _EXPRESSIONS:
         raise _refused(expression)
     if "function_name" in part:
@@ -243,8 +243,8 @@ def _check_function(part: Mapping[str, Any], allowed: frozenset[str]) -> None:
             advice = f"Did you mean {near[0]}? " if near else ""
             raise UsageError(
                 f"The function {shown_name(name)} is not available.",
-                f"{advice}Functions that compute from their arguments are; those for files, settings and the "
-                "catalog are not.",
+                f"{advice}Functions that compute from their arguments are available; those for files, "
+                "settings and the catalog are not.",
             )
 
 
@@ -285,4 +285,4 @@ def _inside_table(table: Mapping[str, Any], kind: str, scope: _Scope) -> Iterato
 
 
 def _refused(kind: str) -> UsageError:
-    return UsageError(f"The statement holds a part of the kind {shown_name(kind)}, which is refused.", ALLOWED)
+    return UsageError(f"The statement contains a {shown_name(kind)} part, which is refused.", ALLOWED)

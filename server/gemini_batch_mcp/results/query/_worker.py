@@ -193,8 +193,8 @@ def _bound(connection: "DuckDBPyConnection", query: Query) -> tuple["DuckDBPyRel
 
 def _too_wide(column_count: int) -> UsageError:
     return UsageError(
-        f"The answer has {column_count:,} columns, which are too many to show.",
-        "Name the columns that you need; DESCRIBE results lists them.",
+        f"The answer has {column_count:,} columns, which is too many to show.",
+        "Select the columns that you need; DESCRIBE results lists them.",
     )
 
 

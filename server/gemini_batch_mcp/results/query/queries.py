@@ -100,7 +100,7 @@ class QueryEngine:
         try:
             paths = {name: str(table.resolve(strict=True)) for name, table in tables.items()}
         except (OSError, RuntimeError) as error:  # a loop of symbolic links
-            raise StorageError("There is no result table yet.", "Collect the batch first.") from error
+            raise StorageError("There is no result table yet.", "Call get_results first.") from error
         seconds = query.time_limit_seconds + _GRACE_SECONDS
         return _read(self._pool.ask(asdict(replace(query, tables=paths)), seconds, stop))
 

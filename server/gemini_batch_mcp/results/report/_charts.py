@@ -101,7 +101,9 @@ def columns(title: str, pieces: Sequence[Mapping[RowStatus, int]]) -> Chart:
         "y2": {"field": "above"},
     }
     troubled = sum(1 for counts in pieces if counts.keys() - {RowStatus.OK})
-    words = f"The rows in request order, in {len(pieces)} equal pieces; {troubled} of them hold rows that are not OK."
+    words = (
+        f"The rows in request order, in {len(pieces)} equal pieces; {troubled} of them contain rows that are not OK."
+    )
     specification = _specification(marks, "rect", encoding, width=_STRIP_WIDTH, height=_COLUMN_HEIGHT)
     return Chart(title, words, specification, stretches=True)
 

@@ -65,7 +65,7 @@ def draw(charts: Sequence[Chart]) -> list[Html]:
     except (OSError, ValueError) as error:
         raise StorageError(
             f"The charts of the report could not be drawn ({type(error).__name__}).",
-            'Install the package anew with pip install --force-reinstall "gemini-batch-mcp[report]".',
+            'Reinstall the package with pip install --force-reinstall "gemini-batch-mcp[report]".',
         ) from error
     return [_inline(svg, chart, number) for number, (svg, chart) in enumerate(zip(drawn, charts, strict=True), start=1)]
 

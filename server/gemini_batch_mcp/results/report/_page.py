@@ -130,8 +130,8 @@ def _dialog() -> Html:
         element(
             "div",
             element("h3", id="row-title"),
-            element("button", "← Row before", type="button", id="row-previous"),
-            element("button", "Row after →", type="button", id="row-next"),
+            element("button", "← Previous row", type="button", id="row-previous"),
+            element("button", "Next row →", type="button", id="row-next"),
             element("button", "Close", type="button", id="row-close"),
             class_="line",
         ),
@@ -146,9 +146,7 @@ def _foot(written_at: datetime | None) -> Html:
     return element(
         "footer",
         element("p", f"Written by gemini-batch-mcp {__version__}{when}. This page loads nothing and sends nothing."),
-        element(
-            "p", "Texts of rows come from a model or from the data; characters that would be hidden are written out."
-        ),
+        element("p", "Row texts come from a model or from the data; hidden characters are written out."),
     )
 
 

@@ -93,7 +93,7 @@ def tiles(facts: ReportFacts, statuses: Mapping[RowStatus, int]) -> Html:
         shown = [("Rows", count(total or facts.counts.total), jobs)]
     else:
         out = facts.summary.pending
-        shown = [("Rows", count(total + out), f"{count(out)} still out" if out else jobs)]
+        shown = [("Rows", count(total + out), f"{count(out)} pending" if out else jobs)]
         rest = "all of them" if ok == total else f"{count(total - ok, 'row')} not OK"
         shown.append(("OK", share(ok, total), rest))
         usage = facts.summary.usage
@@ -150,9 +150,9 @@ def jobs(facts: ReportFacts, pictures: Pictures) -> Html:
     names = (element("th", name, scope="col", role="columnheader") for name in ("Job", "State", "Progress", "Rows"))
     head_row = element("tr", *names, role="row")
     body = element("tbody", *(_job(job, pictures[f"job {place}"]) for place, job in enumerate(shown)))
-    note = "Rows of a job are as Gemini counts them, and what became of them is above."
+    note = "A job's rows are as Gemini counts them; how they ended is shown above."
     if len(shown) < len(facts.jobs):
-        note = f"{count(len(shown))} of {count(len(facts.jobs))} jobs, those that need a look first. {note}"
+        note = f"{count(len(shown))} of {count(len(facts.jobs))} jobs, those that need attention first. {note}"
     return section(
         "jobs",
         "Progress by job",
@@ -262,7 +262,7 @@ def _tokens(facts: ReportFacts, pictures: Pictures) -> Html:
         )
         for colour, name, number in rows
     )
-    sums = [("In all", count(total)), ("A row, on average", short(total / max(facts.summary.returned, 1)))]
+    sums = [("Total", count(total)), ("Average per row", short(total / max(facts.summary.returned, 1)))]
     strip = element("div", pictures["tokens"], class_="strip")
     return _card("Tokens", strip, element("dl", *items, class_="facts"), _facts(sums))
 
@@ -273,7 +273,7 @@ def _cost(facts: ReportFacts, pictures: Pictures) -> Html:
     if cost.actual_usd is not None:
         items.append(("By reported tokens", usd(cost.actual_usd)))
     if cost.low_usd is not None and cost.high_usd is not None:
-        items.append(("Estimated before", f"{usd(cost.low_usd)} to {usd(cost.high_usd)}"))
+        items.append(("Estimated beforehand", f"{usd(cost.low_usd)} to {usd(cost.high_usd)}"))
     if not items:
         return Html("")
     if cost.priced_on:
@@ -291,7 +291,9 @@ def _distribution(title: str, found: Distribution, picture: Html | None) -> Html
     if picture is None:
         # All rows have the same: a chart of one bar would say nothing.
         items = [("Each row", count(found.largest)), ("Rows", count(found.rows))]
-    note = f"The last bar holds everything from {count(found.bins[-1].start)} on." if picture and found.is_cut else ""
+    note = (
+        f"The last bar contains everything from {count(found.bins[-1].start)} on." if picture and found.is_cut else ""
+    )
     return _card(title, picture or "", _facts(items), element("p", note, class_="quiet") if note else "")
 
 

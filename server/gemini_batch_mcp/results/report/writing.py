@@ -54,7 +54,7 @@ def write_report(facts: ReportFacts, table: Path | None, destination: Path) -> S
     if figures is not None and shown is not None:
         body.append(rows_section(shown, figures.rows))
     text = page(facts.display_name or facts.batch_id, body, shown, facts.written_at)
-    with storage_errors(f"{destination} could not be written", "Give another place."):
+    with storage_errors(f"{destination} could not be written", "Give another path."):
         destination.write_text(text, encoding="utf-8", newline="\n")
     return SavedFile(destination, "html", shown.rows if shown is not None else 0, destination.stat().st_size)
 

@@ -22,23 +22,23 @@ from gemini_batch_mcp.settings import MAX_JUDGED_CHARS
 _SUBJECT: Final = "the answer"
 #: The reason of an answer that breaks a keyword; `{value}` is the keyword's own value.
 _REASONS: Final[Mapping[str, str]] = {
-    "enum": "is none of the allowed values",
+    "enum": "is not one of the allowed values",
     "const": "is not the allowed value",
-    "additionalProperties": "has a member that the schema does not name",
+    "additionalProperties": "has a member that is not in the schema",
     "anyOf": "fits none of the allowed forms",
     "oneOf": "does not fit exactly one of the allowed forms",
     "minimum": "is below {value}",
     "maximum": "is above {value}",
     "exclusiveMinimum": "is not above {value}",
     "exclusiveMaximum": "is not below {value}",
-    "multipleOf": "is no multiple of {value}",
+    "multipleOf": "is not a multiple of {value}",
     "minLength": "is shorter than {value}",
     "maxLength": "is longer than {value}",
     "minItems": "has fewer than {value} items",
     "maxItems": "has more than {value} items",
     "minProperties": "has fewer than {value} members",
     "maxProperties": "has more than {value} members",
-    "uniqueItems": "holds an item twice",
+    "uniqueItems": "contains an item twice",
     "pattern": "does not match its pattern",
 }
 _KINDS: Final = {dict: "an object", list: "a list", str: "text", bool: "a boolean", type(None): "null"}
@@ -50,7 +50,7 @@ _TYPE_NAMES: Final = {"object": "an object", "array": "a list", "string": "text"
 
 _MOST_ERRORS: Final = 20
 _TOO_LONG: Final = "too long"
-NO_JSON: Final = "the answer is no JSON"
+NO_JSON: Final = "the answer is not valid JSON"
 
 
 class AnswerCheck:
@@ -179,4 +179,4 @@ def _words(error: Any) -> str:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not valid JSON")

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 #: The table of a build that has what became of each row's files: `row`, `files` (relative paths), `fault` or NULL.
 MEDIA_TABLE: Final = "media"
 
-_NOT_BASE64: Final = "a file of the answer is no valid base64"
-_UNREADABLE: Final = "the files of the answer cannot be read"
+_NOT_BASE64: Final = "a file in the answer is not valid base64"
+_UNREADABLE: Final = "the files in the answer cannot be read"
 _PLAIN_KEY: Final = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _MAX_KEY_CHARS: Final = 60
 _HASH_BYTES: Final = 8
@@ -84,7 +84,7 @@ _RATE: Final = re.compile(r"rate=(\d{4,6})")
 _USUAL_RATE: Final = 24_000
 #: A header has 32 bits for its length.
 _MAX_WAVE_BYTES: Final = (1 << 32) - 100
-_NO_SOUND: Final = "sound of the answer ({size:,} bytes, {rate:,} samples a second) cannot be made a .wav file"
+_NO_SOUND: Final = "audio in the answer ({size:,} bytes, {rate:,} samples a second) cannot be made a .wav file"
 
 
 class _NoFile(Exception):

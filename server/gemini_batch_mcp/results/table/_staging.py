@@ -52,7 +52,7 @@ _BODY: Final = (
     """CASE WHEN starts_with(ltrim("text"), '```') THEN """
     r"""regexp_extract("text", '^\s*```(?:json|JSON)?[ \t]*\r?\n(.*?)\r?\n?[ \t]*```\s*$', 1, 's') ELSE "text" END"""
 )
-_TWICE: Final = "the answer names a member twice"
+_TWICE: Final = "the answer has the same member twice"
 _NOT_READ: Final = "the answer's JSON cannot be read"
 _MISFIT: Final = "does not fit the response schema: "
 
@@ -132,7 +132,7 @@ class Stager:
         except duckdb.Error as error:
             if not is_of_content(error):
                 raise
-            reason = f"the engine of the result table cannot take its line ({type(error).__name__})"
+            reason = f"the table engine cannot load its line ({type(error).__name__})"
         except _Outsized as outsized:
             reason = str(outsized)
         starts, cuts = _starts_and_cuts(piece)

@@ -370,7 +370,7 @@ class TableBuild:
 
 def _require(path: Path) -> None:
     if not path.is_file():
-        raise StorageError(f"{path} is missing.", "Collect the batch again.")
+        raise StorageError(f"{path} is missing.", "Call get_results to collect the batch again.")
 
 
 def _ranges_before(destination: Path, identity: str) -> Sequence[RowRange]:

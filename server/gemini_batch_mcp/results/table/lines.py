@@ -167,7 +167,7 @@ def misshapen(line: bytes) -> str:
     try:
         _decode_shape(line.removeprefix(BOM))
     except msgspec.ValidationError as error:
-        return f"its answer has not the form of Gemini's: {str(error)[:_MAX_FAULT_CHARS]}"
+        return f"its answer does not have Gemini's format: {str(error)[:_MAX_FAULT_CHARS]}"
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     return ""

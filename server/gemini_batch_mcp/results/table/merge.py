@@ -278,7 +278,7 @@ def _mend_keys(connection: "DuckDBPyConnection", path: Path, before: int) -> Non
             except ValueError:
                 key = None
             if not isinstance(key, str):
-                raise StorageError(f"Key {number} in {path} cannot be read.", "Order the batch again from its source.")
+                raise StorageError(f"Key {number} in {path} cannot be read.", "Submit the batch again from its source.")
             found.append((key, before + number))
     connection.executemany("UPDATE sent SET key = ? WHERE number = ?", found)
 

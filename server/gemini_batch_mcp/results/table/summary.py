@@ -119,7 +119,7 @@ def read_facts(table: Path) -> TableFacts:
         # Another process may have put a new table in place between the two looks.
         latest = _read(table)
         if latest.build == facts.build:
-            raise StorageError(f"The result table {table} is damaged.", "Collect the batch again.")
+            raise StorageError(f"The result table {table} is damaged.", "Call get_results to collect the batch again.")
         facts = latest
     return facts
 
@@ -128,17 +128,26 @@ def _read(table: Path) -> TableFacts:
     try:
         content = table.read_bytes()
     except FileNotFoundError:
-        raise StorageError(f"There is no result table at {table}.", "Collect the batch again.") from None
+        raise StorageError(
+            f"There is no result table at {table}.", "Call get_results to collect the batch again."
+        ) from None
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise StorageError(f"The result table {table} could not be read: {reason}.", "Collect it again.") from error
+        raise StorageError(
+            f"The result table {table} could not be read: {reason}.", "Call get_results to collect the batch again."
+        ) from error
     try:
         # A table of another version is no damage, but what is known about it does not fit either.
         if msgspec.json.decode(content, type=_Version).version != TABLE_VERSION:
-            raise StorageError(f"The result table {table} was made by another version.", "Collect the batch again.")
+            raise StorageError(
+                f"The result table {table} was written by another version.",
+                "Call get_results to collect the batch again.",
+            )
         return msgspec.json.decode(content, type=TableFacts)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise StorageError(f"The result table {table} is damaged.", "Collect the batch again.") from error
+        raise StorageError(
+            f"The result table {table} is damaged.", "Call get_results to collect the batch again."
+        ) from error
 
 
 def _is_whole(table: Path, facts: TableFacts) -> bool:

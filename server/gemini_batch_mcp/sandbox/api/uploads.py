@@ -42,7 +42,7 @@ class Uploads:
         self._check_size(declared_bytes)
         name = f"files/{file_id or new_id(_FILE_ID_LENGTH)}"
         if self._state.file(name):
-            raise ApiError(409, f"[sandbox] {name} exists already.")
+            raise ApiError(409, f"[sandbox] {name} already exists.")
         upload = UploadRecord(
             new_id(_UPLOAD_ID_LENGTH), name, display_name, mime_type, declared_bytes, received_bytes=0, status="active"
         )
@@ -80,7 +80,7 @@ class Uploads:
         received = await self._write(upload, path, digest, body)
         chunk_bytes = received - offset
         if not finalize and chunk_bytes % CHUNK_BYTES:
-            message = f"[sandbox] A chunk of {chunk_bytes} bytes is no multiple of {CHUNK_BYTES}."
+            message = f"[sandbox] A chunk of {chunk_bytes} bytes is not a multiple of {CHUNK_BYTES}."
             raise ApiError(400, message, headers=_headers(upload))
         taken = dataclasses.replace(upload, received_bytes=received)
         with self._lock:
