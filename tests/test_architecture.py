@@ -82,7 +82,8 @@ MAY_IMPORT = {
         "intake.* results.*"
     ),
     "batches.answers": "batches.app batches.gauge batches.jobs batches.ledger batches.orders batches.work results.*",
-    "batches.orders": "batches.app batches.gauge batches.ledger intake.*",
+    # an earlier batch may be what an order is made of
+    "batches.orders": "batches.app batches.gauge batches.jobs batches.ledger intake.* results.engine results.store",
     "batches.jobs": "batches.app batches.ledger gemini.wire results.store",
     "batches.app": (
         "batches.gauge batches.hashes batches.ledger batches.work gemini.developer results.query results.store"
@@ -111,8 +112,9 @@ MAY_IMPORT = {
     "intake.prices": "intake.file_kinds intake.files intake.validator",
     "intake.files": "intake.file_kinds intake.opened intake.tables intake.template intake.validator",
     "intake.tables": (
-        "intake.file_kinds intake.opened intake.requests intake.template intake.unpacked intake.validator"
+        "intake.file_kinds intake.opened intake.requests intake.rows intake.template intake.unpacked intake.validator"
     ),
+    "intake.rows": "intake.template intake.validator",
     "intake.requests": "intake.opened intake.unpacked intake.validator",
     "intake.generation_config": "intake.response_schema intake.validator",
     "intake.response_schema": "intake.validator",

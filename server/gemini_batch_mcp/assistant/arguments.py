@@ -22,7 +22,7 @@ def order(
         str,
         Field(
             description="Path (.jsonl .csv .tsv .json .parquet .txt; text also .gz .bz2 .zst .zip), directory, glob, "
-            "or files/<id>."
+            "batch (its rows), or files/<id>."
         ),
     ] = "",
     requests: Annotated[

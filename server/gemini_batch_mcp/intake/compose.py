@@ -20,6 +20,7 @@ from gemini_batch_mcp.intake.generation_config import request_members
 from gemini_batch_mcp.intake.requests.inspection import GrowingFile, Inspection, RowKeys
 from gemini_batch_mcp.intake.requests.lines import Onlooker
 from gemini_batch_mcp.intake.requests.passes import too_large
+from gemini_batch_mcp.intake.tables.earlier import KEY_COLUMN, EarlierRows
 from gemini_batch_mcp.intake.tables.file_rows import NAME_COLUMN, PATH_COLUMN, TEXT_COLUMN
 from gemini_batch_mcp.intake.tables.folders import Folder
 from gemini_batch_mcp.intake.tables.kept_columns import keeping_columns
@@ -122,6 +123,9 @@ def write_rows(
                 form = _form(table, order, members)
                 # The contents of files would be kept twice: they are where they were.
                 leave_out = (TEXT_COLUMN,) if isinstance(source, Folder) else ()
+                if isinstance(source, EarlierRows) and order.key_column == KEY_COLUMN:
+                    # They are the keys of this batch as well.
+                    leave_out = (KEY_COLUMN,)
                 with keeping_columns(table, columns_path, limit_rows=order.limit_rows, leave_out=leave_out) as finish:
                     inspection = with_effort(lambda effort: _write(table, form, writing, effort))
                     lost_columns = finish(inspection.count)

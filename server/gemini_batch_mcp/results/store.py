@@ -20,6 +20,8 @@ The raw answer files stay beside it, so that whatever is no column is still ther
 
 # ruff: noqa: S608 - queries consist of our own names, of numbers, and of literals made by `quoted`
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -101,6 +103,23 @@ class ResultTable:
     def columns(self) -> tuple[Column, ...]:
         """All columns in their order, with DuckDB's types: what a query may use."""
         return self._facts.columns
+
+    @property
+    def step_columns(self) -> tuple[str, ...]:
+        """The columns that a next step reads: the source's own, `key`, `status`, and the answer's fields, or its text.
+
+        Files that answers carried come last, where there are any.
+        """
+        names = [column.name for column in self._facts.columns]
+        source, fields = names[: names.index("key")], names[names.index("json") + 1 : names.index("finish_reason")]
+        files = ["files"] if self._facts.summary.media_files else []
+        return (*source, "key", "status", *(fields or ["text"]), *files)
+
+    @property
+    def version(self) -> str:
+        """A text that changes whenever the rows may have: what the table was built from, answers included."""
+        answers = [[file.path, file.size_bytes, file.line_count, file.attempt] for file in self._facts.files]
+        return hashlib.sha256(json.dumps([self._facts.plan, self._facts.rows, answers]).encode()).hexdigest()
 
     @property
     def row_count(self) -> int:

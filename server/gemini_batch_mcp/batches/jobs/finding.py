@@ -39,17 +39,9 @@ async def find_batch(app: App, reference: str) -> BatchEntry:
     reference = reference.strip()
     if not reference:
         raise UnknownBatch("No batch was given.", "Call list_jobs to see the batches.")
-    if (batch := await in_thread(app.ledger.batch, reference)) is not None:
+    if (batch := await in_thread(known_batch, app, reference)) is not None:
         return batch
-    named = await in_thread(app.ledger.batches_named, reference)
-    if len(named) > 1:
-        ids = ", ".join(batch.id for batch in named[:5])
-        raise UnknownBatch(f"{len(named)} batches are named {reference[:80]!r}: {ids}.", "Give one of these ids.")
-    if named:
-        return named[0]
     if (name := job_name(reference)) is not None:
-        if (batch := await in_thread(app.ledger.batch_of_job, name)) is not None:
-            return batch
         try:
             return await adopt(app, await app.gateway.get_job(name))
         except NotFound:
@@ -65,6 +57,25 @@ async def find_batch(app: App, reference: str) -> BatchEntry:
         f"There is no batch or job {reference[:80]!r}, neither here nor at Gemini.",
         "Call list_jobs to see the batches.",
     )
+
+
+def known_batch(app: App, reference: str) -> BatchEntry | None:
+    """Return the batch of the ledger that `reference` names, as `find_batch` reads it; None where there is none.
+
+    Raises:
+        UnknownBatch: several batches go by that name.
+    """
+    reference = reference.strip()
+    if (batch := app.ledger.batch(reference)) is not None:
+        return batch
+    named = app.ledger.batches_named(reference)
+    if len(named) > 1:
+        ids = ", ".join(batch.id for batch in named[:5])
+        raise UnknownBatch(f"{len(named)} batches are named {reference[:80]!r}: {ids}.", "Give one of these ids.")
+    if named:
+        return named[0]
+    name = job_name(reference)
+    return app.ledger.batch_of_job(name) if name is not None else None
 
 
 async def adopt(app: App, job: Job) -> BatchEntry:

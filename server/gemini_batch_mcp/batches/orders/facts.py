@@ -5,8 +5,9 @@ from typing import Any, Final
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry
+from gemini_batch_mcp.batches.orders._earlier import earlier_rows
 from gemini_batch_mcp.domain import Order
-from gemini_batch_mcp.errors import BatchError
+from gemini_batch_mcp.errors import BatchError, PathError
 from gemini_batch_mcp.intake.tables.folders import Folder, find_source, folder_sha256
 
 #: Parts of an order in the order in which people read them. What was left to its default is left out.
@@ -41,13 +42,22 @@ def source_now(app: App, batch: BatchEntry) -> str:
     if order is None or not order.source or order.source.startswith("files/"):
         return ""
     try:
-        place = find_source(order.source, app.guard)
-        content = folder_sha256(place) if isinstance(place, Folder) else app.hashes.of(place)
+        content = _content(app, order.source)
     except BatchError:
         return "gone"
     if order.attach:
         return "still there"
     return "unchanged" if content == batch.content_sha256 else "changed since"
+
+
+def _content(app: App, source: str) -> str:
+    try:
+        place = find_source(source, app.guard)
+    except PathError:
+        if (rows := earlier_rows(app, source)) is None:
+            raise
+        return rows.content_sha256
+    return folder_sha256(place) if isinstance(place, Folder) else app.hashes.of(place)
 
 
 def _plain(value: Any) -> Any:

@@ -5,17 +5,19 @@ Two orders with one fingerprint have the same request lines, byte for byte: what
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gemini_batch_mcp import __version__
 from gemini_batch_mcp.domain import Order
-from gemini_batch_mcp.errors import StorageError, UsageError
+from gemini_batch_mcp.errors import PathError, StorageError, UsageError
 from gemini_batch_mcp.intake.files.planning import MAX_IN_LINES_BYTES, AttachmentPlan, plan_attachments
 from gemini_batch_mcp.intake.requests.reader import file_sha256
+from gemini_batch_mcp.intake.rows.given import GivenRows, given_rows
+from gemini_batch_mcp.intake.tables.earlier import KEY_COLUMN, EarlierRows
 from gemini_batch_mcp.intake.tables.folders import Folder, find_source, folder_sha256, source_stamp
-from gemini_batch_mcp.intake.tables.given import GivenRows, given_rows
 from gemini_batch_mcp.intake.tables.kinds import FILES, FileKind, SourceKind, file_kind, named_tables, recognise
 from gemini_batch_mcp.intake.tables.reading import Place
 from gemini_batch_mcp.paths import PathGuard
@@ -91,11 +93,13 @@ def identify(
     sha256_of: Callable[[Path], str] = file_sha256,
     max_in_lines_bytes: int = MAX_IN_LINES_BYTES,
     on_found: Callable[[IdentifiedOrder], None] | None = None,
+    earlier: Callable[[str], EarlierRows | None] = lambda reference: None,
 ) -> IdentifiedOrder:
     """Find the order's source and what it attaches, and compute its fingerprint. Reads all of it once.
 
     `scratch` is a directory for temporary files; `max_in_lines_bytes` of attached files may stand inside the requests.
     `on_found` is told of the order as far as it is known before its source is read: without hash and fingerprint.
+    `earlier` returns the rows of the batch that a source names which is no file.
 
     Raises:
         UsageError: not exactly one of source and requests was given, or other parts of the order do not go with it.
@@ -117,7 +121,15 @@ def identify(
             return _identified(order, content, SourceKind.LISTED)
         order = replace(order, key_column=order.key_column or rows.key_column)
         return _of_table(order, rows, content, guard, scratch, max_in_lines_bytes)
-    place = find_source(order.source, guard)
+    try:
+        place = find_source(order.source, guard)
+    except PathError as error:
+        found = earlier(order.source) if _may_be_batch(order.source) else None
+        if found is None:
+            raise _neither(order.source, error) from None
+        order = replace(order, source=found.batch_id, key_column=order.key_column or KEY_COLUMN)
+        _check_table(found.name, order)
+        return _of_table(order, found, found.content_sha256, guard, scratch, max_in_lines_bytes)
     order = replace(order, source=place.source if isinstance(place, Folder) else str(place))
     kind = recognise(place, with_prompt=bool(order.prompt))
     if kind is SourceKind.TABLE:
@@ -150,6 +162,20 @@ def _of_table(
     )
     content = _sha256(f"{content} {plan.column} {plan.content_sha256}")
     return _identified(order, content, SourceKind.TABLE, place, stamp, plan)
+
+
+def _may_be_batch(source: str) -> bool:
+    """True for what may be the id or the name of a batch, or the name of a job."""
+    return not re.search(r"[/\\*?\[]", source.removeprefix("batches/"))
+
+
+def _neither(source: str, error: PathError) -> PathError:
+    """Return what to say of a source that is no file, and no batch where it could be one by its form."""
+    if not _may_be_batch(source) or file_kind(Path(source)) is not None:
+        return error
+    return PathError(
+        f"{error.message} No batch goes by that id or name either.", f"{error.next_step} list_jobs lists batches."
+    )
 
 
 def _check_table(name: str, order: Order) -> None:
@@ -208,6 +234,8 @@ def _form(place: Place | None) -> str:
         return "folder"
     if isinstance(place, GivenRows):
         return "rows"
+    if isinstance(place, EarlierRows):
+        return "batch"
     kind = file_kind(place) if place is not None else None
     return _form_of(kind) if kind is not None else ""
 
@@ -229,7 +257,7 @@ def _earlier(content: str, order: Order, row_parts: Sequence[object], place: Pla
     The migration knew a source by its text only, in which a folder may look like a file: `docs.csv/`, `*.csv`. Its
     content is another one all the same, so that any ending will do there.
     """
-    if isinstance(place, GivenRows):
+    if isinstance(place, GivenRows | EarlierRows):
         return ()
     parts = [_EARLIER_VERSION, content, order.model, order.task, *row_parts]
     before = _sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")))

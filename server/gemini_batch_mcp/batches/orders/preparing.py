@@ -1,6 +1,7 @@
 """An order as a preview shows it, and how its source is found. What is previewed here is what is sent."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -8,6 +9,7 @@ import msgspec
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry
+from gemini_batch_mcp.batches.orders._earlier import earlier_rows
 from gemini_batch_mcp.batches.orders.ahead import PassAhead
 from gemini_batch_mcp.batches.orders.appraising import appraise
 from gemini_batch_mcp.batches.orders.consent import quote_of, record_quote
@@ -118,6 +120,7 @@ def identify_for(app: App, order: Order, ahead: PassAhead | None = None) -> Iden
         sha256_of=app.hashes.of,
         max_in_lines_bytes=max_in_lines_bytes,
         on_found=ahead.begin if ahead is not None else None,
+        earlier=partial(earlier_rows, app),
     )
 
 

@@ -34,6 +34,7 @@ from gemini_batch_mcp.batches.work import deadline_after, seconds_left, within
 from gemini_batch_mcp.domain import Order
 from gemini_batch_mcp.errors import BatchError, NotReady, UsageError
 from gemini_batch_mcp.intake.prices.estimate import Estimate
+from gemini_batch_mcp.intake.tables.earlier import EarlierRows
 from gemini_batch_mcp.intake.tables.folders import Folder
 from gemini_batch_mcp.intake.tables.kinds import SourceKind
 from gemini_batch_mcp.text import plain_text
@@ -239,7 +240,13 @@ async def _look_for_refused(app: App, order_sha256: str) -> None:
 def _new_batch(app: App, identified: IdentifiedOrder, priced: Estimate | None) -> NewBatch:
     order = identified.order
     place = identified.place
-    stem = place.stem if isinstance(place, Path) else place.name if isinstance(place, Folder) else "batch"
+    stem = "batch"
+    if isinstance(place, Path):
+        stem = place.stem
+    elif isinstance(place, Folder):
+        stem = place.name
+    elif isinstance(place, EarlierRows):
+        stem = place.display_name
     return NewBatch(
         order_sha256=identified.sha256,
         earlier_sha256=identified.earlier_sha256,

@@ -4,7 +4,7 @@ import codecs
 import hashlib
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import FileIO
 from pathlib import Path
 from typing import Final
@@ -19,6 +19,7 @@ from gemini_batch_mcp.intake.file_kinds import (
     kind_of,
 )
 from gemini_batch_mcp.intake.files.pages import count_pages
+from gemini_batch_mcp.intake.tables.earlier import EarlierRows
 from gemini_batch_mcp.intake.tables.folders import Folder
 from gemini_batch_mcp.intake.tables.reading import Place
 from gemini_batch_mcp.intake.validator.corrections import shown
@@ -69,6 +70,11 @@ def locate(cell: str, source: Place, guard: PathGuard) -> Path | str:
             raise Unusable(
                 "This is a link; the path of a local file is expected.", "Download the file and give its path."
             )
+        if isinstance(source, EarlierRows):
+            if Path(text).is_relative_to(source.media):
+                # What answers carried lies in the state directory, which holds nothing else that may be attached.
+                return replace(guard, roots=(source.media,)).readable_file(text)
+            return guard.readable_file(text, beside=source.beside)
         return guard.readable_file(text, beside=source.parent if isinstance(source, Path) else None)
     except PathError as error:
         if not isinstance(source, Folder) and _UPLOADED.fullmatch(cell.strip()):

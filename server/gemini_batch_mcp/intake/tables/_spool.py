@@ -6,7 +6,7 @@ They are read here and not by the engine because it would retype them: 1.10 beco
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import TextIOWrapper
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from gemini_batch_mcp.domain import JsonObject
 from gemini_batch_mcp.errors import Problem, RequestProblems, UsageError, storage_errors
 from gemini_batch_mcp.intake.opened import SourceFile, buffered
 from gemini_batch_mcp.intake.requests.lines import LongLine, pieces, split_lines
@@ -180,6 +181,19 @@ def spool_text_lines(path: Path, workspace: Path) -> CsvTable:
     return table
 
 
+def spool_given(rows: Sequence[JsonObject], workspace: Path) -> CsvTable:
+    """Write rows that were given in the call as a table; `Problem.line` is the number of a row.
+
+    Raises:
+        RequestProblems: a row holds what is no JSON.
+        StorageError: the table cannot be written.
+    """
+    path = workspace / "requests"
+    with storage_errors("The rows could not be written"):
+        path.write_bytes(b"".join(map(_line_of_row, rows)))
+    return spool_json_lines(path, workspace)
+
+
 def json_row(text: bytes) -> dict[str, str]:
     """Return a JSON object's members as cells: texts as they are, null as empty, all else as it is written.
 
@@ -195,6 +209,14 @@ def json_row(text: bytes) -> dict[str, str]:
     if not compact and isinstance(value := parse(text), RepeatingObject):
         raise JsonFault(f"gives `{shown(value.repeated[0])}` more than once.", "Keep one of them.")
     return {name: _cell(bytes(member)) for name, member in members.items()}
+
+
+def _line_of_row(row: JsonObject) -> bytes:
+    try:
+        return json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    except UnicodeEncodeError:
+        # Half a surrogate pair: written as an escape, it is told with its row.
+        return json.dumps(row, separators=(",", ":")).encode() + b"\n"
 
 
 def _cell(raw: bytes) -> str:

@@ -18,6 +18,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 from gemini_batch_mcp.errors import BatchError, PathError, StorageError, UsageError, storage_errors
+from gemini_batch_mcp.intake.rows.given import GivenRows
 from gemini_batch_mcp.intake.tables._copies import read_through, readable, unpacked
 from gemini_batch_mcp.intake.tables._csv import (
     CsvTable,
@@ -31,11 +32,11 @@ from gemini_batch_mcp.intake.tables._csv import (
 )
 from gemini_batch_mcp.intake.tables._rejects import described, ragged
 from gemini_batch_mcp.intake.tables._rendering import Renderer, columns_of, constant_chars, uses_of
-from gemini_batch_mcp.intake.tables._spool import spool_json_lines, spool_json_list, spool_text_lines
+from gemini_batch_mcp.intake.tables._spool import spool_given, spool_json_lines, spool_json_list, spool_text_lines
 from gemini_batch_mcp.intake.tables._text import BLOCK_BYTES, line_at
+from gemini_batch_mcp.intake.tables.earlier import EarlierRows, cells_of, linked_parts, relation_of
 from gemini_batch_mcp.intake.tables.file_rows import spool_folder
 from gemini_batch_mcp.intake.tables.folders import Folder
-from gemini_batch_mcp.intake.tables.given import GivenRows, spool_given_rows
 from gemini_batch_mcp.intake.tables.kinds import FILES, Layout, file_kind
 from gemini_batch_mcp.intake.tables.memory import EFFORTS, Effort, MoreEffort
 from gemini_batch_mcp.intake.tables.sql import (
@@ -69,7 +70,7 @@ _MAX_WRITTEN_BYTES: Final = 4 * MAX_LINE_BYTES
 
 
 #: What a table is read from.
-Place = Path | Folder | GivenRows
+Place = Path | Folder | GivenRows | EarlierRows
 
 
 class _Refused(Exception):
@@ -102,7 +103,10 @@ def open_table(
             yield _csv_table(connection, spool_folder(source, workspace, with_text=with_text), "The folder")
             return
         if isinstance(source, GivenRows):
-            yield _csv_table(connection, spool_given_rows(source, workspace), source.name)
+            yield _csv_table(connection, spool_given(source.rows, workspace), source.name)
+            return
+        if isinstance(source, EarlierRows):
+            yield _earlier_table(connection, source, linked_parts(source, workspace))
             return
         if not source.is_file():
             raise PathError(f"{source.name} does not exist or is not a file.", "Correct the source path.")
@@ -143,10 +147,11 @@ class Table:
         path: Path | None = None,
         read: Path | None = None,
         csv: CsvTable | None = None,
+        warnings: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self.columns = columns
-        self.warnings = csv.warnings if csv else ()
+        self.warnings = csv.warnings if csv else warnings
         self._connection = connection
         self._relation = relation
         self._cells = dict(zip(columns, expressions, strict=True))
@@ -428,6 +433,29 @@ def _parquet_table(connection: "DuckDBPyConnection", path: Path, read: Path) -> 
         expressions=expressions,
         path=path if path != read else None,
         read=read,
+    )
+
+
+def _earlier_table(connection: "DuckDBPyConnection", source: EarlierRows, parts: Sequence[Path]) -> Table:
+    """Open the table of an earlier batch, which `parts` hold.
+
+    Raises:
+        StorageError: it is damaged.
+    """
+    import duckdb
+
+    try:
+        relation = relation_of(connection, parts)
+        kinds = {str(name): str(kind) for name, kind, *_ in connection.execute(f"DESCRIBE FROM {relation}").fetchall()}
+    except duckdb.Error:
+        raise StorageError(f"The table of {source.name} cannot be read.", "Call get_results for it once.") from None
+    return Table(
+        connection,
+        source.name,
+        source.columns,
+        relation=relation,
+        expressions=cells_of(source, kinds),
+        warnings=source.warnings,
     )
 
 

@@ -1,15 +1,11 @@
 """Rows given in the call itself, as a table: `[{"product": "mug", "text": "…"}]` with a prompt."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from gemini_batch_mcp.domain import JsonObject
-from gemini_batch_mcp.errors import Problem, RequestProblems, UsageError, storage_errors
-from gemini_batch_mcp.intake.tables._csv import CsvTable
-from gemini_batch_mcp.intake.tables._spool import spool_json_lines
+from gemini_batch_mcp.errors import Problem, RequestProblems, UsageError
 from gemini_batch_mcp.intake.template import listed, places
 from gemini_batch_mcp.intake.validator.corrections import kind, nearest
 
@@ -69,27 +65,6 @@ def given_rows(requests: Sequence[Any], prompt: str, system_instruction: str = "
         )
     _refuse_others(requests)
     return GivenRows(tuple(requests))
-
-
-def spool_given_rows(given: GivenRows, workspace: Path) -> CsvTable:
-    """Write the rows as a table; columns are those of all rows, in order of appearance.
-
-    Raises:
-        RequestProblems: a row holds what is no JSON; `Problem.line` is its number.
-        StorageError: the table cannot be written.
-    """
-    path = workspace / "requests"
-    with storage_errors("The rows could not be written"):
-        path.write_bytes(b"".join(map(_line, given.rows)))
-    return spool_json_lines(path, workspace)
-
-
-def _line(row: JsonObject) -> bytes:
-    try:
-        return json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-    except UnicodeEncodeError:
-        # Half a surrogate pair: written as an escape, it is told with its row.
-        return json.dumps(row, separators=(",", ":")).encode() + b"\n"
 
 
 def _asks(item: Any, named: set[str]) -> bool:

@@ -1,0 +1,65 @@
+"""An earlier batch as what an order is made of: its merged table, as it is now, as rows."""
+
+from pathlib import Path
+
+from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.jobs.finding import known_batch
+from gemini_batch_mcp.batches.ledger.entries import BatchEntry
+from gemini_batch_mcp.errors import BatchError, NotReady, StorageError
+from gemini_batch_mcp.intake.tables.earlier import EarlierRows
+from gemini_batch_mcp.results.engine import parts_of
+from gemini_batch_mcp.results.store import ResultTable
+
+
+def earlier_rows(app: App, reference: str) -> EarlierRows | None:
+    """Return the rows of the batch that goes by that id or name; None where none does.
+
+    Raises:
+        UnknownBatch: several batches go by that name.
+        NotReady: its answers are not here.
+    """
+    batch = known_batch(app, reference)
+    if batch is None or batch.is_deleting:
+        return None
+    files = app.files(batch.id)
+    try:
+        table = ResultTable.open(files.table)
+    except StorageError:
+        raise NotReady(
+            f"{batch.id} cannot be a source yet: its answers are not collected.",
+            f"Call check_status with batch='{batch.id}' until its results are ready, then get_results.",
+        ) from None
+    return EarlierRows(
+        batch_id=batch.id,
+        display_name=batch.display_name,
+        version=table.version,
+        parts=tuple(parts_of(table.folder)),
+        columns=table.step_columns,
+        directory=files.directory,
+        media=files.media,
+        beside=_beside(app, batch),
+        warnings=tuple(_warnings(batch, table)),
+    )
+
+
+def _warnings(batch: BatchEntry, table: ResultTable) -> list[str]:
+    rows = table.summary().outcomes
+    found = []
+    if rows.not_ok:
+        what = "1 row has" if rows.not_ok == 1 else f"{rows.not_ok:,} rows have"
+        found.append(f"{what} no good answer in {batch.id}; where=\"status = 'ok'\" leaves such rows out.")
+    if rows.pending:
+        plural = " is" if rows.pending == 1 else "s are"
+        found.append(f"{rows.pending:,} row{plural} still out in {batch.id}, and not part of this order.")
+    return found
+
+
+def _beside(app: App, batch: BatchEntry) -> Path | None:
+    """Return the directory that paths in the columns of a batch's source are relative to."""
+    if batch.order is None or not batch.order.source:
+        return None
+    try:
+        place, pattern = app.guard.readable_place(batch.order.source)
+    except BatchError:
+        return None
+    return place if pattern or place.is_dir() else place.parent

@@ -1,0 +1,109 @@
+"""Going on from the answers of a batch: its table is the source of the next order, with keys, fields and pictures."""
+
+import base64
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gemini_batch_mcp.sandbox.app import Sandbox
+from support.conversation import Conversation, line, newest, request_file, write_lines
+
+pytestmark = [pytest.mark.anyio, pytest.mark.both_eras]
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"label": {"type": "string", "enum": ["negative", "positive"]}, "stars": {"type": "integer"}},
+    "required": ["label", "stars"],
+}
+
+
+def sent(talk: Conversation, batch: str) -> list[dict[str, Any]]:
+    path = talk.settings.home / "batches" / batch / "requests.jsonl"
+    return [json.loads(row) for row in path.read_text(encoding="utf-8").splitlines()]
+
+
+def write_reviews(data: Path, count: int) -> None:
+    with (data / "reviews.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "text", "country"])
+        writer.writerows([f"r{n:04}", f"It broke, part {n}", "DE" if n % 3 else "FR"] for n in range(count))
+
+
+async def test_a_second_prompt_goes_over_the_answers_of_the_first_and_keeps_their_keys(
+    talk: Conversation, sandbox: Sandbox, data: Path
+) -> None:
+    write_reviews(data, 6)
+    first = {
+        "source": "reviews.csv",
+        "prompt": "Label: {{text}}",
+        "key_column": "id",
+        "response_schema": SCHEMA,
+        "display_name": "labels",
+    }
+    batch = (await talk.call("create_batch", **first))["batch_id"]
+    second = {"source": "labels", "prompt": "Answer {{id}}, which is {{label}} ({{stars}}): {{source_text}}"}
+    refusal = await talk.refusal("preview_batch", **second)
+    assert f"{batch} cannot be a source yet" in refusal
+    assert "check_status" in refusal
+    sandbox.finish(newest(sandbox))
+    await talk.call("get_results", batch=batch)
+    answers = await talk.call("query_results", batch=batch, sql="SELECT id, label, stars FROM results")
+
+    preview = await talk.call("preview_batch", **second)
+    assert preview["ok"], preview
+    created = await talk.call("create_batch", **second)
+    lines = sent(talk, created["batch_id"])
+    assert lines[:2] == preview["sample"]
+    assert [row["key"] for row in lines] == [f"r{n:04}" for n in range(6)]
+    texts = [row["request"]["contents"][0]["parts"][0]["text"] for row in lines]
+    assert texts == [
+        f"Answer {key}, which is {label} ({stars}): It broke, part {number}"
+        for number, (key, label, stars) in enumerate(answers["rows"])
+    ]
+    # The same step, by another name of the batch, is the same order; the batch's answers are part of it.
+    again = await talk.call("create_batch", **second | {"source": batch})
+    assert (again["batch_id"], again["reused"]) == (created["batch_id"], True)
+    assert "names the column" in await talk.refusal("preview_batch", source=batch, prompt="{{text}}")
+    sandbox.finish(newest(sandbox))
+    results = await talk.call("get_results", batch=created["batch_id"])
+    names = [column.split(" ")[0] for column in results["columns"]]
+    assert names[:6] == ["id", "source_text", "country", "source_status", "label", "stars"]
+    assert names[6:9] == ["key", "status", "text"]
+
+
+async def test_a_path_that_is_there_comes_before_a_batch_and_what_is_neither_is_told_so(
+    talk: Conversation, sandbox: Sandbox, data: Path
+) -> None:
+    batch = (await talk.call("create_batch", source=request_file(data), display_name="moods"))["batch_id"]
+    sandbox.finish(newest(sandbox))
+    await talk.call("get_results", batch=batch)
+    of_batch = await talk.call("preview_batch", source="moods", prompt="Say {{text}}.")
+    (data / "moods").mkdir()
+    (data / "moods" / "a.txt").write_text("hello", encoding="utf-8")
+    of_folder = await talk.call("preview_batch", source="moods", prompt="Say {{text}}.")
+    assert (of_batch["request_count"], of_folder["request_count"]) == (3, 1)
+    refusal = await talk.refusal("preview_batch", source="modds-x1y2z3", prompt="Say {{text}}.")
+    assert "'modds-x1y2z3'" in refusal
+    assert "No batch goes by that id or name either" in refusal
+
+
+async def test_rows_without_a_good_answer_are_told_and_pictures_can_be_attached(
+    talk: Conversation, sandbox: Sandbox, data: Path
+) -> None:
+    lines = [line("a", "[[sandbox:image]]"), line("b", "[[sandbox:error:3]]"), line("c", "plain")]
+    batch = (await talk.call("create_batch", source=write_lines(data / "art.jsonl", lines)))["batch_id"]
+    sandbox.finish(newest(sandbox))
+    results = await talk.call("get_results", batch=batch, view="rows")
+    order = {"source": batch, "prompt": "What is it? {{key}}", "attach": "files"}
+    preview = await talk.call("preview_batch", **order)
+    assert f"1 row has no good answer in {batch}; where=\"status = 'ok'\" leaves such rows out." in preview["warnings"]
+    parts = [row["request"]["contents"][0]["parts"] for row in preview["sample"]]
+    assert parts[0][0]["inlineData"]["mimeType"] == "image/png"
+    assert parts[1] == [{"text": "What is it? b"}]
+    created = await talk.call("create_batch", **order)
+    picture = Path(results["rows"][0]["files"][0])
+    attached = sent(talk, created["batch_id"])[0]["request"]["contents"][0]["parts"][0]["inlineData"]["data"]
+    assert base64.b64decode(attached) == picture.read_bytes()
