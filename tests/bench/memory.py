@@ -20,6 +20,7 @@ import anyio
 import httpx2
 import psutil
 from mcp.client import Client
+from mcp_types import CallToolResult
 
 from gemini_batch_mcp.assistant.server import build_server
 from gemini_batch_mcp.sandbox.app import Sandbox
@@ -169,17 +170,15 @@ async def _previewed(source: _Source, directory: Path) -> str:
         for piece in source.content():
             file.write(piece)
     async with _served(directory) as (talk, _, _, _):
-        while True:
-            result = await talk.raw("preview_batch", source=source.name, prompt=source.prompt)
-            if "Make the same call again" not in spoken(result):
-                return _answer(result.is_error, spoken(result))
+        result = await _called(talk, "preview_batch", source=source.name, prompt=source.prompt)
+        return _answer(result.is_error, spoken(result))
 
 
 async def _collected(answers: _Answers, directory: Path) -> str:
     rows = "".join(f'{key},"x"\n' for key in ("good-1", "odd", "good-2"))
     (directory / "t.csv").write_text(f"id,a\n{rows}", encoding="utf-8")
     async with _served(directory) as (talk, sandbox, clock, _):
-        batch = (await talk.call("create_batch", source="t.csv", prompt="{{a}}", key_column="id"))["batch_id"]
+        batch = await _ordered(talk)
         clock.move(-_TWO_DAYS)
         (name,) = created(sandbox)
         sandbox.finish(name)
@@ -194,10 +193,7 @@ async def _collected(answers: _Answers, directory: Path) -> str:
         sandbox.state.save(replace(record, size_bytes=path.stat().st_size))
         clock.move(_TWO_DAYS)
         for name in ("rows.jsonl", "rows.csv", "rows.parquet"):
-            while True:
-                result = await talk.raw("get_results", batch=batch, view="rows", save_to=name)
-                if "Make the same call again" not in spoken(result):
-                    break
+            result = await _called(talk, "get_results", batch=batch, view="rows", save_to=name)
             assert result.structured_content is not None, spoken(result)
         shown = {row["key"]: row for row in result.structured_content["rows"]}
         assert shown["good-1"]["text"] == shown["good-2"]["text"] == "fine"
@@ -207,10 +203,24 @@ async def _collected(answers: _Answers, directory: Path) -> str:
 async def _replied(reply: _Reply, directory: Path) -> str:
     (directory / "t.csv").write_text("id,a\n1,x\n", encoding="utf-8")
     async with _served(directory) as (talk, _, _, way):
-        batch = (await talk.call("create_batch", source="t.csv", prompt="{{a}}"))["batch_id"]
+        batch = await _ordered(talk)
         way.reply = reply.content()
         result = await talk.raw(reply.tool, **({"batch": batch} if reply.tool == "check_status" else {}))
         return _answer(result.is_error, spoken(result))
+
+
+async def _ordered(talk: Conversation) -> str:
+    result = await _called(talk, "create_batch", source="t.csv", prompt="{{a}}", key_column="id")
+    assert result.structured_content is not None, spoken(result)
+    return str(result.structured_content["batch_id"])
+
+
+async def _called(talk: Conversation, tool: str, **arguments: str) -> CallToolResult:
+    """Call a tool until its work is done, on a machine that may be busy with something else."""
+    while True:
+        result = await talk.raw(tool, **arguments)
+        if "again in half a minute" not in spoken(result) and "goes on: call" not in spoken(result):
+            return result
 
 
 def _answer(is_refusal: bool | None, text: str) -> str:

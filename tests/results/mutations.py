@@ -18,6 +18,15 @@ SCHEMA: Final[dict[str, Any]] = {
     "required": ["name"],
 }
 
+#: The same without what no decoder says.
+TYPED_SCHEMA: Final[dict[str, Any]] = SCHEMA | {
+    "properties": SCHEMA["properties"]
+    | {
+        "tags": {"type": "array", "items": {"type": "string"}},
+        "more": {"type": "object", "properties": {"step": {"type": "number"}}},
+    }
+}
+
 _HALF: Final = "\ud83d"
 _TEXTS: Final = (
     *("", "x", _HALF, "\udc00\ud800", "\x00", "\u2028", "\ufeff", "\u202e", "{{text}}", "NaN", "null", "true", "[]"),

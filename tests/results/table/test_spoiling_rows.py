@@ -12,7 +12,6 @@ from gemini_batch_mcp.domain import ResultRow
 from gemini_batch_mcp.errors import StorageError
 from gemini_batch_mcp.results.engine import table_errors
 from gemini_batch_mcp.results.store import ResultTable
-from gemini_batch_mcp.settings import MAX_ANSWER_LINE_BYTES
 from results.mutations import SCHEMA, structured
 from support.answers import all_rows, answer, exported, line, planned
 
@@ -68,12 +67,6 @@ LINES: list[tuple[str, Callable[[], bytes], str]] = [
     ("parts in no list", lambda: line("odd", response={"candidates": [{"content": {"parts": 5}}]}), "got `int`"),
     ("error of nothing", lambda: line("odd", error={"code": 10**400, "message": ""}), "without a code and a message"),
     ("a million parts", lambda: HEAD + b"{}," * 1_200_000 + b"{}" + TAIL, "the table engine cannot"),
-    ("four million parts", lambda: HEAD + b"{}," * 4_000_000 + b"{}" + TAIL, "more than 1,000,000 values"),
-    (
-        "a line beyond the limit",
-        lambda: HEAD + b'{"text":"' + b"x" * MAX_ANSWER_LINE_BYTES + b'"}' + TAIL,
-        "more than 50,331,648 bytes in one line",
-    ),
 ]
 
 

@@ -327,8 +327,12 @@ class _ListReader:
             except (json.JSONDecodeError, RecursionError) as error:
                 if isinstance(error, RecursionError):
                     raise self._broken("the item is nested too deeply") from None
-                if self._ended or len(self._text) - self._at > MAX_LINE_BYTES:
-                    raise self._broken("the item isn't valid JSON", max(error.pos, self._at)) from None
+                is_long = len(self._text) - self._at > MAX_LINE_BYTES
+                if self._ended or is_long:
+                    what = "the item isn't valid JSON"
+                    if is_long:
+                        what += f", or has more than {MAX_LINE_BYTES:,} characters"
+                    raise self._broken(what, max(error.pos, self._at)) from None
                 self._read(wanted)
                 wanted *= 2
                 continue

@@ -9,7 +9,7 @@ which is several times as fast as a loop over rows. The engine keeps to one thre
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import copy
 from functools import partial
 from pathlib import Path
@@ -64,7 +64,6 @@ _MAX_REPORTED: Final = 20
 _MAX_CONSTANT_CHARS: Final = 16_000
 _MAX_USES: Final = 4
 _MAX_CELL_BYTES: Final = 16_000
-_FETCHED_ROWS: Final = 64
 #: Lines are written although they are too large, and told with their numbers by who reads them; larger ones end it.
 _MAX_WRITTEN_BYTES: Final = 4 * MAX_LINE_BYTES
 
@@ -160,6 +159,9 @@ class Table:
         #: The file that the engine reads, and by which path it does.
         self._path = path
         self._read = read or path
+        #: Held while more than little memory is taken: by one of the engines of a table at a time.
+        self._turn = Lock()
+        self._is_stopped = False
 
     @contextmanager
     def beside(self, scratch: Path) -> Iterator["Table"]:
@@ -171,6 +173,7 @@ class Table:
 
     def stop(self) -> None:
         """Have what another thread is writing end with an error: nobody wants it any more."""
+        self._is_stopped = True
         self._connection.interrupt()
 
     def write_lines(
@@ -264,16 +267,16 @@ class Table:
         number = 0
         with self._engine_errors(effort, writes=None), destination.open("wb", buffering=BLOCK_BYTES) as file:
             found = self._connection.execute(query.replace(BUFFERS, buffers(effort.record_bytes)))
-            while rows := found.fetchmany(_FETCHED_ROWS):
-                for cells in rows:
-                    number += 1
-                    if (size_bytes := renderer.size_bytes(cells)) > _MAX_WRITTEN_BYTES:
-                        raise UsageError(
-                            f"Row {number:,} of {self.name} makes a request of about {size_bytes:,} bytes, "
-                            f"more than {MAX_LINE_BYTES:,}.",
-                            "Shorten its cells, or use the column fewer times in the prompt.",
-                        )
-                    renderer.write(number, cells, file)
+            # One row at a time: some have twenty megabytes.
+            while cells := found.fetchone():
+                number += 1
+                if (size_bytes := renderer.size_bytes(cells)) > _MAX_WRITTEN_BYTES:
+                    raise UsageError(
+                        f"Row {number:,} of {self.name} makes a request of about {size_bytes:,} bytes, "
+                        f"more than {MAX_LINE_BYTES:,}.",
+                        "Shorten its cells, or use the column fewer times in the prompt.",
+                    )
+                renderer.write(number, cells, file)
         return number
 
     @contextmanager
@@ -281,11 +284,15 @@ class Table:
         """Let the engine have the memory of an effort, and turn its failures into ours; `writes` is what it writes."""
         import duckdb
 
-        self._connection.execute(f"SET memory_limit = '{effort.memory_megabytes}MB'")
+        stopped = StorageError(f"Reading {self.name} was stopped.", "Submit the order again.")
         try:
-            yield
+            with nullcontext() if effort is EFFORTS[0] else self._turn:
+                if self._is_stopped:
+                    raise stopped
+                self._connection.execute(f"SET memory_limit = '{effort.memory_megabytes}MB'")
+                yield
         except duckdb.InterruptException:
-            raise StorageError(f"Reading {self.name} was stopped.", "Submit the order again.") from None
+            raise stopped from None
         except duckdb.OutOfMemoryException as error:
             if effort is not EFFORTS[-1]:
                 raise MoreEffort from error
