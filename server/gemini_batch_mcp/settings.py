@@ -138,7 +138,7 @@ LIMITS: Final = (
     Limit(
         "A reply from Gemini that isn't a download, decompressed",
         f"{MAX_REPLY_BYTES:,} bytes; {MAX_REPLY_VALUES:,} values; {MAX_REPLY_OBJECTS:,} objects and lists",
-        "`Gemini's answer has more than …: the rest was not read`",
+        "`Gemini's answer has more than …, so the rest was not read`",
     ),
 )
 
