@@ -131,12 +131,15 @@ CASES: Final[dict[str, list[Source | Answer | Reply]]] = {
     ],
 }
 EACH: Final = [
-    pytest.param(limit, case, id=f"{begin}, {number}")
+    (limit, case)
     for begin, cases in CASES.items()
     for limit in LIMITS
     if limit.subject.startswith(begin)
-    for number, case in enumerate(cases, start=1)
+    for case in cases
 ]
+SOURCES: Final = [(limit, case) for limit, case in EACH if isinstance(case, Source)]
+ANSWERS: Final = [(limit, case) for limit, case in EACH if isinstance(case, Answer)]
+REPLIES: Final = [(limit, case) for limit, case in EACH if isinstance(case, Reply)]
 
 
 def sentences(limit: Limit) -> list[str]:
@@ -174,10 +177,7 @@ def test_no_case_is_of_a_limit_that_is_gone() -> None:
     assert [begin for begin in CASES if not any(limit.subject.startswith(begin) for limit in LIMITS)] == []
 
 
-@pytest.mark.parametrize(
-    ("limit", "case"),
-    [case for case in EACH if isinstance(case.values[1], Source) and (IS_FULL or not case.values[1].is_long)],
-)
+@pytest.mark.parametrize(("limit", "case"), [pair for pair in SOURCES if IS_FULL or not pair[1].is_long])
 async def test_a_source_beyond_a_limit_is_refused_in_the_words_of_the_table(
     talk: Conversation, data: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, limit: Limit, case: Source
 ) -> None:
@@ -209,11 +209,10 @@ def kept(settings: Settings) -> list[str]:
 async def test_an_answer_beyond_a_limit_is_a_failed_row_in_the_words_of_the_table_and_costs_no_other(
     settings: Settings, sandbox: Sandbox, service_clock: MovedClock, data: Path, era: str
 ) -> None:
-    found = [case.values for case in EACH if isinstance(case.values[1], Answer)]
     service_clock.move(-TWO_DAYS)
     async with converse(settings, sandbox, era) as talk:
         for schema in (None, SCHEMA):
-            cases = {f"odd{n}": pair for n, pair in enumerate(found) if pair[1].schema == schema}
+            cases = {f"odd{n}": pair for n, pair in enumerate(ANSWERS) if pair[1].schema == schema}
             keys = ["good-first", *(name for key in cases for name in (key, f"good-{key}"))]
             (data / "t.csv").write_text("id\n" + "".join(f"{key}\n" for key in keys), encoding="utf-8")
             order = {"source": "t.csv", "prompt": "{{id}}", "key_column": "id"}
@@ -269,7 +268,7 @@ async def test_a_reply_beyond_a_limit_is_told_in_the_words_of_the_table_and_chan
     (data / "t.csv").write_text("a\nx\n", encoding="utf-8")
     async with replying(settings, sandbox) as (talk, way):
         batch = (await talk.call("create_batch", source="t.csv", prompt="{{a}}"))["batch_id"]
-        for limit, case in (pair.values for pair in EACH if isinstance(pair.values[1], Reply)):
+        for limit, case in REPLIES:
             way.reply = gzip.compress(case.content(), 1)
             told = spoken(await talk.raw("check_status", batch=batch))
             assert is_told(limit, told), told
