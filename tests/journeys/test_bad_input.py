@@ -209,7 +209,7 @@ async def test_an_unknown_model_is_named_with_what_fits(talk: Conversation, sand
 
 async def test_a_model_of_the_wrong_kind_is_refused(talk: Conversation, data: Path) -> None:
     sentence = await talk.refusal("create_batch", source=request_file(data), model="gemini-embedding-2")
-    assert "does not take" in sentence
+    assert "does not support" in sentence
 
 
 async def test_an_unknown_batch_and_an_ambiguous_name_are_told_apart(talk: Conversation, data: Path) -> None:

@@ -199,8 +199,8 @@ async def test_problems_are_previewed_by_line_and_nothing_is_sent(
     ("model", "words"),
     [
         ("gemini-2.0-flash", "shut down"),
-        ("gemini-9-nothing", "lists no model"),
-        ("gemini-embedding-001", "does not take"),
+        ("gemini-9-nothing", "Gemini has no model"),
+        ("gemini-embedding-001", "does not support"),
     ],
 )
 async def test_a_model_that_cannot_be_used_is_named_with_what_to_use_instead(

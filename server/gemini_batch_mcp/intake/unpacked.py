@@ -107,7 +107,7 @@ def _refuse_full_disk(path: Path, destination: Path) -> None:
     if shutil.disk_usage(destination.parent).free < LEAST_FREE_BYTES:
         raise StorageError(
             f"{path.name} cannot be unpacked: less than {LEAST_FREE_BYTES:,} bytes are free in the state directory.",
-            "Make room there, or give the file in parts.",
+            "Free some space there, or give the file in parts.",
         )
 
 

@@ -142,12 +142,12 @@ REFUSED: Final[dict[str, tuple[bytes, str]]] = {
         f"many.zip holds 12 files: {', '.join(f'{name} ({len(data)} bytes)' for name, data in MANY[:10])} and 2 more.",
     ),
     "secret.zip": (protected(zipped(("t.csv", TABLE))), "secret.zip is protected by a password."),
-    "book.zip": (zipped(("book.xlsx", b"PK")), "book.zip holds book.xlsx, which is no text file by its name."),
-    "t.parquet.gz": (gzip.compress(b"PAR1"), "t.parquet.gz holds t.parquet, which is no text file by its name."),
-    "t.gz": (gzip.compress(TABLE), "t.gz holds t, which is no text file by its name."),
+    "book.zip": (zipped(("book.xlsx", b"PK")), "book.zip holds book.xlsx, which doesn't have a text file's name."),
+    "t.parquet.gz": (gzip.compress(b"PAR1"), "t.parquet.gz holds t.parquet, which doesn't have a text file's name."),
+    "t.gz": (gzip.compress(TABLE), "t.gz holds t, which doesn't have a text file's name."),
     "t.csv.gz.gz": (
         gzip.compress(gzip.compress(TABLE)),
-        "t.csv.gz.gz holds t.csv.gz, which is no text file by its name.",
+        "t.csv.gz.gz holds t.csv.gz, which doesn't have a text file's name.",
     ),
     "tar.csv.gz": (in_tar(TABLE), "tar.csv.gz holds a tar archive."),
 }

@@ -61,7 +61,7 @@ def test_the_notation_says_type_shape_range_and_need() -> None:
 
 @pytest.mark.parametrize("notation", ["", "string?", "Unknown", "string[]{}", "int32 1", "string required"])
 def test_an_unknown_notation_is_an_error(notation: str) -> None:
-    with pytest.raises(ValueError, match="is no known type"):
+    with pytest.raises(ValueError, match="is not a known type"):
         parse_field("member", notation)
 
 

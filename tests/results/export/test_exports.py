@@ -161,7 +161,7 @@ def test_a_vector_with_something_else_in_it_is_failed(tmp_path: Path, values: An
 
     (good, bad) = cells(table, "SELECT status, embedding, error_message FROM results ORDER BY row")
     assert good == ("ok", [1.0, 2.0], "")
-    assert bad == ("failed", None, "the embedding is no list of numbers")
+    assert bad == ("failed", None, "the embedding is not a list of numbers")
 
 
 def test_an_empty_vector_is_an_empty_answer(tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ def test_a_failure_that_no_newer_table_explains_is_told(tmp_path: Path) -> None:
 
     def fail(table: ResultTable) -> None:
         calls.append(table)
-        raise StorageError("The disk is full.", "Make room.")
+        raise StorageError("The disk is full.", "Free some space.")
 
     with pytest.raises(StorageError, match="The disk is full"):
         opened.while_there(fail)

@@ -1,6 +1,7 @@
 """All jobs a person may want to see: the batches of this ledger, then the jobs made elsewhere with the same key."""
 
 import contextlib
+import difflib
 import hashlib
 import re
 from collections.abc import AsyncIterator
@@ -165,7 +166,10 @@ def _known_state(text: str) -> str:
     for state in ("", *states):
         if name in (state.lower(), state.lower().removeprefix("job_state_")):
             return str(state)
-    raise UsageError(f"{text[:80]!r} isn't a state.", f"Give one of {', '.join(states)}.")
+    spelled = {state.lower().removeprefix("job_state_"): str(state) for state in states}
+    near = difflib.get_close_matches(name.removeprefix("job_state_"), spelled, n=1)
+    meant = f"Did you mean {spelled[near[0]]}? " if near else ""
+    raise UsageError(f"{text[:80]!r} isn't a state.", f"{meant}Give one of {', '.join(states)}.")
 
 
 def _matches(wanted: JobFilter, job: ListedJob) -> bool:

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Final
@@ -116,11 +116,29 @@ async def check_model(app: App, prices: PriceTable, model: str, task: Task, *, a
         return
     usable = sorted(known for known, entry in by_name.items() if _takes_batches(entry, task))
     if name not in by_name:
-        near = difflib.get_close_matches(name, usable, n=3, cutoff=0.5) or usable[:5]
-        raise UsageError(f"Gemini lists no model {name!r} for this key.", f"Models that fit: {', '.join(near)}.")
+        raise UsageError(_absence(prices, name), _fitting(app, name, usable))
     if not _takes_batches(by_name[name], task):
         kind = "embedding batches (task='embed')" if task == "embed" else "batches of task='generate'"
-        raise UsageError(f"{name} does not take {kind}.", f"Models that do: {', '.join(usable[:5]) or 'none listed'}.")
+        raise UsageError(f"{name} does not support {kind}.", _fitting(app, "", usable))
+
+
+def _absence(prices: PriceTable, name: str) -> str:
+    """Say why a model is not in Gemini's list: the key where the model is known to exist, else its name."""
+    if name in prices.models:
+        return f"The model {name} exists, but Gemini does not offer it to this key."
+    return f"Gemini has no model {name!r}."
+
+
+def _fitting(app: App, name: str, usable: Sequence[str]) -> str:
+    """Name the models that fit, nearest names first, the default one among them where it fits."""
+    near = difflib.get_close_matches(name, usable, n=3, cutoff=0.5) or list(usable[:5])
+    default = app.settings.model.removeprefix("models/")
+    shown = [entry for entry in near if entry != default]
+    shown += [f"{default} (the default)"] if default in usable else []
+    meant = (
+        f"Did you mean {near[0]}? " if name and near and near[0] in difflib.get_close_matches(name, usable, 1) else ""
+    )
+    return f"{meant}Models that fit: {', '.join(shown) or 'none is listed'}."
 
 
 def check_thinking(prices: PriceTable, order: Order) -> None:

@@ -140,7 +140,7 @@ def recognise(place: Path | Folder, *, with_prompt: bool) -> SourceKind:
     if kind is None and is_packed(place):
         texts = ", ".join(suffix for suffix, kind in FILES.items() if kind.is_text)
         raise UsageError(
-            f"{place.name} holds {shown(inner_name(place))}, which is no text file by its name.",
+            f"{place.name} holds {shown(inner_name(place))}, which doesn't have a text file's name.",
             f"Unpack it; or name it by what is in it, such as reviews.csv{place.suffix} (packed are read: {texts}).",
         )
     if kind is None:

@@ -95,7 +95,7 @@ def parse_field(name: str, notation: str) -> Field:
     """
     match = _NOTATION.fullmatch(notation)
     if match is None or not (match[1] in SCALARS or match[1] in MESSAGES or match[1] in ENUMS):
-        raise ValueError(f"{name}: {notation!r} is no known type")
+        raise ValueError(f"{name}: {notation!r} is not a known type")
     return Field(
         name=name,
         snake_name=snake_case(name),

@@ -166,7 +166,7 @@ def classified(source: str, *, with_embedding: bool = False) -> str:
                              ELSE failure ->> '$' END, ''),
                              CASE WHEN try_cast(failure ->> '$.code' AS INTEGER) IS NULL
                                   THEN 'an error without a code and a message' ELSE '' END)
-                    WHEN {is_broken} THEN 'the embedding is no list of numbers'
+                    WHEN {is_broken} THEN 'the embedding is not a list of numbers'
                     WHEN status = 'blocked' AND block_reason <> '' AND finish_reason IN {_names(WHOLE_REASONS)} THEN
                         concat_ws(': ', 'prompt blocked', block_reason, response.promptFeedback.blockReasonMessage)
                     WHEN status IN ('blocked', 'failed') THEN

@@ -127,7 +127,7 @@ class TableBuild:
         self.close()
 
     def open(self) -> None:
-        """Make room for the build; `close` has to follow, whatever comes between."""
+        """Free some space for the build; `close` has to follow, whatever comes between."""
         with table_errors(self._failure, self._destination.parent):
             for path in self._plan.keys_paths:
                 _require(path)

@@ -93,7 +93,7 @@ class AnswerBytes:
         with self._news:
             self._news.wait_for(lambda: self._is_void or self._is_complete or self._arrived_bytes > place)
             if self._is_void:
-                raise OSError(errno.ECANCELED, "The file is sent anew, or not at all")
+                raise OSError(errno.ECANCELED, "The file is resent whole, or not at all")
             return self._arrived_bytes - place
 
 

@@ -1,0 +1,57 @@
+"""Texts read as a native speaker would write them: phrases of translated English that no text of ours may hold."""
+
+import ast
+import re
+from pathlib import Path
+from typing import Final
+
+import gemini_batch_mcp
+
+#: A phrase as a pattern, and what to write in its place.
+_INSTEAD: Final = {
+    r"(?<!There )(?<!there )\bis no (?!longer)\w+\b": '"isn\'t a …", "is not valid …"',
+    r"\bare no \w+(?= files?\b| texts?\b)": '"aren\'t …"',
+    r"\banew\b": '"again"',
+    r"\bgo(es)? on with\b": '"resumes"',
+    r"\bpaid again\b": '"charged again"',
+    r"\bno good answer\b": '"no usable answer"',
+    r"\bsen[dt]s? again\b": '"resent", "resends"',
+    r"\b[Gg]ive th(e|is) (same )?order again\b": '"Submit the order again"',
+    r"\b[Mm]ake room\b": '"Free some space"',
+    r"\bmay pass\b": '"retryable"',
+    r"\bfor the end\b": '"for it to finish"',
+    r"\bnot foreseen\b|\bunforeseen error\b": '"unexpected"',
+    r"\bthat it names?\b.*\bcannot have\b|\bcannot have the file\b": '"names a file that can\'t be used"',
+    r"\bnone in the low figure\b": '"the low figure counts no output"',
+    r"\ba comma too many\b": '"an extra comma"',
+    r"\bhas not the\b": '"does not have the"',
+    r"\bnot known to (take|hold)\b|\btakes? batches\b": '"supports batches"',
+    r"\bfor a moment\b": '"temporarily"',
+    r"\(looked in\b": '"in …"',
+}
+_ROOT: Final = Path(gemini_batch_mcp.__file__).parent
+
+
+def _texts(path: Path) -> list[tuple[int, str]]:
+    """Return the string constants of a module that are no docstrings, each with its line."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    bodies = [node.body for node in ast.walk(tree) if hasattr(node, "body") and isinstance(node.body, list)]
+    docstrings = {id(body[0].value) for body in bodies if body and isinstance(body[0], ast.Expr)}
+    constants = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in docstrings]
+    return [(node.lineno, node.value) for node in constants if isinstance(node.value, str)]
+
+
+def test_no_text_of_ours_reads_as_translated() -> None:
+    found = []
+    for path in sorted(_ROOT.rglob("*.py")):
+        for line, text in _texts(path):
+            for pattern, better in _INSTEAD.items():
+                if match := re.search(pattern, text):
+                    found.append(f"{path.relative_to(_ROOT)}:{line}: {match[0]!r}: write {better}")
+    assert not found, "\n".join(found)
+
+
+def test_the_phrases_are_found_where_they_stand() -> None:
+    wrong = ("t.csv is no table.", "Order them anew.", "Give the order again.", "Make room, then ask again.")
+    for text in wrong:
+        assert any(re.search(pattern, text) for pattern in _INSTEAD), text
