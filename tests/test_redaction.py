@@ -42,12 +42,16 @@ def test_a_key_is_cut_out_of_a_stream_wherever_its_pieces_end() -> None:
         raw = key.encode()
         for _ in range(40):
             text = b"".join(chance.choice([raw, b"abc", raw[: len(raw) // 2], b"\n", b"row"]) for _ in range(6))
-            stream, cut, place = secrets.stream(), b"", 0
+            cut, held, place = b"", b"", 0
             while place < len(text):
                 size = chance.randrange(1, 2 * len(raw))
-                cut += stream.feed(text[place : place + size])
+                piece = bytearray(held + text[place : place + size])
                 place += size
-            cut += stream.finish()
+                filled_bytes = len(piece)
+                sure = secrets.cut_piece(piece + b"left over", filled_bytes, is_last=False)
+                assert secrets.cut_piece(piece, filled_bytes, is_last=place >= len(text)) >= sure
+                sure = filled_bytes if place >= len(text) else sure
+                cut, held = cut + piece[:sure], bytes(piece[sure:])
             assert len(cut) == len(text)
             assert raw not in cut
             if raw not in text and raw[: 2 * len(raw) // 3] not in text:
@@ -58,7 +62,9 @@ def test_what_is_too_short_to_be_a_secret_is_left_alone() -> None:
     secrets = Secrets.of(["x", "test", "sandbox", ""])
     assert secrets.cut("test the sandbox") == "test the sandbox"
     assert secrets.cut_bytes(b"test") == b"test"
-    assert secrets.stream().feed(b"test") == b"test"
+    piece = bytearray(b"test")
+    assert secrets.cut_piece(piece, 4, is_last=False) == 4
+    assert bytes(piece) == b"test"
 
 
 def test_members_and_their_names_are_cut_at_any_depth() -> None:

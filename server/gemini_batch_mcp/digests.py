@@ -27,7 +27,7 @@ class Digest:
     def __init__(self) -> None:
         self._hash = xxhash.xxh3_128()
 
-    def update(self, piece: bytes | bytearray) -> None:
+    def update(self, piece: bytes | bytearray | memoryview) -> None:
         """Take the next bytes."""
         self._hash.update(piece)
 

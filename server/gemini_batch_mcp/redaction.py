@@ -71,39 +71,25 @@ class Secrets:
         """Return bytes with stars in their place, as many as there were bytes: lengths and places stay as they are."""
         return _starred(data, _merged(_found(data, self._bytes)))
 
-    def stream(self) -> "SecretStream":
-        """Return what does the same with bytes that come in pieces."""
-        return SecretStream(self)
+    def cut_piece(self, piece: bytearray, filled_bytes: int, *, is_last: bool) -> int:
+        """Do the same in place with a piece of a stream; returns how many of its first bytes belong to no other secret.
 
-    def __repr__(self) -> str:
-        return f"Secrets({len(self.values)})"
-
-
-class SecretStream:
-    """Cuts secrets out of a stream of bytes, also where one lies across two pieces."""
-
-    def __init__(self, secrets: Secrets) -> None:
-        self._secrets = secrets
-        self._held_bytes = max(map(len, secrets._plain), default=1) - 1
-        self._held = b""
-
-    def feed(self, piece: bytes | bytearray | memoryview) -> bytes:
-        """Take some bytes; returns those of which it is clear that they belong to no secret that is still coming."""
-        if not self._held_bytes:
-            return bytes(piece)
-        data = self._held + piece
-        ranges = _merged(_found(data, self._secrets._plain))
-        sure = max(len(data) - self._held_bytes, 0)
+        The rest, which may be the beginning of one that is still coming, has to stand at the start of the next piece.
+        Nothing is copied: measured at 1 GB, pieces that were joined and cut took half as much again as the search.
+        """
+        held_bytes = max(map(len, self._plain), default=1) - 1
+        sure = filled_bytes if is_last else max(filled_bytes - held_bytes, 0)
+        ranges = _merged(_found(piece, self._plain, filled_bytes))
         for start, end in ranges:
             if start < sure < end:
                 sure = end
-        self._held = data[sure:]
-        return _starred(data, ranges)[:sure]
+        for start, end in ranges:
+            if end <= sure:
+                piece[start:end] = b"*" * (end - start)
+        return sure
 
-    def finish(self) -> bytes:
-        """Return what was held back."""
-        rest, self._held = self._held, b""
-        return _starred(rest, _merged(_found(rest, self._secrets._plain)))
+    def __repr__(self) -> str:
+        return f"Secrets({len(self.values)})"
 
 
 def _written(value: str) -> set[str]:
@@ -141,25 +127,27 @@ def _in_base64(value: str) -> Iterator[str]:
         yield letters[first:last].replace("+", "-").replace("/", "_")
 
 
-def _found(text: AnyText, forms: Iterable[AnyText]) -> Iterator[tuple[int, int]]:
-    """Yield where a form stands in a text, or two thirds of it from its beginning or to its end.
+def _found(text: AnyText | bytearray, forms: Iterable[AnyText], length: int | None = None) -> Iterator[tuple[int, int]]:
+    """Yield where a form stands in the first `length` of a text, or two thirds of it from its beginning or to its end.
 
     All of these have its middle in common, which is looked for: that is one search for each form.
     """
+    length = len(text) if length is None else length
     for form in forms:
         least = max(MIN_CHARS, (2 * len(form) + 2) // 3)
         first, last = len(form) - least, least
-        at = text.find(form[first:last])
+        middle: Any = form[first:last]
+        at = text.find(middle, 0, length)
         while at >= 0:
             start, end = at, at + last - first
             before, behind = first, last
             while before and start and text[start - 1] == form[before - 1]:
                 start, before = start - 1, before - 1
-            while behind < len(form) and end < len(text) and text[end] == form[behind]:
+            while behind < len(form) and end < length and text[end] == form[behind]:
                 end, behind = end + 1, behind + 1
             if end - start >= least:
                 yield start, end
-            at = text.find(form[first:last], at + 1)
+            at = text.find(middle, at + 1, length)
 
 
 def _starred(data: bytes, ranges: Sequence[tuple[int, int]]) -> bytes:

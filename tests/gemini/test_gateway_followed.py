@@ -29,7 +29,7 @@ class Reader:
         self.content = b""
         self._path = path
 
-    def write(self, piece: bytes | bytearray, /) -> object:
+    def write(self, piece: bytes | memoryview, /) -> object:
         if self._refuses is not None:
             raise self._refuses
         self.content += piece

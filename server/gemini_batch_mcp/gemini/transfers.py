@@ -170,13 +170,14 @@ def put_in_place(part: Path, destination: Path) -> None:
 class Incoming(io.RawIOBase):
     """What a download is written to: counts, hashes, reports, and names a full disk. To be finished at the end.
 
-    Bytes are collected in one place and passed on a MiB at a time: they come in pieces of any size. They go without
-    `secrets`, which an answer may repeat: as many bytes, so that every place in the file stays what it was.
+    Bytes are collected in one place and passed on in pieces of about `_PIECE_BYTES`: they come in pieces of any size.
+    They go without `secrets`, which an answer may repeat: as many bytes, so that every place in the file stays what it
+    was. What may be the beginning of one waits for the bytes behind it.
     """
 
     def __init__(self, file: BinaryIO, directory: Path, report: Progress, secrets: Secrets) -> None:
         super().__init__()
-        self._cutting = secrets.stream()
+        self._secrets = secrets
         self._file = file
         self._directory = directory
         self._report = report
@@ -199,17 +200,15 @@ class Incoming(io.RawIOBase):
         Raises:
             StorageError: the disk is full or too small, or the file cannot be written.
         """
-        self._collect(memoryview(self._cutting.feed(chunk)))
-        return len(chunk)
-
-    def _collect(self, rest: memoryview) -> None:
+        rest = memoryview(chunk)
         while rest:
             fitting = rest[: _PIECE_BYTES - self._filled_bytes]
             self._piece[self._filled_bytes : self._filled_bytes + len(fitting)] = fitting
             self._filled_bytes += len(fitting)
             rest = rest[len(fitting) :]
             if self._filled_bytes == _PIECE_BYTES:
-                self._pass_on(self._piece)
+                self._pass_on(is_last=False)
+        return len(chunk)
 
     def finish(self) -> Download:
         """Write what is left, and return what was written.
@@ -217,20 +216,22 @@ class Incoming(io.RawIOBase):
         Raises:
             StorageError: as in `write`.
         """
-        self._collect(memoryview(self._cutting.finish()))
         if self._filled_bytes:
-            self._pass_on(self._piece[: self._filled_bytes])
+            self._pass_on(is_last=True)
         return Download(self._size_bytes, str(self._digest))
 
-    def _pass_on(self, piece: bytearray) -> None:
+    def _pass_on(self, *, is_last: bool) -> None:
+        sure = self._secrets.cut_piece(self._piece, self._filled_bytes, is_last=is_last)
         try:
-            self._take(piece)
+            self._take(memoryview(self._piece)[:sure])
         except Exception as error:
             self.refusal = error
             raise
-        self._filled_bytes = 0
+        held = self._piece[sure : self._filled_bytes]
+        self._piece[: len(held)] = held
+        self._filled_bytes = len(held)
 
-    def _take(self, piece: bytearray) -> None:
+    def _take(self, piece: memoryview) -> None:
         total_bytes = self._exchange.total_bytes if self._exchange else None
         if not self._size_bytes and total_bytes:
             _require_room(self._directory, total_bytes)

@@ -1,6 +1,8 @@
 """Rows whose answers cannot be taken: each is a failed row that says why, and costs no other row anything."""
 
+import io
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from gemini_batch_mcp.domain import ResultRow
 from gemini_batch_mcp.errors import StorageError
 from gemini_batch_mcp.results.engine import table_errors
 from gemini_batch_mcp.results.store import ResultTable
+from gemini_batch_mcp.results.table.lines import lines_of, long_lines_of
 from results.mutations import SCHEMA, structured
 from support.answers import all_rows, answer, exported, line, planned
 
@@ -119,3 +122,13 @@ def test_what_a_row_holds_is_never_told_as_a_fault_of_the_disk(tmp_path: Path) -
         "The answers could not be read: the table engine failed (InvalidInputException). "
         "The answers are kept as they came. Please report this as a bug in gemini-batch-mcp."
     )
+
+
+def test_long_lines_are_found_without_a_look_at_the_others() -> None:
+    over_bytes, chance = 1 << 20, random.Random(5)
+    for _ in range(6):
+        sizes = [chance.choice((0, 1, 700_000, over_bytes - 1, over_bytes, over_bytes + 1, 3 << 20)) for _ in range(9)]
+        content = b"".join(chance.choice((b"x", b" ", b"\xef\xbb\xbf")) * size + b"\n" for size in sizes)
+        content = content[: -chance.randrange(2) or None]
+        long = [text for _, text in lines_of(io.BytesIO(content)) if len(text) > over_bytes]
+        assert list(long_lines_of(io.BytesIO(content), over_bytes)) == long

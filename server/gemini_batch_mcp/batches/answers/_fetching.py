@@ -126,7 +126,7 @@ class _Staging:
         self._answers.begin(path)
         self._has_begun = True
 
-    def write(self, piece: bytes | bytearray) -> None:
+    def write(self, piece: bytes | memoryview) -> None:
         """Take the next bytes of the file."""
         self._answers.arrive(len(piece))
 

@@ -20,7 +20,7 @@ class Follower(Protocol):
     def begin(self, path: Path, /) -> None:
         """Expect a file at `path`, from its start. Said once more, what came before is void, there, too."""
 
-    def write(self, piece: bytes | bytearray, /) -> object:
+    def write(self, piece: bytes | memoryview, /) -> object:
         """Take the next bytes; they can be read from the file, too. The object is not to be kept."""
 
     def complete(self) -> None:
@@ -84,7 +84,7 @@ class _Followed(Incoming):
         super().__init__(file, part.parent, report, secrets)
         self._follower = follower
 
-    def _take(self, piece: bytearray) -> None:
+    def _take(self, piece: memoryview) -> None:
         super()._take(piece)
         with download_errors(self._directory):
             self._file.flush()

@@ -29,6 +29,7 @@ from gemini_batch_mcp.results.table.lines import (
     BOM,
     is_too_long,
     lines_of,
+    long_lines_of,
     mended,
     misshapen,
     stand_in,
@@ -176,13 +177,13 @@ class Stager:
         try:
             return self._written(piece, place, self._limits)
         except duckdb.Error:
-            longest = b""
+            longest_bytes = 0
             with piece.open() as file:
-                for _, line in lines_of(file):
+                for line in long_lines_of(file, _MAX_LINE_BYTES):
                     if outsized := too_large(line):
                         raise _Outsized(outsized) from None
-                    longest = max(longest, line, key=len)
-            limits = self._limits.widened(len(longest))
+                    longest_bytes = max(longest_bytes, len(line))
+            limits = self._limits.widened(longest_bytes)
             try:
                 return self._written(piece, place, limits)
             finally:

@@ -74,6 +74,30 @@ def lines_of(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
         offset += size_bytes
 
 
+def long_lines_of(file: BinaryIO, over_bytes: int) -> Iterator[bytes]:
+    """Yield the lines of a file that has just been opened which have more than `over_bytes`, at least a MiB.
+
+    As `lines_of` does, but without a look at each of the others: a hundred times as fast where there are many.
+    """
+    assert over_bytes >= _READ_AHEAD_BYTES
+    spans: list[tuple[int, int]] = []
+    start = place = 0
+    while block := file.read(_READ_AHEAD_BYTES):
+        # Lines within a block are shorter than it.
+        if (first := block.find(b"\n")) >= 0:
+            if (end := place + first + 1) - start > over_bytes:
+                spans.append((start, end))
+            start = place + block.rfind(b"\n") + 1
+        place += len(block)
+    if place - start > over_bytes:
+        spans.append((start, place))
+    for start, end in spans:
+        file.seek(start)
+        line = file.read(min(end - start, MAX_ANSWER_LINE_BYTES + 1))
+        if not line.isspace():
+            yield line
+
+
 def is_too_long(line: bytes) -> bool:
     """True for a line, or the beginning of one, that is longer than lines may be."""
     return len(line) > MAX_ANSWER_LINE_BYTES

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -9,8 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self
 
-_READ_BYTES: Final = 1 << 20
+#: Measured at 1 GB: with pieces of 1 MiB the engine takes a tenth longer, with 32 MiB, which it asks for, as well, in
+#: memory that is taken anew.
+_READ_BYTES: Final = 4 << 20
+#: How far a slice goes past its size at the most, to the end of a line.
+_OVER_BYTES: Final = 1 << 20
 _BOM: Final = b"\xef\xbb\xbf"
+_READ_FLAGS: Final = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class AnswerBytes:
@@ -83,10 +89,16 @@ class AnswerBytes:
         wanted = min(size_bytes, self._readable_bytes(place))
         if wanted <= 0:
             return b""
-        with self._place, self._path.open("rb", buffering=0) as file:
-            file.seek(place)
-            if content := file.read(wanted):
-                return content
+        with self._place:
+            # Not as a file object: each of its steps lets the thread that receives go first.
+            descriptor = os.open(self._path, _READ_FLAGS)
+            try:
+                os.lseek(descriptor, place, os.SEEK_SET)
+                content = os.read(descriptor, wanted)
+            finally:
+                os.close(descriptor)
+        if content:
+            return content
         raise OSError(errno.EIO, "The file has become shorter")
 
     def _readable_bytes(self, place: int) -> int:
@@ -142,7 +154,7 @@ class Slice:
         return io.BufferedReader(self.open_raw(), _READ_BYTES)
 
     def open_raw(self) -> io.RawIOBase:
-        """Return these bytes as a file that hands out a MiB at the most at a time."""
+        """Return these bytes as a file that hands out `_READ_BYTES` at the most at a time."""
         return _Range(self)
 
     def max_lines(self) -> int:
@@ -159,7 +171,7 @@ class Slice:
         place = self._first_byte + position
         if self._end is not None:
             return self._answers.read(place, min(size_bytes, self._end - place))
-        content = self._answers.read(place, size_bytes)
+        content = self._answers.read(place, min(size_bytes, max(self._size_bytes - position, _OVER_BYTES)))
         if not content:
             self._end = place
         elif position + len(content) >= self._size_bytes and (cut := _end_of_line(content)):
@@ -184,10 +196,7 @@ def _end_of_line(piece: bytes) -> int:
 
 
 class _Range(io.RawIOBase):
-    """A slice as a file. Hands out a MiB at a time at the most, as every reader of a raw file has to expect.
-
-    Measured at 1 GB: pieces of 32 MB, which the engine asks for, cost half a second, in memory that is taken anew.
-    """
+    """A slice as a file. Hands out `_READ_BYTES` at a time at the most, as every reader of a raw file has to expect."""
 
     def __init__(self, piece: Slice) -> None:
         super().__init__()
