@@ -16,6 +16,7 @@ from gemini_batch_mcp.settings import Secret, Settings
 from support.commands import Commands
 from support.conversation import Conversation, Run, converse, process_env
 from support.extent import IS_FULL, in_part
+from support.once import share_compiled_sql
 from support.services import MovedClock
 
 #: Both protocol eras: 2025-11-25 with its handshake, and 2026-07-28 without.
@@ -25,6 +26,8 @@ ERAS = ("legacy", "auto")
 hypothesis.settings.register_profile("the same each time", derandomize=True, database=None)
 if not IS_FULL:
     hypothesis.settings.load_profile("the same each time")
+
+share_compiled_sql()
 
 
 def pytest_collection_finish() -> None:

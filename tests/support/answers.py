@@ -8,14 +8,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import duckdb
-
 from gemini_batch_mcp.domain import Job, JobState, ResultRow, ResultSummary, RowCounts
 from gemini_batch_mcp.results.engine import rows_of
 from gemini_batch_mcp.results.query._worker import Query, QueryAnswer, run_query
 from gemini_batch_mcp.results.report.writing import ReportCost, ReportFacts, write_report
 from gemini_batch_mcp.results.store import AnswerFile, ResultTable, TablePlan, build_planned, build_table
 from gemini_batch_mcp.results.table.layout import identifier
+from support.once import READER, scratch
 
 
 def answer(key: str | None, text: str = "fine", finish_reason: str = "STOP", **response: Any) -> bytes:
@@ -59,7 +58,7 @@ def table_of(
     keys_path = None if keys is None else keys_file(directory, keys)
     destination = directory / "results.json"
     build_table([AnswerFile(answer_file(directory, content), keys_path)], destination, expected_rows=expected_rows)
-    return ResultTable.open(destination)
+    return ResultTable.open(destination, READER)
 
 
 def planned(
@@ -74,7 +73,7 @@ def planned(
 def rebuilt(directory: Path, plan: TablePlan) -> ResultTable:
     """Build what is planned, and open it."""
     build_planned(plan, directory / "results.json")
-    return ResultTable.open(directory / "results.json")
+    return ResultTable.open(directory / "results.json", READER)
 
 
 def source_file(directory: Path, columns: Mapping[str, Sequence[str | None]]) -> Path:
@@ -82,8 +81,8 @@ def source_file(directory: Path, columns: Mapping[str, Sequence[str | None]]) ->
     path = directory / "source.parquet"
     height = max(map(len, columns.values()))
     names = ", ".join(f"{identifier(name)} VARCHAR" for name in columns)
-    with duckdb.connect() as connection:
-        connection.execute(f"CREATE TABLE source (row BIGINT, {names})")
+    with scratch() as connection:
+        connection.execute(f"CREATE TEMPORARY TABLE source (row BIGINT, {names})")
         marks = ", ".join("?" * (1 + len(columns)))
         rows = [[row + 1, *(column[row] for column in columns.values())] for row in range(height)]
         connection.executemany(f"INSERT INTO source VALUES ({marks})", rows)
@@ -93,8 +92,8 @@ def source_file(directory: Path, columns: Mapping[str, Sequence[str | None]]) ->
 
 def cells(table: ResultTable, sql: str) -> list[tuple[Any, ...]]:
     """Run a query over the table, which is called `results` in it."""
-    with duckdb.connect() as connection:
-        connection.execute(f"CREATE VIEW results AS FROM {rows_of(table.folder)}")
+    with scratch() as connection:
+        connection.execute(f"CREATE TEMPORARY VIEW results AS FROM {rows_of(table.folder)}")
         return connection.execute(sql).fetchall()
 
 
@@ -285,7 +284,7 @@ ROWS = """
 
 def table_at(path: Path, select: str = ROWS) -> Path:
     """Write what `select` finds as a Parquet file."""
-    with duckdb.connect() as connection:
+    with scratch() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute(f"COPY ({select}) TO '{str(path).replace(chr(39), chr(39) * 2)}' (FORMAT parquet)")
     return path

@@ -23,6 +23,7 @@ from gemini_batch_mcp.batches.work import Work
 from gemini_batch_mcp.domain import Order, ResultQuery
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.settings import KEYS_PAGE, Settings
+from support.once import share_output_schemas
 
 #: A command line, run to its end.
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -99,6 +100,7 @@ async def converse(
     """
     server = build_server(settings, transport=sandbox.transport if sandbox is not None else None)
     async with Client(server, mode=era, elicitation_callback=person) as client:
+        share_output_schemas(client)
         yield Conversation(client, settings)
 
 

@@ -7,12 +7,12 @@ import struct
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pytest
 
 from gemini_batch_mcp.errors import StorageError, UsageError
 from gemini_batch_mcp.results.store import ResultTable
 from support.answers import answer, cells, failure, line, planned, source_file, table_of
+from support.once import scratch
 
 PLAIN_HEADER = "key,status,text,finish_reason,error_code,error_message,model_version,input_tokens,output_tokens"
 
@@ -100,7 +100,7 @@ def test_every_format_has_the_rows_in_request_order(tmp_path: Path, format: Any)
     elif format == "jsonl":
         found = [json.loads(text)["key"] for text in path.read_text("utf-8").splitlines()]
     else:
-        found = [key for (key,) in duckdb.connect().execute(f"SELECT key FROM '{path}'").fetchall()]
+        found = [key for (key,) in scratch().execute(f"SELECT key FROM '{path}'").fetchall()]
     assert found == keys
 
 
@@ -112,7 +112,7 @@ def test_the_users_columns_come_first_in_every_format(tmp_path: Path) -> None:
     (text,) = table.export(tmp_path / "x.jsonl", "jsonl").path.read_text("utf-8").splitlines()
     assert list(json.loads(text))[:5] == ["id", "source_Text", "key", "status", "text"]
     path = table.export(tmp_path / "x.parquet", "parquet").path
-    columns = [name for name, *_ in duckdb.connect().execute(f"DESCRIBE FROM '{path}'").fetchall()]
+    columns = [name for name, *_ in scratch().execute(f"DESCRIBE FROM '{path}'").fetchall()]
     assert columns[:5] == ["id", "source_Text", "key", "status", "text"]
     assert not {"row", "file", "line", "json", "files"} & set(columns)
 
@@ -122,7 +122,7 @@ def test_parquet_keeps_types_and_what_no_cell_could_hold(tmp_path: Path) -> None
     table = planned(tmp_path, answer("a", '{"n": 1}'), keys=["a"], response_schema=schema)
     path = table.export(tmp_path / "x.parquet", "parquet").path
 
-    assert duckdb.connect().execute(f"SELECT n, json, input_tokens FROM '{path}'").fetchall() == [(1, '{"n": 1}', 3)]
+    assert scratch().execute(f"SELECT n, json, input_tokens FROM '{path}'").fetchall() == [(1, '{"n": 1}', 3)]
 
 
 def test_json_lines_hold_json_as_json(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_vectors_are_a_column_of_numbers_and_only_told_of_in_pages(tmp_path: Pat
     assert [row.text for row in table.page(view="rows", limit=5).rows] == ["embedding of 3 numbers"] * 2
     assert "embedding" not in csv_rows(table, tmp_path)[0]
     path = table.export(tmp_path / "x.parquet", "parquet").path
-    assert duckdb.connect().execute(f"SELECT embedding FROM '{path}'").fetchall()[1] == ([1.0, 2.0, 3.0],)
+    assert scratch().execute(f"SELECT embedding FROM '{path}'").fetchall()[1] == ([1.0, 2.0, 3.0],)
 
 
 @pytest.mark.parametrize("values", [[None], [1, "x"], [1, None], ["NaN"], [1e999], "x", {"a": 1}, [[1]]])

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-import duckdb
 import pytest
 
 from gemini_batch_mcp.domain import RowStatus
@@ -17,11 +16,12 @@ from gemini_batch_mcp.results.store import AnswerFile, ResultTable, TablePlan
 from gemini_batch_mcp.results.table._parts import MAX_PARTS, Parts
 from support.answers import all_rows, answer, answer_file, ask, exported, keys_file, rebuilt, source_file
 from support.extent import IS_FULL, in_part
+from support.once import scratch
 
 
 def part_of(directory: Path, query: str) -> Path:
     path = directory / "part.parquet"
-    duckdb.connect().execute(f"COPY ({query}) TO '{path}' (FORMAT parquet, ROW_GROUP_SIZE 2048)")
+    scratch().execute(f"COPY ({query}) TO '{path}' (FORMAT parquet, ROW_GROUP_SIZE 2048)")
     return path
 
 
@@ -68,7 +68,7 @@ def test_every_way_to_read_a_table_reads_its_parts_as_one(tmp_path: Path, count:
     lines = table.export(tmp_path / "x.csv", "csv").path.read_text("utf-8").splitlines()
     assert [line.partition(",")[0] for line in lines] == ["key", *keys]
     saved = table.export(tmp_path / "x.parquet", "parquet").path
-    assert duckdb.connect().execute(f"SELECT key FROM '{saved}'").fetchall() == [(key,) for key in keys]
+    assert scratch().execute(f"SELECT key FROM '{saved}'").fetchall() == [(key,) for key in keys]
     assert keys_that_ended(table.folder, [RowStatus.OK]) == frozenset(keys)
     found = ask(table.folder, "SELECT row FROM results", limit=1000).rows
     assert [row for (row,) in found] == list(range(1, len(keys) + 1))
@@ -101,7 +101,7 @@ def test_parts_may_be_cut_off_again(tmp_path: Path) -> None:
         assert len(parts) == kept
         parts.add(part_of(tmp_path, "SELECT 'last' AS name"))
 
-        found = duckdb.connect().execute(f"FROM {rows_of(parts.folder)}").fetchall()
+        found = scratch().execute(f"FROM {rows_of(parts.folder)}").fetchall()
         assert found == [("first",), ("last",)][1 - kept :]
 
 

@@ -15,6 +15,7 @@ from gemini_batch_mcp.errors import StorageError
 from gemini_batch_mcp.results.engine import connect, table_errors
 from gemini_batch_mcp.results.store import AnswerFile, ResultTable, build_table
 from support.answers import all_rows, answer, answer_file, exported, failure, table_of
+from support.once import scratch
 
 
 def names(directory: Path) -> list[str]:
@@ -129,7 +130,7 @@ def test_a_table_whose_parts_are_not_as_written_is_damaged(tmp_path: Path, damag
     elif damage == "one more":
         (table.folder / "000001.parquet").write_bytes(content)
     elif damage == "other":
-        duckdb.connect().execute(f"COPY (SELECT 1 AS key) TO '{part}' (FORMAT parquet)")
+        scratch().execute(f"COPY (SELECT 1 AS key) TO '{part}' (FORMAT parquet)")
     else:
         part.unlink()
         if damage == "no folder":
