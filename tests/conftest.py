@@ -3,6 +3,7 @@
 import gc
 import subprocess
 import zlib
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from gemini_batch_mcp.sandbox.config import ByTime, OnCommand, SandboxConfig
 from gemini_batch_mcp.settings import Secret, Settings
 from support.commands import Commands
 from support.conversation import Conversation, Run, converse, process_env
+from support.cost import Cost
 from support.extent import IS_FULL, in_part
 from support.once import share_compiled_sql
 from support.services import MovedClock
@@ -30,6 +32,11 @@ if not IS_FULL:
 share_compiled_sql()
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Tell at the end what the run has cost."""
+    config.pluginmanager.register(Cost())
+
+
 def pytest_collection_finish() -> None:
     """Take what is loaded by now out of the garbage collector's sight: it stays, and to look through it takes 0.1 s."""
     gc.collect()
@@ -41,10 +48,25 @@ def pytest_unconfigure() -> None:
     gc.unfreeze()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out the cases that have their turn in the other era."""
+    """Leave out the cases that have their turn in the other era, and those beyond the few of a test marked so."""
     if not IS_FULL:
         items[:] = [item for item in items if not isinstance(item, pytest.Function) or _is_its_turn(item)]
+    cases: defaultdict[tuple[Path, str], list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("few") is not None:
+            item.add_marker(in_part)
+            cases[item.path, item.name.partition("[")[0]].append(item)
+    if not IS_FULL:
+        left_out = {item for found in cases.values() for item in _beyond_the_few(found)}
+        items[:] = [item for item in items if item not in left_out]
+
+
+def _beyond_the_few(cases: list[pytest.Item]) -> set[pytest.Item]:
+    (mark,) = cases[0].iter_markers("few")
+    (count,) = mark.args
+    return set(cases) - {cases[number * len(cases) // count] for number in range(count)}
 
 
 def _is_its_turn(item: pytest.Function) -> bool:

@@ -29,6 +29,7 @@ from support.conversation import (
     spoken,
     write_lines,
 )
+from support.extent import few
 
 pytestmark = pytest.mark.anyio
 
@@ -172,6 +173,7 @@ TABLE: Final = (
 )
 
 
+@few(16)
 @pytest.mark.both_eras
 @pytest.mark.parametrize("outcome", TABLE, ids=[outcome.situation.__name__ for outcome in TABLE])
 @pytest.mark.parametrize("client", ["yes", "no", "cannot ask"])

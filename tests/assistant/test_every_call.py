@@ -12,7 +12,7 @@ import pytest
 from mcp_types import JSONRPCError, JSONRPCRequest, JSONRPCResponse
 
 from gemini_batch_mcp.assistant.transports._incoming import MAX_MESSAGE_BYTES, Refused, read_message
-from support.extent import tries
+from support.extent import few, tries
 from support.servers import MODERN_META, eventually, server_process
 
 
@@ -149,6 +149,7 @@ def test_a_message_that_was_changed_at_random_is_read_or_answered_under_its_own_
         assert read.answer.model_dump_json().encode(), line
 
 
+@few(3)
 @pytest.mark.parametrize("piece", [b'"', b'\\"', b"[", b"[]", b'{"a":', b'":"', b"\\", b"9"])
 def test_what_cannot_be_read_is_answered_in_a_time_that_grows_with_its_length_only(piece: bytes) -> None:
     def seconds(length: int) -> float:

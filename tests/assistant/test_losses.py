@@ -14,6 +14,7 @@ from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.sandbox.config import ByTime, SandboxConfig
 from gemini_batch_mcp.settings import Settings
 from support.conversation import Person, converse, newest, request_file, spoken
+from support.extent import few
 
 pytestmark = [pytest.mark.anyio, pytest.mark.both_eras]
 
@@ -97,6 +98,7 @@ async def test_a_client_that_can_ask_asks_in_words_that_name_what_is_lost(
     assert len(person.questions) == 1
 
 
+@few(3)
 @endings
 @pytest.mark.parametrize("no", [Person("decline"), Person("accept", ticks=False), Person("cancel")])
 async def test_a_no_changes_nothing_and_says_so_and_confirm_is_no_answer(

@@ -12,6 +12,7 @@ from gemini_batch_mcp.assistant.replies import MAX_REPLY_CHARS, short
 from gemini_batch_mcp.assistant.views import Answer
 from gemini_batch_mcp.sandbox.app import Sandbox
 from support.conversation import Conversation, line, spoken, write_lines
+from support.extent import few
 from support.services import create, generate_lines, raw, upload
 
 pytestmark = pytest.mark.anyio
@@ -46,6 +47,7 @@ ANSWERS = sorted(
 )
 
 
+@few(4)
 @pytest.mark.parametrize("answer", [view for view in ANSWERS if view is not Answer])
 def test_an_answer_of_monstrous_parts_fits_and_says_what_to_do_next(answer: type[Answer]) -> None:
     parts = _monster(answer, 300)

@@ -65,7 +65,7 @@ class Gossip(httpx2.AsyncBaseTransport):
 
 
 @in_part
-@pytest.mark.parametrize("key", part(KEYS, 6))
+@pytest.mark.parametrize("key", part(KEYS, 13))
 async def test_no_byte_that_leaves_or_stays_holds_the_key(
     settings: Settings, sandbox: Sandbox, data: Path, caplog: pytest.LogCaptureFixture, key: str
 ) -> None:

@@ -24,7 +24,7 @@ from support.extent import in_part, tries
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(1800), in_part]
 
-SCHEDULES = tries(200, 5)
+SCHEDULES = tries(200, 2)
 SERVERS = 3
 _TAG = re.compile(r"\[[^\[\]]+\]$")
 #: What is not a sentence of ours.

@@ -4,9 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from crash import plans
 from crash.ground import Bench
-from crash.matrix import Baseline, in_parallel, several_benches, undisturbed
+from crash.matrix import Baselines, several_benches
 
 
 @pytest.fixture(scope="session")
@@ -16,7 +15,6 @@ def benches() -> Iterator[list[Bench]]:
 
 
 @pytest.fixture(scope="session")
-def baselines(benches: list[Bench]) -> dict[str, Baseline]:
-    """Undisturbed runs of every scenario, by its name."""
-    found = in_parallel(benches, undisturbed, plans.ALL)
-    return {plan.name: baseline for plan, baseline in zip(plans.ALL, found, strict=True)}
+def baselines(benches: list[Bench]) -> Baselines:
+    """Undisturbed runs of the scenarios, by their plans."""
+    return Baselines(benches[0])

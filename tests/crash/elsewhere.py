@@ -79,9 +79,11 @@ ELSEWHERE: Final = tuple(_faults())
 ELSEWHERE_MORE: Final = frozenset(
     {
         "another project's key when all is collected",
+        "another project's key after a kill at ledger.add_attempt:after",
         "another project's key after a kill at create:before",
         "another project's key after a kill at create:after",
         "directory replaced at upload_finalize:after",
+        "directory replaced at create:before",
         "directory replaced at create:after",
         "directory replaced at download:before",
         "directory replaced at ledger.add_attempt:after",
@@ -89,5 +91,6 @@ ELSEWHERE_MORE: Final = frozenset(
         "ledger lost after a kill at create:before",
         "ledger lost after a kill at create:after",
         "ledger lost after a kill at download:after",
+        "ledger lost after a kill at ledger.add_attempt:after",
     }
 )

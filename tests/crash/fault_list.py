@@ -112,10 +112,13 @@ FAULTS: Final[tuple[Fault, ...]] = (
 #: Faults of one kind at other places, which a run of a part leaves to the complete one.
 _MORE_OF_A_KIND: Final = {
     *ELSEWHERE_MORE,
-    *(f"clock set back a day at {step}" for step in ("ledger.reserve:after", "create:before", "download:before")),
+    *(
+        f"clock set back a day at {step}"
+        for step in ("ledger.reserve:after", "create:before", "create:after", "download:before")
+    ),
     *(
         f"killed at {step}, then the clock set back a day"
-        for step in ("ledger.reserve:after", "get:after", "ledger.add_attempt:after")
+        for step in ("ledger.reserve:after", "create:after", "get:after", "ledger.add_attempt:after")
     ),
     *(
         f"disk full from {step}"
@@ -124,16 +127,28 @@ _MORE_OF_A_KIND: Final = {
             "ledger.move_job:before",
             "ledger.update_job:before",
             "create:after",
+            "download:before",
             "download:after",
+            "file.rename home/batches/<batch>/results.json",
             "file.rename data/.*",
             "ledger.add_attempt:before",
         )
     ),
     "no file larger than 4,000 bytes",
+    "no file larger than 20,000 bytes",
     "no file larger than 60,000 bytes",
     "download cut at byte 0",
     "download cut at byte 1",
+    "download cut at byte 10,000",
+    "reply to a retry's create lost",
+    "reply to an inline create lost",
     "replies to two creates lost",
+    "create cut before it arrived",
+    "killed after a create, and the page of the list that holds it fails",
+    "reply to the start of an upload lost",
+    "reply to a chunk lost",
+    "reply to a finalize lost",
+    "500 after a create took effect",
     "400 after a create took effect",
     "429 after a create took effect",
     "503 before a create took effect",
@@ -141,7 +156,9 @@ _MORE_OF_A_KIND: Final = {
     "reply to a create cut in its body",
     "upload cut in the middle of the first of two chunks",
     "download cut three times",
+    "storm of 429 over every route",
     "storm of 503 over reads",
+    "state directory read-only from the start",
     "5 processes race on one order: jobs that wait for each other's quota",
     "state directory read-only after a kill at create:after",
     "2 processes race on one order: two jobs from one file",

@@ -82,12 +82,10 @@ _BODIES: Final[dict[str, Callable[[Sandbox], object]]] = {
     "result file not there right after the end": lambda s: s.fail_next("files.download", status=404, times=2 * _JOBS),
 }
 LATE: Final = tuple(_faults())
-#: What a run of a part tries of it: each way once.
+#: What a run of a part tries of it: what is late, and what comes short.
 LATE_PART: Final = frozenset(
     {
-        "output 25 h after the end, through tools",
         "inlined answers 10 min after the end, through collect",
         "download short in good form, inside a line, through two processes",
-        "a page in place of the answers, through a server",
     }
 )

@@ -14,11 +14,13 @@ from typing import Final, TypeVar
 from crash.driver import Program
 from crash.ground import Bench, Ending, Ground, Plan, bench
 from crash.traps import Trap
+from support.extent import WANTED
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-_BENCHES: Final = 2
+#: As many as the smallest machine has cores; a run of a part has its cores busy with other tests.
+_BENCHES: Final = 2 if WANTED else 1
 _KILLED: Final = -9
 
 
@@ -78,6 +80,19 @@ def undisturbed(bench: Bench, plan: Plan) -> Baseline:
     (baseline,) = in_turn(bench, plan, ("order", None))
     assert not baseline.ending.outcome.failures, baseline.ending.outcome.failures
     return baseline
+
+
+class Baselines:
+    """Undisturbed cases by their plans, each lived when it is first asked for."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self._found: dict[str, Baseline] = {}
+
+    def __getitem__(self, plan: Plan) -> Baseline:
+        if plan.name not in self._found:
+            self._found[plan.name] = undisturbed(self._bench, plan)
+        return self._found[plan.name]
 
 
 def in_turn(bench: Bench, plan: Plan, *lives: tuple[Program, Trap | None]) -> list[Baseline]:
@@ -191,6 +206,6 @@ def in_parallel(benches: Sequence[Bench], case: Callable[[Bench, T], R], inputs:
 
 @contextmanager
 def several_benches() -> Generator[list[Bench]]:
-    """Set up as many benches as the smallest machine has cores."""
+    """Set up the benches."""
     with ExitStack() as stack:
         yield [stack.enter_context(bench()) for _ in range(_BENCHES)]

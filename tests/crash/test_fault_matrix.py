@@ -7,7 +7,7 @@ import pytest
 from crash.fault_list import FAULTS, PART
 from crash.faults import Fault, suffered, why_no_small_disk
 from crash.ground import Bench
-from crash.matrix import Baseline
+from crash.matrix import Baselines
 from crash.report import Tally, missing_and_stale, table, write_section
 from support.extent import IS_FULL, in_part
 
@@ -31,14 +31,14 @@ def small_disk_refusal() -> str:
 @pytest.mark.parametrize("fault", FAULTS if IS_FULL else PART, ids=lambda fault: fault.name)
 def test_a_disturbance_costs_nothing_and_loses_nothing(
     benches: list[Bench],
-    baselines: dict[str, Baseline],
+    baselines: Baselines,
     tallies: dict[str, Tally],
     small_disk_refusal: str,
     fault: Fault,
 ) -> None:
     if fault.has_small_disk and small_disk_refusal:
         pytest.skip(small_disk_refusal)
-    baseline = baselines[fault.plan.name]
+    baseline = baselines[fault.plan]
     verdicts = [suffered(benches[0], baseline, fault) for _ in range(fault.tries if IS_FULL else 1)]
     for verdict in verdicts:
         tallies.setdefault(fault.name, Tally()).add(

@@ -17,6 +17,7 @@ from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.sandbox.config import SandboxConfig
 from gemini_batch_mcp.settings import Settings
 from support.conversation import Conversation, converse, line, request_file
+from support.extent import few
 from support.services import Gate, is_finalize
 
 pytestmark = pytest.mark.anyio
@@ -248,6 +249,7 @@ async def test_an_old_job_is_advised_upon(talk: Conversation, sandbox: Sandbox, 
     assert "about 17 hours" in status.advice or "about 18 hours" in status.advice
 
 
+@few(4)
 @pytest.mark.parametrize(
     ("states", "expected"),
     [

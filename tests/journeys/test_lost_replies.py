@@ -6,6 +6,7 @@ import pytest
 
 from gemini_batch_mcp.sandbox.app import Sandbox
 from support.conversation import Conversation, request_file
+from support.extent import few
 
 pytestmark = pytest.mark.anyio
 
@@ -67,6 +68,7 @@ async def test_a_lost_create_that_shows_up_late_is_adopted_by_the_next_look(
     assert sandbox.creates == 1
 
 
+@few(3)
 @pytest.mark.parametrize("route", ["files.start", "files.chunk", "files.finalize"])
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_an_upload_that_is_cut_is_repeated_and_created_once(
@@ -101,6 +103,7 @@ async def test_a_cut_read_is_repeated(talk: Conversation, sandbox: Sandbox, data
     assert len((await talk.call("list_jobs"))["jobs"]) == 1
 
 
+@few(2)
 @pytest.mark.parametrize("at_byte", [0, 1, 200])
 async def test_a_cut_download_is_taken_up_again_and_whole(
     talk: Conversation, sandbox: Sandbox, data: Path, at_byte: int

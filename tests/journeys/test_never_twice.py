@@ -157,5 +157,5 @@ def _mark(row: int) -> str:
 
 TestLife = in_part(Life.TestCase)
 TestLife.settings = settings(
-    max_examples=tries(60, 10), stateful_step_count=14, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=tries(60, 5), stateful_step_count=14, deadline=None, suppress_health_check=list(HealthCheck)
 )

@@ -10,6 +10,7 @@ from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.sandbox.config import OnCommand, SandboxConfig
 from gemini_batch_mcp.settings import Settings
 from support.conversation import Conversation, converse, line, newest, request_file, write_lines
+from support.extent import few
 
 pytestmark = pytest.mark.anyio
 
@@ -82,6 +83,7 @@ async def test_when_only_permanent_failures_are_left_that_is_said(
     assert sandbox.creates == 1
 
 
+@few(2)
 @pytest.mark.parametrize(
     ("include", "marker"),
     [("blocked", "blocked"), ("truncated", "max_tokens"), ("empty", "empty"), ("missing", "dropped")],

@@ -18,6 +18,11 @@ IS_FULL: Final = WANTED == "full"
 in_part: Final = pytest.mark.matrix
 
 
+def few(count: int) -> pytest.MarkDecorator:
+    """Mark a test of which a run of a part tries so many cases, the first one and others spread over the rest."""
+    return pytest.mark.few(count)
+
+
 def part(items: Sequence[T], every: int) -> Sequence[T]:
     """Return every so many-th item from the first one on, and all of them in a complete run."""
     return items if IS_FULL else items[::every]

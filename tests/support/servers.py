@@ -170,6 +170,15 @@ def _busy_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def used_seconds(pid: int) -> float:
+    """Return what a process and those that it has waited for have used; 0 when it is gone."""
+    try:
+        fields = _stat(pid)
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
 def _stat(pid: int) -> list[str]:
     """Return the fields of a process from its state on; a name may hold spaces and brackets."""
     return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()

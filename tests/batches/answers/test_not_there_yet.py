@@ -11,7 +11,7 @@ from gemini_batch_mcp.digests import file_digest
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.settings import Settings
 from support.conversation import Conversation, answers_of, converse, created, downloads, newest, request_file, sharded
-from support.extent import in_part, pairs
+from support.extent import few, in_part, pairs
 from support.services import MovedClock
 
 pytestmark = pytest.mark.anyio
@@ -110,6 +110,7 @@ BODIES = [
 ]
 
 
+@few(3)
 @pytest.mark.parametrize(("disturb", "said"), [body[1:] for body in BODIES], ids=[body[0] for body in BODIES])
 async def test_a_body_that_is_not_what_gemini_counts_is_no_result(
     settings: Settings, sandbox: Sandbox, data: Path, disturb: Callable[[Sandbox], None], said: str, era: str
@@ -129,6 +130,7 @@ async def test_a_body_that_is_not_what_gemini_counts_is_no_result(
         assert downloads(sandbox) == asked, "it is not fetched again before its time"
 
 
+@few(3)
 @pytest.mark.parametrize(("disturb", "said"), [body[1:] for body in BODIES], ids=[body[0] for body in BODIES])
 async def test_a_body_that_is_not_what_gemini_counts_is_fetched_again(
     settings: Settings, sandbox: Sandbox, data: Path, disturb: Callable[[Sandbox], None], said: str

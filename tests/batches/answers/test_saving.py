@@ -13,6 +13,7 @@ from gemini_batch_mcp.domain import Order, ResultQuery
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.settings import Settings
 from support.conversation import converse, created, desk_of, newest, request_file, sharded, write_lines
+from support.extent import few
 
 pytestmark = pytest.mark.anyio
 
@@ -97,6 +98,7 @@ except StorageError as error:
 """
 
 
+@few(2)
 @pytest.mark.skipif(sys.platform == "win32", reason="needs limits on the size of files")
 @pytest.mark.parametrize("what", ["build", "export csv", "export jsonl", "export parquet"])
 def test_a_disk_that_takes_no_more_is_a_sentence_and_leaves_nothing_half(tmp_path: Path, what: str) -> None:

@@ -17,6 +17,7 @@ from gemini_batch_mcp.domain import FileFormat, ResultQuery
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.settings import Settings
 from support.conversation import ROWS, answers_of, created, desk_of, downloads, ended, hooked_desk, request_file
+from support.extent import few
 
 pytestmark = pytest.mark.anyio
 
@@ -51,6 +52,7 @@ def visible_names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir() if not path.name.startswith("."))
 
 
+@few(3)
 @pytest.mark.parametrize("step", ["ledger.record_saved:before", "ledger.record_saved:after"])
 @pytest.mark.parametrize(("is_there", "nth"), [(False, 1), (False, 2), (True, 1)])
 async def test_a_file_that_a_killed_process_of_ours_wrote_is_ours(
@@ -75,6 +77,7 @@ async def test_a_file_that_a_killed_process_of_ours_wrote_is_ours(
     assert visible_names(data) == ["out.jsonl", "reviews.jsonl"]
 
 
+@few(2)
 @pytest.mark.parametrize("format", ["jsonl", "csv", "parquet", "html"])
 async def test_processes_that_save_the_same_to_one_path_at_once_leave_one_file(
     settings: Settings, sandbox: Sandbox, data: Path, format: FileFormat | Literal["html"]

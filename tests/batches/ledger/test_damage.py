@@ -15,6 +15,7 @@ from gemini_batch_mcp.errors import StorageError, state_failure
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.settings import Settings
 from support.conversation import Conversation, converse, line, write_lines
+from support.extent import few
 
 pytestmark = pytest.mark.anyio
 
@@ -96,6 +97,7 @@ async def test_another_order_is_taken_beside_a_row_that_cannot_be_read(
     assert sandbox.creates == 3
 
 
+@few(4)
 @pytest.mark.parametrize("card", [b"", b"[]", b"5", b'{"jobs": 5}', b'{"jobs": [5]}', b"\xff", b"[" * 100_000, b"{}"])
 async def test_a_damaged_card_is_set_aside_and_keeps_nothing_else_back(
     settings: Settings, sandbox: Sandbox, data: Path, card: bytes

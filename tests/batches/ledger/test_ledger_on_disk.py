@@ -13,6 +13,7 @@ from gemini_batch_mcp.domain import Order
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.settings import Settings
 from support.conversation import ROWS, converse, desk_of, line, newest, request_file, write_lines
+from support.extent import few
 
 pytestmark = pytest.mark.anyio
 
@@ -42,6 +43,7 @@ def _empty(home: Path) -> None:
     database.close()
 
 
+@few(2)
 @pytest.mark.parametrize("lose", [_remove, _replace, _new_ledger, _empty])
 async def test_a_ledger_that_is_lost_under_a_running_server_is_named_before_anything_is_sent(
     settings: Settings, sandbox: Sandbox, data: Path, lose: Callable[[Path], None]

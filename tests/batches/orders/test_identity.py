@@ -16,6 +16,7 @@ from gemini_batch_mcp.domain import Order
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.settings import Settings
 from support.conversation import Conversation, converse, desk_of, line, request_file
+from support.extent import few
 
 pytestmark = pytest.mark.anyio
 
@@ -53,6 +54,7 @@ async def test_the_ending_is_part_of_an_order_where_it_is_read_in_another_way(
     assert (found[0] == found[1]) == ((one, other) in SAME)
 
 
+@few(3)
 @pytest.mark.parametrize(("one", "other", "text", "rows", "other_rows"), BOTH)
 async def test_the_same_bytes_under_another_ending_are_another_order_and_each_is_sent_as_it_was_previewed(
     talk: Conversation, sandbox: Sandbox, data: Path, one: str, other: str, text: str, rows: int, other_rows: int
@@ -193,6 +195,7 @@ def in_the_call(data: Path) -> Order:
 OLD = (a_table, a_request_file, a_glob, a_directory_that_is_called_like_a_file, attached_files, in_the_call)
 
 
+@few(3)
 @pytest.mark.parametrize("make", OLD)
 async def test_an_order_that_stands_in_an_older_ledger_goes_on_standing(
     settings: Settings, sandbox: Sandbox, data: Path, make: Callable[[Path], Order]

@@ -17,6 +17,7 @@ from gemini_batch_mcp.errors import StorageError
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.settings import Settings
 from support.conversation import Conversation, desk_of, hooked_desk, newest
+from support.extent import few
 
 pytestmark = pytest.mark.anyio
 
@@ -63,6 +64,7 @@ async def test_a_table_that_is_reversed_after_its_order_costs_no_row_its_columns
     assert all(row["id"] == row["key"] and row["review"] == f"text of {row['id']}" for row in found)
 
 
+@few(3)
 @pytest.mark.parametrize("order", [ORDER, WITH_FILES, replace(ORDER, limit_rows=20)])
 @pytest.mark.parametrize("uploaded", [True, False])
 async def test_a_table_that_is_reversed_while_its_lines_travel_costs_no_row_its_columns(
@@ -114,6 +116,7 @@ def disturbed(data: Path, what: str) -> Order:
     return ORDER
 
 
+@few(6)
 @pytest.mark.parametrize("what", ["table", "folder", "ready"])
 @pytest.mark.parametrize("how", ["written", "replaced", "ragged", "gone"])
 async def test_a_source_that_changes_between_its_digest_and_its_lines_is_refused(

@@ -14,7 +14,7 @@ from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.results.query._database import locked_database
 from gemini_batch_mcp.results.query.queries import QueryEngine
 from support.answers import CANARY, ROWS, table_at
-from support.extent import in_part, pairs, part
+from support.extent import few, in_part, pairs, part
 from support.statements import HARMLESS, REFUSED
 
 
@@ -123,6 +123,7 @@ FILE_ATTACKS = tuple(
 )
 
 
+@few(30)
 @pytest.mark.parametrize("table", ["results.parquet", "results-1", "several"])
 @pytest.mark.parametrize("attack", [*FILE_ATTACKS, "SELECT * FROM read_json('{place}/batch/results-1/secret.json')"])
 def test_the_locked_database_refuses_files_even_without_the_first_wall(place: Path, attack: str, table: str) -> None:

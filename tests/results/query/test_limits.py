@@ -12,7 +12,7 @@ from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.results.query._limits import watched
 from gemini_batch_mcp.results.query.queries import QueryEngine
 from support.answers import ask, table_at
-from support.extent import in_part, part
+from support.extent import few, in_part, part
 
 #: Each takes hours, or more memory than there is, when nothing stops it.
 BOMBS = (
@@ -61,6 +61,7 @@ def engine() -> Iterator[QueryEngine]:
         yield engine
 
 
+@few(5)
 @in_part
 @pytest.mark.parametrize("bomb", part(BOMBS, 3))
 def test_a_bomb_is_stopped_and_the_next_query_works(engine: QueryEngine, table: Path, bomb: str) -> None:
@@ -72,6 +73,7 @@ def test_a_bomb_is_stopped_and_the_next_query_works(engine: QueryEngine, table: 
     assert engine.query_table(table, "SELECT count(*) FROM results").rows == ((1000,),)
 
 
+@few(6)
 @pytest.mark.parametrize(
     "sql",
     [

@@ -10,6 +10,7 @@ from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.results.query._database import locked_database
 from gemini_batch_mcp.results.query._statement import FUNCTIONS, TABLE_FUNCTIONS, checked_statement, is_operator
 from support.answers import ask, table_at
+from support.extent import few
 from support.statements import ALLOWED, REFUSED
 
 
@@ -18,6 +19,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return table_at(tmp_path_factory.mktemp("statements") / "results.parquet")
 
 
+@few(30)
 @pytest.mark.parametrize("sql", ALLOWED)
 def test_what_people_write_may_run(table: Path, sql: str) -> None:
     assert ask(table, sql, limit=5).columns

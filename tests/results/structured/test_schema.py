@@ -17,7 +17,7 @@ from gemini_batch_mcp.results.structured._types import NoType, answer_decoder
 from gemini_batch_mcp.results.structured.checking import NO_JSON, AnswerCheck
 from gemini_batch_mcp.results.structured.schema import field_columns, plain_schema
 from support.answers import all_rows, answer, answer_file, cells, failure, keys_file, planned, rebuilt
-from support.extent import in_part, tries
+from support.extent import few, in_part, tries
 
 LABELS: dict[str, Any] = {
     "type": "object",
@@ -296,6 +296,7 @@ def test_a_text_with_a_pattern_may_stand_beside_other_forms(other: dict[str, Any
     assert AnswerCheck(schema).fault('"xyz"') == "the answer does not match its pattern"
 
 
+@few(2)
 @pytest.mark.parametrize(
     ("first", "second"),
     [
