@@ -16,9 +16,8 @@ from gemini_batch_mcp.sandbox.config import ByTime, OnCommand, SandboxConfig
 from gemini_batch_mcp.settings import Secret, Settings
 from support.commands import Commands
 from support.conversation import Conversation, Run, converse, process_env
-from support.cost import Cost
-from support.extent import IS_FULL, in_part
-from support.once import share_compiled_sql
+from support.extent import IS_FULL, Cost, in_part
+from support.loading import share_compiled_sql
 from support.services import MovedClock
 
 #: Both protocol eras: 2025-11-25 with its handshake, and 2026-07-28 without.

@@ -14,7 +14,7 @@ from gemini_batch_mcp.results.query._worker import Query, QueryAnswer, run_query
 from gemini_batch_mcp.results.report.writing import ReportCost, ReportFacts, write_report
 from gemini_batch_mcp.results.store import AnswerFile, ResultTable, TablePlan, build_planned, build_table
 from gemini_batch_mcp.results.table.layout import identifier
-from support.once import READER, scratch
+from support.loading import READER, scratch
 
 
 def answer(key: str | None, text: str = "fine", finish_reason: str = "STOP", **response: Any) -> bytes:

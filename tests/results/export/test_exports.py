@@ -14,7 +14,7 @@ from gemini_batch_mcp.errors import StorageError, UsageError
 from gemini_batch_mcp.results.store import ResultTable
 from support.answers import answer, cells, failure, line, planned, source_file, table_of
 from support.extent import few
-from support.once import scratch
+from support.loading import scratch
 
 PLAIN_HEADER = "key,status,text,finish_reason,error_code,error_message,model_version,input_tokens,output_tokens"
 

@@ -16,7 +16,7 @@ from gemini_batch_mcp.results.store import AnswerFile, ResultTable, TablePlan
 from gemini_batch_mcp.results.table._parts import MAX_PARTS, Parts
 from support.answers import all_rows, answer, answer_file, ask, exported, keys_file, rebuilt, source_file
 from support.extent import IS_FULL, in_part
-from support.once import scratch
+from support.loading import scratch
 
 
 def part_of(directory: Path, query: str) -> Path:

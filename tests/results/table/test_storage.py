@@ -15,7 +15,7 @@ from gemini_batch_mcp.errors import StorageError
 from gemini_batch_mcp.results.engine import connect, table_errors
 from gemini_batch_mcp.results.store import AnswerFile, ResultTable, build_table
 from support.answers import all_rows, answer, answer_file, exported, failure, table_of
-from support.once import scratch
+from support.loading import scratch
 
 
 def names(directory: Path) -> list[str]:
