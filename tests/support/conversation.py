@@ -22,6 +22,7 @@ from gemini_batch_mcp.batches.opening import lazy_desk
 from gemini_batch_mcp.batches.work import Work
 from gemini_batch_mcp.domain import Order, ResultQuery
 from gemini_batch_mcp.sandbox.app import Sandbox
+from gemini_batch_mcp.settings import KEYS_PAGE, Settings
 from support.loading import share_output_schemas
 
 #: A command line, run to its end.
