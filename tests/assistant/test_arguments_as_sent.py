@@ -167,7 +167,7 @@ TOLD: list[tuple[str, dict[str, Any], str]] = [
     ("get_results", {"batch": "x", "view": "row"}, "view is 'row'; did you mean rows? Give one of summary, rows"),
     ("get_results", {"batch": "x", "output_path": "x.csv"}, "Did you mean save_to?"),
     ("query_results", {"batch": "x", "sql": "SELECT 1", "save_to": "a.csv"}, "It is an argument of get_results."),
-    ("create_batch", {"temperature": 0.2, "prompt": "x"}, "'temperature'. Put it into generation_config."),
+    ("create_batch", {"temperature": 0.2, "prompt": "x"}, "'temperature'. Put it in generation_config."),
     ("create_batch", {"path": "rows.csv"}, "Did you mean source?"),
     ("create_batch", {"system_prompt": "Be brief."}, "Did you mean system_instruction?"),
     ("create_batch", {"response_schema": "{'type': 1}"}, "response_schema is \"{'type': 1}\"; give an object, or"),
