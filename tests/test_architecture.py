@@ -105,12 +105,12 @@ MAY_IMPORT = {
     "results.visible": "",
     # whatever the user has, as checked request lines
     "intake.compose": (
-        "intake.files intake.generation_config intake.requests intake.tables intake.template intake.unpacked "
-        "intake.validator"
+        "intake.files intake.generation_config intake.requests intake.rows intake.tables intake.template "
+        "intake.unpacked intake.validator"
     ),
     "intake.openai": "intake.opened intake.prices intake.requests intake.response_schema intake.validator",
     "intake.prices": "intake.file_kinds intake.files intake.validator",
-    "intake.files": "intake.file_kinds intake.opened intake.tables intake.template intake.validator",
+    "intake.files": "intake.file_kinds intake.opened intake.rows intake.tables intake.template intake.validator",
     "intake.tables": (
         "intake.file_kinds intake.opened intake.requests intake.rows intake.template intake.unpacked intake.validator"
     ),

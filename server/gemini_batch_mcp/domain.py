@@ -216,6 +216,20 @@ class Order:
     key_column: str = ""
     #: Only the first so many rows, 0 for all.
     limit_rows: int = 0
+    #: Only rows that meet this condition over their columns, in SQL; empty for all.
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenRows:
+    """Which of `total` rows a condition chose: `count` of them.
+
+    Bit n-1 of `bits`, from the highest bit of the first byte on, stands for row n.
+    """
+
+    bits: bytes
+    count: int
+    total: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ def order(
     delivery: Annotated[Delivery, Field(description="inline only below 20 MB.")] = "file",
     display_name: Annotated[str, Field(description="Name shown in lists.")] = "",
     limit_rows: Annotated[int, Field(ge=0, description="Pilot: only the first N rows.")] = 0,
+    where: Annotated[str, Field(description="Only rows that meet this SQL condition over columns.")] = "",
 ) -> Order:
     """Return the order that the arguments of a tool describe. A resolver: it is given those of its names."""
     return Order(
@@ -58,6 +59,7 @@ def order(
         attach=attach,
         key_column=key_column,
         limit_rows=limit_rows,
+        where=where,
     )
 
 

@@ -14,7 +14,7 @@ from gemini_batch_mcp.batches.hashes import FileHashes
 from gemini_batch_mcp.batches.ledger.cards import refuse_lost, take_back, write_card
 from gemini_batch_mcp.batches.ledger.ledger import Ledger
 from gemini_batch_mcp.batches.work import Work
-from gemini_batch_mcp.domain import Account
+from gemini_batch_mcp.domain import Account, ChosenRows
 from gemini_batch_mcp.errors import StorageError, state_failure
 from gemini_batch_mcp.gemini.developer.gateway import Gateway, Hook, RetryPolicy
 from gemini_batch_mcp.paths import PathGuard
@@ -148,6 +148,10 @@ class App:
     def saving_lock_path(self, batch_id: str) -> Path:
         """Return the file that is held by whoever writes results of a batch for the user."""
         return self.lock_path(f"{batch_id}.saving")
+
+    def choose(self, table: Path, where: str, *, number: str, is_text: bool) -> ChosenRows:
+        """Return the rows of a table that meet a condition; see `QueryEngine.choose_rows`."""
+        return self.queries.choose_rows(table, where, number=number, is_text=is_text)
 
     async def prepare_queries(self) -> None:
         """Start the process that answers questions in SQL, in the background, where questions may follow."""

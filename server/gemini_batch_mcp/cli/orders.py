@@ -55,6 +55,7 @@ def _order_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--attach", default="", help="Column of file paths to attach; use path for a directory."),
         click.option("--key-column", default="", help="For a table: the column of unique keys."),
         click.option("--limit-rows", default=0, type=click.IntRange(min=0), help="Pilot: only the first rows."),
+        click.option("--where", default="", help="For a table: only rows that meet this SQL condition."),
         click.option("--task", type=click.Choice(["generate", "embed"]), default="generate", show_default=True),
     )
     for option in reversed(options):

@@ -20,6 +20,7 @@ from gemini_batch_mcp.intake.generation_config import request_members
 from gemini_batch_mcp.intake.requests.inspection import GrowingFile, Inspection, RowKeys
 from gemini_batch_mcp.intake.requests.lines import Onlooker
 from gemini_batch_mcp.intake.requests.passes import too_large
+from gemini_batch_mcp.intake.rows.choosing import Choose
 from gemini_batch_mcp.intake.tables.earlier import KEY_COLUMN, EarlierRows
 from gemini_batch_mcp.intake.tables.file_rows import NAME_COLUMN, PATH_COLUMN, TEXT_COLUMN
 from gemini_batch_mcp.intake.tables.folders import Folder
@@ -84,6 +85,7 @@ def write_rows(
     onlooker: Onlooker | None = None,
     columns_path: Path | None = None,
     on_read: OnRead | None = None,
+    choose: Choose | None = None,
 ) -> RequestFile:
     """Render each row of `source` into `{"key":…,"request":{…}}` and write the lines to `destination`.
 
@@ -107,7 +109,7 @@ def write_rows(
     members = request_members(order.task, order.generation_config, order.response_schema)
     parts = Parts(_checked_plan(order, attachments), uploaded) if attachments is not None or order.attach else None
     writing = _Writing(order, destination, keys_path, max_file_bytes, parts, onlooker)
-    if isinstance(source, Folder):
+    if isinstance(source, Folder) and not order.where:
         # So as not to open files that nobody asks for.
         source = source.first(order.limit_rows)
     failure = "The request file could not be written"
@@ -119,6 +121,8 @@ def write_rows(
                 with_text=_uses_text(order),
                 read_once=columns_path is not None,
                 on_read=on_read,
+                where=order.where,
+                choose=choose,
             ) as table:
                 form = _form(table, order, members)
                 # The contents of files would be kept twice: they are where they were.
@@ -167,7 +171,7 @@ def _checked_plan(order: Order, plan: AttachmentPlan | None) -> AttachmentPlan:
 def _uses_text(order: Order) -> bool:
     """True unless the order names nothing but a folder's own columns: then the files need not be read as text."""
     named = {order.key_column, *places(order.prompt), *places(order.system_instruction)}
-    return not named <= {"", PATH_COLUMN, NAME_COLUMN}
+    return bool(order.where) or not named <= {"", PATH_COLUMN, NAME_COLUMN}
 
 
 def _write(table: Table, form: _Form, writing: _Writing, effort: Effort) -> Inspection:

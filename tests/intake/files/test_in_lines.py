@@ -39,7 +39,7 @@ def table(path: Path, cells: Sequence[str], columns: Sequence[str] = ("id", "pho
     return path
 
 
-def planned(source: Path | Folder, guard: PathGuard, order: Order = ORDER, **limits: int) -> AttachmentPlan:
+def planned(source: Path | Folder, guard: PathGuard, order: Order = ORDER, **limits: Any) -> AttachmentPlan:
     return plan_attachments(source, column=order.attach, guard=guard, scratch=guard.roots[0].parent, **limits)
 
 

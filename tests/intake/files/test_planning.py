@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -37,7 +38,7 @@ def table(path: Path, cells: Sequence[str]) -> Path:
 
 
 def plan(
-    source: Path | Folder, guard: PathGuard, scratch: Path, column: str = "photo", **limits: int
+    source: Path | Folder, guard: PathGuard, scratch: Path, column: str = "photo", **limits: Any
 ) -> AttachmentPlan:
     made = plan_attachments(source, column=column, guard=guard, scratch=scratch, **limits)
     assert list(scratch.iterdir()) == []

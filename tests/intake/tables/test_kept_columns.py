@@ -14,10 +14,10 @@ from gemini_batch_mcp.domain import Order
 from gemini_batch_mcp.errors import PathError, RequestProblems
 from gemini_batch_mcp.intake.compose import write_rows
 from gemini_batch_mcp.intake.tables.folders import list_folder
-from gemini_batch_mcp.intake.tables.kept_columns import distinct_names, keeping_columns
+from gemini_batch_mcp.intake.tables.kept_columns import keeping_columns
 from gemini_batch_mcp.intake.tables.memory import with_effort
 from gemini_batch_mcp.intake.tables.reading import open_table
-from gemini_batch_mcp.intake.tables.sql import RowKey
+from gemini_batch_mcp.intake.tables.sql import RowKey, distinct_names
 from gemini_batch_mcp.intake.template import Column, Template
 from support.extent import in_part, tries
 from support.sources import read

@@ -107,3 +107,53 @@ async def test_rows_without_a_good_answer_are_told_and_pictures_can_be_attached(
     picture = Path(results["rows"][0]["files"][0])
     attached = sent(talk, created["batch_id"])[0]["request"]["contents"][0]["parts"][0]["inlineData"]["data"]
     assert base64.b64decode(attached) == picture.read_bytes()
+
+
+async def test_a_condition_chooses_rows_of_answers_and_of_tables_and_its_effect_is_counted(
+    talk: Conversation, sandbox: Sandbox, data: Path
+) -> None:
+    write_reviews(data, 30)
+    first = {"source": "reviews.csv", "prompt": "Label: {{text}}", "key_column": "id", "response_schema": SCHEMA}
+    german = await talk.call("preview_batch", **first, where="country = 'DE'")
+    assert german["request_count"] == 20
+    assert "`where` chose 20 of 30 rows of reviews.csv." in german["warnings"]
+    pilot = await talk.call("preview_batch", **first, where="country = 'DE' AND id >= 'r0005'", limit_rows=2)
+    assert [row["key"] for row in pilot["sample"]] == ["r0005", "r0007"]
+    assert "No row of reviews.csv meets `where` (0 of 30)" in await talk.refusal(
+        "preview_batch", **first, where="country = 'de'"
+    )
+    assert "Did you mean country?" in await talk.refusal("preview_batch", **first, where="countri = 'DE'")
+    ready = await talk.refusal("preview_batch", source=request_file(data), where="key = 'k1'")
+    assert "A file of ready requests does not go with where" in ready
+
+    batch = (await talk.call("create_batch", **first, display_name="labels"))["batch_id"]
+    assert not (await talk.call("preview_batch", **first, where="country = 'DE'"))["standing"]
+    sandbox.finish(newest(sandbox))
+    await talk.call("get_results", batch=batch)
+    wanted = await talk.call(
+        "query_results", batch=batch, sql="SELECT key FROM results WHERE label = 'negative' AND country = 'DE'"
+    )
+    second = {"source": "labels", "prompt": "Apologise: {{source_text}}"}
+    created = await talk.call("create_batch", **second, where="label = 'negative' AND country = 'DE'")
+    assert [[row["key"]] for row in sent(talk, created["batch_id"])] == wanted["rows"]
+    assert created["request_count"] == len(wanted["rows"])
+    sandbox.finish(newest(sandbox))
+    rows = await talk.call("query_results", batch=created["batch_id"], sql="SELECT key, id, label FROM results")
+    assert all(key == own and label == "negative" for key, own, label in rows["rows"])
+    asked = await talk.call("get_results", batch=created["batch_id"], view="order")
+    assert asked["order"]["where"] == "label = 'negative' AND country = 'DE'"
+
+
+async def test_files_and_given_rows_are_chosen_as_well(talk: Conversation, data: Path) -> None:
+    (data / "notes").mkdir()
+    for name in ("a.txt", "b.md", "c.txt"):
+        (data / "notes" / name).write_text(f"note {name}", encoding="utf-8")
+    files = await talk.call("preview_batch", source="notes", prompt="{{name}}: {{text}}", where="path LIKE '%.txt'")
+    attached = await talk.call(
+        "preview_batch", source="notes", prompt="What is it?", attach="path", where="name <> 'a.txt'"
+    )
+    rows = [{"product": "mug", "stars": 1}, {"product": "lid", "stars": 5}]
+    given = await talk.call("preview_batch", requests=rows, prompt="Why {{product}}?", where="stars < 3")
+    texts = [row["request"]["contents"][0]["parts"][-1]["text"] for row in files["sample"] + given["sample"]]
+    assert texts == ["a.txt: note a.txt", "c.txt: note c.txt", "Why mug?"]
+    assert (files["request_count"], attached["request_count"], given["request_count"]) == (2, 2, 1)

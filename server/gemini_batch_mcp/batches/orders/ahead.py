@@ -24,6 +24,7 @@ from gemini_batch_mcp.errors import BatchError, storage_errors
 from gemini_batch_mcp.intake.prices.estimate import limits_of
 from gemini_batch_mcp.intake.prices.price_list import load_prices
 from gemini_batch_mcp.intake.prices.survey import Limits, Surveyor
+from gemini_batch_mcp.intake.rows.choosing import Choose
 from gemini_batch_mcp.intake.tables.kinds import SourceKind
 from gemini_batch_mcp.intake.validator.terms import Terms
 
@@ -35,7 +36,7 @@ _COLUMNS: Final = "columns.parquet"
 
 
 def survey_lines(
-    identified: IdentifiedOrder, directory: Path, limits: Limits, gauge: Gauge
+    identified: IdentifiedOrder, directory: Path, limits: Limits, gauge: Gauge, choose: Choose | None = None
 ) -> tuple[RequestFile, Surveyor]:
     """Write the order's lines into a directory; return them, and what the one pass has seen of their price.
 
@@ -45,12 +46,14 @@ def survey_lines(
         as `rendering.write_lines`.
     """
     surveyor = Surveyor(identified.order.model, identified.order.task, limits=limits)
-    return _written(identified, directory, Counted(surveyor, gauge)), surveyor
+    return _written(identified, directory, Counted(surveyor, gauge), choose), surveyor
 
 
-def _written(identified: IdentifiedOrder, directory: Path, counted: Counted) -> RequestFile:
+def _written(
+    identified: IdentifiedOrder, directory: Path, counted: Counted, choose: Choose | None = None
+) -> RequestFile:
     requests, keys, columns = directory / _REQUESTS, directory / _KEYS, directory / _COLUMNS
-    return write_lines(identified, requests, keys, columns, onlooker=counted, on_read=counted.unpacked)
+    return write_lines(identified, requests, keys, columns, onlooker=counted, on_read=counted.unpacked, choose=choose)
 
 
 class PassAhead:

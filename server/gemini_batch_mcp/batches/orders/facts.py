@@ -19,6 +19,7 @@ _PARTS: Final = (
     "attach",
     "key_column",
     "limit_rows",
+    "where",
 )
 #: Requests given in the call that are shown.
 _SHOWN_REQUESTS: Final = 3

@@ -15,6 +15,7 @@ from gemini_batch_mcp.domain import Order
 from gemini_batch_mcp.errors import PathError, StorageError, UsageError
 from gemini_batch_mcp.intake.files.planning import MAX_IN_LINES_BYTES, AttachmentPlan, plan_attachments
 from gemini_batch_mcp.intake.requests.reader import file_sha256
+from gemini_batch_mcp.intake.rows.choosing import Choose
 from gemini_batch_mcp.intake.rows.given import GivenRows, given_rows
 from gemini_batch_mcp.intake.tables.earlier import KEY_COLUMN, EarlierRows
 from gemini_batch_mcp.intake.tables.folders import Folder, find_source, folder_sha256, source_stamp
@@ -27,6 +28,8 @@ from gemini_batch_mcp.paths import PathGuard
 _FINGERPRINT_VERSION = "order-2"
 #: The way before, which the ledger's migration `_m007_kinds_of_files` has put the kind of file to.
 _EARLIER_VERSION = "order-1"
+#: The same, which earlier versions did not have: they count only where they are given.
+_LATER_PARTS = ("where",)
 #: Parts of an order that say how rows become requests.
 _ROW_PARTS = (
     "prompt",
@@ -94,12 +97,14 @@ def identify(
     max_in_lines_bytes: int = MAX_IN_LINES_BYTES,
     on_found: Callable[[IdentifiedOrder], None] | None = None,
     earlier: Callable[[str], EarlierRows | None] = lambda reference: None,
+    choose: Choose | None = None,
 ) -> IdentifiedOrder:
     """Find the order's source and what it attaches, and compute its fingerprint. Reads all of it once.
 
     `scratch` is a directory for temporary files; `max_in_lines_bytes` of attached files may stand inside the requests.
     `on_found` is told of the order as far as it is known before its source is read: without hash and fingerprint.
-    `earlier` returns the rows of the batch that a source names which is no file.
+    `earlier` returns the rows of the batch that a source names which is no file; `choose` says which rows meet a
+    condition.
 
     Raises:
         UsageError: not exactly one of source and requests was given, or other parts of the order do not go with it.
@@ -110,17 +115,17 @@ def identify(
         given = "Both source and requests were given" if order.source else "Neither source nor requests was given"
         raise UsageError(f"{given}; an order takes exactly one of them.", "Give a path, or a list of requests.")
     if order.source.startswith("files/"):
-        _refuse_parts(order, "A file uploaded earlier", (*_ROW_PARTS, "attach"))
+        _refuse_parts(order, "A file uploaded earlier", (*_ROW_PARTS, *_LATER_PARTS, "attach"))
         return _identified(order, order.source, SourceKind.UPLOADED)
     if order.requests:
         # Columns keep their order as well: it is that of the table which comes back.
         rows = given_rows(order.requests, order.prompt, order.system_instruction)
         content = _sha256(json.dumps(order.requests, sort_keys=rows is None, separators=(",", ":")))
         if rows is None:
-            _refuse_parts(order, "A list of requests", ("key_column", "limit_rows", "attach"))
+            _refuse_parts(order, "A list of requests", ("key_column", "limit_rows", "attach", *_LATER_PARTS))
             return _identified(order, content, SourceKind.LISTED)
         order = replace(order, key_column=order.key_column or rows.key_column)
-        return _of_table(order, rows, content, guard, scratch, max_in_lines_bytes)
+        return _of_table(order, rows, content, guard, scratch, max_in_lines_bytes, choose)
     try:
         place = find_source(order.source, guard)
     except PathError as error:
@@ -129,25 +134,32 @@ def identify(
             raise _neither(order.source, error) from None
         order = replace(order, source=found.batch_id, key_column=order.key_column or KEY_COLUMN)
         _check_table(found.name, order)
-        return _of_table(order, found, found.content_sha256, guard, scratch, max_in_lines_bytes)
+        return _of_table(order, found, found.content_sha256, guard, scratch, max_in_lines_bytes, choose)
     order = replace(order, source=place.source if isinstance(place, Folder) else str(place))
     kind = recognise(place, with_prompt=bool(order.prompt))
     if kind is SourceKind.TABLE:
         _check_table(place.name, order)
     else:
         what = "A file of ready requests" if kind is SourceKind.READY else "A file of OpenAI requests"
-        _refuse_parts(order, what, [name for name in (*_ROW_PARTS, "attach") if name != "limit_rows"])
+        _refuse_parts(order, what, [name for name in (*_ROW_PARTS, *_LATER_PARTS, "attach") if name != "limit_rows"])
     stamp = source_stamp(place)
     if on_found is not None:
         on_found(IdentifiedOrder(order, "", (), "", kind, place, stamp))
     content = folder_sha256(place) if isinstance(place, Folder) else sha256_of(place)
     if kind is SourceKind.TABLE:
-        return _of_table(order, place, content, guard, scratch, max_in_lines_bytes, stamp)
+        return _of_table(order, place, content, guard, scratch, max_in_lines_bytes, choose, stamp)
     return _identified(order, content, kind, place, stamp)
 
 
 def _of_table(
-    order: Order, place: Place, content: str, guard: PathGuard, scratch: Path, max_in_lines_bytes: int, stamp: str = ""
+    order: Order,
+    place: Place,
+    content: str,
+    guard: PathGuard,
+    scratch: Path,
+    max_in_lines_bytes: int,
+    choose: Choose | None,
+    stamp: str = "",
 ) -> IdentifiedOrder:
     """Return the order whose table is at `place` and has that content; what it attaches is looked at."""
     if not order.attach:
@@ -159,6 +171,8 @@ def _of_table(
         scratch=scratch,
         limit_rows=order.limit_rows,
         max_in_lines_bytes=max_in_lines_bytes,
+        where=order.where,
+        choose=choose,
     )
     content = _sha256(f"{content} {plan.column} {plan.content_sha256}")
     return _identified(order, content, SourceKind.TABLE, place, stamp, plan)
@@ -204,6 +218,7 @@ def _identified(
     attachments: AttachmentPlan | None = None,
 ) -> IdentifiedOrder:
     row_parts = [getattr(order, name) for name in _ROW_PARTS]
+    later = [(name, getattr(order, name)) for name in _LATER_PARTS if getattr(order, name)]
     parts = [
         _FINGERPRINT_VERSION,
         _form(place),
@@ -213,13 +228,14 @@ def _identified(
         order.task,
         *row_parts,
         _attached_form(attachments),
+        *([later] if later else []),
     ]
     # Objects keep their order: Gemini fills in a schema's fields in theirs, and lines are written in it.
     fingerprint = _sha256(json.dumps(parts, separators=(",", ":")))
     return IdentifiedOrder(
         order=order,
         sha256=fingerprint,
-        earlier_sha256=_earlier(content, order, row_parts, place),
+        earlier_sha256=() if later else _earlier(content, order, row_parts, place),
         content_sha256=content,
         kind=kind,
         place=place,

@@ -121,6 +121,7 @@ def identify_for(app: App, order: Order, ahead: PassAhead | None = None) -> Iden
         max_in_lines_bytes=max_in_lines_bytes,
         on_found=ahead.begin if ahead is not None else None,
         earlier=partial(earlier_rows, app),
+        choose=app.choose,
     )
 
 

@@ -15,6 +15,7 @@ from gemini_batch_mcp.intake.openai.lines import write_converted
 from gemini_batch_mcp.intake.requests.lines import Onlooker
 from gemini_batch_mcp.intake.requests.passes import NO_LIMIT_BYTES
 from gemini_batch_mcp.intake.requests.reader import CopyNeeded, check_file, write_request_copy, write_requests
+from gemini_batch_mcp.intake.rows.choosing import Choose
 from gemini_batch_mcp.intake.tables.kinds import SourceKind
 from gemini_batch_mcp.intake.unpacked import OnRead, inner_name, is_packed, unpack
 
@@ -28,6 +29,7 @@ def write_lines(
     uploaded: Mapping[str, UploadedFile] | None = None,
     onlooker: Onlooker | None = None,
     on_read: OnRead | None = None,
+    choose: Choose | None = None,
 ) -> RequestFile:
     """Write the order's request lines: rendered, converted, given in the call, or a mended copy of the user's file.
 
@@ -41,7 +43,7 @@ def write_lines(
         StorageError: the files cannot be written, or the source changed while it was read.
     """
     try:
-        written = _written(identified, requests, keys, columns, uploaded, onlooker, on_read)
+        written = _written(identified, requests, keys, columns, uploaded, onlooker, on_read, choose)
     except BatchError:
         # What half of a change looks like is not worth telling.
         identified.refuse_changed()
@@ -58,6 +60,7 @@ def _written(
     uploaded: Mapping[str, UploadedFile] | None,
     onlooker: Onlooker | None,
     on_read: OnRead | None,
+    choose: Choose | None,
 ) -> RequestFile:
     order, place, limit = identified.order, identified.place, NO_LIMIT_BYTES
     if place is None:
@@ -84,6 +87,7 @@ def _written(
             onlooker=onlooker,
             columns_path=columns,
             on_read=on_read,
+            choose=choose,
         )
     with _plain(place, requests.parent, on_read) as path:
         return _of_lines(identified, path, requests, keys, onlooker)

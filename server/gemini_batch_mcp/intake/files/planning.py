@@ -20,6 +20,7 @@ from gemini_batch_mcp.errors import Problem, RequestProblems, UsageError
 from gemini_batch_mcp.intake.file_kinds import MAX_PDF_PAGES, Media
 from gemini_batch_mcp.intake.files._one_file import Unusable, examine, locate
 from gemini_batch_mcp.intake.opened import buffered
+from gemini_batch_mcp.intake.rows.choosing import Choose
 from gemini_batch_mcp.intake.tables.file_rows import PATH_COLUMN
 from gemini_batch_mcp.intake.tables.folders import Folder
 from gemini_batch_mcp.intake.tables.memory import with_effort
@@ -195,8 +196,12 @@ def plan_attachments(
     scratch: Path,
     limit_rows: int = 0,
     max_in_lines_bytes: int = MAX_IN_LINES_BYTES,
+    where: str = "",
+    choose: Choose | None = None,
 ) -> AttachmentPlan:
     """Look at every file that the column names, in the first `limit_rows` rows (0: in all). Blocking: use a thread.
+
+    With `where`, only rows count that meet this condition, by what `choose` says.
 
     A content is inlined when that sends fewer bytes than an upload is worth, smallest first, until `max_in_lines_bytes`
     (of base64) are used up; 0 uploads everything.
@@ -208,15 +213,15 @@ def plan_attachments(
     """
     column = column_of(column)
     findings = _Findings(source, guard)
-    if isinstance(source, Folder):
-        if column != PATH_COLUMN:
-            raise UsageError(
-                f"`attach` names {shown(column)}, but the files of a folder are in its column {PATH_COLUMN}.",
-                f'Give attach="{PATH_COLUMN}".',
-            )
+    if isinstance(source, Folder) and column != PATH_COLUMN:
+        raise UsageError(
+            f"`attach` names {shown(column)}, but the files of a folder are in its column {PATH_COLUMN}.",
+            f'Give attach="{PATH_COLUMN}".',
+        )
+    if isinstance(source, Folder) and not where:
         findings.look(_Value(name, 1, row) for row, name in enumerate(source.first(limit_rows).names, 1))
     else:
-        with _values(source, column, scratch, limit_rows) as values:
+        with _values(source, column, scratch, limit_rows, where, choose) as values:
             findings.look(values)
     if not findings.cells:
         raise UsageError(f"No row of {source.name} names a file in {shown(column)}.", "Leave out `attach`.")
@@ -244,11 +249,13 @@ def column_of(attach: str) -> str:
 
 
 @contextmanager
-def _values(source: Place, column: str, scratch: Path, limit_rows: int) -> Iterator[Iterator[_Value]]:
+def _values(
+    source: Place, column: str, scratch: Path, limit_rows: int, where: str, choose: Choose | None
+) -> Iterator[Iterator[_Value]]:
     """Yield the values of a table's column, in the order of their first rows; the engine makes them distinct."""
     with TemporaryDirectory(prefix="attach-", dir=scratch, ignore_cleanup_errors=True) as name:
         path = Path(name).resolve() / "values.jsonl"
-        with open_table(source, Path(name)) as table:
+        with open_table(source, Path(name), where=where, choose=choose) as table:
             column = column_named(column, table.columns, "attach")
             with_effort(lambda effort: table.write_values(column, path, limit_rows=limit_rows, effort=effort))
         with buffered(path) as file:

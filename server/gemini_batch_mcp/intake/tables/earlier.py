@@ -62,10 +62,13 @@ def linked_parts(source: EarlierRows, workspace: Path) -> tuple[Path, ...]:
     """
     linked = []
     with storage_errors("The earlier answers could not be read"):
+        directory = workspace / "parts"
+        directory.mkdir(exist_ok=True)
         for number, part in enumerate(source.parts):
-            path = workspace / f"part-{number:05d}.parquet"
+            path = directory / f"part-{number:05d}.parquet"
             try:
-                os.link(part, path)
+                if not path.exists():
+                    os.link(part, path)
             except FileNotFoundError:
                 raise StorageError(
                     f"The table of {source.name} was just built anew.", "Give the order again."
@@ -76,18 +79,26 @@ def linked_parts(source: EarlierRows, workspace: Path) -> tuple[Path, ...]:
     return tuple(linked)
 
 
-def relation_of(connection: "DuckDBPyConnection", parts: Sequence[Path]) -> str:
-    """Return the relation with the rows of all parts, in request order; they are sorted only where they are not."""
-    listed = ", ".join(map(file_literal, parts))
-    relation = f"read_parquet([{listed}], hive_partitioning = false)"
+def relation_of(connection: "DuckDBPyConnection", source: EarlierRows, parts: Sequence[Path]) -> tuple[str, list[str]]:
+    """Return the relation with the rows of all parts, in request order, and the source's columns in it as texts.
+
+    Rows are sorted only where they are not in that order.
+
+    Raises:
+        StorageError: the table is damaged.
+    """
+    import duckdb
+
+    relation = f"read_parquet([{', '.join(map(file_literal, parts))}], hive_partitioning = false)"
     looked = f"SELECT {ROW_COLUMN} < lag({ROW_COLUMN}) OVER () AS goes_back FROM {relation}"
-    (goes_back,) = connection.execute(f"SELECT coalesce(bool_or(goes_back), false) FROM ({looked})").fetchall()[0]
-    return f"(SELECT * FROM {relation} ORDER BY {ROW_COLUMN})" if goes_back else relation
-
-
-def cells_of(source: EarlierRows, kinds: dict[str, str]) -> list[str]:
-    """Return the expressions of the source's columns as texts. `kinds` has the type of each column of the table."""
-    return [_files(source.directory) if name == FILES_COLUMN else as_text(name, kinds[name]) for name in source.columns]
+    try:
+        (goes_back,) = connection.execute(f"SELECT coalesce(bool_or(goes_back), false) FROM ({looked})").fetchall()[0]
+        kinds = {str(name): str(kind) for name, kind, *_ in connection.execute(f"DESCRIBE FROM {relation}").fetchall()}
+    except duckdb.Error:
+        raise StorageError(f"The table of {source.name} cannot be read.", "Call get_results for it once.") from None
+    files = _files(source.directory)
+    cells = [files if name == FILES_COLUMN else as_text(name, kinds[name]) for name in source.columns]
+    return f"(SELECT * FROM {relation} ORDER BY {ROW_COLUMN})" if goes_back else relation, cells
 
 
 def _files(directory: Path) -> str:

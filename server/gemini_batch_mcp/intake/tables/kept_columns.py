@@ -1,18 +1,15 @@
 """The source's own columns, kept so that answers can stand beside them: written while the lines are, from one copy."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 from gemini_batch_mcp.errors import BatchError, StorageError, storage_errors
 from gemini_batch_mcp.intake.tables.memory import with_effort
 from gemini_batch_mcp.intake.tables.reading import Table
-
-#: The number of the row, from 1, in the order of the request lines.
-ROW_COLUMN: Final = "row"
+from gemini_batch_mcp.intake.tables.sql import distinct_names
 
 #: Given the number of lines: wait for the columns, and return why there are none, empty when they are kept.
 Finish = Callable[[int], str]
@@ -68,18 +65,3 @@ def _finish(writing: Future[int], draft: Path, destination: Path, line_count: in
     except BatchError as error:
         return f"Your own columns will not stand beside the answers. {error}"
     return ""
-
-
-def distinct_names(columns: Sequence[str]) -> tuple[str, ...]:
-    """Return the names that columns have beside `row`, each once, whatever their capital letters."""
-    taken = {ROW_COLUMN, *(column.casefold() for column in columns)}
-    seen = {ROW_COLUMN}
-    names = []
-    for column in columns:
-        name, number = column, 1
-        while name.casefold() in seen or (number > 1 and name.casefold() in taken):
-            number += 1
-            name = f"{column}_{number}"
-        seen.add(name.casefold())
-        names.append(name)
-    return tuple(names)

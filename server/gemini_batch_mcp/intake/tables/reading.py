@@ -13,11 +13,11 @@ from contextlib import contextmanager, nullcontext
 from copy import copy
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
-from gemini_batch_mcp.errors import BatchError, PathError, StorageError, UsageError, storage_errors
+from gemini_batch_mcp.errors import BatchError, PathError, StorageError, UsageError
+from gemini_batch_mcp.intake.rows.choosing import Choose, effect, number_column
 from gemini_batch_mcp.intake.rows.given import GivenRows
 from gemini_batch_mcp.intake.tables._copies import read_through, readable, unpacked
 from gemini_batch_mcp.intake.tables._csv import (
@@ -34,11 +34,11 @@ from gemini_batch_mcp.intake.tables._rejects import described, ragged
 from gemini_batch_mcp.intake.tables._rendering import Renderer, columns_of, constant_chars, uses_of
 from gemini_batch_mcp.intake.tables._spool import spool_given, spool_json_lines, spool_json_list, spool_text_lines
 from gemini_batch_mcp.intake.tables._text import BLOCK_BYTES, line_at
-from gemini_batch_mcp.intake.tables.earlier import EarlierRows, cells_of, linked_parts, relation_of
+from gemini_batch_mcp.intake.tables.earlier import ROW_COLUMN, EarlierRows, linked_parts, relation_of
 from gemini_batch_mcp.intake.tables.file_rows import spool_folder
 from gemini_batch_mcp.intake.tables.folders import Folder
 from gemini_batch_mcp.intake.tables.kinds import FILES, Layout, file_kind
-from gemini_batch_mcp.intake.tables.memory import EFFORTS, Effort, MoreEffort
+from gemini_batch_mcp.intake.tables.memory import EFFORTS, Effort, MoreEffort, connected, with_effort, workspace_in
 from gemini_batch_mcp.intake.tables.sql import (
     AS_IT_IS,
     BUFFERS,
@@ -46,7 +46,10 @@ from gemini_batch_mcp.intake.tables.sql import (
     as_text,
     buffers,
     cell_query,
+    chosen_rows,
+    column_name,
     column_query,
+    distinct_names,
     file_literal,
     line_query,
     longest_query,
@@ -84,52 +87,65 @@ def open_table(
     with_text: bool = True,
     read_once: bool = False,
     on_read: OnRead | None = None,
+    where: str = "",
+    choose: Choose | None = None,
 ) -> Iterator["Table"]:
     """Yield the table that a source is. Copies that reading needs go to a directory in `scratch`, removed at the end.
 
     Without `with_text` the files of a folder are not opened, and there is no column `text`. With `read_once` the table
     is always such a copy: whatever becomes of the source, all that is written from it has the same rows. `on_read` is
-    told how far the unpacking of a packed file is.
+    told how far the unpacking of a packed file is. With `where` it has only the rows that meet this condition, by what
+    `choose` says.
 
     Raises:
-        UsageError: the source is no table, has no rows, or has columns that cannot be told apart.
+        UsageError: the source is no table, has no rows, or has columns that cannot be told apart; or no row is chosen.
         RequestProblems: rows cannot be read; names their lines where the source has lines.
         PathError: a file cannot be read.
         StorageError: scratch files cannot be written.
     """
-    with _directory(scratch) as workspace, _connected(workspace) as connection:
-        if isinstance(source, Folder):
-            yield _csv_table(connection, spool_folder(source, workspace, with_text=with_text), "The folder")
-            return
-        if isinstance(source, GivenRows):
-            yield _csv_table(connection, spool_given(source.rows, workspace), source.name)
-            return
+    with workspace_in(scratch) as workspace, connected(workspace) as connection:
         if isinstance(source, EarlierRows):
-            yield _earlier_table(connection, source, linked_parts(source, workspace))
-            return
-        if not source.is_file():
-            raise PathError(f"{source.name} does not exist or is not a file.", "Correct the source path.")
-        if (kind := file_kind(source)) is None:
-            raise UsageError(
-                f"{source.name} does not have a table's file name.", f"Give a file that ends in {', '.join(FILES)}."
-            )
-        name = source.name
-        if is_packed(source):
-            source, read_once = unpacked(source, workspace, on_read), False
-        match kind.layout:
-            case Layout.PARQUET:
-                with readable(source, workspace, read_once=read_once) as (path, read):
-                    yield _parquet_table(connection, path, read)
-            case Layout.DELIMITED:
-                with readable(source, workspace, read_once=read_once) as (path, read):
-                    csv = open_csv(path, workspace, first_delimiter=kind.delimiter)
-                    yield _csv_table(connection, csv, name, read if csv.path == source else None)
-            case Layout.JSON_LIST:
-                yield _csv_table(connection, spool_json_list(source, workspace), name)
-            case Layout.JSON_LINES:
-                yield _csv_table(connection, spool_json_lines(source, workspace), name)
-            case Layout.TEXT_LINES:
-                yield _csv_table(connection, spool_text_lines(source, workspace), name)
+            yield _earlier_table(connection, source, workspace, where, choose)
+        elif where and choose is not None:
+            with open_table(source, workspace, with_text=with_text, on_read=on_read) as table:
+                yield _chosen_table(connection, table, workspace, where, choose)
+        elif isinstance(source, Folder):
+            yield _csv_table(connection, spool_folder(source, workspace, with_text=with_text), "The folder")
+        elif isinstance(source, GivenRows):
+            yield _csv_table(connection, spool_given(source.rows, workspace), source.name)
+        else:
+            with _file_table(connection, source, workspace, read_once=read_once, on_read=on_read) as table:
+                yield table
+
+
+@contextmanager
+def _file_table(
+    connection: "DuckDBPyConnection", source: Path, workspace: Path, *, read_once: bool, on_read: OnRead | None
+) -> Iterator["Table"]:
+    """Yield the table in a file. Raises as `open_table`."""
+    if not source.is_file():
+        raise PathError(f"{source.name} does not exist or is not a file.", "Correct the source path.")
+    if (kind := file_kind(source)) is None:
+        raise UsageError(
+            f"{source.name} does not have a table's file name.", f"Give a file that ends in {', '.join(FILES)}."
+        )
+    name = source.name
+    if is_packed(source):
+        source, read_once = unpacked(source, workspace, on_read), False
+    match kind.layout:
+        case Layout.PARQUET:
+            with readable(source, workspace, read_once=read_once) as (path, read):
+                yield _parquet_table(connection, path, read)
+        case Layout.DELIMITED:
+            with readable(source, workspace, read_once=read_once) as (path, read):
+                csv = open_csv(path, workspace, first_delimiter=kind.delimiter)
+                yield _csv_table(connection, csv, name, read if csv.path == source else None)
+        case Layout.JSON_LIST:
+            yield _csv_table(connection, spool_json_list(source, workspace), name)
+        case Layout.JSON_LINES:
+            yield _csv_table(connection, spool_json_lines(source, workspace), name)
+        case Layout.TEXT_LINES:
+            yield _csv_table(connection, spool_text_lines(source, workspace), name)
 
 
 class Table:
@@ -166,7 +182,7 @@ class Table:
     @contextmanager
     def beside(self, scratch: Path) -> Iterator["Table"]:
         """Yield the same table on an engine of its own, for another thread. Raises StorageError as `open_table`."""
-        with _directory(scratch) as workspace, _connected(workspace) as connection:
+        with workspace_in(scratch) as workspace, connected(workspace) as connection:
             table = copy(self)
             table._connection = connection
             yield table
@@ -208,14 +224,20 @@ class Table:
         self._rows(partial(self._copy, query, destination, AS_IT_IS, effort), limit_rows, effort, counts_rows=False)
 
     def write_parquet(
-        self, names: Mapping[str, str], destination: Path, *, limit_rows: int = 0, effort: Effort = EFFORTS[0]
+        self,
+        names: Mapping[str, str],
+        destination: Path,
+        *,
+        limit_rows: int = 0,
+        number: str = "row",
+        effort: Effort = EFFORTS[0],
     ) -> int:
-        """Write columns under other names to a Parquet file, all as text, after `row`, which counts from 1.
+        """Write columns under other names to a Parquet file, all as text, after `number`, which counts from 1.
 
         `names` leads from columns of the table to theirs in the file. Raises as `write_lines`, but for a table without
         rows; returns how many there are.
         """
-        query = column_query(names, self._relation, self._cells, limit_rows)
+        query = column_query(names, self._relation, self._cells, limit_rows, number)
         options = f"FORMAT parquet, COMPRESSION snappy, USE_TMP_FILE false, ROW_GROUP_SIZE {effort.row_group_rows}"
         return self._rows(partial(self._copy, query, destination, options, effort), limit_rows, effort)
 
@@ -443,58 +465,30 @@ def _parquet_table(connection: "DuckDBPyConnection", path: Path, read: Path) -> 
     )
 
 
-def _earlier_table(connection: "DuckDBPyConnection", source: EarlierRows, parts: Sequence[Path]) -> Table:
-    """Open the table of an earlier batch, which `parts` hold.
+def _earlier_table(
+    connection: "DuckDBPyConnection", source: EarlierRows, workspace: Path, where: str, choose: Choose | None
+) -> Table:
+    """Open the table of an earlier batch, of which a condition sees all columns, as a query does."""
+    parts, warnings = linked_parts(source, workspace), source.warnings
+    relation, cells = relation_of(connection, source, parts)
+    if where and choose is not None:
+        chosen = choose(parts[0].parent, where, number=ROW_COLUMN, is_text=False)
+        relation, warnings = chosen_rows(relation, ROW_COLUMN, chosen), (effect(chosen, source.name),)
+    return Table(connection, source.name, source.columns, relation=relation, expressions=cells, warnings=warnings)
 
-    Raises:
-        StorageError: it is damaged.
-    """
-    import duckdb
 
-    try:
-        relation = relation_of(connection, parts)
-        kinds = {str(name): str(kind) for name, kind, *_ in connection.execute(f"DESCRIBE FROM {relation}").fetchall()}
-    except duckdb.Error:
-        raise StorageError(f"The table of {source.name} cannot be read.", "Call get_results for it once.") from None
+def _chosen_table(connection: "DuckDBPyConnection", table: Table, workspace: Path, where: str, choose: Choose) -> Table:
+    """Open the rows of a table that meet a condition, as a copy: who judges the condition sees nothing but that."""
+    copied, number = workspace / "all-rows.parquet", number_column(table.columns)
+    names = distinct_names(table.columns, number)
+    renamed = dict(zip(table.columns, names, strict=True))
+    with_effort(lambda effort: table.write_parquet(renamed, copied, number=number, effort=effort))
+    chosen = choose(copied, where, number=number, is_text=True)
     return Table(
         connection,
-        source.name,
-        source.columns,
-        relation=relation,
-        expressions=cells_of(source, kinds),
-        warnings=source.warnings,
+        table.name,
+        table.columns,
+        relation=chosen_rows(f"read_parquet({file_literal(copied)})", number, chosen),
+        expressions=list(map(column_name, names)),
+        warnings=(*table.warnings, effect(chosen, table.name)),
     )
-
-
-@contextmanager
-def _directory(scratch: Path) -> Iterator[Path]:
-    with storage_errors("The table cannot be read", "Check the permissions and free space of the state directory."):
-        directory = TemporaryDirectory(prefix="table-", dir=scratch, ignore_cleanup_errors=True)
-    with directory as name:
-        # What is written there is read as the user's files are: by a path without links.
-        yield Path(name).resolve()
-
-
-@contextmanager
-def _connected(workspace: Path) -> Iterator["DuckDBPyConnection"]:
-    # Imported on first use: loading the engine takes 0.2 s and 40 MB, which a server start should not pay for.
-    import duckdb
-
-    connection = duckdb.connect(
-        config={
-            # One thread keeps rows in order without holding them back, and needs the least memory (measured: as fast
-            # as two for a million rows, with 60 MB less).
-            "threads": 1,
-            "memory_limit": f"{EFFORTS[0].memory_megabytes}MB",
-            "temp_directory": str(workspace / "spill"),
-            "autoinstall_known_extensions": "false",
-            "autoload_known_extensions": "false",
-            "python_enable_replacements": "false",
-        }
-    )
-    # Where Python was started without a file, the engine draws one on stdout, which belongs to the protocol.
-    connection.execute("SET enable_progress_bar = false")
-    # A time with a zone is written in that of the session, which otherwise is the machine's.
-    connection.execute("SET TimeZone = 'UTC'")
-    with connection:
-        yield connection

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from gemini_batch_mcp.domain import ChosenRows
 from gemini_batch_mcp.intake.template import Column, Template
 
 #: The form of a file whose lines are written without a change: no character that would be quoted occurs in JSON.
@@ -72,16 +73,25 @@ def longest_query(columns: Sequence[str], relation: str, cells: Mapping[str, str
     return f"SELECT greatest(0, {longest}) FROM {rows}"
 
 
-def column_query(names: Mapping[str, str], relation: str, cells: Mapping[str, str], limit_rows: int) -> str:
-    """Return the query for rows under other names, with their numbers as `row`; `names` leads from ours to theirs."""
+def column_query(
+    names: Mapping[str, str], relation: str, cells: Mapping[str, str], limit_rows: int, number: str = "row"
+) -> str:
+    """Return the query for rows under other names, after their numbers; `names` leads from ours to theirs."""
     aliases = {f"v{number}": cells[column] for number, column in enumerate(names)}
-    named = ", ".join(f"{alias} AS {_name(new)}" for alias, new in zip(aliases, names.values(), strict=True))
-    return f"SELECT n AS row, {named} FROM ({_numbered(aliases, relation, limit_rows)})"
+    named = ", ".join(f"{alias} AS {column_name(new)}" for alias, new in zip(aliases, names.values(), strict=True))
+    return f"SELECT n AS {column_name(number)}, {named} FROM ({_numbered(aliases, relation, limit_rows)})"
+
+
+def chosen_rows(relation: str, number: str, chosen: ChosenRows) -> str:
+    """Return the relation with the chosen rows of another one, which the column `number` numbers from 1."""
+    # A constant of the engine: a bit is looked up in no time, and rows stay in their order, which a join may change.
+    bits = f"CAST(from_hex('{chosen.bits.hex()}') AS BIT)"
+    return f"(SELECT * FROM {relation} WHERE get_bit({bits}, CAST({column_name(number)} - 1 AS INTEGER)) = 1)"
 
 
 def as_text(column: str, kind: str) -> str:
     """Return the expression of a Parquet column's cell as text; nested values become JSON."""
-    name = _name(column)
+    name = column_name(column)
     if kind == "VARCHAR":
         return name
     if kind.startswith(_NESTED) or kind.endswith("]"):
@@ -163,5 +173,21 @@ def _numbered(cells: Mapping[str, str], relation: str, limit_rows: int) -> str:
     return f"SELECT row_number() OVER () AS n{values} FROM {relation}{limit}"
 
 
-def _name(column: str) -> str:
+def column_name(column: str) -> str:
+    """Return a column's name as SQL takes it, whatever it is."""
     return '"' + column.replace('"', '""') + '"'
+
+
+def distinct_names(columns: Sequence[str], row: str = "row") -> tuple[str, ...]:
+    """Return the names that columns have beside `row`, which numbers rows; each once, whatever its capital letters."""
+    taken = {row.casefold(), *(column.casefold() for column in columns)}
+    seen = {row.casefold()}
+    names = []
+    for column in columns:
+        name, number = column, 1
+        while name.casefold() in seen or (number > 1 and name.casefold() in taken):
+            number += 1
+            name = f"{column}_{number}"
+        seen.add(name.casefold())
+        names.append(name)
+    return tuple(names)

@@ -159,7 +159,7 @@ def checked_statement(
     if kind != "SELECT":
         raise UsageError(f"The statement is {_KIND_NAMES.get(kind, f'of the kind {kind}')}, which is refused.", ALLOWED)
     try:
-        tree = _tree(connection, sql)
+        tree = parsed_tree(connection, sql)
     except RecursionError:
         raise UsageError("The SQL is nested too deeply.", "Simplify it.") from None
     given_names = _check(tree, frozenset(name.lower() for name in relations))
@@ -184,7 +184,12 @@ def _refuse_text(sql: str) -> None:
         raise UsageError("The SQL contains a control character.", "Write it as plain text.")
 
 
-def _tree(connection: "DuckDBPyConnection", sql: str) -> Any:
+def parsed_tree(connection: "DuckDBPyConnection", sql: str) -> Any:
+    """Return the one statement in `sql` as the engine's parser sees it.
+
+    Raises:
+        UsageError: it cannot be checked.
+    """
     ((text,),) = connection.execute("SELECT json_serialize_sql($1::VARCHAR)", [sql]).fetchall()
     tree = json.loads(text)
     if tree["error"] or len(tree["statements"]) != 1:

@@ -6,18 +6,21 @@ file, and can be killed at any moment.
 
 # ruff: noqa: S608 - statements consist of our own names and of numbers
 
+import base64
 import json
 import os
 import queue
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+import zlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar
 
 from gemini_batch_mcp.errors import StorageError, UsageError
 from gemini_batch_mcp.results.query._cells import Cell, cell_columns, fitted_row, json_chars
+from gemini_batch_mcp.results.query._condition import STORED, Choice, Condition, choose
 from gemini_batch_mcp.results.query._database import locked_database
 from gemini_batch_mcp.results.query._limits import MemoryFence, forbid_writing, watched
 from gemini_batch_mcp.results.query._problems import (
@@ -28,11 +31,13 @@ from gemini_batch_mcp.results.query._problems import (
     stuck_problem,
     time_problem,
 )
-from gemini_batch_mcp.results.query._statement import checked_statement
+from gemini_batch_mcp.results.query._statement import RELATION, checked_statement
 from gemini_batch_mcp.results.visible import visible_cell
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
+
+T = TypeVar("T")
 
 _MAX_HEADER_CHARS: Final = 200
 #: More columns than fit into an answer; each takes two in the query that shortens them.
@@ -97,9 +102,10 @@ def serve(queries: Iterable[bytes], answers: BinaryIO, fence: MemoryFence) -> No
     answers.write(b"{}\n")
     answers.flush()
     for line in queries:
-        query = Query(**json.loads(line))
-        fence.set(query.memory_limit_bytes)
-        reply = answer(query)
+        asked = json.loads(line)
+        question = Condition(**asked) if "where" in asked else Query(**asked)
+        fence.set(question.memory_limit_bytes)
+        reply = answer(question)
         is_last = fence.has_grown()
         answers.write(json.dumps(reply | {"is_last": is_last}).encode() + b"\n")
         answers.flush()
@@ -107,10 +113,14 @@ def serve(queries: Iterable[bytes], answers: BinaryIO, fence: MemoryFence) -> No
             return
 
 
-def answer(query: Query) -> dict[str, Any]:
-    """Return the answer to a query, or what is wrong with it, as JSON has it."""
+def answer(question: Query | Condition) -> dict[str, Any]:
+    """Return the answer to a question, or what is wrong with it, as JSON has it."""
     try:
-        found = run_query(query)
+        if isinstance(question, Condition):
+            choice = run_condition(question)
+            bits = base64.b64encode(zlib.compress(choice.bits)).decode()
+            return {"bits": bits, "chosen": choice.chosen, "total": choice.total}
+        found = run_query(question)
     except UsageError as error:
         return {"usage_error": [error.message, error.next_step]}
     except StorageError as error:
@@ -125,25 +135,35 @@ def run_query(query: Query) -> QueryAnswer:
         UsageError: the statement is refused, wrong, or needs more time or memory than it may have.
         StorageError: the table cannot be read.
     """
+    return _locked_in(query, query.tables, lambda connection: _answer(connection, query))
+
+
+def run_condition(condition: Condition) -> Choice:
+    """Return the rows that a condition chooses. Raises as `run_query`."""
+    return _locked_in(condition, {STORED: condition.tables[RELATION]}, lambda connection: choose(connection, condition))
+
+
+def _locked_in(question: Query | Condition, tables: Mapping[str, str], work: Callable[["DuckDBPyConnection"], T]) -> T:
+    """Do work in a database that can read `tables` and nothing else, within a question's limits."""
     import duckdb
 
     is_stuck = False
-    tables = {name: Path(path) for name, path in query.tables.items()}
+    paths = {name: Path(path) for name, path in tables.items()}
     try:
         with (
-            locked_database(tables, query.memory_limit_bytes) as connection,
-            watched(connection, query.time_limit_seconds) as watch,
+            locked_database(paths, question.memory_limit_bytes) as connection,
+            watched(connection, question.time_limit_seconds) as watch,
         ):
             try:
-                return _answer(connection, query)
+                return work(connection)
             finally:
                 is_stuck = watch.is_stuck
     except duckdb.InterruptException:
-        raise stuck_problem() if is_stuck else time_problem(query.time_limit_seconds) from None
+        raise stuck_problem() if is_stuck else time_problem(question.time_limit_seconds) from None
     except (duckdb.OutOfMemoryException, MemoryError):
-        raise memory_problem(query.memory_limit_bytes) from None
+        raise memory_problem(question.memory_limit_bytes) from None
     except duckdb.Error as error:
-        raise run_problem(error, [table.name for table in tables.values()]) from error
+        raise run_problem(error, [path.name for path in paths.values()]) from error
 
 
 def _answer(connection: "DuckDBPyConnection", query: Query) -> QueryAnswer:

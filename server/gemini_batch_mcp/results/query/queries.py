@@ -5,13 +5,17 @@ locks everything in the engine but the files of the table, and `_process` keeps 
 `_worker`, which has no environment, may write nothing, and is killed when it does not stop.
 """
 
+import base64
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from gemini_batch_mcp.domain import ChosenRows
 from gemini_batch_mcp.errors import BatchError, StorageError, UsageError
+from gemini_batch_mcp.results.query._condition import Condition
 from gemini_batch_mcp.results.query._problems import crash_problem, memory_problem, time_problem
 from gemini_batch_mcp.results.query._process import Cause, ProcessEnded, ProcessPool, Stop
 from gemini_batch_mcp.results.query._statement import RELATION
@@ -89,32 +93,57 @@ class QueryEngine:
         if not 1 <= limit <= MAX_ANSWER_ROWS:
             raise UsageError(f"limit is {limit}.", f"Give a number from 1 to {MAX_ANSWER_ROWS}.")
         query = Query({}, sql, limit, time_limit_seconds, memory_limit_bytes, max_cell_chars, max_chars)
-        stop = stop or Stop()
-        try:
-            with self._pool.slot(time_limit_seconds, stop):
-                return self._answer(tables, query, stop)
-        except ProcessEnded as ended:
-            raise _problem(ended, query) from ended
+        reply = self._ask(tables, query, stop or Stop())
+        rows = tuple(map(tuple, reply["rows"]))
+        return QueryAnswer(tuple(reply["columns"]), rows, len(rows), reply["truncated"])
 
-    def _answer(self, tables: Mapping[str, Path], query: Query, stop: Stop) -> QueryAnswer:
+    def choose_rows(
+        self,
+        table: Path,
+        where: str,
+        *,
+        number: str,
+        is_text: bool,
+        time_limit_seconds: float = 30.0,
+        memory_limit_bytes: int = 512 << 20,
+    ) -> ChosenRows:
+        """Return the rows of the Parquet file at `table`, or of all in that folder, that meet a condition in SQL.
+
+        `number` is the column that numbers them from 1. With `is_text` all others are texts; one in which only numbers
+        stand is compared as numbers. The condition is judged, and run, as a whole query is.
+
+        Raises:
+            as `query_tables`.
+        """
+        condition = Condition({}, where, number, is_text, time_limit_seconds, memory_limit_bytes)
+        reply = self._ask({RELATION: table}, condition, Stop())
+        return ChosenRows(zlib.decompress(base64.b64decode(reply["bits"])), reply["chosen"], reply["total"])
+
+    def _ask(self, tables: Mapping[str, Path], question: Query | Condition, stop: Stop) -> dict[str, Any]:
+        try:
+            with self._pool.slot(question.time_limit_seconds, stop):
+                return self._answer(tables, question, stop)
+        except ProcessEnded as ended:
+            raise _problem(ended, question) from ended
+
+    def _answer(self, tables: Mapping[str, Path], question: Query | Condition, stop: Stop) -> dict[str, Any]:
         try:
             paths = {name: str(table.resolve(strict=True)) for name, table in tables.items()}
         except (OSError, RuntimeError) as error:  # a loop of symbolic links
             raise StorageError("There is no result table yet.", "Call get_results first.") from error
-        seconds = query.time_limit_seconds + _GRACE_SECONDS
-        return _read(self._pool.ask(asdict(replace(query, tables=paths)), seconds, stop))
+        seconds = question.time_limit_seconds + _GRACE_SECONDS
+        return _read(self._pool.ask(asdict(replace(question, tables=paths)), seconds, stop))
 
 
-def _read(reply: dict[str, Any]) -> QueryAnswer:
+def _read(reply: dict[str, Any]) -> dict[str, Any]:
     if problem := reply.get("usage_error"):
         raise UsageError(*problem)
     if problem := reply.get("storage_error"):
         raise StorageError(*problem)
-    rows = tuple(map(tuple, reply["rows"]))
-    return QueryAnswer(tuple(reply["columns"]), rows, len(rows), reply["truncated"])
+    return reply
 
 
-def _problem(ended: ProcessEnded, query: Query) -> BatchError:
+def _problem(ended: ProcessEnded, query: Query | Condition) -> BatchError:
     if ended.cause is Cause.LATE:
         return time_problem(query.time_limit_seconds)
     if ended.cause is Cause.TOO_LARGE:
