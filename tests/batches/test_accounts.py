@@ -12,7 +12,7 @@ from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.sandbox.config import OnCommand, SandboxConfig
 from gemini_batch_mcp.settings import Secret, Settings
 from support.conversation import converse, desk_of, line, newest, request_file, write_lines
-from support.extent import in_part, pairs
+from support.extent import few, in_part, pairs
 
 pytestmark = pytest.mark.anyio
 
@@ -58,6 +58,7 @@ _CALLS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+@few(6)
 @in_part
 @pytest.mark.parametrize(("stage", "call"), pairs(("running", "unknown", "waiting", "ended", "collected"), _CALLS))
 async def test_another_projects_key_changes_nothing_and_is_told_whose_it_is(
@@ -88,6 +89,7 @@ async def test_another_projects_key_changes_nothing_and_is_told_whose_it_is(
     assert answer.is_error == (not (call == "status" or (call == "results" and stage == "collected")))
 
 
+@few(3)
 @pytest.mark.parametrize("stage", ["running", "unknown", "waiting", "refused", "collected"])
 async def test_the_same_order_under_another_key_is_not_paid_twice_unless_that_is_wanted(
     settings: Settings, foreign: Settings, projects: Sandbox, data: Path, stage: str

@@ -10,6 +10,7 @@ from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.sandbox.config import ByTime, SandboxConfig
 from gemini_batch_mcp.settings import Settings
 from support.conversation import Conversation, converse, request_file
+from support.extent import few
 
 pytestmark = pytest.mark.anyio
 
@@ -75,6 +76,7 @@ async def test_a_batch_that_gemini_never_got_is_cancelled_once_the_whole_list_wa
     assert (await talk.call("cancel_batch", batch=batch))["state"] == "JOB_STATE_CANCELLED"
 
 
+@few(2)
 @pytest.mark.parametrize("status", [400, 404, 500])
 async def test_a_cancel_that_fails_for_one_job_stops_the_others(
     settings: Settings, sandbox: Sandbox, data: Path, status: int

@@ -10,6 +10,7 @@ from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.results.store import AnswerFile, ResultTable, TableReader, build_table
 from gemini_batch_mcp.results.visible import visible, visible_cell
 from support.answers import all_rows, answer, answer_file, exported, failure, keys_file, line, only_row, table_of
+from support.extent import few
 
 KEYS = [f"k{number}" for number in range(10)]
 
@@ -108,6 +109,7 @@ def test_a_cursor_survives_a_rebuild_of_the_same_batch(tmp_path: Path) -> None:
     assert [(row.key, row.status) for row in rest.rows] == [("b", "ok"), ("c", "ok")]
 
 
+@few(4)
 @pytest.mark.parametrize(
     "cursor", ["x", "????", "é", "W10", "WyJhIiwxXQ==x", "WyJhIiwtMV0", "a" * 300, " ", "WyJhIiwxLDJd"]
 )

@@ -12,7 +12,7 @@ from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.sandbox.config import OnCommand, SandboxConfig
 from gemini_batch_mcp.settings import Settings
 from support.conversation import Conversation, converse, desk_of, line, newest, request_file, write_lines
-from support.extent import in_part, pairs
+from support.extent import few, in_part, pairs
 from support.services import MODEL, create, generate_lines, raw, upload
 
 pytestmark = pytest.mark.anyio
@@ -22,6 +22,7 @@ def _looks(sandbox: Sandbox) -> int:
     return sum(request.route == "batches.list" for request in sandbox.requests)
 
 
+@few(3)
 @in_part
 @pytest.mark.parametrize(("status", "delivery"), pairs((400, 403, 404, 409, 429, 500), ("file", "inline")))
 async def test_a_create_that_was_refused_after_it_took_effect_is_found(

@@ -11,10 +11,12 @@ from gemini_batch_mcp.batches.ledger.ledger import Ledger
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.settings import Settings
 from support.conversation import Conversation, converse, newest, request_file, until
+from support.extent import few
 
 pytestmark = pytest.mark.anyio
 
 
+@few(3)
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500])
 async def test_a_lost_reply_stays_unknown_however_the_list_is_refused(
     talk: Conversation, sandbox: Sandbox, data: Path, status: int
@@ -33,6 +35,7 @@ async def test_a_lost_reply_stays_unknown_however_the_list_is_refused(
     assert sandbox.creates == 1
 
 
+@few(3)
 @pytest.mark.parametrize("status", [400, 403, 404, 429, 500])
 async def test_the_order_given_again_is_not_created_while_the_list_is_refused(
     settings: Settings, sandbox: Sandbox, data: Path, status: int

@@ -17,6 +17,7 @@ from gemini_batch_mcp.domain import Order
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.settings import Settings
 from support.conversation import Conversation, converse, created, desk_of, newest, request_file, sharded, spoken, until
+from support.extent import few
 
 pytestmark = pytest.mark.anyio
 
@@ -93,6 +94,7 @@ async def again(talk: Conversation, tool: str, **arguments: object) -> dict[str,
     return dict(result.structured_content or {})
 
 
+@few(8)
 @pytest.mark.both_eras
 @pytest.mark.parametrize("moment", range(MOMENTS))
 async def test_a_call_cancelled_at_any_moment_sends_nothing_more_and_the_next_one_finds_or_sends_it(

@@ -23,7 +23,7 @@ from support.answers import (
     status_sum,
     table_of,
 )
-from support.extent import in_part, tries
+from support.extent import few, in_part, tries
 from support.samples import SAMPLES
 
 SAMPLE_LINES = [
@@ -125,6 +125,7 @@ def test_rows_are_those_of_a_plain_reading(keys: list[str], good: list[bool], at
     )
 
 
+@few(6)
 @pytest.mark.parametrize(
     ("content", "key", "text"),
     [
@@ -155,6 +156,7 @@ def test_odd_lines_keep_their_text(tmp_path: Path, content: bytes, key: str, tex
     assert raw_text == text
 
 
+@few(4)
 @pytest.mark.parametrize(
     "content", [b'{"key": "a", "resp', b"[]", b'"a"', b"{} {}", b"<html>", b"\xff", b"\x00", b"{}"]
 )
@@ -165,6 +167,7 @@ def test_a_line_that_is_no_answer_leaves_its_row_missing(tmp_path: Path, content
     assert (table.summary().unexpected, table.summary().malformed) == (1, 1)
 
 
+@few(3)
 @pytest.mark.parametrize("blank", [b"", b"\n", b"\r\n", b" \t\n\n", b"\xef\xbb\xbf", b"\xef\xbb\xbf\n \n"])
 def test_blank_lines_are_no_lines(tmp_path: Path, blank: bytes) -> None:
     table = table_of(tmp_path, blank, keys=["a"])
@@ -173,6 +176,7 @@ def test_blank_lines_are_no_lines(tmp_path: Path, blank: bytes) -> None:
     assert exported(table, tmp_path)[0]["status"] == "missing"
 
 
+@few(3)
 @pytest.mark.parametrize("depth", [2000, 1_000_000])
 @pytest.mark.parametrize("place", ['"key":"a","response":%s', '"key":"a","error":%s', '"key":"a\\ud800","response":%s'])
 def test_deep_nesting_breaks_nothing(tmp_path: Path, place: str, depth: int) -> None:

@@ -10,6 +10,7 @@ import pytest
 from gemini_batch_mcp.errors import StorageError
 from gemini_batch_mcp.results.store import AnswerFile, ResultTable, TablePlan
 from support.answers import all_rows, answer, answer_file, cells, exported, keys_file, line, planned, rebuilt
+from support.extent import few
 
 PNG = b"\x89PNG\r\n\x1a\nrest"
 
@@ -58,6 +59,7 @@ def test_paths_are_in_every_export(tmp_path: Path) -> None:
     assert table.export(tmp_path / "x.parquet", "parquet").path.read_bytes().count(path.encode()) >= 1
 
 
+@few(8)
 @pytest.mark.parametrize(
     ("content", "mime_type", "suffix"),
     [
@@ -126,6 +128,7 @@ def test_names_are_safe_and_no_two_rows_share_one(tmp_path: Path) -> None:
     assert {path.name.partition("-")[0] for path in tmp_path.iterdir() if path.is_dir()} == {"media", "results"}
 
 
+@few(3)
 @pytest.mark.parametrize("data", ["*not base64*", "", None, 5, "AAA\u00e9", "A"])
 def test_a_file_that_cannot_be_decoded_fails_its_row(tmp_path: Path, data: Any) -> None:
     spoiled = carrying("a", inline(PNG), {"inlineData": {"mimeType": "image/png", "data": data}})

@@ -15,7 +15,7 @@ from gemini_batch_mcp.results.query.queries import QueryEngine
 from gemini_batch_mcp.results.store import AnswerFile, ResultTable, TablePlan
 from gemini_batch_mcp.results.table._parts import MAX_PARTS, Parts
 from support.answers import all_rows, answer, answer_file, ask, exported, keys_file, rebuilt, source_file
-from support.extent import IS_FULL, in_part
+from support.extent import IS_FULL, few, in_part
 from support.loading import scratch
 
 
@@ -55,6 +55,7 @@ def table_in_parts(
 COUNTS = [(1, 1), (3, 3), (MAX_PARTS + 1, MAX_PARTS), (MAX_PARTS, MAX_PARTS), (3 * MAX_PARTS, MAX_PARTS)]
 
 
+@few(2)
 @in_part
 @pytest.mark.parametrize(("count", "parts"), COUNTS if IS_FULL else COUNTS[:3])
 def test_every_way_to_read_a_table_reads_its_parts_as_one(tmp_path: Path, count: int, parts: int) -> None:

@@ -19,7 +19,7 @@ from gemini_batch_mcp.results.store import AnswerFile, ResultTable, TableBuild, 
 from gemini_batch_mcp.results.table._slice_files import SliceFiles
 from gemini_batch_mcp.results.table.slices import AnswerBytes, Slice, slices_of
 from support.answers import all_rows, answer, answer_file, cells, exported, failure, keys_file, source_file
-from support.extent import in_part, tries
+from support.extent import few, in_part, tries
 
 BOM = b"\xef\xbb\xbf"
 
@@ -129,6 +129,7 @@ def test_a_table_is_the_same_whether_its_answers_arrive_or_are_there(short_slice
     assert first.summary().missing == 3 and first.summary().duplicate == 2
 
 
+@few(2)
 @pytest.mark.parametrize("schema", [{}, {"type": "object", "properties": {"n": {"type": "integer"}}}])
 @pytest.mark.parametrize("is_shuffled", [False, True])
 def test_slices_of_a_table_meet_the_columns_of_their_rows(

@@ -17,6 +17,7 @@ from gemini_batch_mcp.results.store import ResultTable
 from gemini_batch_mcp.results.table.lines import lines_of, long_lines_of
 from results.mutations import SCHEMA, structured
 from support.answers import all_rows, answer, exported, line, planned
+from support.extent import few
 
 GOOD = [f"g{number}" for number in range(6)]
 HEAD, TAIL = b'{"key":"odd","response":{"candidates":[{"content":{"parts":[', b']},"finishReason":"STOP"}]}}\n'
@@ -53,6 +54,7 @@ FAILED: list[tuple[str, Callable[[], bytes], str]] = [
 ]
 
 
+@few(3)
 @pytest.mark.parametrize(("content", "reason"), [row[1:] for row in FAILED], ids=[row[0] for row in FAILED])
 def test_a_structured_answer_that_cannot_be_read_fails_alone(
     tmp_path: Path, content: Callable[[], bytes], reason: str
@@ -73,6 +75,7 @@ LINES: list[tuple[str, Callable[[], bytes], str]] = [
 ]
 
 
+@few(4)
 @pytest.mark.parametrize(("content", "reason"), [row[1:] for row in LINES], ids=[row[0] for row in LINES])
 def test_an_answer_that_cannot_be_taken_fails_alone_and_its_line_stays(
     tmp_path: Path, content: Callable[[], bytes], reason: str
