@@ -13,6 +13,7 @@ from gemini_batch_mcp.intake.requests.copies import write_request_copy
 from gemini_batch_mcp.intake.requests.mending import to_line
 from gemini_batch_mcp.intake.validator.validate import check_line
 from gemini_batch_mcp.settings import MAX_FILE_BYTES, MAX_LINE_BYTES
+from support.extent import few
 
 HELLO = [{"role": "user", "parts": [{"text": "hi"}]}]
 
@@ -244,6 +245,7 @@ def test_a_pilot_takes_the_first_requests_and_looks_at_no_other_line(desk: Desk)
         desk.copy(content, limit_rows=3, max_file_bytes=100)
 
 
+@few(2)
 @pytest.mark.parametrize("limit", [1, 2, 3, 4, 70_000, 70_001])
 def test_a_pilot_ends_anywhere_in_a_large_file(desk: Desk, limit: int) -> None:
     content = b"\n".join([line("first"), b"x" * (MAX_LINE_BYTES + (2 << 20)), b"", line("last")])

@@ -12,6 +12,7 @@ from gemini_batch_mcp.sandbox.api.faults import ROUTES
 from gemini_batch_mcp.sandbox.api.guard import RequestLog
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.sandbox.config import OnCommand, SandboxConfig
+from support.extent import few
 from support.services import (
     MODEL,
     Way,
@@ -118,6 +119,7 @@ async def test_a_download_can_end_early_although_http_says_it_is_whole(sandbox: 
         assert await download(http, name) == whole
 
 
+@few(5)
 @pytest.mark.parametrize(("at_line", "at_byte"), [(0, 0), (7, 0), (7, 25), (20, 0), (99, 5)])
 async def test_a_download_can_end_early_at_a_line_or_inside_one(
     sandbox: Sandbox, way: Way, at_line: int, at_byte: int
