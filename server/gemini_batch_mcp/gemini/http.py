@@ -4,7 +4,7 @@ Given to the SDK explicitly, it also keeps it from using aiohttp, with which the
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -37,6 +37,8 @@ class Exchange:
     upload_url: str = ""
     #: The stated length of a download; None when it is not stated.
     total_bytes: int | None = None
+    #: Is awaited before the finalize of an upload leaves; what it waits for may take long, or never come.
+    before_finalize: Callable[[], Awaitable[None]] | None = None
     #: Takes the body of a download past the SDK, which copies every byte three times to put pieces of its own size
     #: together: a quarter of the time that a download takes (measured at 1 GB).
     sink: Sink | None = None
@@ -140,6 +142,8 @@ class GeminiHttpClient(httpx2.AsyncClient):
     async def _upload(self, request: httpx2.Request, command: str, current: Exchange, send: Send) -> httpx2.Response:
         """Send the start of an upload, or one chunk of it."""
         step = _UPLOAD_STEPS[command]
+        if "finalize" in command and current.before_finalize is not None:
+            await current.before_finalize()
         self._limit_time(request, self._timeouts.create_seconds if "finalize" in command else current.reply_seconds)
         self._hook(f"{step}:before")
         if command == "start":

@@ -7,7 +7,7 @@ where the order stands already, or is refused, the pass is given up.
 import secrets
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -59,8 +59,9 @@ def _written(
 class PassAhead:
     """One pass, to be used as a context: what nobody has taken at its end is given up."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, on_begin: Callable[[IdentifiedOrder], None] | None = None) -> None:
         self._app = app
+        self._on_begin = on_begin
         self._directory = app.settings.home / "staged" / f"ahead-{secrets.token_hex(8)}"
         self._found: Future[RequestFile] = Future()
         #: What the figure depends on that it finds.
@@ -82,7 +83,7 @@ class PassAhead:
     def begin(self, found: IdentifiedOrder) -> None:
         """Begin, where there is something to gain: on a large file of ready lines whose hash is not known.
 
-        `found` is the order as far as it is known before its source is hashed.
+        `found` is the order as far as it is known before its source is hashed. `on_begin` is told of it then, too.
         """
         path, order = found.path, found.order
         if path is None or found.kind is not SourceKind.READY or order.limit_rows or self._app.hashes.knows(path):
@@ -98,6 +99,8 @@ class PassAhead:
         self._surveyor = _Stoppable(order.model, order.task, limits=self.limits)
         # A process that ends does not wait for it.
         threading.Thread(target=self._run, args=(found, self._surveyor), name="pass ahead", daemon=True).start()
+        if self._on_begin is not None:
+            self._on_begin(found)
 
     def take(self, identified: IdentifiedOrder, directory: Path, limits: Limits) -> tuple[RequestFile, Surveyor] | None:
         """Wait for the end of the pass, and bring what it has written to `directory`; None where there is none.

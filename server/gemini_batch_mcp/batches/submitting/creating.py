@@ -26,6 +26,7 @@ from gemini_batch_mcp.batches.ledger.entries import UNSUBMITTED, BatchEntry, Job
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
 from gemini_batch_mcp.batches.orders.preparing import identify_for
 from gemini_batch_mcp.batches.submitting._cutting import plan_jobs, split_in_smaller
+from gemini_batch_mcp.batches.submitting._early_upload import EarlyUpload
 from gemini_batch_mcp.batches.submitting._uploading import inline_lines, upload_lines
 from gemini_batch_mcp.batches.submitting.quota import hold_back, is_due, wait_for_quota
 from gemini_batch_mcp.domain import JobError, JobState, JsonObject
@@ -62,6 +63,8 @@ class Submission:
     batch_id: str
     identified: IdentifiedOrder | None = None
     may_repeat_unknown: bool = False
+    #: An upload that was begun before; it is given up when this ends.
+    early: EarlyUpload | None = None
     #: It got the lock: it submits, nobody else.
     has_begun: bool = False
 
@@ -71,9 +74,15 @@ class Submission:
         Raises:
             BatchError: the order or its files cannot be used any more, or Gemini refused a job.
         """
-        with contextlib.suppress(BatchLocked):
-            async with batch_lock(self.app, self.batch_id, wait_seconds=_LOCK_WAIT_SECONDS):
-                await self._submit_locked()
+        if self.early is not None:
+            self.early.is_handed_over = True
+        try:
+            with contextlib.suppress(BatchLocked):
+                async with batch_lock(self.app, self.batch_id, wait_seconds=_LOCK_WAIT_SECONDS):
+                    await self._submit_locked()
+        finally:
+            if self.early is not None:
+                self.early.give_up()
 
     async def _submit_locked(self) -> None:
         # What a killed process has left: nobody else is at it now.
@@ -177,7 +186,8 @@ class Submission:
         if job.stage is Stage.RESERVED and batch.delivery == "inline" and job.attempt == 1:
             inline = await in_thread(inline_lines, app, batch, job)
         elif job.stage is Stage.RESERVED:
-            uploaded = await upload_lines(app, batch, job)
+            early = await self.early.finish(job) if self.early is not None else ""
+            uploaded = early or await upload_lines(app, batch, job)
             job = await move(app, job, Stage.UPLOADED, uploaded_file=uploaded)
         if job.stage in (Stage.RESERVED, Stage.UPLOADED):
             await self._create(batch, job, inline)

@@ -28,6 +28,7 @@ from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
 from gemini_batch_mcp.batches.orders.models import check_model, check_thinking
 from gemini_batch_mcp.batches.orders.preparing import identify_for
 from gemini_batch_mcp.batches.orders.pricing import read_prices, refuse_over_cap
+from gemini_batch_mcp.batches.submitting._early_upload import EarlyUpload
 from gemini_batch_mcp.batches.submitting._withdrawing import join, notes_about, withdrawn_on_cancel
 from gemini_batch_mcp.batches.submitting.creating import Submission
 from gemini_batch_mcp.batches.work import deadline_after, seconds_left, within
@@ -140,7 +141,29 @@ async def _place(
         BatchGone: it was deleted, or taken back by the client of another call, meanwhile.
         as `place_order`.
     """
-    appraised = await _appraise(app, order, resubmit=resubmit, deadline=deadline)
+    early = EarlyUpload(app)
+    try:
+        appraised = await _appraise(app, order, resubmit=resubmit, deadline=deadline, early=early)
+        return await _place_appraised(
+            app, appraised, agreed_to, early, confirm=confirm, resubmit=resubmit, deadline=deadline, limit=limit
+        )
+    finally:
+        if not early.is_handed_over:
+            early.give_up()
+
+
+async def _place_appraised(
+    app: App,
+    appraised: _Appraised,
+    agreed_to: Quote | None,
+    early: EarlyUpload,
+    *,
+    confirm: bool,
+    resubmit: bool,
+    deadline: float | None,
+    limit: anyio.CancelScope,
+) -> Placement:
+    """Do what `_place` does, once it is known what the order may cost or which batch stands for it."""
     identified, earlier, is_new = appraised.identified, appraised.standing, False
     if earlier is not None:
         batch = await claim(app, earlier)
@@ -157,19 +180,25 @@ async def _place(
         await join(app, batch)
     async with withdrawn_on_cancel(app, batch.id, 1, identified.sha256, limit):
         notes = await notes_about(app, identified.sha256, earlier)
-        is_ours = await _submit(app, batch, identified, deadline, is_new=is_new)
+        is_ours = await _submit(app, batch, identified, deadline, early, is_new=is_new)
     return Placement(describe(await current(app, batch.id)), reused=not is_ours, notes=notes)
 
 
 async def _submit(
-    app: App, batch: BatchEntry, identified: IdentifiedOrder, deadline: float | None, *, is_new: bool
+    app: App,
+    batch: BatchEntry,
+    identified: IdentifiedOrder,
+    deadline: float | None,
+    early: EarlyUpload,
+    *,
+    is_new: bool,
 ) -> bool:
     """Send a batch, as far as that goes until the deadline; True when it is this call that sends it.
 
     Raises:
         BatchError: Gemini refused it, or it cannot be sent.
     """
-    submission = Submission(app, batch.id, identified, may_repeat_unknown=True)
+    submission = Submission(app, batch.id, identified, may_repeat_unknown=True, early=early)
     try:
         has_ended = await app.run(f"submit {batch.id}", submission.run, wait_seconds=seconds_left(deadline))
     except BatchError:
@@ -181,13 +210,15 @@ async def _submit(
     return submission.has_begun or (is_new and not has_ended)
 
 
-async def _appraise(app: App, order: Order, *, resubmit: bool, deadline: float | None) -> _Appraised:
+async def _appraise(
+    app: App, order: Order, *, resubmit: bool, deadline: float | None, early: EarlyUpload | None = None
+) -> _Appraised:
     """Find out what an order is and what it may cost, or which batch stands for it.
 
     Raises:
         as `quote_order`.
     """
-    with PassAhead(app) as ahead:
+    with PassAhead(app, early.begin if early is not None else None) as ahead:
         return await _appraise_order(app, order, ahead, resubmit=resubmit, deadline=deadline)
 
 

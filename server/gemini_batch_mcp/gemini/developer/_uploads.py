@@ -1,6 +1,6 @@
 """Sending a request file to the Files API, and making sure that it arrived whole."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -35,12 +35,15 @@ async def upload(
     sha256: Sha256,
     on_progress: Progress,
     wait_until_ready: bool = True,
+    before_finalize: Callable[[], Awaitable[None]] | None = None,
 ) -> UploadedFile:
     """Upload and check; see `Gateway.upload`."""
     what = f"accept the upload of {plain_text(display_name, 100)!r}"
 
     async def once(attempt: int) -> UploadedFile:
-        uploaded = await _send_as_either_type(session, source, size_bytes, display_name, mime_type, what, on_progress)
+        uploaded = await _send_as_either_type(
+            session, source, size_bytes, display_name, mime_type, what, on_progress, before_finalize
+        )
         on_progress(size_bytes, size_bytes)
         if wait_until_ready:
             uploaded = await _processed(session, uploaded, what)
@@ -59,12 +62,13 @@ async def _send_as_either_type(
     mime_type: str,
     what: str,
     on_progress: Progress,
+    before_finalize: Callable[[], Awaitable[None]] | None,
 ) -> UploadedFile:
     """Send the file; when Gemini refuses the usual MIME type, once more under the other."""
     with _opened(source) as readable:
         outgoing = Outgoing(readable, size_bytes, display_name, on_progress)
         try:
-            return await _send(session, outgoing, display_name, mime_type, what)
+            return await _send(session, outgoing, display_name, mime_type, what, before_finalize)
         except Rejected as refused:
             if mime_type != _USUAL_MIME_TYPE or "mime" not in refused.message.lower():
                 raise
@@ -74,12 +78,20 @@ async def _send_as_either_type(
                     f"Upload it again as {_OTHER_MIME_TYPE}: these lines could be read only once.",
                     status_code=refused.status_code,
                 ) from None
-        return await _send(session, outgoing, display_name, _OTHER_MIME_TYPE, what)
+        return await _send(session, outgoing, display_name, _OTHER_MIME_TYPE, what, before_finalize)
 
 
-async def _send(session: Session, outgoing: Outgoing, display_name: str, mime_type: str, what: str) -> UploadedFile:
+async def _send(
+    session: Session,
+    outgoing: Outgoing,
+    display_name: str,
+    mime_type: str,
+    what: str,
+    before_finalize: Callable[[], Awaitable[None]] | None,
+) -> UploadedFile:
     connection = await session.connection()
     async with session.effect("upload", what, is_ours=lambda error: error is outgoing.refusal) as current:
+        current.before_finalize = before_finalize
         try:
             raw = await raw_reply(
                 current,

@@ -1,6 +1,6 @@
 """The Gemini Developer API as the other rooms see it: our values in, our values and our errors out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import urlencode
@@ -102,6 +102,7 @@ class Gateway:
         sha256: Sha256 = "",
         wait_until_ready: bool = True,
         on_progress: Progress | None = None,
+        before_finalize: Callable[[], Awaitable[None]] | None = None,
     ) -> UploadedFile:
         """Upload `size_bytes` bytes of `source` and return the file, whole and ready for use.
 
@@ -113,6 +114,7 @@ class Gateway:
         `sha256` (lowercase hex, or a function that is asked after the last byte was read) is compared with Gemini's.
         Should Gemini refuse the MIME type `jsonl`, `application/jsonl` is tried once.
         `on_progress(done_bytes, total_bytes)` is called with each chunk, and falls back when it is sent again.
+        `before_finalize` is awaited when all but the last bytes have arrived: there is no file before it returns.
 
         Raises:
             StorageError: the source cannot be read, or has not `size_bytes` bytes.
@@ -128,6 +130,7 @@ class Gateway:
             sha256=sha256,
             wait_until_ready=wait_until_ready,
             on_progress=on_progress or unseen_progress,
+            before_finalize=before_finalize,
         )
 
     async def create_from_file(self, *, model: str, file_name: str, display_name: str, task: Task) -> Job:

@@ -232,6 +232,8 @@ def _changed(path: Path) -> UsageError:
 class ShardReader(io.BufferedIOBase):
     """Reads the bytes of one shard for an upload, and keeps the last ones back unless all of them are what they were.
 
+    Of a shard without a `sha256` that is for whoever finalizes the upload to see, in `sent_sha256`.
+
     A thread reads and hashes one chunk ahead, so that the reading thread, an event loop, does not wait for the disk.
     For one reading thread; `seek(0)` starts again.
 
@@ -298,6 +300,11 @@ class ShardReader(io.BufferedIOBase):
             self._file.close()
         super().close()
 
+    @property
+    def sent_sha256(self) -> str:
+        """The hash of all that was read, as lowercase hex, once the last bytes were."""
+        return self._sha256.hexdigest()
+
     def _start(self) -> None:
         self._left_bytes = self.shard.size_bytes
         self._unread_bytes = self.shard.size_bytes
@@ -311,6 +318,7 @@ class ShardReader(io.BufferedIOBase):
         self._sha256.update(chunk)
         self._unread_bytes -= len(chunk)
         is_short = self._unread_bytes and not chunk
-        if is_short or (not self._unread_bytes and self._sha256.hexdigest() != self.shard.sha256):
+        is_changed = self.shard.sha256 and self._sha256.hexdigest() != self.shard.sha256
+        if is_short or (not self._unread_bytes and is_changed):
             raise _changed(self.path)
         return chunk
