@@ -36,6 +36,13 @@ class Digest:
         return f"{_ALGORITHM}:{self._hash.hexdigest()}"
 
 
+def text_digest(text: str) -> str:
+    """Return the digest of a text."""
+    digest = Digest()
+    digest.update(text.encode())
+    return str(digest)
+
+
 def file_digest(path: Path, algorithm: str = _ALGORITHM) -> str:
     """Return the digest of a file at a resolved path. Other threads run on while it is computed.
 

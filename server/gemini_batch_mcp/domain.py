@@ -12,8 +12,17 @@ Delivery = Literal["file", "inline"]
 #: What of a batch may be read: counts, rows, those without a good answer, what was asked.
 View = Literal["summary", "rows", "failures", "order"]
 #: What results may be saved as.
-FileFormat = Literal["jsonl", "csv", "parquet"]
-_BY_ENDING: Final[Mapping[str, FileFormat]] = {".csv": "csv", ".parquet": "parquet"}
+FileFormat = Literal["jsonl", "csv", "xlsx", "parquet", "npy"]
+#: What the ending of a file says; a name without one is JSON lines.
+FORMATS_BY_ENDING: Final[Mapping[str, FileFormat]] = {
+    ".jsonl": "jsonl",
+    ".csv": "csv",
+    ".xlsx": "xlsx",
+    ".parquet": "parquet",
+    ".npy": "npy",
+    ".ndjson": "jsonl",
+    "": "jsonl",
+}
 
 #: Anything `json.loads` can return as an object. Wire data stays untyped until `gemini.wire` has read it.
 JsonObject = Mapping[str, Any]
@@ -376,20 +385,25 @@ class ResultPage:
 
 @dataclass(frozen=True, slots=True)
 class SavedFile:
-    """A result file written for the user, and the files written beside it (vectors as `.npy` with their keys)."""
+    """A result file written for the user, and the files written beside it (vectors as `.npy` with their keys).
+
+    `notes` are sentences about what does not stand in it as it is.
+    """
 
     path: Path
     format: str
     rows: int
     size_bytes: int
     companions: tuple["SavedFile", ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ResultQuery:
-    """Which part of a batch's results is wanted, and where all of them are to be written (empty: nowhere).
+    """Which part of a batch's results is wanted, and where it is to be written (empty: nowhere).
 
-    `format` is that of the file, None where its name decides.
+    `format` is that of the file, None where its name decides. Written are the rows with these `keys`, or
+    what `sql` selects from the table and those of the batches in `also`, or else all rows.
     """
 
     view: View = "summary"
@@ -398,11 +412,13 @@ class ResultQuery:
     keys: tuple[str, ...] = ()
     save_to: str = ""
     format: FileFormat | None = None
+    sql: str = ""
+    also: tuple[str, ...] = ()
 
     @property
-    def file_format(self) -> FileFormat:
-        """The format that was asked for, else what the ending of the file promises its reader, else JSON lines."""
-        return self.format or _BY_ENDING.get(Path(self.save_to).suffix.lower(), "jsonl")
+    def file_format(self) -> FileFormat | None:
+        """The format that was asked for, else what the ending of the file promises its reader; None for an unknown."""
+        return self.format or FORMATS_BY_ENDING.get(Path(self.save_to).suffix.lower())
 
 
 @dataclass(frozen=True, slots=True)

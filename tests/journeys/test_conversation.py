@@ -212,7 +212,8 @@ async def test_a_file_has_the_format_that_was_asked_for_or_that_its_ending_names
         ("a.csv", {}, "csv", "text/csv", b"key,"),
         ("B.CSV", {}, "csv", "text/csv", b"key,"),
         ("c.parquet", {}, "parquet", "application/vnd.apache.parquet", b"PAR1"),
-        ("d.txt", {}, "jsonl", "application/jsonl", b"{"),
+        ("d", {}, "jsonl", "application/jsonl", b"{"),
+        ("d.xlsx", {}, "xlsx", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", b"PK"),
         ("e.txt", {"format": "csv"}, "csv", "text/csv", b"key,"),
         ("f.csv", {"format": "parquet"}, "parquet", "application/vnd.apache.parquet", b"PAR1"),
     ):
@@ -222,6 +223,9 @@ async def test_a_file_has_the_format_that_was_asked_for_or_that_its_ending_names
         assert result.structured_content["saved"]["format"] == written, name
         assert [block.mime_type for block in result.content if block.type == "resource_link"] == [mime_type], name
         assert (data / name).read_bytes().startswith(beginning), name
+    refused = await talk.refusal("get_results", batch=created["batch_id"], save_to="d.txt")
+    assert "end in '.txt'" in refused and ".jsonl, .csv, .xlsx, .parquet, .npy" in refused
+    assert not (data / "d.txt").exists()
 
 
 async def test_saving_replaces_only_a_file_that_we_wrote_and_nobody_changed(

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from gemini_batch_mcp.domain import Job, JobState, ResultRow, ResultSummary, RowCounts
-from gemini_batch_mcp.results.engine import rows_of
+from gemini_batch_mcp.results.engine import identifier, rows_of
 from gemini_batch_mcp.results.query._worker import Query, QueryAnswer, run_query
 from gemini_batch_mcp.results.report.writing import ReportCost, ReportFacts, write_report
 from gemini_batch_mcp.results.store import AnswerFile, ResultTable, TablePlan, build_planned, build_table
-from gemini_batch_mcp.results.table.layout import identifier
 from support.loading import READER, scratch
 
 

@@ -18,7 +18,7 @@ from gemini_batch_mcp.assistant.views import (
     UsageView,
     fact_lines,
 )
-from gemini_batch_mcp.domain import Order, ResultRow, ResultSummary, RowAttempt
+from gemini_batch_mcp.domain import Order, ResultRow, ResultSummary, RowAttempt, SavedFile
 from gemini_batch_mcp.text import plain_text
 
 if TYPE_CHECKING:
@@ -99,10 +99,15 @@ def results(
         columns=_columns(read),
         rows=[_row(row, history.get(row.key, ())) for row in page.rows] if page else [],
         next_cursor=page.next_cursor if page else "",
-        saved=SavedView.of(saved, path=str(saved.path), bytes=saved.size_bytes) if saved else None,
+        saved=_saved(saved) if saved else None,
         order={},
         warnings=[*read.warnings, *_absent(keys, history)],
     )
+
+
+def _saved(saved: SavedFile) -> SavedView:
+    beside = [companion.path.name for companion in saved.companions]
+    return SavedView.of(saved, path=str(saved.path), bytes=saved.size_bytes, beside=beside)
 
 
 def _absent(keys: Sequence[str], history: Mapping[str, tuple[RowAttempt, ...]]) -> list[str]:

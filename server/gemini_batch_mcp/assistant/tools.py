@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 from mcp.server.mcpserver import Context, ElicitationResult, Resolve
 from mcp_types import CallToolResult, ResourceLink, TextContent, ToolAnnotations
@@ -25,7 +25,7 @@ from gemini_batch_mcp.assistant.views import (
 )
 from gemini_batch_mcp.batches.opening import WatchedDesk
 from gemini_batch_mcp.batches.work import within
-from gemini_batch_mcp.domain import JobFilter, ResultQuery, Retryable, View
+from gemini_batch_mcp.domain import FileFormat, JobFilter, ResultQuery, Retryable, View
 from gemini_batch_mcp.threads import in_thread
 
 #: No call blocks longer than this: clients give up at 60 s. The rest goes on in the background.
@@ -105,8 +105,10 @@ async def get_results(
     limit: Annotated[int, Field(ge=1, le=200, description="Rows per page.")] = 20,
     cursor: args.Cursor = "",
     keys: Annotated[list[str], Field(description="Only rows with these keys, with their history.")] = [],  # noqa: B006 - pydantic copies it; null would be a union
-    save_to: Annotated[str, Field(description="Path to write all rows to.")] = "",
-    format: Annotated[Literal["jsonl", "csv", "parquet"], Field(description="From save_to's extension.")] = "jsonl",
+    save_to: Annotated[str, Field(description="File for all rows, or those of keys or sql.")] = "",
+    format: Annotated[FileFormat, Field(description="From save_to's extension.")] = "jsonl",
+    sql: Annotated[str, Field(description="SELECT whose rows are saved, as in query_results.")] = "",
+    also: args.Also = [],  # noqa: B006 - as above
 ) -> Annotated[CallToolResult, ResultsView]:
     """Read a batch's answers: counts, tokens, missing or duplicate keys, pages of rows, or a file.
 
@@ -117,7 +119,16 @@ async def get_results(
         return _result(render.asked(await desk.asked(batch)))
     # The default of the schema stands for no wish: null would be a union.
     wish = None if format == "jsonl" else format
-    query = ResultQuery(view=view, limit=limit, cursor=cursor, keys=tuple(keys), save_to=save_to, format=wish)
+    query = ResultQuery(
+        view=view,
+        limit=limit,
+        cursor=cursor,
+        keys=tuple(keys),
+        save_to=save_to,
+        format=wish,
+        sql=sql,
+        also=tuple(also),
+    )
     results = await desk.results(batch, query, wait_seconds=MAX_CALL_SECONDS)
     history = await in_thread(results.table.history, keys) if keys else {}
     answer = _result(render.results(results, await desk.cost(results.status.batch, results.summary), history, keys))
@@ -228,6 +239,7 @@ _MIME_TYPES: Final = {
     "keys": "application/jsonl",
     "npy": "application/octet-stream",
     "parquet": "application/vnd.apache.parquet",
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
 }
 
 

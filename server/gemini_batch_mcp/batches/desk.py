@@ -109,7 +109,7 @@ class Desk:
 
     async def written_reports(self, batch_id: str) -> tuple[Path, ...]:
         """Return the reports that were written about a batch and are still there."""
-        written = await in_thread(self.app.ledger.saved_files, batch_id)
+        written = await in_thread(self.app.ledger.saves.paths, batch_id)
         return tuple(path for path in written if path.suffix == ".html" and path.is_file())
 
     async def query(

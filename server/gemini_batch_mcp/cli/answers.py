@@ -31,10 +31,11 @@ def check_status(session: Session, batch: str, wait: bool) -> None:
 
 @click.command("get-results")
 @click.argument("batch")
-@click.option("-o", "--output", default="", help="Write all rows to this file.")
-@click.option(
-    "--format", type=click.Choice(["jsonl", "csv", "parquet"]), help="By the file's extension, otherwise jsonl."
-)
+@click.option("-o", "--output", default="", help="Write all rows, or those of --key or --sql, to this file.")
+@click.option("--format", type=click.Choice(get_args(FileFormat)), help="By the file's extension, otherwise jsonl.")
+@click.option("--key", "keys", multiple=True, help="Only the row with this key; may be given several times.")
+@click.option("--sql", default="", help="One SELECT over the table results: its rows are written.")
+@click.option("--also", multiple=True, metavar="BATCH", help="Another batch that --sql may read.")
 @click.option("--view", type=click.Choice(get_args(View)), default="summary", show_default=True)
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 200))
 @click.option("--cursor", default="", help="next_cursor of the previous page.")
@@ -44,6 +45,9 @@ def get_results(
     batch: str,
     output: str,
     format: FileFormat | None,
+    keys: tuple[str, ...],
+    sql: str,
+    also: tuple[str, ...],
     view: View,
     limit: int,
     cursor: str,
@@ -51,7 +55,9 @@ def get_results(
     """Collect the answers of BATCH and show them, or write them to a file. With --view order: what it was asked."""
     from gemini_batch_mcp.cli import console
 
-    query = ResultQuery(view=view, limit=limit, cursor=cursor, save_to=output, format=format)
+    query = ResultQuery(
+        view=view, limit=limit, cursor=cursor, keys=keys, save_to=output, format=format, sql=sql, also=also
+    )
 
     async def read(desk: "Desk") -> None:
         if view == "order":

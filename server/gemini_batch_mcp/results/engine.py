@@ -123,6 +123,11 @@ def quoted(text: str | Path) -> str:
     return "'" + str(text).replace("'", "''") + "'"
 
 
+def identifier(name: str) -> str:
+    """Return a name as SQL takes it, whatever it is."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def listed(values: Iterable[object]) -> str:
     """Return numbers, or literals made by `quoted`, as a SQL list."""
     return "[" + ", ".join(str(value) for value in values) + "]"

@@ -226,14 +226,17 @@ class ResultTable:
             ).fetchall()
         return tuple(self.path.parent / name for (name,) in found)
 
-    def export(self, destination: Path, format: Format) -> SavedFile:
-        """Write all rows to `destination` in request order; see `export_table`.
+    def export(self, destination: Path, format: Format, *, keys: Sequence[str] = (), name: str = "") -> SavedFile:
+        """Write all rows, or those with these keys, to `destination` in request order; see `export_table`.
 
         Raises:
             UsageError: the table has nothing for this format.
             StorageError: the table or its raw answers cannot be read, or the file cannot be written.
         """
-        return self.while_there(lambda table: export_table(table.folder, table._facts, destination, format))
+        stored = _stored(keys)
+        return self.while_there(
+            lambda table: export_table(table.folder, table._facts, destination, format, keys=stored, name=name)
+        )
 
     @contextmanager
     def _reading(self) -> Iterator["DuckDBPyConnection"]:

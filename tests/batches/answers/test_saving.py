@@ -18,7 +18,10 @@ from support.extent import few
 pytestmark = pytest.mark.anyio
 
 
-@pytest.mark.parametrize(("format", "beginning"), [("jsonl", b'{"key":'), ("csv", b"key,status"), ("parquet", b"PAR1")])
+@pytest.mark.parametrize(
+    ("format", "beginning"),
+    [("jsonl", b'{"key":'), ("csv", b"key,text,status,error"), ("xlsx", b"PK"), ("parquet", b"PAR1")],
+)
 async def test_results_are_saved_in_each_format_once(
     settings: Settings, sandbox: Sandbox, data: Path, format: str, beginning: bytes
 ) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gemini_batch_mcp.batches.ledger.entries import NewBatch, Stage
+from gemini_batch_mcp.batches.ledger.entries import NewBatch, SavedEntry, Stage
 from gemini_batch_mcp.batches.ledger.ledger import Ledger
 from gemini_batch_mcp.domain import JobError, JobState, Order, RowCounts, UploadedFile
 from gemini_batch_mcp.errors import StorageError
@@ -137,12 +137,12 @@ def test_a_job_made_elsewhere_is_adopted_once(ledger: Ledger) -> None:
 
 def test_a_forgotten_batch_leaves_nothing(ledger: Ledger, tmp_path: Path) -> None:
     batch, _ = ledger.reserve(ORDER)
-    ledger.record_saved(batch.id, tmp_path / "out.jsonl", "f" * 64)
+    ledger.saves.record(batch.id, tmp_path / "out.jsonl", SavedEntry("f" * 64))
     ledger.forget(batch.id)
 
     assert ledger.batch(batch.id) is None
     assert ledger.batches_named("My reviews") == ()
-    assert ledger.saved_digest(batch.id, tmp_path / "out.jsonl") == ""
+    assert ledger.saves.found(batch.id, tmp_path / "out.jsonl") is None
     assert ledger.batch_ids() == ()
 
 

@@ -1,12 +1,13 @@
 """What follows on two batches: their answers joined, compared, and what they have cost, as an assistant asks for it."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gemini_batch_mcp.sandbox.app import Sandbox
-from support.conversation import Conversation, newest
+from support.conversation import Conversation, newest, spoken
 
 pytestmark = pytest.mark.anyio
 
@@ -48,3 +49,64 @@ async def test_the_answers_of_two_batches_are_joined_in_one_question(
     assert f"{running['batch_id']} has no results" in refused
     assert "nowhere" in await talk.refusal("query_results", batch=first, sql=joined, also=["nowhere"])
     assert "at most 10" in await talk.refusal("query_results", batch=first, sql=joined, also=[second] * 11)
+
+
+async def test_what_a_statement_selects_is_saved_as_its_file_says(
+    talk: Conversation, sandbox: Sandbox, data: Path
+) -> None:
+    first = await answered(talk, sandbox, data)
+    second = await answered(talk, sandbox, data, prompt="Mood, again? {{text}}")
+    other = second.replace("-", "_")
+    sql = f"""SELECT id, product, results.label AS first, o.label AS second, sum(results.row) OVER () AS total, id,
+        0.1::FLOAT AS x, now() AS at, [now()] AS ats
+        FROM results JOIN {other} AS o USING (id, product) WHERE results.row <= 3 ORDER BY results.row"""
+    wish = {"batch": first, "sql": sql, "also": [second]}
+    saved = (await talk.call("get_results", **wish, save_to="five.csv"))["saved"]
+    assert (saved["rows"], saved["format"]) == (3, "csv")
+    lines = (data / "five.csv").read_text().splitlines()
+    assert lines[0] == "id,product,first,second,total,id_2,x,at,ats"
+    assert [row.split(",")[:2] for row in lines[1:]] == [["r0", "p0"], ["r1", "p1"], ["r2", "p2"]]
+    for format in ("jsonl", "parquet", "xlsx"):
+        saved = (await talk.call("get_results", **wish, save_to=f"five.{format}"))["saved"]
+        assert (saved["rows"], Path(saved["path"]).name) == (3, f"five.{format}")
+    row = json.loads((data / "five.jsonl").read_text().splitlines()[0])
+    assert (row["total"], row["x"], row["id_2"], len(row["ats"])) == (6, 0.1, "r0", 1)
+
+    # The same path again holds what is wanted now, whatever it held before.
+    whole = await talk.call("get_results", batch=first, save_to="five.csv")
+    assert (whole["saved"]["rows"], whole["saved"]["path"]) == (12, str(data / "five.csv"))
+    some = await talk.call("get_results", batch=first, save_to="five.csv", keys=["r3", "r5"])
+    assert (some["saved"]["rows"], some["rows"]) == (2, [])
+    assert (data / "five.csv").read_text().splitlines()[0] == "id,product,truth,source_text,label,status,error"
+
+    for arguments, words in (
+        ({"save_to": "x.csv", "sql": "COPY results TO 'y.csv'"}, "refused"),
+        ({"save_to": "x.csv", "sql": "SELECT * FROM 'selected://rows'"}, "There is no table"),
+        ({"save_to": "x.csv", "sql": "SELECT nope FROM results"}, "no column nope"),
+        ({"save_to": "x.csv", "sql": "SELECT 'x'::INTEGER FROM results"}, "TRY_CAST"),
+        ({"save_to": "x.csv", "sql": "FROM results", "keys": ["r1"]}, "can't be combined with sql"),
+        ({"save_to": "x.csv", "also": [second]}, "sql is empty"),
+        ({"sql": "FROM results"}, "save_to is empty"),
+        ({"save_to": "x.npy", "sql": "FROM results"}, "no column embedding"),
+        ({"save_to": "x.npy"}, "no embeddings"),
+    ):
+        assert words in await talk.refusal("get_results", batch=first, **arguments)
+    assert not list(data.glob("[xy].*")) and not list(data.glob(".*"))
+
+
+async def test_vectors_are_saved_as_a_matrix_that_numpy_opens(talk: Conversation, sandbox: Sandbox, data: Path) -> None:
+    order = {"task": "embed", "model": "gemini-embedding-001", "response_schema": {}}
+    batch = await answered(talk, sandbox, data, prompt="{{text}}", **order)
+    result = await talk.raw("get_results", batch=batch, save_to="v.npy")
+    links = [block.name for block in result.content if block.type == "resource_link"]
+    assert links == ["v.npy", "v.keys.jsonl"]
+    head = (data / "v.npy").read_bytes()[:128]
+    assert head.startswith(b"\x93NUMPY") and b"(12, " in head
+    assert [json.loads(key) for key in (data / "v.keys.jsonl").read_text().splitlines()] == [f"r{n}" for n in range(12)]
+    assert "v.keys.jsonl" in spoken(result)
+    told = await talk.call("get_results", batch=batch, save_to="v.csv")
+    assert any("vector_row" in warning for warning in told["warnings"])
+    assert (data / "v.csv").read_text().splitlines()[2].startswith("r1,p1,good,text 1,1,ok")
+    assert (data / "v.vectors.npy").read_bytes() == (data / "v.npy").read_bytes()
+    near = "SELECT key, embedding FROM results WHERE product = 'p1' ORDER BY row"
+    assert (await talk.call("get_results", batch=batch, save_to="p1.npy", sql=near))["saved"]["rows"] == 4

@@ -12,11 +12,11 @@ import pytest
 
 from gemini_batch_mcp.errors import StorageError, UsageError
 from gemini_batch_mcp.results.store import ResultTable
-from support.answers import answer, cells, failure, line, planned, source_file, table_of
+from support.answers import answer, cells, line, planned, source_file, table_of
 from support.extent import few
 from support.loading import scratch
 
-PLAIN_HEADER = "key,status,text,finish_reason,error_code,error_message,model_version,input_tokens,output_tokens"
+PLAIN_HEADER = "key,text,status,error"
 
 
 def csv_rows(table: ResultTable, directory: Path) -> list[dict[str, str]]:
@@ -31,7 +31,7 @@ def test_a_csv_file_is_what_rfc_4180_says(tmp_path: Path) -> None:
     saved = table.export(tmp_path / "mine.csv", "csv")
 
     content = saved.path.read_bytes()
-    assert content.startswith(PLAIN_HEADER.encode() + b",thoughts_tokens,attempt\r\nk0,ok,plain,STOP,,")
+    assert content.startswith(PLAIN_HEADER.encode() + b"\r\nk0,plain,ok,\r\n")
     assert content.endswith(b"\r\n")
     assert (saved.format, saved.rows, saved.size_bytes) == ("csv", len(texts), len(content))
     rows = csv_rows(table, tmp_path)
@@ -75,14 +75,15 @@ def test_numbers_of_typed_columns_stay_numbers(tmp_path: Path) -> None:
     table = planned(tmp_path, answer("a", '{"n": -3, "x": -0.5, "o": "=1"}'), keys=["a"], response_schema=schema)
 
     (row,) = csv_rows(table, tmp_path)
-    assert (row["n"], row["x"], row["o"], row["json"]) == ("-3", "-0.5", '"=1"', '{"n": -3, "x": -0.5, "o": "=1"}')
+    assert row == {"key": "a", "n": "-3", "x": "-0.5", "o": '"=1"', "status": "ok", "error": ""}
 
 
 def test_a_key_and_an_error_are_guarded_too(tmp_path: Path) -> None:
-    table = table_of(tmp_path, [failure("=k", "@evil"), answer("b", "x", "=REASON")], keys=["=k", "b"])
+    lines = [line("=k", error={"message": "@evil"}), answer("b", "x", "=REASON")]
+    table = table_of(tmp_path, lines, keys=["=k", "b"])
 
     first, second = csv_rows(table, tmp_path)
-    assert (first["key"], first["error_message"], second["finish_reason"]) == ("'=k", "'@evil", "'=REASON")
+    assert (first["key"], first["error"], second["error"]) == ("'=k", "'@evil", "stopped: =REASON")
 
 
 @pytest.mark.parametrize(("text", "has_mark"), [("plain", False), ("naïve", True), ("日本", True)])
@@ -90,7 +91,7 @@ def test_a_byte_order_mark_stands_only_where_excel_needs_it(tmp_path: Path, text
     content = table_of(tmp_path, answer("a", text), keys=["a"]).export(tmp_path / "x.csv", "csv").path.read_bytes()
 
     assert content.startswith(b"\xef\xbb\xbf") == has_mark
-    assert content.decode("utf-8-sig").startswith("key,status,text")
+    assert content.decode("utf-8-sig").startswith("key,text,status")
     assert sorted(path.name for path in tmp_path.glob("*.csv*")) == ["x.csv"]
 
 
@@ -114,7 +115,7 @@ def test_the_users_columns_come_first_in_every_format(tmp_path: Path) -> None:
     source = source_file(tmp_path, {"id": ["7"], "Text": ["mine"]})
     table = planned(tmp_path, answer("a", "theirs"), keys=["a"], source_columns=source)
 
-    assert list(csv_rows(table, tmp_path)[0])[:5] == ["id", "source_Text", "key", "status", "text"]
+    assert list(csv_rows(table, tmp_path)[0]) == ["id", "source_Text", "text", "status", "error"]
     (text,) = table.export(tmp_path / "x.jsonl", "jsonl").path.read_text("utf-8").splitlines()
     assert list(json.loads(text))[:5] == ["id", "source_Text", "key", "status", "text"]
     path = table.export(tmp_path / "x.parquet", "parquet").path
@@ -156,7 +157,7 @@ def test_vectors_are_a_column_of_numbers_and_only_told_of_in_pages(tmp_path: Pat
     ]
     assert table.vector_size == 3
     assert [row.text for row in table.page(view="rows", limit=5).rows] == ["embedding of 3 numbers"] * 2
-    assert "embedding" not in csv_rows(table, tmp_path)[0]
+    assert [(row["key"], row["vector_row"]) for row in csv_rows(table, tmp_path)] == [("k0", "0"), ("k1", "1")]
     path = table.export(tmp_path / "x.parquet", "parquet").path
     assert scratch().execute(f"SELECT embedding FROM '{path}'").fetchall()[1] == ([1.0, 2.0, 3.0],)
 
@@ -219,3 +220,55 @@ def test_an_export_that_fails_leaves_nothing(tmp_path: Path, format: Any) -> Non
     with pytest.raises(StorageError, match="could not be written"):
         table.export(tmp_path / "out" / "x", format)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_csv_for_people_has_each_fact_once_and_text_only_where_there_are_no_fields(tmp_path: Path) -> None:
+    schema = {"type": "object", "properties": {"label": {"type": "string"}}, "required": ["label"]}
+    source = source_file(tmp_path, {"id": ["1", "2", "3"], "status": ["new", "old", "new"]})
+    lines = [
+        answer("a", '{"label": "good"}'),
+        answer("b", "I cannot say."),
+        line("c", error={"code": 429, "message": "no quota"}),
+    ]
+    table = planned(tmp_path, lines, keys=["a", "b", "c"], source_columns=source, response_schema=schema)
+
+    first, second, third = csv_rows(table, tmp_path)
+    assert list(first) == ["id", "source_status", "label", "text", "status", "error"]
+    assert (first["label"], first["text"], first["error"]) == ("good", "", "")
+    assert (second["label"], second["text"]) == ("", "I cannot say.")
+    assert "schema" in second["error"]
+    assert (third["status"], third["error"]) == ("failed", "code 429: no quota")
+
+
+def test_a_csv_of_vectors_says_where_they_are(tmp_path: Path) -> None:
+    table = vectors(tmp_path, [0.5, 1], [None], [2, -3])
+    saved = table.export(tmp_path / "v.csv", "csv")
+
+    assert [(row["key"], row["vector_row"]) for row in csv_rows(table, tmp_path)] == [
+        ("k0", "0"),
+        ("k1", ""),
+        ("k2", "1"),
+    ]
+    assert saved.notes == (
+        "The vectors are in the .vectors.npy beside it: vector_row is the row there, counted from 0.",
+    )
+    some = table.export(tmp_path / "some.npy", "npy", keys=["k2", "nobody"])
+    assert (some.rows, some.path.read_bytes()[-8:]) == (1, struct.pack("<2f", 2, -3))
+
+
+@pytest.mark.parametrize("format", ["csv", "parquet", "jsonl", "xlsx"])
+def test_the_rows_of_some_keys_are_written_in_every_format(tmp_path: Path, format: Any) -> None:
+    keys = [f"k{number}" for number in range(5000)]
+    table = table_of(tmp_path, [answer(key, f"text of {key}") for key in keys], keys=keys)
+    saved = table.export(tmp_path / f"x.{format}", format, keys=["k4999", "k7", "nobody", "k7", "\ud800"])
+
+    assert saved.rows == 2
+    content = saved.path.read_bytes()
+    if format == "jsonl":
+        assert [json.loads(row)["response"]["candidates"][0]["finishReason"] for row in content.splitlines()] == [
+            "STOP"
+        ] * 2
+    elif format == "csv":
+        assert content.decode() == "key,text,status,error\r\nk7,text of k7,ok,\r\nk4999,text of k4999,ok,\r\n"
+    elif format == "parquet":
+        assert scratch().execute(f"SELECT key FROM '{saved.path}'").fetchall() == [("k7",), ("k4999",)]

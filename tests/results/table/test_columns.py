@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from gemini_batch_mcp.domain import Column
+from gemini_batch_mcp.results.engine import identifier
 from gemini_batch_mcp.results.store import AnswerFile, TablePlan
-from gemini_batch_mcp.results.table.layout import identifier, layout
+from gemini_batch_mcp.results.table.layout import layout
 from support.answers import answer, answer_file, cells, failure, keys_file, planned, rebuilt, source_file
 
 OURS = ["key", "status", "text", "json", "finish_reason", "error_code", "error_message", "model_version"]

@@ -55,7 +55,7 @@ def test_paths_are_in_every_export(tmp_path: Path) -> None:
     first, second = exported(table, tmp_path)
     assert (first["files"], second["files"]) == ([path], None)
     assert first["response"]["candidates"][0]["content"]["parts"][0]["inlineData"]["data"]
-    assert f",{path}\r\n".encode() in table.export(tmp_path / "x.csv", "csv").path.read_bytes()
+    assert f",{path},ok,\r\n".encode() in table.export(tmp_path / "x.csv", "csv").path.read_bytes()
     assert table.export(tmp_path / "x.parquet", "parquet").path.read_bytes().count(path.encode()) >= 1
 
 

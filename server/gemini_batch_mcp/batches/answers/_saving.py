@@ -4,85 +4,161 @@ They are written in the state directory and then brought over, in one step and b
 are to be: what is put in the place of that directory, or of a draft, meanwhile, changes nothing.
 """
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from stat import S_ISREG
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Final, TypeVar
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.lock import saving_lock
-from gemini_batch_mcp.batches.ledger.entries import BatchEntry
-from gemini_batch_mcp.digests import descriptor_digest, file_digest
+from gemini_batch_mcp.batches.ledger.entries import BatchEntry, SavedEntry
+from gemini_batch_mcp.digests import descriptor_digest, file_digest, text_digest
 from gemini_batch_mcp.domain import SavedFile
 from gemini_batch_mcp.errors import StorageError, storage_errors, system_reason
 from gemini_batch_mcp.handles import Directory, open_file
 from gemini_batch_mcp.paths import DRAFT_PREFIX, DRAFT_SECONDS, names_after, sweep
-from gemini_batch_mcp.results.export.formats import Format, is_written_as
+from gemini_batch_mcp.results.export.formats import Format, export_selected, is_written_as
 from gemini_batch_mcp.results.store import ResultTable
 
 #: How a page about a batch begins, and nothing else that is written here.
 _PAGE: Final = b"<!doctype html>"
+_A_PAGE: Final = SavedEntry("")
+#: Of the columns that files for people have; a file of another layout is written again.
+_LAYOUT: Final = 2
+
+T = TypeVar("T")
 
 
-def saved_files(app: App, batch: BatchEntry, table: ResultTable, destination: Path, format: Format) -> SavedFile | None:
-    """Return the file that holds this table already, written by us and not changed since, with all its companions.
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is to be written: all rows of a table, those with these keys, or what `sql` selects.
+
+    `tables` are those that the statement may read, by their names; one of them is `table`.
+    """
+
+    table: ResultTable
+    format: Format
+    keys: tuple[str, ...] = ()
+    sql: str = ""
+    tables: Mapping[str, ResultTable] = field(default_factory=dict)
+    #: What a sheet is called.
+    name: str = ""
+
+    def digest(self, format: Format) -> str:
+        """Return what stands for the rows and columns of one of the files: another one, and the file is another."""
+        tables = [[name, table.folder.name] for name, table in self.tables.items()]
+        wanted = [_LAYOUT, self.table.folder.name, format, self.keys, self.sql, tables, self.name]
+        return text_digest(json.dumps(wanted))
+
+
+def saved_files(app: App, batch: BatchEntry, wish: Wish, destination: Path) -> SavedFile | None:
+    """Return the file that holds this already, written by us and not changed since, with all its companions.
 
     None when one of them is not there.
     """
-    found = [_saved(app, batch, table, path, kind) for path, kind in _files(table, destination, format)]
+    found = [_saved(app, batch, wish, path, kind) for path, kind in _files(wish, destination)]
     first, *companions = found
     if first is None or None in companions:
         return None
     return replace(first, companions=tuple(companion for companion in companions if companion is not None))
 
 
-def save_files(app: App, batch: BatchEntry, table: ResultTable, destination: Path, format: Format) -> SavedFile:
-    """Write a table, and what belongs beside it: vectors as a matrix, with their keys.
+def save_files(app: App, batch: BatchEntry, wish: Wish, destination: Path) -> SavedFile:
+    """Write what is wanted, and what belongs beside it: vectors as a matrix, with their keys.
 
     A file that is there is replaced only if we wrote it for this batch and nobody has changed it since; otherwise the
     new one gets a free name beside it. Whoever saves the same at the same time waits, and is given the same file.
 
     Raises:
-        UsageError: the table has nothing for this format.
+        UsageError: the table has nothing for this format, or the statement may not run.
         StorageError: the raw answers are gone, or the file cannot be written.
         BatchLocked: another process has been writing results of this batch for long.
     """
-    with saving_lock(app, batch.id):
+    with saving_lock(app, batch.id), _selected(app, wish) as selected:
         first, *companions = (
-            _saved(app, batch, table, path, kind) or _save(app, batch, table, path, kind)
-            for path, kind in _files(table, destination, format)
+            _saved(app, batch, wish, path, kind) or _save(app, batch, wish, path, kind, selected)
+            for path, kind in _files(wish, destination)
         )
     return replace(first, companions=tuple(companions))
 
 
-def _files(table: ResultTable, destination: Path, format: Format) -> Iterator[tuple[Path, Format]]:
-    yield destination, format
-    if format == "parquet" and table.vector_size:
-        # The name is kept whole: "vectors.npy" saved as Parquet must not become its own companion.
-        yield destination.with_name(f"{destination.name.removesuffix('.parquet')}.vectors.npy"), "npy"
-        yield destination.with_name(f"{destination.name.removesuffix('.parquet')}.vectors.keys.jsonl"), "keys"
+def with_tables(tables: Mapping[str, ResultTable], work: Callable[[Mapping[str, Path]], T]) -> T:
+    """Do work with the folders of several tables, again with those that took the place of one that went away.
+
+    Raises:
+        StorageError: a table cannot be read, or what `work` raises.
+    """
+    if not tables:
+        return work({})
+    (name, table), *others = tables.items()
+    return table.while_there(
+        lambda there: with_tables(dict(others), lambda folders: work({name: there.folder, **folders}))
+    )
 
 
-def _saved(app: App, batch: BatchEntry, table: ResultTable, destination: Path, format: Format) -> SavedFile | None:
-    for candidate in (destination, *app.ledger.saved_beside(batch.id, destination)):
-        recorded = app.ledger.saved_digest(batch.id, candidate)
+def _files(wish: Wish, destination: Path) -> Iterator[tuple[Path, Format]]:
+    yield destination, wish.format
+    # The name is kept whole: "vectors.npy" saved as Parquet must not become its own companion.
+    stem = destination.name.removesuffix(f".{wish.format}")
+    if wish.format == "npy":
+        yield destination.with_name(f"{stem}.keys.jsonl"), "keys"
+    elif wish.format != "jsonl" and wish.table.vector_size and not wish.sql:
+        yield destination.with_name(f"{stem}.vectors.npy"), "npy"
+        yield destination.with_name(f"{stem}.vectors.keys.jsonl"), "keys"
+
+
+def _saved(app: App, batch: BatchEntry, wish: Wish, destination: Path, format: Format) -> SavedFile | None:
+    for candidate in (destination, *app.ledger.saves.beside(batch.id, destination)):
+        recorded = app.ledger.saves.found(batch.id, candidate)
         with suppress(OSError):
             status = candidate.lstat()
-            if not recorded or not S_ISREG(status.st_mode) or status.st_mtime < table.path.stat().st_mtime:
+            if recorded is None or recorded.wish != wish.digest(format) or not S_ISREG(status.st_mode):
                 continue
-            if is_written_as(candidate, format) and app.hashes.has_digest(candidate, recorded):
-                return SavedFile(candidate, format, table.row_count, status.st_size)
+            if is_written_as(candidate, format) and app.hashes.has_digest(candidate, recorded.digest):
+                return SavedFile(candidate, format, recorded.row_count, status.st_size, notes=recorded.notes)
     return None
 
 
-def _save(app: App, batch: BatchEntry, table: ResultTable, destination: Path, format: Format) -> SavedFile:
+def _save(
+    app: App, batch: BatchEntry, wish: Wish, destination: Path, format: Format, selected: Path | None
+) -> SavedFile:
     with draft_of(app, destination) as draft:
-        written = table.export(draft, format)
-        return replace(written, path=publish_saved(app, batch.id, draft, destination))
+        if selected is not None:
+            home = wish.table.path.parent
+            written = export_selected(selected, draft, format, home=home, name=wish.name)
+        else:
+            written = wish.table.export(draft, format, keys=wish.keys, name=wish.name)
+        entry = SavedEntry("", wish.digest(format), written.rows, written.notes)
+        return replace(written, path=publish_saved(app, batch.id, draft, destination, entry))
+
+
+@contextmanager
+def _selected(app: App, wish: Wish) -> Iterator[Path | None]:
+    """Yield the rows that the statement of a wish selects, as Parquet in the state directory; None without one.
+
+    Raises:
+        UsageError: the statement may not run, or not to its end.
+        StorageError: a table cannot be read, or the rows cannot be written.
+    """
+    if not wish.sql:
+        yield None
+        return
+    with TemporaryDirectory(prefix=DRAFT_PREFIX, dir=app.settings.home.resolve(), ignore_cleanup_errors=True) as place:
+        numbers = count()
+
+        def select(folders: Mapping[str, Path]) -> Path:
+            selected = Path(place, f"selected-{next(numbers)}.parquet")
+            with storage_errors("What is selected could not be written"):
+                app.queries.save_selected(folders, wish.sql, selected)
+            return selected
+
+        yield with_tables(wish.tables, select)
 
 
 @contextmanager
@@ -111,7 +187,7 @@ def sweep_drafts(app: App, directory: Path) -> None:
         opened.sweep(DRAFT_SECONDS)
 
 
-def publish_saved(app: App, batch_id: str, draft: Path, destination: Path) -> Path:
+def publish_saved(app: App, batch_id: str, draft: Path, destination: Path, entry: SavedEntry = _A_PAGE) -> Path:
     """Give a finished file its name and write down that it is ours; return where it is.
 
     A new name is written down before the file has it, and a file with the same bytes is as good as ours. So neither a
@@ -122,20 +198,22 @@ def publish_saved(app: App, batch_id: str, draft: Path, destination: Path) -> Pa
         OSError: the file system refuses, or a link stands in the path of the directory.
     """
     digest, size_bytes, is_page = file_digest(draft), draft.stat().st_size, _is_page(open_file(draft))
+    entry = replace(entry, digest=digest)
     with Directory(destination.parent) as directory:
         for candidate in names_after(destination):
-            recorded = app.ledger.saved_digest(batch_id, candidate)
+            found = app.ledger.saves.found(batch_id, candidate)
+            recorded = found.digest if found is not None else ""
             is_free = directory.status(candidate.name) is None
             if is_free:
-                app.ledger.record_saved(batch_id, candidate, digest)
+                app.ledger.saves.record(batch_id, candidate, entry)
                 with suppress(FileExistsError):
                     directory.publish(draft, candidate.name)
                     # Once more: somebody who wanted the same name has perhaps written down theirs.
-                    app.ledger.record_saved(batch_id, candidate, digest)
+                    app.ledger.saves.record(batch_id, candidate, entry)
                     return candidate
             if _may_replace(directory, candidate.name, size_bytes, digest, recorded, is_page):
                 directory.replace(draft, candidate.name)
-                app.ledger.record_saved(batch_id, candidate, digest)
+                app.ledger.saves.record(batch_id, candidate, entry)
                 return candidate
     raise AssertionError("names do not end")
 

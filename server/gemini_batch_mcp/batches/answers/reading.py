@@ -1,13 +1,13 @@
 """Reading a batch's results: collected first where that is left to do, then counts, a page of rows, or a file."""
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from gemini_batch_mcp.batches.answers._saving import save_files, saved_files, sweep_drafts
+from gemini_batch_mcp.batches.answers._saving import Wish, save_files, saved_files, sweep_drafts
 from gemini_batch_mcp.batches.answers.awaiting import await_delivery
 from gemini_batch_mcp.batches.answers.collecting import collect_batch, must_collect, opened_table
 from gemini_batch_mcp.batches.app import App
@@ -19,15 +19,25 @@ from gemini_batch_mcp.batches.jobs.rows import note_rows
 from gemini_batch_mcp.batches.jobs.tracking import BatchStatus, describe, load, refresh
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry
 from gemini_batch_mcp.batches.work import deadline_after, seconds_left
-from gemini_batch_mcp.domain import Column, ResultPage, ResultQuery, ResultSummary, SavedFile
-from gemini_batch_mcp.errors import BatchError, NotReady, StillCollecting, StorageError
+from gemini_batch_mcp.domain import (
+    FORMATS_BY_ENDING,
+    Column,
+    FileFormat,
+    ResultPage,
+    ResultQuery,
+    ResultSummary,
+    SavedFile,
+)
+from gemini_batch_mcp.errors import BatchError, NotReady, StillCollecting, StorageError, UsageError
 from gemini_batch_mcp.patterns import pattern_warnings
-from gemini_batch_mcp.results.export.formats import Format
+from gemini_batch_mcp.results.query.queries import RELATION
 from gemini_batch_mcp.results.store import ResultTable
 from gemini_batch_mcp.threads import in_thread
 
 #: Rows of one page as JSON, in characters; with the summary around them an answer stays below 20,000.
 MAX_PAGE_CHARS = 17_000
+#: Batches beside the one that is asked: each is collected first, and its parts are opened for the statement.
+MAX_ALSO = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +74,11 @@ async def read_results(app: App, reference: str, query: ResultQuery, *, wait_sec
         BatchError: the answers could not be fetched or stored.
     """
     deadline = deadline_after(wait_seconds)
+    _refuse_unheard(query)
     batch = await refresh(app, await find_batch(app, reference))
     if not (status := describe(batch)).results_ready and not undelivered(batch):
         raise NotReady(f"{batch.id} has no results: its state is {status.state}.", status.advice)
-    name = f"{batch.id}.{query.file_format}"
-    destination = app.guard.writable_file(query.save_to, default_name=name) if query.save_to else None
+    destination, format = _destination(app, batch, query)
     batch, warnings = await _collected(app, batch, deadline)
     missing, now = undelivered(batch), utc_now()
     if not describe(batch).results_ready:
@@ -82,11 +92,14 @@ async def read_results(app: App, reference: str, query: ResultQuery, *, wait_sec
     if status.done and (in_vain := after_retry(batch)):
         warnings += (in_vain,)
     page = None
-    if query.view != "summary" or query.keys or query.cursor:
+    if query.view != "summary" or query.cursor or (query.keys and destination is None):
         page = await in_thread(_page, table, query)
     saved = None
     if destination is not None:
-        saved = await _saved(app, batch, table, destination, query.file_format, deadline)
+        tables = {RELATION: table} | await read_also(app, query.also, deadline) if query.sql else {}
+        wish = Wish(table, format, query.keys, query.sql, tables, batch.display_name)
+        saved = await _saved(app, batch, wish, destination, deadline)
+        warnings += saved.notes
     if batch.order is not None:
         warnings += await in_thread(pattern_warnings, batch.order.response_schema)
     summary = table.summary()
@@ -101,6 +114,56 @@ async def read_results(app: App, reference: str, query: ResultQuery, *, wait_sec
             "the keys say which row each answer belongs to.",
         )
     return Results(status, summary, table, page, saved, warnings)
+
+
+async def read_also(app: App, also: Sequence[str], deadline: float | None) -> dict[str, ResultTable]:
+    """Collect further batches that a statement may read; return their tables by their names.
+
+    Those are the ids, with underscores for hyphens: ids have none, so that no two have the same name.
+
+    Raises:
+        NotReady, StillCollecting: as `read_results` does, about the first that cannot be read.
+        UsageError: there are too many.
+    """
+    if len(also) > MAX_ALSO:
+        raise UsageError(f"also names {len(also):,} batches.", f"Name at most {MAX_ALSO}.")
+    tables: dict[str, ResultTable] = {}
+    for other in dict.fromkeys(also):
+        results = await read_results(app, other, ResultQuery(), wait_seconds=seconds_left(deadline))
+        tables[results.status.batch.id.replace("-", "_")] = results.table
+    return tables
+
+
+def _refuse_unheard(query: ResultQuery) -> None:
+    """Refuse a wish that would go unheard beside the others.
+
+    Raises:
+        UsageError: there is one.
+    """
+    if query.sql and not query.save_to:
+        raise UsageError("sql says what to save, but save_to is empty.", "Give save_to as well, or call query_results.")
+    if query.sql and query.keys:
+        raise UsageError("keys can't be combined with sql.", "Select the rows in the statement: WHERE key IN ('…').")
+    if query.also and not query.sql:
+        raise UsageError("also names batches for sql to read, but sql is empty.", "Give sql, or leave also out.")
+
+
+def _destination(app: App, batch: BatchEntry, query: ResultQuery) -> tuple[Path | None, FileFormat]:
+    """Return where results are to be written, None for nowhere, and as what.
+
+    Raises:
+        UsageError: the ending of the file says nothing known, or the file may not be written.
+    """
+    if query.file_format is None:
+        endings = ", ".join(filter(None, FORMATS_BY_ENDING))
+        raise UsageError(
+            f"Nothing is known about files that end in {Path(query.save_to).suffix!r}.",
+            f"End the name in one of {endings}, or give format as well.",
+        )
+    if not query.save_to:
+        return None, query.file_format
+    name = f"{batch.id}.{query.file_format}"
+    return app.guard.writable_file(query.save_to, default_name=name), query.file_format
 
 
 def _lacks_columns(app: App, batch: BatchEntry) -> bool:
@@ -137,27 +200,26 @@ async def _collected(app: App, batch: BatchEntry, deadline: float | None) -> tup
     return await await_delivery(app, batch, collect, deadline), warnings
 
 
-async def _saved(
-    app: App, batch: BatchEntry, table: ResultTable, destination: Path, format: Format, deadline: float | None
-) -> SavedFile:
-    """Return the file that holds this table, written now unless it is there as we wrote it.
+async def _saved(app: App, batch: BatchEntry, wish: Wish, destination: Path, deadline: float | None) -> SavedFile:
+    """Return the file that holds what is wanted, written now unless it is there as we wrote it.
 
     Raises:
         StillCollecting: writing it takes longer than until `deadline`; it goes on in the background.
         StorageError: it cannot be written.
     """
     await in_thread(sweep_drafts, app, destination.parent)
-    saved = await in_thread(saved_files, app, batch, table, destination, format)
+    saved = await in_thread(saved_files, app, batch, wish, destination)
     if saved is not None:
         return saved
     written: list[SavedFile] = []
 
     async def save() -> None:
-        written.append(await in_thread(save_files, app, batch, table, destination, format))
+        written.append(await in_thread(save_files, app, batch, wish, destination))
 
-    await _in_background(app, f"save {batch.id} {format} {destination}", save, deadline, "being written")
+    name = f"save {batch.id} {wish.digest(wish.format)} {destination}"
+    await _in_background(app, name, save, deadline, "being written")
     # An earlier call may have been at the same file; then it has to be looked at.
-    saved = written[0] if written else await in_thread(saved_files, app, batch, table, destination, format)
+    saved = written[0] if written else await in_thread(saved_files, app, batch, wish, destination)
     if saved is None:
         raise StorageError(
             f"{destination} was changed by someone else right after it was written.", "Give another path."

@@ -222,6 +222,16 @@ def _m014_cleanings(connection: sa.Connection) -> None:
     connection.exec_driver_sql("CREATE TABLE cleanings (mark TEXT PRIMARY KEY)")
 
 
+def _m015_what_saved_files_hold(connection: sa.Connection) -> None:
+    for column, kind in (
+        # Empty: written by a version that only knew whole tables, and wrote other columns.
+        ("wish", "TEXT NOT NULL DEFAULT ''"),
+        ("row_count", "INTEGER NOT NULL DEFAULT 0"),
+        ("notes", "TEXT NOT NULL DEFAULT ''"),
+    ):
+        connection.exec_driver_sql(f"ALTER TABLE saved_files ADD COLUMN {column} {kind}")
+
+
 #: In order, for ever.
 MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     _m001_batches_and_jobs,
@@ -238,6 +248,7 @@ MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     _m012_deleting,
     _m013_withdrawals,
     _m014_cleanings,
+    _m015_what_saved_files_hold,
 )
 
 

@@ -11,12 +11,20 @@ from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 import msgspec
 import sqlalchemy as sa
 
-from gemini_batch_mcp.batches.ledger.entries import BatchEntry, DamagedEntry, JobEntry, NewBatch, NewJob, QuoteEntry
+from gemini_batch_mcp.batches.ledger.entries import (
+    BatchEntry,
+    DamagedEntry,
+    JobEntry,
+    NewBatch,
+    NewJob,
+    QuoteEntry,
+    SavedEntry,
+)
 from gemini_batch_mcp.domain import JobError, RowCounts, UploadedFile
 from gemini_batch_mcp.text import plain_text
 
 #: What rows are written from.
-Written = NewBatch | NewJob | QuoteEntry | RowCounts | JobError | UploadedFile
+Written = NewBatch | NewJob | QuoteEntry | SavedEntry | RowCounts | JobError | UploadedFile
 
 
 class _Text(sa.TypeDecorator[str]):
@@ -114,7 +122,7 @@ saved_files = sa.Table(
     metadata,
     sa.Column("path", sa.Text),
     sa.Column("batch_id", sa.Text),
-    sa.Column("digest", sa.Text),
+    *_columns(SavedEntry),
 )
 attachments = sa.Table(
     "attachments",

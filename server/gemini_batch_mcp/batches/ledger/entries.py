@@ -217,6 +217,19 @@ class QuoteEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class SavedEntry:
+    """A file that was written for the user: the digest of its bytes, and what was wanted of it.
+
+    `wish` stands for the rows and columns that it holds; empty for a page, and for what an earlier version wrote.
+    """
+
+    digest: str
+    wish: str = ""
+    row_count: int = 0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class NewBatch:
     """What is known of a batch when it is reserved."""
 

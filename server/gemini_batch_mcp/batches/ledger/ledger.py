@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import sqlalchemy as sa
 
-from gemini_batch_mcp.batches.ledger import _quotes
+from gemini_batch_mcp.batches.ledger import _quotes, _saves
 from gemini_batch_mcp.batches.ledger._cleaning import clean_once
 from gemini_batch_mcp.batches.ledger._database import NO_SECRETS, Database, Hook
 from gemini_batch_mcp.batches.ledger._tables import (
@@ -42,8 +42,8 @@ from gemini_batch_mcp.batches.ledger.entries import (
     Stage,
 )
 from gemini_batch_mcp.domain import Account, JobError, JobState, RowCounts, RowOutcomes, UploadedFile
-from gemini_batch_mcp.errors import UnknownBatch, UsageError
-from gemini_batch_mcp.paths import is_name_after, slug
+from gemini_batch_mcp.errors import UsageError
+from gemini_batch_mcp.paths import slug
 from gemini_batch_mcp.redaction import Secrets
 
 #: No look-alikes: these ids are read aloud and typed.
@@ -69,6 +69,7 @@ class Ledger:
         self.database = database
         self._transaction = database.transaction
         self.quotes = _quotes.Quotes(database)
+        self.saves = _saves.Saves(database)
         #: At its opening, of secrets that an earlier version had written into it.
         self.was_cleaned = False
 
@@ -407,32 +408,6 @@ class Ledger:
             for table in (saved_files, attachments, jobs):
                 connection.execute(table.delete().where(table.c.batch_id == batch_id))
             connection.execute(batches.delete().where(batches.c.id == batch_id))
-
-    def record_saved(self, batch_id: str, path: Path, digest: str) -> None:
-        """Remember that `path` was written for this batch, with these bytes; see `digests`."""
-        with self._transaction("record_saved") as connection:
-            if connection.execute(sa.select(batches.c.id).where(batches.c.id == batch_id)).first() is None:
-                raise UnknownBatch(f"The batch {batch_id} was deleted in the meantime.", "Nothing was saved.")
-            connection.execute(saved_files.delete().where(saved_files.c.path == str(path)))
-            connection.execute(saved_files.insert().values(path=str(path), batch_id=batch_id, digest=digest))
-
-    def saved_digest(self, batch_id: str, path: Path) -> str:
-        """Return the digest of what was written to `path` for this batch, empty when it was not."""
-        with self._transaction() as connection:
-            query = sa.select(saved_files.c.digest).where(
-                saved_files.c.path == str(path), saved_files.c.batch_id == batch_id
-            )
-            return connection.execute(query).scalar() or ""
-
-    def saved_beside(self, batch_id: str, path: Path) -> tuple[Path, ...]:
-        """Return files written for this batch under a free name beside `path`, because that was somebody else's."""
-        return tuple(saved for saved in self.saved_files(batch_id) if is_name_after(path, saved))
-
-    def saved_files(self, batch_id: str) -> tuple[Path, ...]:
-        """Return all files written for this batch, in the order of their paths; they may have been removed since."""
-        with self._transaction() as connection:
-            query = sa.select(saved_files.c.path).where(saved_files.c.batch_id == batch_id)
-            return tuple(Path(saved) for saved in connection.execute(query.order_by(saved_files.c.path)).scalars())
 
     def attachments(self, batch_id: str) -> Mapping[str, UploadedFile]:
         """Return the files uploaded for a batch's rows to refer to, by the sha256 of their content."""

@@ -1,4 +1,4 @@
-"""A result table as JSON lines for a person's own tools: complete, and with nothing made visible or cut."""
+"""Rows as JSON lines for a person's own tools: complete, and with nothing made visible or cut."""
 
 # ruff: noqa: S608 - queries consist of our own names, of numbers, and of literals made by `quoted`
 
@@ -12,8 +12,8 @@ import msgspec
 
 from gemini_batch_mcp.domain import Column
 from gemini_batch_mcp.errors import StorageError
-from gemini_batch_mcp.results.engine import rows_of
-from gemini_batch_mcp.results.table.layout import identifier
+from gemini_batch_mcp.results.engine import identifier, rows_of
+from gemini_batch_mcp.results.export._shape import Rows
 from gemini_batch_mcp.results.table.lines import line_offsets, raw_response
 from gemini_batch_mcp.results.table.summary import RawFile, TableFacts
 from gemini_batch_mcp.settings import MAX_ANSWER_LINE_BYTES
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _CHUNK_BYTES: Final = 8 << 20
 _MAX_CHUNK_ROWS: Final = 4096
 _NULL: Final = msgspec.Raw(b"null")
+#: Python's form of it needs a library that is not here.
+_ZONED: Final = "TIMESTAMP WITH TIME ZONE"
+_AS_TEXT: Final = frozenset({"INTERVAL", "BLOB", "BIT", "UUID", "TIME", "TIME WITH TIME ZONE"})
 #: Columns that a line has in another form: in `error`, or as the whole `response`.
 _TOLD_OTHERWISE: Final = frozenset({"error_code", "error_message", "embedding", "row", "file", "line"})
 
@@ -32,7 +35,7 @@ _TOLD_OTHERWISE: Final = frozenset({"error_code", "error_message", "embedding", 
 class _RawAnswers:
     """Random access to the raw answer lines of a table, by file and line."""
 
-    def __init__(self, table: Path, raw_files: tuple[RawFile, ...], stack: ExitStack) -> None:
+    def __init__(self, home: Path, raw_files: tuple[RawFile, ...], stack: ExitStack) -> None:
         self._files: list[IO[bytes] | None] = []
         self._offsets: list[array[int]] = []
         for raw_file in raw_files:
@@ -40,7 +43,7 @@ class _RawAnswers:
                 self._offsets.append(array("Q"))
                 self._files.append(None)
                 continue
-            path = table.parent / raw_file.path
+            path = home / raw_file.path
             if not path.is_file() or path.stat().st_size != raw_file.size_bytes:
                 raise StorageError(f"{path} is missing or was changed.", "Call get_results to collect the batch again.")
             offsets = line_offsets(path)
@@ -62,9 +65,9 @@ class _RawAnswers:
 
 
 def write_jsonl(
-    connection: "DuckDBPyConnection", table: Path, facts: TableFacts, columns: tuple[Column, ...], file: IO[bytes]
+    connection: "DuckDBPyConnection", rows: Rows, facts: TableFacts, columns: tuple[Column, ...], file: IO[bytes]
 ) -> None:
-    """Write every row as one JSON object a line, in request order.
+    """Write every row of a result table as one JSON object a line, in request order.
 
     Its members are the user's own columns, then `key`, `status`, `text`, the other columns given, `error` (null or
     `{"code", "message"}`), and `response`: the whole response as Gemini sent it, with images, embeddings and further
@@ -75,10 +78,37 @@ def write_jsonl(
     """
     columns = tuple(column for column in columns if column.name not in _TOLD_OTHERWISE)
     with ExitStack() as stack:
-        raw_answers = _RawAnswers(table, facts.files, stack)
+        raw_answers = _RawAnswers(rows.home, facts.files, stack)
         encoder = msgspec.json.Encoder()
-        for rows in _chunks(connection, table, facts, columns):
-            file.write(b"".join(encoder.encode(_line(row, columns, table, raw_answers)) + b"\n" for row in rows))
+        for chunk in _chunks(connection, rows.parts, facts, columns):
+            file.write(b"".join(encoder.encode(_line(row, columns, rows.home, raw_answers)) + b"\n" for row in chunk))
+
+
+def write_selected_jsonl(connection: "DuckDBPyConnection", rows: Rows, file: IO[bytes]) -> None:
+    """Write rows that a statement has selected as one JSON object a line: its columns, under their names.
+
+    Numbers keep all their digits; times are ISO text; what is no number is null.
+    """
+    encoder = msgspec.json.Encoder(decimal_format="number", enc_hook=str)
+    names = [column.name for column in rows.columns]
+    columns = ", ".join(map(_selected, rows.columns))
+    connection.execute(f"SELECT {columns} FROM {rows_of(rows.parts)}")
+    while chunk := connection.fetchmany(_MAX_CHUNK_ROWS):
+        for values in chunk:
+            cells = (_value(column, cell, rows.home) for column, cell in zip(rows.columns, values, strict=True))
+            file.write(encoder.encode(dict(zip(names, cells, strict=True))) + b"\n")
+
+
+def _selected(column: Column) -> str:
+    """Return SQL for a value that becomes JSON: what Python has in a form of its own goes as the engine writes it."""
+    name = identifier(column.name)
+    if column.type == "FLOAT":
+        return f"CAST(CAST({name} AS VARCHAR) AS DOUBLE)"
+    if column.type == _ZONED:
+        return f"replace(CAST({name} AS VARCHAR), ' ', 'T')"
+    if _ZONED in column.type:
+        return f"CAST(to_json({name}) AS VARCHAR)"
+    return f"CAST({name} AS VARCHAR)" if column.type in _AS_TEXT else name
 
 
 def _chunks(
@@ -95,9 +125,9 @@ def _chunks(
             ).fetchall()
 
 
-def _line(row: tuple[Any, ...], columns: tuple[Column, ...], table: Path, raw_answers: _RawAnswers) -> dict[str, Any]:
+def _line(row: tuple[Any, ...], columns: tuple[Column, ...], home: Path, raw_answers: _RawAnswers) -> dict[str, Any]:
     file, line, error_code, error_message, *cells = row
-    members = {column.name: _value(column, cell, table) for column, cell in zip(columns, cells, strict=True)}
+    members = {column.name: _value(column, cell, home) for column, cell in zip(columns, cells, strict=True)}
     is_error = error_code is not None or error_message
     members["error"] = {"code": error_code, "message": error_message} if is_error else None
     members["response"] = _NULL if file is None else _on_one_line(raw_response(raw_answers.line(file, line)))
@@ -110,9 +140,9 @@ def _on_one_line(text: msgspec.Raw) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.format(content, indent=-1)) if b"\n" in content or b"\r" in content else text
 
 
-def _value(column: Column, cell: Any, table: Path) -> Any:
-    if column.type == "JSON":
+def _value(column: Column, cell: Any, home: Path) -> Any:
+    if column.type == "JSON" or (_ZONED in column.type and column.type != _ZONED):
         return _NULL if cell is None else _on_one_line(msgspec.Raw(cell.encode()))
-    if column.name == "files" and cell is not None:
-        return [str(table.parent / name) for name in cell]
+    if column.name == "files" and column.type == "VARCHAR[]" and cell is not None:
+        return [str(home / name) for name in cell]
     return cell

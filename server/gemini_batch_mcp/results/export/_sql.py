@@ -1,15 +1,15 @@
-"""A result table as CSV or Parquet, written by the engine itself: many times as fast as row by row."""
+"""Rows as CSV or Parquet, written by the engine itself: many times as fast as row by row."""
 
 # ruff: noqa: S608 - queries consist of our own names, of numbers, and of literals made by `quoted`
 
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from gemini_batch_mcp.domain import Column
-from gemini_batch_mcp.results.engine import execute_widening, quoted, rows_of
-from gemini_batch_mcp.results.table.layout import identifier
+from gemini_batch_mcp.results.engine import execute_widening, identifier, quoted, rows_of
+from gemini_batch_mcp.results.export._shape import Cell
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -23,28 +23,29 @@ _HEADER_FORMULA: Final = re.compile(r"[\s=+\-@\uff1d\uff0b\uff0d\uff20]")
 _GUARD: Final = "'"
 _BOM: Final = b"\xef\xbb\xbf"
 _READ_BYTES: Final = 1 << 20
+#: How Parquet is written here: groups of rows that a reader can hold.
+PARQUET_OPTIONS: Final = "(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 30720, ROW_GROUP_SIZE_BYTES 33554432)"
 
 
 def write_csv(
     connection: "DuckDBPyConnection",
-    table: Path,
-    columns: tuple[Column, ...],
+    parts: Path,
+    cells: Sequence[Cell],
     destination: Path,
     memory_limit_bytes: int,
 ) -> None:
-    """Write a table as RFC 4180 has it: UTF-8, comma, CRLF, a header, quotation marks where they are needed.
+    """Write rows as RFC 4180 has it: UTF-8, comma, CRLF, a header, quotation marks where they are needed.
 
     Text that a spreadsheet would take for a formula gets an apostrophe in front; numbers stay numbers, also those that
-    the user's own columns hold as text. NUL, which no reader takes, becomes U+FFFD. Vectors are left out.
+    the user's own columns hold as text. NUL, which no reader takes, becomes U+FFFD.
 
     The file begins with a byte order mark if, and only if, something in it is not ASCII: without one, Excel reads such
     a file in the system's old code page and shows wrong letters; where there is none, programs need not expect it.
     """
-    columns = tuple(column for column in columns if column.name not in ("embedding", "history"))
-    cells = ", ".join(f"{_cell(column, table)} AS {identifier(_header(column.name))}" for column in columns)
+    columns = ", ".join(f"{_plain(cell)} AS {identifier(_header(cell.name))}" for cell in cells)
     plain = destination.with_name(destination.name + ".plain")
     try:
-        statement = f"COPY (SELECT {cells} FROM {rows_of(table)}) TO {quoted(plain)}"
+        statement = f"COPY (SELECT {columns} FROM {rows_of(parts)}) TO {quoted(plain)}"
         options = "(FORMAT csv, HEADER, NEW_LINE '\\r\\n')"
         execute_widening(connection, f"{statement} {options}", memory_limit_bytes)
         if _is_ascii(plain):
@@ -59,25 +60,24 @@ def write_csv(
 
 def write_parquet(
     connection: "DuckDBPyConnection",
-    table: Path,
-    columns: tuple[Column, ...],
+    parts: Path,
+    cells: Sequence[Cell],
     destination: Path,
     memory_limit_bytes: int,
 ) -> None:
-    """Write a table as Parquet: every column with its type, paths of files absolute."""
-    cells = ", ".join(f"{_absolute(column, table)} AS {identifier(column.name)}" for column in columns)
-    statement = f"COPY (SELECT {cells} FROM {rows_of(table)}) TO {quoted(destination)}"
-    options = "(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 30720, ROW_GROUP_SIZE_BYTES 33554432)"
-    execute_widening(connection, f"{statement} {options}", memory_limit_bytes)
+    """Write rows as Parquet: every column with its type."""
+    columns = ", ".join(f"{cell.sql} AS {identifier(cell.name)}" for cell in cells)
+    statement = f"COPY (SELECT {columns} FROM {rows_of(parts)}) TO {quoted(destination)}"
+    execute_widening(connection, f"{statement} {PARQUET_OPTIONS}", memory_limit_bytes)
 
 
-def _cell(column: Column, table: Path) -> str:
-    value = _absolute(column, table)
-    if column.name == "files":
+def _plain(cell: Cell) -> str:
+    value = cell.sql
+    if cell.name == "files" and cell.type == "VARCHAR[]":
         value = f"array_to_string({value}, '; ')"
-    elif column.type == "JSON":
+    elif cell.type == "JSON":
         value = f"{value}::VARCHAR"
-    elif column.type != "VARCHAR":
+    elif cell.type != "VARCHAR":
         return value
     # Letters are by far the most frequent beginning, and cost nothing this way.
     return f"""CASE WHEN ascii({value}) BETWEEN 65 AND 122 THEN {_without_nul(value)}
@@ -88,13 +88,6 @@ def _cell(column: Column, table: Path) -> str:
 
 def _without_nul(value: str) -> str:
     return f"replace({value}, chr(0), chr(65533))"
-
-
-def _absolute(column: Column, table: Path) -> str:
-    name = identifier(column.name)
-    if column.name == "files":
-        return f"list_transform({name}, lambda name: {quoted(table.parent)} || '/' || name)"
-    return name
 
 
 def _header(name: str) -> str:

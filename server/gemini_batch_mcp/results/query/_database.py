@@ -7,16 +7,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gemini_batch_mcp.results.engine import listed, parts_of, quoted
+from gemini_batch_mcp.results.engine import identifier, listed, parts_of, quoted
+from gemini_batch_mcp.results.query._outlet import OUTLET
 from gemini_batch_mcp.results.query._problems import storage_problem
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+    from gemini_batch_mcp.results.query._outlet import Outlet
+
 
 @contextmanager
-def locked_database(tables: Mapping[str, Path], memory_limit_bytes: int) -> Iterator["DuckDBPyConnection"]:
+def locked_database(
+    tables: Mapping[str, Path], memory_limit_bytes: int, outlet: "Outlet | None" = None
+) -> Iterator["DuckDBPyConnection"]:
     """Open a database that can read the parts of `tables`, each as a view of its name, and nothing else.
+
+    With an `outlet` it can write that, and nothing else either.
 
     A view reads the files while a query runs: only the columns and rows that the query needs are loaded.
 
@@ -42,7 +49,10 @@ def locked_database(tables: Mapping[str, Path], memory_limit_bytes: int) -> Iter
     )
     try:
         try:
-            _shut(connection, {name: [quoted(part) for part in parts_of(table)] for name, table in tables.items()})
+            if outlet is not None:
+                connection.register_filesystem(outlet)
+            parts = {name: [quoted(part) for part in parts_of(table)] for name, table in tables.items()}
+            _shut(connection, parts, [quoted(OUTLET)] if outlet is not None else [])
         except duckdb.OutOfMemoryException:
             raise
         except duckdb.Error as error:
@@ -52,13 +62,15 @@ def locked_database(tables: Mapping[str, Path], memory_limit_bytes: int) -> Iter
         connection.close()
 
 
-def _shut(connection: "DuckDBPyConnection", parts: Mapping[str, list[str]]) -> None:
+def _shut(connection: "DuckDBPyConnection", parts: Mapping[str, list[str]], outlets: list[str]) -> None:
     connection.execute("SET TimeZone = 'UTC'")
-    connection.execute(f"SET allowed_paths = {listed(part for table in parts.values() for part in table)}")
+    connection.execute(
+        f"SET allowed_paths = {listed([*(part for table in parts.values() for part in table), *outlets])}"
+    )
     connection.execute("SET enable_external_access = false")
     for name, table in parts.items():
         rows = f"read_parquet({listed(table)}, hive_partitioning = false, filename = false)"
-        connection.execute(f'CREATE VIEW "{name}" AS SELECT * FROM {rows}')
+        connection.execute(f"CREATE VIEW {identifier(name)} AS SELECT * FROM {rows}")
     connection.execute("SET lock_configuration = true")
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from gemini_batch_mcp.errors import NotReady, StorageError
 from gemini_batch_mcp.results.query._limits import TOO_LARGE
@@ -27,6 +27,7 @@ _START_SECONDS: Final = 30.0
 _LOOK_SECONDS: Final = 0.1
 #: Above any answer: pages are bounded to a small part of it.
 _MAX_REPLY_BYTES: Final = 16 << 20
+_PIECE_BYTES: Final = 1 << 20
 _CODE: Final = "import sys; sys.path[:] = sys.argv[1:]; from gemini_batch_mcp.results.query._worker import main; main()"
 
 
@@ -123,10 +124,17 @@ class QueryProcess:
             raise _not_started() from ended
         self._has_started = True
 
-    def ask(self, query: Mapping[str, Any], time_limit_seconds: float, stop: Stop | None = None) -> dict[str, Any]:
-        """Return the answer to one query; `stop` ends the process.
+    def ask(
+        self,
+        query: Mapping[str, Any],
+        time_limit_seconds: float,
+        stop: Stop | None = None,
+        into: BinaryIO | None = None,
+    ) -> dict[str, Any]:
+        """Return the answer to one query; `stop` ends the process. Rows to be saved are written to `into`.
 
         Raises:
+            OSError: `into` takes no more.
             StorageError: it does not start.
             ProcessEnded: it did not answer.
         """
@@ -134,20 +142,20 @@ class QueryProcess:
         try:
             with stop.ending(self._process.kill):
                 self.await_start()
-                return self._ask(query, time_limit_seconds)
+                return self._ask(query, time_limit_seconds, into)
         except ProcessEnded:
             if stop.is_set:
                 raise ProcessEnded(Cause.STOPPED) from None
             raise
 
-    def _ask(self, query: Mapping[str, Any], time_limit_seconds: float) -> dict[str, Any]:
+    def _ask(self, query: Mapping[str, Any], time_limit_seconds: float, into: BinaryIO | None) -> dict[str, Any]:
         assert self._process.stdin is not None, "it was opened as a pipe"
         try:
             self._process.stdin.write(json.dumps(query).encode() + b"\n")
             self._process.stdin.flush()
         except (OSError, ValueError) as error:
             raise self._ended() from error
-        return self._reply(time_limit_seconds)
+        return self._reply(time_limit_seconds, into)
 
     @property
     def pid(self) -> int:
@@ -164,21 +172,41 @@ class QueryProcess:
                 assert pipe is not None, "both were opened as pipes"
                 pipe.close()
 
-    def _reply(self, time_limit_seconds: float) -> dict[str, Any]:
-        assert self._process.stdout is not None, "it was opened as a pipe"
+    def _reply(self, time_limit_seconds: float, into: BinaryIO | None = None) -> dict[str, Any]:
         timer = threading.Timer(time_limit_seconds, self._kill_late)
         timer.daemon = True
         timer.start()
         try:
+            while "frame" in (reply := self._line()):
+                self._copy(reply["frame"], into)
+        finally:
+            timer.cancel()
+        if self._was_late:
+            raise self._ended()
+        return reply
+
+    def _line(self) -> dict[str, Any]:
+        assert self._process.stdout is not None, "it was opened as a pipe"
+        try:
             line = self._process.stdout.readline(_MAX_REPLY_BYTES)
         except ValueError as error:  # closed by another thread
             raise self._ended() from error
-        finally:
-            timer.cancel()
-        if self._was_late or not line.endswith(b"\n"):
+        if not line.endswith(b"\n"):
             raise self._ended()
         reply: dict[str, Any] = json.loads(line)
         return reply
+
+    def _copy(self, size_bytes: int, into: BinaryIO | None) -> None:
+        assert self._process.stdout is not None, "it was opened as a pipe"
+        while size_bytes:
+            try:
+                piece = self._process.stdout.read(min(size_bytes, _PIECE_BYTES))
+            except ValueError as error:  # closed by another thread
+                raise self._ended() from error
+            if not piece or into is None:
+                raise self._ended()
+            into.write(piece)
+            size_bytes -= len(piece)
 
     def _ended(self) -> ProcessEnded:
         self._process.kill()
@@ -238,10 +266,17 @@ class ProcessPool:
         process, _ = self._take()
         self._give_back(process, is_usable=True)
 
-    def ask(self, query: Mapping[str, Any], time_limit_seconds: float, stop: Stop | None = None) -> dict[str, Any]:
-        """Have a process answer a query.
+    def ask(
+        self,
+        query: Mapping[str, Any],
+        time_limit_seconds: float,
+        stop: Stop | None = None,
+        into: BinaryIO | None = None,
+    ) -> dict[str, Any]:
+        """Have a process answer a query. Rows to be saved are written to `into`, from its beginning on.
 
         Raises:
+            OSError: `into` takes no more.
             ProcessEnded: it did not answer.
             StorageError: it cannot be started, or the pool is closed.
         """
@@ -249,7 +284,10 @@ class ProcessPool:
             process, has_waited = self._take()
             is_usable = False
             try:
-                reply = process.ask(query, time_limit_seconds, stop)
+                if into is not None:
+                    into.seek(0)
+                    into.truncate()
+                reply = process.ask(query, time_limit_seconds, stop, into)
                 is_usable = not reply["is_last"]
                 return reply
             except ProcessEnded as ended:

@@ -13,16 +13,18 @@ import queue
 import sys
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar
 
 from gemini_batch_mcp.errors import StorageError, UsageError
+from gemini_batch_mcp.results.engine import identifier, quoted
 from gemini_batch_mcp.results.query._cells import Cell, cell_columns, fitted_row, json_chars
 from gemini_batch_mcp.results.query._condition import STORED, Choice, Condition, choose
 from gemini_batch_mcp.results.query._database import locked_database
 from gemini_batch_mcp.results.query._limits import MemoryFence, forbid_writing, watched
+from gemini_batch_mcp.results.query._outlet import OUTLET, Outlet
 from gemini_batch_mcp.results.query._problems import (
     is_about_statement,
     memory_problem,
@@ -36,12 +38,16 @@ from gemini_batch_mcp.results.visible import visible_cell
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
+    from duckdb.sqltypes import DuckDBPyType
 
 T = TypeVar("T")
 
 _MAX_HEADER_CHARS: Final = 200
 #: More columns than fit into an answer; each takes two in the query that shortens them.
 _MAX_COLUMNS: Final = 1000
+#: Of a file: those of a sheet.
+_MAX_SAVED_COLUMNS: Final = 16_384
+_PARQUET: Final = "(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 30720, ROW_GROUP_SIZE_BYTES 33554432)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,8 @@ class Query:
     memory_limit_bytes: int
     max_cell_chars: int
     max_chars: int
+    #: All of it is wanted, as Parquet in frames, instead of a page.
+    is_to_save: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +113,7 @@ def serve(queries: Iterable[bytes], answers: BinaryIO, fence: MemoryFence) -> No
         asked = json.loads(line)
         question = Condition(**asked) if "where" in asked else Query(**asked)
         fence.set(question.memory_limit_bytes)
-        reply = answer(question)
+        reply = answer(question, answers)
         is_last = fence.has_grown()
         answers.write(json.dumps(reply | {"is_last": is_last}).encode() + b"\n")
         answers.flush()
@@ -113,13 +121,18 @@ def serve(queries: Iterable[bytes], answers: BinaryIO, fence: MemoryFence) -> No
             return
 
 
-def answer(question: Query | Condition) -> dict[str, Any]:
-    """Return the answer to a question, or what is wrong with it, as JSON has it."""
+def answer(question: Query | Condition, answers: BinaryIO) -> dict[str, Any]:
+    """Return the answer to a question, or what is wrong with it, as JSON has it; rows to be saved go to `answers`."""
     try:
         if isinstance(question, Condition):
             choice = run_condition(question)
             bits = base64.b64encode(zlib.compress(choice.bits)).decode()
             return {"bits": bits, "chosen": choice.chosen, "total": choice.total}
+        if question.is_to_save:
+            query = question
+            return {
+                "saved": _locked_in(query, query.tables, lambda connection: _save(connection, query), Outlet(answers))
+            }
         found = run_query(question)
     except UsageError as error:
         return {"usage_error": [error.message, error.next_step]}
@@ -143,15 +156,20 @@ def run_condition(condition: Condition) -> Choice:
     return _locked_in(condition, {STORED: condition.tables[RELATION]}, lambda connection: choose(connection, condition))
 
 
-def _locked_in(question: Query | Condition, tables: Mapping[str, str], work: Callable[["DuckDBPyConnection"], T]) -> T:
-    """Do work in a database that can read `tables` and nothing else, within a question's limits."""
+def _locked_in(
+    question: Query | Condition,
+    tables: Mapping[str, str],
+    work: Callable[["DuckDBPyConnection"], T],
+    outlet: Outlet | None = None,
+) -> T:
+    """Do work in a database that can read `tables` and write an `outlet`, nothing else, within a question's limits."""
     import duckdb
 
     is_stuck = False
     paths = {name: Path(path) for name, path in tables.items()}
     try:
         with (
-            locked_database(paths, question.memory_limit_bytes) as connection,
+            locked_database(paths, question.memory_limit_bytes, outlet) as connection,
             watched(connection, question.time_limit_seconds) as watch,
         ):
             try:
@@ -195,12 +213,58 @@ def _answer(connection: "DuckDBPyConnection", query: Query) -> QueryAnswer:
     return QueryAnswer(tuple(names), tuple(rows), len(rows), truncated=len(found) > len(rows))
 
 
+def _save(connection: "DuckDBPyConnection", query: Query) -> int:
+    """Write all rows of a statement to the outlet as Parquet; return how many they are.
+
+    A name that stands twice gets a number: a file has no two columns of one name.
+    """
+    relation, _ = _bound(connection, query)
+    names = _apart(relation.columns)
+    if len(names) > _MAX_SAVED_COLUMNS:
+        raise _too_wide(len(names))
+    relation.create_view("page")
+    positions = ", ".join(f"c{number}" for number in range(len(names)))
+    columns = ", ".join(
+        f"{_exact(f'c{number}', kind)} AS {identifier(name)}"
+        for number, (name, kind) in enumerate(zip(names, relation.types, strict=True))
+    )
+    selected = f"SELECT {columns} FROM page AS page({positions})"
+    found = connection.execute(f"COPY ({selected}) TO {quoted(OUTLET)} {_PARQUET}").fetchone()
+    return int(found[0]) if found is not None else 0
+
+
+def _exact(column: str, kind: "DuckDBPyType") -> str:
+    """Return SQL for a column as Parquet can hold it without a loss: the engine makes doubles of large integers."""
+    if kind.id in ("hugeint", "uhugeint"):
+        return f"CAST({column} AS DECIMAL(38, 0))"
+    if kind.id in ("bignum", "bit", "union", "variant", "interval", "sqlnull"):
+        return f"CAST({column} AS VARCHAR)"
+    return column
+
+
+def _apart(names: Sequence[str]) -> list[str]:
+    """Return names of which no two are the same, whatever their letters' case."""
+    taken = {name.casefold() for name in names}
+    seen: set[str] = set()
+    apart: list[str] = []
+    for name in names:
+        number = 1
+        unique = name
+        while unique.casefold() in seen or (number > 1 and unique.casefold() in taken):
+            number += 1
+            unique = f"{name}_{number}"
+        seen.add(unique.casefold())
+        apart.append(unique)
+    return apart
+
+
 def _bound(connection: "DuckDBPyConnection", query: Query) -> tuple["DuckDBPyRelation", bool]:
     """Return the statement, checked, as something that has columns and types but has not run."""
     import duckdb
 
     tables = {
-        table: [name for name, *_ in connection.execute(f'DESCRIBE "{table}"').fetchall()] for table in query.tables
+        table: [name for name, *_ in connection.execute(f"DESCRIBE {identifier(table)}").fetchall()]
+        for table in query.tables
     }
     try:
         statement = checked_statement(connection, query.sql, query.tables)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, BinaryIO, Final, Self
 
 from gemini_batch_mcp.domain import ChosenRows
 from gemini_batch_mcp.errors import BatchError, StorageError, UsageError
@@ -28,6 +28,8 @@ MAX_ANSWER_ROWS: Final = 1000
 MAX_PROCESSES: Final = 2
 #: How long a process that nobody uses, and that takes 60 MB, is kept for the next query.
 IDLE_SECONDS: Final = 300.0
+#: How long a statement may take whose rows are saved: it reads all of them, and nobody waits for the first page.
+SAVING_SECONDS: Final = 120.0
 #: How long after its limit a query is killed that the engine does not interrupt.
 _GRACE_SECONDS: Final = 1.0
 
@@ -119,20 +121,46 @@ class QueryEngine:
         reply = self._ask({RELATION: table}, condition, Stop())
         return ChosenRows(zlib.decompress(base64.b64decode(reply["bits"])), reply["chosen"], reply["total"])
 
-    def _ask(self, tables: Mapping[str, Path], question: Query | Condition, stop: Stop) -> dict[str, Any]:
+    def save_selected(
+        self,
+        tables: Mapping[str, Path],
+        sql: str,
+        destination: Path,
+        *,
+        time_limit_seconds: float = SAVING_SECONDS,
+        memory_limit_bytes: int = 512 << 20,
+    ) -> int:
+        """Write all rows of one SELECT over `tables` to `destination` as Parquet; return how many they are.
+
+        The statement is judged and run as a question is. Integers that Parquet cannot hold exactly become decimals of
+        38 digits; a name that stands twice gets a number.
+
+        Raises:
+            UsageError, NotReady, StorageError: as `query_tables` does.
+            OSError: the file cannot be written.
+        """
+        query = Query({}, sql, 0, time_limit_seconds, memory_limit_bytes, 0, 0, is_to_save=True)
+        with destination.open("xb") as file:
+            return int(self._ask(tables, query, Stop(), file)["saved"])
+
+    def _ask(
+        self, tables: Mapping[str, Path], question: Query | Condition, stop: Stop, into: BinaryIO | None = None
+    ) -> dict[str, Any]:
         try:
             with self._pool.slot(question.time_limit_seconds, stop):
-                return self._answer(tables, question, stop)
+                return self._answer(tables, question, stop, into)
         except ProcessEnded as ended:
             raise _problem(ended, question) from ended
 
-    def _answer(self, tables: Mapping[str, Path], question: Query | Condition, stop: Stop) -> dict[str, Any]:
+    def _answer(
+        self, tables: Mapping[str, Path], question: Query | Condition, stop: Stop, into: BinaryIO | None
+    ) -> dict[str, Any]:
         try:
             paths = {name: str(table.resolve(strict=True)) for name, table in tables.items()}
         except (OSError, RuntimeError) as error:  # a loop of symbolic links
             raise StorageError("There is no result table yet.", "Call get_results first.") from error
         seconds = question.time_limit_seconds + _GRACE_SECONDS
-        return _read(self._pool.ask(asdict(replace(question, tables=paths)), seconds, stop))
+        return _read(self._pool.ask(asdict(replace(question, tables=paths)), seconds, stop, into))
 
 
 def _read(reply: dict[str, Any]) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gemini_batch_mcp.domain import Column
-from gemini_batch_mcp.results.engine import execute_widening, quoted, rows_of
+from gemini_batch_mcp.results.engine import execute_widening, identifier, quoted, rows_of
 from gemini_batch_mcp.results.table._parts import PART_FORMAT, Parts
-from gemini_batch_mcp.results.table.layout import Layout, identifier
+from gemini_batch_mcp.results.table.layout import Layout
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -19,12 +19,20 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import msgspec
 
 from gemini_batch_mcp.domain import Column
-from gemini_batch_mcp.results.engine import execute_widening, is_of_content, listed, most_memory, quoted, rows_of
+from gemini_batch_mcp.results.engine import (
+    execute_widening,
+    identifier,
+    is_of_content,
+    listed,
+    most_memory,
+    quoted,
+    rows_of,
+)
 from gemini_batch_mcp.results.structured.checking import AnswerCheck
 from gemini_batch_mcp.results.table._classify import answer_source, classified
 from gemini_batch_mcp.results.table._parts import PART_FORMAT
 from gemini_batch_mcp.results.table._slice_files import SliceFiles
-from gemini_batch_mcp.results.table.layout import Layout, identifier
+from gemini_batch_mcp.results.table.layout import Layout
 from gemini_batch_mcp.results.table.lines import (
     BOM,
     is_too_long,

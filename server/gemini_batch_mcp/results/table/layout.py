@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gemini_batch_mcp.domain import Column
+from gemini_batch_mcp.results.engine import identifier
 from gemini_batch_mcp.results.visible import visible_cell
 
 #: Ours, in their order. `json` is followed by the fields; `embedding` and `history` are there where there is a use.
@@ -87,11 +88,6 @@ def layout(
         has_embedding=has_embedding,
         has_history=has_history,
     )
-
-
-def identifier(name: str) -> str:
-    """Return a name as SQL takes it, whatever it is."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _named(columns: Sequence[Column], prefix: str, taken: set[str]) -> tuple[Named, ...]:

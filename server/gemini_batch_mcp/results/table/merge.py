@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gemini_batch_mcp.domain import Column
 from gemini_batch_mcp.errors import StorageError
-from gemini_batch_mcp.results.engine import listed, quoted, rows_of
+from gemini_batch_mcp.results.engine import identifier, listed, quoted, rows_of
 from gemini_batch_mcp.results.table.inputs import AnswerFile, TablePlan
-from gemini_batch_mcp.results.table.layout import Layout, identifier
+from gemini_batch_mcp.results.table.layout import Layout
 from gemini_batch_mcp.results.table.lines import answer_lines, mended
 from gemini_batch_mcp.results.visible import visible_cell
 
