@@ -16,7 +16,7 @@ from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.settings import Settings
 from results.mutations import SCHEMA, TYPED_SCHEMA, answer_line, mutated, structured
 from support.conversation import Conversation, answers_of, converse, created, desk_of, spoken, until
-from support.extent import IS_FULL, in_part, tries
+from support.extent import IS_FULL, few, in_part, tries
 from support.services import MovedClock
 
 pytestmark = pytest.mark.anyio
@@ -165,6 +165,7 @@ async def ordered(talk: Conversation, sandbox: Sandbox, data: Path, groups: int,
     return Order(batch, keys, good, {key: answer_line(key, {"text": row["text"]}) + b"\n" for key, row in good.items()})
 
 
+@few(2)
 @in_part
 @pytest.mark.timeout(20_000)
 @pytest.mark.parametrize("schema", SCHEMAS)
