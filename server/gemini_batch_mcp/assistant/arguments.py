@@ -42,6 +42,7 @@ def order(
     delivery: Annotated[Delivery, Field(description="inline only below 20 MB.")] = "file",
     display_name: Annotated[str, Field(description="Name shown in lists.")] = "",
     limit_rows: Annotated[int, Field(ge=0, description="Pilot: only the first N rows.")] = 0,
+    like: Annotated[str, Field(description="Batch whose order is taken over; what is given here replaces it.")] = "",
     where: Annotated[str, Field(description="Only rows that meet this SQL condition over columns.")] = "",
 ) -> Order:
     """Return the order that the arguments of a tool describe. A resolver: it is given those of its names."""
@@ -60,6 +61,7 @@ def order(
         key_column=key_column,
         limit_rows=limit_rows,
         where=where,
+        like=like,
     )
 
 

@@ -16,6 +16,7 @@ from gemini_batch_mcp.batches.jobs.tracking import BatchStatus, current
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry
 from gemini_batch_mcp.batches.losses import Loss, is_put_off, loss_of_cancel, put_off, record_kept, settle
 from gemini_batch_mcp.batches.orders.consent import Quote, record_no, spend_notes
+from gemini_batch_mcp.batches.orders.likeness import take_over
 from gemini_batch_mcp.batches.orders.models import ModelList, list_models
 from gemini_batch_mcp.batches.orders.preparing import Preview, preview_order
 from gemini_batch_mcp.batches.orders.pricing import Cost, actual_cost, read_prices
@@ -48,7 +49,7 @@ class Desk:
 
     async def quote(self, order: Order, *, resubmit: bool = False, wait_seconds: float | None = None) -> Quote:
         """Return what the user has to be asked before an order is placed; see `ordering.quote_order`."""
-        return await quote_order(self.app, self._complete(order), resubmit=resubmit, wait_seconds=wait_seconds)
+        return await quote_order(self.app, await self._complete(order), resubmit=resubmit, wait_seconds=wait_seconds)
 
     async def place_order(
         self,
@@ -62,7 +63,7 @@ class Desk:
         """Submit an order, or return the batch that stands for it; see `ordering.place_order`."""
         placement = await place_order(
             self.app,
-            self._complete(order),
+            await self._complete(order),
             agreed_to=agreed_to,
             confirm=confirm,
             resubmit=resubmit,
@@ -80,7 +81,7 @@ class Desk:
 
     async def preview(self, order: Order, *, wait_seconds: float | None = None) -> Preview:
         """Check, render and price an order without sending it; see `preparing.preview_order`."""
-        seen = await preview_order(self.app, self._complete(order), wait_seconds=wait_seconds)
+        seen = await preview_order(self.app, await self._complete(order), wait_seconds=wait_seconds)
         notes: tuple[str, ...] = ()
         if seen.estimate is not None and not seen.standing:
             notes = spend_notes(self.app, seen.estimate)
@@ -223,6 +224,8 @@ class Desk:
         """Return the models that take batches; see `models.list_models`."""
         return await list_models(self.app)
 
-    def _complete(self, order: Order) -> Order:
+    async def _complete(self, order: Order) -> Order:
+        if order.like:
+            order = await in_thread(take_over, self.app, order)
         model = order.model or self.app.settings.model
         return replace(order, model=model.removeprefix("models/"))

@@ -45,7 +45,8 @@ _JSON = _JsonObject()
 def _order_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that say what is ordered, for every command that takes an order."""
     options = (
-        click.argument("source"),
+        click.argument("source", required=False, default=""),
+        click.option("--like", default="", help="Batch whose order is taken over; what is given here replaces it."),
         click.option("-m", "--model", default="", help="Gemini model; the configured one by default."),
         click.option("-n", "--name", "display_name", default="", help="Display name."),
         click.option("--prompt", default="", help="For a table: the prompt of each row, with {{column}} filled in."),
@@ -71,7 +72,7 @@ def preview(session: Session, /, **order: Any) -> None:
     from gemini_batch_mcp.cli import console
 
     async def show(desk: "Desk") -> None:
-        with console.working(f"Checking {order['source']}") as gauge:
+        with console.working(f"Checking {order['source'] or order['like']}") as gauge:
             seen = await desk.watched_by(gauge).preview(Order(**order))
         console.show_preview(seen)
         if seen.problem_count:
@@ -95,12 +96,12 @@ def create_batch(session: Session, /, confirm: bool, resubmit: bool, **order: An
 
     async def place(desk: "Desk") -> None:
         wanted = Order(**order)
-        with console.working(f"Checking {wanted.source}") as gauge:
+        with console.working(f"Checking {wanted.source or wanted.like}") as gauge:
             # Whoever says --yes agrees to what it costs now.
             quote = await desk.watched_by(gauge).quote(wanted, resubmit=resubmit)
         if not confirm:
             await _ask(desk, quote)
-        with console.working(f"Sending {wanted.source}") as gauge:
+        with console.working(f"Sending {wanted.source or wanted.like}") as gauge:
             placement = await desk.watched_by(gauge).place_order(wanted, agreed_to=quote, resubmit=resubmit)
         console.show_placement(placement)
 

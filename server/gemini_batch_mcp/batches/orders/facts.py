@@ -20,6 +20,7 @@ _PARTS: Final = (
     "key_column",
     "limit_rows",
     "where",
+    "like",
 )
 #: Requests given in the call that are shown.
 _SHOWN_REQUESTS: Final = 3

@@ -1,6 +1,6 @@
 """An order as a preview shows it, and how its source is found. What is previewed here is what is sent."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -14,6 +14,7 @@ from gemini_batch_mcp.batches.orders.ahead import PassAhead
 from gemini_batch_mcp.batches.orders.appraising import appraise
 from gemini_batch_mcp.batches.orders.consent import quote_of, record_quote
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder, identify
+from gemini_batch_mcp.batches.orders.likeness import likeness_notes
 from gemini_batch_mcp.batches.orders.models import check_model, check_thinking
 from gemini_batch_mcp.batches.orders.pricing import job_limits, read_prices
 from gemini_batch_mcp.domain import JsonObject, Order
@@ -66,9 +67,10 @@ async def _previewed(app: App, order: Order, ahead: PassAhead, wait_seconds: flo
     prices = await read_prices(app)
     await check_model(app, prices, order.model, order.task, ask=True)
     check_thinking(prices, order)
+    notes = await in_thread(likeness_notes, app, identified)
     standing = await in_thread(app.ledger.standing, identified.sha256, identified.earlier_sha256)
     if standing is not None and (seen := await in_thread(_as_it_stands, app, standing)) is not None:
-        return seen
+        return replace(seen, warnings=(*notes, *seen.warnings))
     try:
         appraisal = await appraise(app, identified, wait_seconds, ahead)
     except RequestProblems as report:
@@ -85,7 +87,7 @@ async def _previewed(app: App, order: Order, ahead: PassAhead, wait_seconds: flo
         request_count=request_file.count,
         size_bytes=request_file.size_bytes,
         job_count=limits.job_count(request_file, estimate),
-        warnings=(*request_file.warnings, *estimate.warnings),
+        warnings=(*notes, *request_file.warnings, *estimate.warnings),
         sample=await in_thread(_first_requests, request_file.path),
         estimate=estimate,
         standing=standing.id if standing is not None else "",

@@ -25,6 +25,7 @@ from gemini_batch_mcp.batches.orders.consent import (
     unpriced_question,
 )
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
+from gemini_batch_mcp.batches.orders.likeness import likeness_notes
 from gemini_batch_mcp.batches.orders.models import check_model, check_thinking
 from gemini_batch_mcp.batches.orders.preparing import identify_for
 from gemini_batch_mcp.batches.orders.pricing import read_prices, refuse_over_cap
@@ -165,6 +166,8 @@ async def _place_appraised(
 ) -> Placement:
     """Do what `_place` does, once it is known what the order may cost or which batch stands for it."""
     identified, earlier, is_new = appraised.identified, appraised.standing, False
+    # Before anything is reserved: a cancel between the two would leave what nobody wants.
+    likeness = await in_thread(likeness_notes, app, identified)
     if earlier is not None:
         batch = await claim(app, earlier)
     else:
@@ -175,13 +178,13 @@ async def _place_appraised(
         now = await current(app, batch.id)
         if now.is_deleting:
             raise BatchGone(batch.id)
-        return Placement(describe(replace(now, forgotten=batch.forgotten)), reused=True)
+        return Placement(describe(replace(now, forgotten=batch.forgotten)), reused=True, notes=likeness)
     if earlier is not None:
         await join(app, batch)
     async with withdrawn_on_cancel(app, batch.id, 1, identified.sha256, limit):
         notes = await notes_about(app, identified.sha256, earlier)
         is_ours = await _submit(app, batch, identified, deadline, early, is_new=is_new)
-    return Placement(describe(await current(app, batch.id)), reused=not is_ours, notes=notes)
+    return Placement(describe(await current(app, batch.id)), reused=not is_ours, notes=(*likeness, *notes))
 
 
 async def _submit(

@@ -1,0 +1,86 @@
+"""An earlier batch's order taken over: what is given replaces it, and whoever orders is told what differs."""
+
+from dataclasses import replace
+from typing import Final
+
+from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.jobs.finding import known_batch
+from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
+from gemini_batch_mcp.domain import Order
+from gemini_batch_mcp.errors import UnknownBatch, UsageError
+from gemini_batch_mcp.text import plain_text
+
+#: Parts that are taken over where they are not given.
+_PARTS: Final = (
+    "prompt",
+    "system_instruction",
+    "response_schema",
+    "generation_config",
+    "attach",
+    "key_column",
+    "limit_rows",
+    "where",
+)
+#: All that may differ, in the order in which it is told.
+_TOLD: Final = ("source", "requests", "model", "task", "delivery", *_PARTS)
+#: Parts that decide, beside the source itself, on what an order's content is.
+_OF_CONTENT: Final = ("source", "attach", "limit_rows", "where")
+_SHOWN_CHARS: Final = 80
+
+
+def take_over(app: App, order: Order) -> Order:
+    """Return the order with everything that it does not give itself as the batch `order.like` has it.
+
+    Raises:
+        UnknownBatch: there is no such batch, or more than one.
+        UsageError: what it was asked is not known.
+    """
+    batch = known_batch(app, order.like)
+    if batch is None:
+        raise UnknownBatch(
+            f"No batch {order.like[:_SHOWN_CHARS]!r} is known here, so its order cannot be taken over.",
+            "Call list_jobs to see the batches.",
+        )
+    old = batch.order
+    if old is None:
+        raise UsageError(
+            f"What {batch.id} was asked is not known here: it was created elsewhere, or by an older version.",
+            "Give the order in full.",
+        )
+    has_own = bool(order.source or order.requests)
+    return replace(
+        order,
+        like=batch.id,
+        source=order.source if has_own else old.source,
+        requests=order.requests if has_own else old.requests,
+        model=order.model or batch.model,
+        task=old.task if order.task == "generate" else order.task,
+        delivery=old.delivery if order.delivery == "file" else order.delivery,
+        **{name: getattr(order, name) or getattr(old, name) for name in _PARTS},
+    )
+
+
+def likeness_notes(app: App, identified: IdentifiedOrder) -> tuple[str, ...]:
+    """Return what differs between an order and the one that it takes over, in sentences; nothing without one."""
+    order = identified.order
+    batch = app.ledger.batch(order.like) if order.like else None
+    if batch is None or batch.order is None:
+        return ()
+    old = batch.order
+    differing = [_told(name, old, order) for name in _TOLD if getattr(order, name) != getattr(old, name)]
+    notes = [
+        f"As {batch.id}, but with another {', '.join(differing)}." if differing else f"As {batch.id} in everything."
+    ]
+    if order.limit_rows and order.limit_rows == old.limit_rows:
+        notes.append(f"limit_rows={order.limit_rows} is taken over; give a larger one for more rows.")
+    is_same_source = all(getattr(order, name) == getattr(old, name) for name in _OF_CONTENT)
+    if is_same_source and batch.content_sha256 and identified.content_sha256 != batch.content_sha256:
+        notes.append(f"{plain_text(batch.source, _SHOWN_CHARS)} has changed since {batch.id} was ordered.")
+    return tuple(notes)
+
+
+def _told(name: str, old: Order, new: Order) -> str:
+    """Return the name of a part that differs, with both values where they are short and plain."""
+    before, after = getattr(old, name), getattr(new, name)
+    is_plain = all(isinstance(value, str | int) and len(str(value)) <= _SHOWN_CHARS for value in (before, after))
+    return f"{name} ({after or 'none'} instead of {before or 'none'})" if is_plain and name != "prompt" else name
