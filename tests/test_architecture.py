@@ -112,7 +112,8 @@ MAY_IMPORT = {
     "intake.prices": "intake.file_kinds intake.files intake.validator",
     "intake.files": "intake.file_kinds intake.opened intake.rows intake.tables intake.template intake.validator",
     "intake.tables": (
-        "intake.file_kinds intake.opened intake.requests intake.rows intake.template intake.unpacked intake.validator"
+        "intake.file_kinds intake.opened intake.requests intake.rows intake.template intake.unpacked intake.validator "
+        "intake.workbooks"
     ),
     "intake.rows": "intake.template intake.validator",
     "intake.requests": "intake.opened intake.unpacked intake.validator",
@@ -124,6 +125,7 @@ MAY_IMPORT = {
     "intake.file_kinds": "",
     "intake.opened": "",
     "intake.unpacked": "intake.opened",
+    "intake.workbooks": "intake.opened",
     # the only room that talks to Google
     "gemini.developer": "gemini.failures gemini.http gemini.retry gemini.transfers gemini.wire",
     "gemini.transfers": "gemini.http",
@@ -165,6 +167,7 @@ LIVES_IN = {
     "rich": "cli",
     "click": "cli",
     "backports": "intake.unpacked",
+    "python_calamine": "intake.workbooks",
     "compression": "intake.unpacked",
     "starlette": "sandbox",
     "uvicorn": "sandbox assistant.transports",

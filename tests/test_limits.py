@@ -30,9 +30,11 @@ from gemini_batch_mcp.settings import (
     MAX_REPLY_VALUES,
     MAX_UNPACKED_RATIO,
     MAX_UNSEEN_UNPACKED_BYTES,
+    SHEET_MEMORY_BYTES,
     Limit,
     Settings,
 )
+from intake.workbooks.writers import by_hand, cells
 from support.answers import answer
 from support.conversation import Conversation, converse, newest, spoken
 from support.extent import IS_FULL
@@ -95,6 +97,11 @@ def bomb(size_bytes: int, path: Path) -> None:
         file.write(b"a\n" + b"x\n" * (size_bytes // 2))
 
 
+def one_far_cell(path: Path) -> None:
+    """A sheet of two cells, which is read as one of seventeen thousand million."""
+    by_hand(cells("a", "x") + '<row r="1048576"><c r="XFD1048576"><v>1</v></c></row>')(path)
+
+
 def carrying_files() -> bytes:
     part = {"inlineData": {"mimeType": "image/png", "data": "AAAA"}}
     return answer("odd", candidates=[{"content": {"parts": [part] * (MAX_ANSWER_FILES + 1)}, "finishReason": "STOP"}])
@@ -113,6 +120,9 @@ CASES: Final[dict[str, list[Source | Answer | Reply]]] = {
         Source("t.csv.gz", partial(bomb, MAX_UNSEEN_UNPACKED_BYTES), f"{MAX_UNPACKED_RATIO:,} times its", is_long=True),
         # 20 GB would not be written for a test.
         Source("t.csv.gz", partial(bomb, 4_000_000), "3,000,000 bytes", lowered={"MAX_UNPACKED_BYTES": 3_000_000}),
+    ],
+    "Memory of the process that reads a spreadsheet": [
+        Source("t.xlsx", one_far_cell, f"({SHEET_MEMORY_BYTES >> 20:,} MB)"),
     ],
     "A line of answers": [
         Answer(lambda: HEAD + b'{"text":"' + b"x" * MAX_ANSWER_LINE_BYTES + b'"}' + TAIL, f"{MAX_ANSWER_LINE_BYTES:,}")

@@ -48,6 +48,8 @@ MAX_UNPACKED_RATIO: Final = 300
 MAX_UNSEEN_UNPACKED_BYTES: Final = 256 * 1024**2
 #: What unpacking leaves free on the disk.
 LEAST_FREE_BYTES: Final = 256 * 1024**2
+#: What the process that reads a spreadsheet may take (our choice).
+SHEET_MEMORY_BYTES: Final = 1024 * 1024**2
 #: What an engine may take, whatever it is given. A process has two at the most, and some 150 MB of its own.
 ENGINE_MEMORY_BYTES: Final = 384 * 1024**2
 #: From here on the user is asked before anything is submitted (our choice).
@@ -114,6 +116,11 @@ LIMITS: Final = (
         "A packed source, unpacked",
         f"{MAX_UNPACKED_BYTES:,} bytes; beyond {MAX_UNSEEN_UNPACKED_BYTES:,}, {MAX_UNPACKED_RATIO:,} times its size",
         "`… unpacks to more than … bytes, and was not unpacked any further`",
+    ),
+    Limit(
+        "Memory of the process that reads a spreadsheet",
+        f"{SHEET_MEMORY_BYTES:,} bytes",
+        "`… needs more memory than is allowed`",
     ),
     Limit(
         "A line of answers",

@@ -21,8 +21,8 @@ def order(
     source: Annotated[
         str,
         Field(
-            description="Path (.jsonl .csv .tsv .json .parquet .txt; text also .gz .bz2 .zst .zip), directory, glob, "
-            "batch (its rows), or files/<id>."
+            description="Path (.jsonl .csv .tsv .json .parquet .txt .xlsx; text also .gz .bz2 .zst .zip; a sheet: "
+            "book.xlsx#Sheet), directory, glob, batch (its rows), or files/<id>."
         ),
     ] = "",
     requests: Annotated[

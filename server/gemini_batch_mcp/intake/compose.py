@@ -25,6 +25,7 @@ from gemini_batch_mcp.intake.tables.earlier import KEY_COLUMN, EarlierRows
 from gemini_batch_mcp.intake.tables.file_rows import NAME_COLUMN, PATH_COLUMN, TEXT_COLUMN
 from gemini_batch_mcp.intake.tables.folders import Folder
 from gemini_batch_mcp.intake.tables.kept_columns import keeping_columns
+from gemini_batch_mcp.intake.tables.kinds import file_options
 from gemini_batch_mcp.intake.tables.memory import Effort, with_effort
 from gemini_batch_mcp.intake.tables.reading import Place, Table, open_table
 from gemini_batch_mcp.intake.tables.sql import LineForm, Marked, Piece, RowKey
@@ -123,6 +124,7 @@ def write_rows(
                 on_read=on_read,
                 where=order.where,
                 choose=choose,
+                options=file_options(order, source),
             ) as table:
                 form = _form(table, order, members)
                 # The contents of files would be kept twice: they are where they were.

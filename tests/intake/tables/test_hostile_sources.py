@@ -160,7 +160,7 @@ BYTES: Final[tuple[Source, ...]] = (
     refused("a Parquet file by another name", b"PAR1\x15\x04", "t.csv is a Parquet file, not text."),
     refused("bytes at random", b"\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00",
          "1: The file contains a NUL byte: it isn't plain text."),
-    refused("an unknown kind of file", b"PK\x03\x04", "t.xlsx does not have a table's file name.", file="t.xlsx"),
+    refused("an unknown kind of file", b"PK\x03\x04", "t.docx does not have a table's file name.", file="t.docx"),
     rows("UTF-32 with a mark", "id,text\n1,\xfc\n".encode("utf-32"), "1|ü", warns=read_as("UTF-32")),
     rows("UTF-16 BE without a mark", "id,text\n1,plain\n".encode("utf-16-be"), "1|plain", warns=read_as("UTF-16")),
     refused("gzip under a false name", gzip.compress(b"id,text\n1,a\n"), "t.csv is a gzip archive, not text."),
@@ -367,7 +367,7 @@ ORDERS: Final[tuple[Source, ...]] = (
 SOURCES: Final = (*CSV, *CELLS, *BYTES, *JSON, *LINES, *PARQUET, *SIZES, *ORDERS)
 #: What an order is refused for before its source is read as a table.
 AT_THE_DOOR: Final = {
-    "an unknown kind of file": {"refused": ("t.xlsx is not a JSONL file.",)},
+    "an unknown kind of file": {"refused": ("t.docx is not a JSONL file.",)},
     "a directory with a table's name": {"refused": ("t.csv holds no files.",)},
     "no prompt": {"refused": ("t.csv is a table, so the order needs a prompt that turns each row into a request.",)},
     "a file that is not there": {"refused": ("There is no file '…/t.csv' in ….",)},

@@ -19,8 +19,19 @@ from gemini_batch_mcp.intake.rows.choosing import Choose
 from gemini_batch_mcp.intake.rows.given import GivenRows, given_rows
 from gemini_batch_mcp.intake.tables.earlier import KEY_COLUMN, EarlierRows
 from gemini_batch_mcp.intake.tables.folders import Folder, find_source, folder_sha256, source_stamp
-from gemini_batch_mcp.intake.tables.kinds import FILES, FileKind, SourceKind, file_kind, named_tables, recognise
+from gemini_batch_mcp.intake.tables.kinds import (
+    FILES,
+    FileKind,
+    SourceKind,
+    file_kind,
+    file_options,
+    is_workbook,
+    named_tables,
+    recognise,
+    split_source,
+)
 from gemini_batch_mcp.intake.tables.reading import Place
+from gemini_batch_mcp.intake.workbooks.sheets import sheet_of
 from gemini_batch_mcp.paths import PathGuard
 
 #: In front of every fingerprint's input, so that a later way of computing it cannot collide with this one. Raising it
@@ -126,8 +137,9 @@ def identify(
             return _identified(order, content, SourceKind.LISTED)
         order = replace(order, key_column=order.key_column or rows.key_column)
         return _of_table(order, rows, content, guard, scratch, max_in_lines_bytes, choose)
+    text, sheet = split_source(order.source, guard)
     try:
-        place = find_source(order.source, guard)
+        place = find_source(text, guard)
     except PathError as error:
         found = earlier(order.source) if _may_be_batch(order.source) else None
         if found is None:
@@ -146,6 +158,10 @@ def identify(
     if on_found is not None:
         on_found(IdentifiedOrder(order, "", (), "", kind, place, stamp))
     content = folder_sha256(place) if isinstance(place, Folder) else sha256_of(place)
+    if isinstance(place, Path) and is_workbook(place):
+        # Named or found: the same rows are the same order.
+        sheet = sheet_of(place, scratch, sheet)
+        order, content = replace(order, source=f"{place}#{sheet}"), _sha256(f"{content} {sheet}")
     if kind is SourceKind.TABLE:
         return _of_table(order, place, content, guard, scratch, max_in_lines_bytes, choose, stamp)
     return _identified(order, content, kind, place, stamp)
@@ -173,6 +189,7 @@ def _of_table(
         max_in_lines_bytes=max_in_lines_bytes,
         where=order.where,
         choose=choose,
+        options=file_options(order, place),
     )
     content = _sha256(f"{content} {plan.column} {plan.content_sha256}")
     return _identified(order, content, SourceKind.TABLE, place, stamp, plan)

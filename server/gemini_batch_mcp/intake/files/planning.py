@@ -23,6 +23,7 @@ from gemini_batch_mcp.intake.opened import buffered
 from gemini_batch_mcp.intake.rows.choosing import Choose
 from gemini_batch_mcp.intake.tables.file_rows import PATH_COLUMN
 from gemini_batch_mcp.intake.tables.folders import Folder
+from gemini_batch_mcp.intake.tables.kinds import AS_IT_SAYS, FileOptions
 from gemini_batch_mcp.intake.tables.memory import with_effort
 from gemini_batch_mcp.intake.tables.reading import Place, open_table
 from gemini_batch_mcp.intake.template import column_named
@@ -198,6 +199,7 @@ def plan_attachments(
     max_in_lines_bytes: int = MAX_IN_LINES_BYTES,
     where: str = "",
     choose: Choose | None = None,
+    options: FileOptions = AS_IT_SAYS,
 ) -> AttachmentPlan:
     """Look at every file that the column names, in the first `limit_rows` rows (0: in all). Blocking: use a thread.
 
@@ -221,7 +223,7 @@ def plan_attachments(
     if isinstance(source, Folder) and not where:
         findings.look(_Value(name, 1, row) for row, name in enumerate(source.first(limit_rows).names, 1))
     else:
-        with _values(source, column, scratch, limit_rows, where, choose) as values:
+        with _values(source, column, scratch, limit_rows, where, choose, options) as values:
             findings.look(values)
     if not findings.cells:
         raise UsageError(f"No row of {source.name} names a file in {shown(column)}.", "Leave out `attach`.")
@@ -250,12 +252,18 @@ def column_of(attach: str) -> str:
 
 @contextmanager
 def _values(
-    source: Place, column: str, scratch: Path, limit_rows: int, where: str, choose: Choose | None
+    source: Place,
+    column: str,
+    scratch: Path,
+    limit_rows: int,
+    where: str,
+    choose: Choose | None,
+    options: FileOptions,
 ) -> Iterator[Iterator[_Value]]:
     """Yield the values of a table's column, in the order of their first rows; the engine makes them distinct."""
     with TemporaryDirectory(prefix="attach-", dir=scratch, ignore_cleanup_errors=True) as name:
         path = Path(name).resolve() / "values.jsonl"
-        with open_table(source, Path(name), where=where, choose=choose) as table:
+        with open_table(source, Path(name), where=where, choose=choose, options=options) as table:
             column = column_named(column, table.columns, "attach")
             with_effort(lambda effort: table.write_values(column, path, limit_rows=limit_rows, effort=effort))
         with buffered(path) as file:

@@ -1,4 +1,4 @@
-"""A source as it is opened for the engine: by its own handle, or as a copy; what is in it, where it is packed."""
+"""A source as it is opened for the engine: by its own handle, as a copy, or unpacked."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

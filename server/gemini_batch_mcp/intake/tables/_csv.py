@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from threading import Lock
 from typing import Final
 
 from gemini_batch_mcp.errors import UsageError, storage_errors
@@ -166,6 +167,22 @@ def survey(table: CsvTable) -> Survey:
     return Survey(lines - ends.blank - 1 - table.has_separator_line, ends.largest_gap_bytes + 2 * BLOCK_BYTES)
 
 
+class SurveyOnce:
+    """The survey of a file that is made once, whoever asks first."""
+
+    def __init__(self, csv: CsvTable) -> None:
+        self._csv = csv
+        self._lock = Lock()
+        self._seen: Survey | None = None
+
+    def look(self) -> Survey:
+        """Return the survey. Raises PathError when the file cannot be read."""
+        with self._lock:
+            if self._seen is None:
+                self._seen = survey(self._csv)
+            return self._seen
+
+
 def count_records(table: CsvTable) -> int:
     """Count the records by walking every cell; slow, and independent of the engine. The header is not counted."""
     return sum(not record.is_blank for record in _walk(table)) - 1
@@ -249,6 +266,21 @@ def _goes_on(data: bytes, position: int, match: re.Match[bytes], is_open: re.Pat
 def quoted(cell: str) -> str:
     """Return a cell as the copies of this room write it: always in quotes."""
     return '"' + cell.replace('"', '""') + '"'
+
+
+def check_header(names: Sequence[str], name: str) -> None:
+    """Refuse a header that is none.
+
+    Raises:
+        UsageError: no column has a name, or all names are numbers or dates.
+    """
+    if not any(names):
+        raise UsageError(f"{name} has a header with only empty names.", "Name the columns in the first line.")
+    if all(_NUMBER_OR_DATE.fullmatch(cell) for cell in names if cell):
+        example = shown(", ".join(names), 40)
+        raise UsageError(
+            f"{name} has no header: its first line is {example}.", "Put the column names in the first line."
+        )
 
 
 def check_columns(columns: Sequence[str], name: str) -> None:
@@ -420,13 +452,7 @@ def _columns(header: Sequence[str], name: str, warnings: list[str]) -> tuple[str
         UsageError: they are no names, or cannot be told apart.
     """
     names = [" ".join(cell.split()) for cell in header]
-    if not any(names):
-        raise UsageError(f"{name} has a header with only empty names.", "Name the columns in the first line.")
-    if all(_NUMBER_OR_DATE.fullmatch(cell) for cell in names if cell):
-        example = shown(", ".join(names), 40)
-        raise UsageError(
-            f"{name} has no header: its first line is {example}.", "Put the column names in the first line."
-        )
+    check_header(names, name)
     unnamed = [number for number, cell in enumerate(names, 1) if not cell]
     for number in unnamed:
         names[number - 1] = f"column_{number}"

@@ -18,13 +18,16 @@ from gemini_batch_mcp.domain import JsonObject
 from gemini_batch_mcp.errors import Problem, RequestProblems, UsageError, storage_errors
 from gemini_batch_mcp.intake.opened import SourceFile, buffered
 from gemini_batch_mcp.intake.requests.lines import LongLine, pieces, split_lines
-from gemini_batch_mcp.intake.tables._csv import MAX_COLUMNS, CsvTable, quoted
+from gemini_batch_mcp.intake.tables._csv import MAX_COLUMNS, CsvTable, check_columns, check_header, quoted
 from gemini_batch_mcp.intake.tables._text import BLOCK_BYTES, as_utf8
 from gemini_batch_mcp.intake.validator.corrections import kind, shown
 from gemini_batch_mcp.intake.validator.json_text import JsonFault, RepeatingObject, parse
+from gemini_batch_mcp.intake.workbooks.sheets import write_sheet
 from gemini_batch_mcp.settings import MAX_LINE_BYTES
 
 _MAX_REPORTED: Final = 20
+#: Columns without a name that a warning each is for.
+_MAX_UNNAMED: Final = 10
 _ROW: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TEXT: Final = msgspec.json.Decoder(str)
 _BOM: Final = b"\xef\xbb\xbf"
@@ -273,6 +276,38 @@ def _json_list(path: Path, name: str, faults: Faults) -> Iterator[Mapping[str, s
             yield json_row(item.encode("utf-8", "surrogatepass"))
         except JsonFault as fault:
             faults.add(line, f"The item that starts here {fault.message}", fault.fix)
+
+
+def spool_sheet(path: Path, workspace: Path, sheet: str) -> CsvTable:
+    """Write the rows of a workbook's sheet as a table.
+
+    Raises:
+        UsageError: it cannot be read, it is not clear which sheet is meant, or its columns cannot be told apart.
+        PathError: the file cannot be read.
+        StorageError: the table cannot be written.
+    """
+    spool = workspace / "rows.csv"
+    rows = write_sheet(path, spool, sheet=sheet)
+    names = [" ".join(cell.split()) for cell in rows.header]
+    unnamed = [place for place, name in zip(rows.places, names, strict=True) if not name]
+    names = [name or f"column_{place + 1}" for place, name in zip(rows.places, names, strict=True)]
+    check_header([name for name, cell in zip(names, rows.header, strict=True) if cell.strip()], path.name)
+    check_columns(names, path.name)
+    warnings = [
+        f"Column {place + 1:,} of {path.name} has no name in the header; it is called column_{place + 1}."
+        for place in unnamed[:_MAX_UNNAMED]
+    ]
+    if len(unnamed) > _MAX_UNNAMED:
+        warnings.append(f"{len(unnamed) - _MAX_UNNAMED:,} more columns have no name; each is called by its number.")
+    return CsvTable(
+        spool,
+        tuple(names),
+        ",",
+        record_count=rows.row_count,
+        largest_record_bytes=4 * rows.largest_row_chars,
+        warnings=(*warnings, *rows.notes),
+        is_spool=True,
+    )
 
 
 class _ListReader:

@@ -16,13 +16,16 @@ from typing import Final
 
 import msgspec
 
-from gemini_batch_mcp.errors import UsageError
+from gemini_batch_mcp.domain import Order
+from gemini_batch_mcp.errors import PathError, UsageError
 from gemini_batch_mcp.intake.opened import buffered
 from gemini_batch_mcp.intake.requests.lines import without_marks
 from gemini_batch_mcp.intake.tables.folders import Folder
 from gemini_batch_mcp.intake.unpacked import inner_name, is_packed, unpacking
 from gemini_batch_mcp.intake.validator.corrections import shown
 from gemini_batch_mcp.intake.validator.validate import is_openai
+from gemini_batch_mcp.intake.workbooks.sheets import BOOKS, split_sheet
+from gemini_batch_mcp.paths import PathGuard
 from gemini_batch_mcp.settings import MAX_LINE_BYTES
 
 
@@ -50,6 +53,8 @@ class Layout(StrEnum):
     #: An object on each line, which may be a request as well as a row.
     JSON_LINES = "json-lines"
     PARQUET = "parquet"
+    #: Sheets, of which one is read.
+    WORKBOOK = "workbook"
     #: A row is a line, with one column.
     TEXT_LINES = "text-lines"
 
@@ -66,7 +71,7 @@ class FileKind:
     @property
     def is_text(self) -> bool:
         """True for what may also be given packed."""
-        return self.layout is not Layout.PARQUET
+        return self.layout not in (Layout.PARQUET, Layout.WORKBOOK)
 
 
 #: Every ending that a source may have, in the order in which people are told.
@@ -78,12 +83,25 @@ FILES: Final = {
     ".ndjson": FileKind(Layout.JSON_LINES),
     ".parquet": FileKind(Layout.PARQUET, is_never_page=False),
     ".txt": FileKind(Layout.TEXT_LINES, is_never_page=False),
+    **dict.fromkeys(BOOKS, FileKind(Layout.WORKBOOK, is_never_page=False)),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class FileOptions:
+    """What an order says of how its file is read, beside the file's name."""
+
+    #: The sheet of a workbook; empty for the one that has rows.
+    sheet: str = ""
+
+
+#: What a file says of itself.
+AS_IT_SAYS: Final = FileOptions()
 
 #: Contents that are refused where text is expected: their first bytes, what they are, and what to do instead.
 FOREIGN: Final = (
-    (b"PK\x03\x04", "a ZIP archive or an Excel workbook", "Give it its own ending, or save the table as CSV."),
-    (b"\xd0\xcf\x11\xe0", "an old Excel workbook", "Save the table as CSV."),
+    (b"PK\x03\x04", "a ZIP archive or an Excel workbook", "Give it the ending of what it is: .xlsx, .ods or .zip."),
+    (b"\xd0\xcf\x11\xe0", "an old Excel workbook", "Give it the ending .xls."),
     (b"\x1f\x8b", "a gzip archive", "Unpack it, or give it the ending of such a file: .csv.gz."),
     (b"PAR1", "a Parquet file", "Rename it to end in .parquet."),
     (b"SQLite format 3\0", "a SQLite database", "Export the table as CSV."),
@@ -116,6 +134,28 @@ def file_kind(path: Path) -> FileKind | None:
         return FILES.get(path.suffix.lower())
     kind = FILES.get(Path(inner_name(path)).suffix.lower())
     return kind if kind is not None and kind.is_text else None
+
+
+def is_workbook(path: Path) -> bool:
+    """True for a file of sheets, of which one is read."""
+    return path.suffix.lower() in BOOKS
+
+
+def file_options(order: Order, place: object) -> FileOptions:
+    """Return what an order that was identified says of how the file at `place` is read."""
+    sheet = order.source.removeprefix(f"{place}#") if order.source.startswith(f"{place}#") else ""
+    return FileOptions(sheet)
+
+
+def split_source(text: str, guard: PathGuard) -> tuple[str, str]:
+    """Return the path and the sheet that a source names; a file that is really called so has no sheet in its name."""
+    if "#" not in text:
+        return text, ""
+    try:
+        guard.readable_file(text)
+    except PathError:
+        return split_sheet(text)
+    return text, ""
 
 
 def named_tables() -> str:

@@ -24,20 +24,26 @@ from gemini_batch_mcp.intake.tables._csv import (
     CsvTable,
     Record,
     Survey,
+    SurveyOnce,
     check_columns,
     count_records,
     misfits,
     open_csv,
-    survey,
 )
 from gemini_batch_mcp.intake.tables._rejects import described, ragged
 from gemini_batch_mcp.intake.tables._rendering import Renderer, columns_of, constant_chars, uses_of
-from gemini_batch_mcp.intake.tables._spool import spool_given, spool_json_lines, spool_json_list, spool_text_lines
+from gemini_batch_mcp.intake.tables._spool import (
+    spool_given,
+    spool_json_lines,
+    spool_json_list,
+    spool_sheet,
+    spool_text_lines,
+)
 from gemini_batch_mcp.intake.tables._text import BLOCK_BYTES, line_at
 from gemini_batch_mcp.intake.tables.earlier import ROW_COLUMN, EarlierRows, linked_parts, relation_of
 from gemini_batch_mcp.intake.tables.file_rows import spool_folder
 from gemini_batch_mcp.intake.tables.folders import Folder
-from gemini_batch_mcp.intake.tables.kinds import FILES, Layout, file_kind
+from gemini_batch_mcp.intake.tables.kinds import AS_IT_SAYS, FILES, FileOptions, Layout, file_kind
 from gemini_batch_mcp.intake.tables.memory import EFFORTS, Effort, MoreEffort, connected, with_effort, workspace_in
 from gemini_batch_mcp.intake.tables.sql import (
     AS_IT_IS,
@@ -89,6 +95,7 @@ def open_table(
     on_read: OnRead | None = None,
     where: str = "",
     choose: Choose | None = None,
+    options: FileOptions = AS_IT_SAYS,
 ) -> Iterator["Table"]:
     """Yield the table that a source is. Copies that reading needs go to a directory in `scratch`, removed at the end.
 
@@ -107,20 +114,26 @@ def open_table(
         if isinstance(source, EarlierRows):
             yield _earlier_table(connection, source, workspace, where, choose)
         elif where and choose is not None:
-            with open_table(source, workspace, with_text=with_text, on_read=on_read) as table:
+            with open_table(source, workspace, with_text=with_text, on_read=on_read, options=options) as table:
                 yield _chosen_table(connection, table, workspace, where, choose)
         elif isinstance(source, Folder):
             yield _csv_table(connection, spool_folder(source, workspace, with_text=with_text), "The folder")
         elif isinstance(source, GivenRows):
             yield _csv_table(connection, spool_given(source.rows, workspace), source.name)
         else:
-            with _file_table(connection, source, workspace, read_once=read_once, on_read=on_read) as table:
+            with _file_table(connection, source, workspace, options, read_once=read_once, on_read=on_read) as table:
                 yield table
 
 
 @contextmanager
 def _file_table(
-    connection: "DuckDBPyConnection", source: Path, workspace: Path, *, read_once: bool, on_read: OnRead | None
+    connection: "DuckDBPyConnection",
+    source: Path,
+    workspace: Path,
+    options: FileOptions,
+    *,
+    read_once: bool,
+    on_read: OnRead | None,
 ) -> Iterator["Table"]:
     """Yield the table in a file. Raises as `open_table`."""
     if not source.is_file():
@@ -140,6 +153,8 @@ def _file_table(
             with readable(source, workspace, read_once=read_once) as (path, read):
                 csv = open_csv(path, workspace, first_delimiter=kind.delimiter)
                 yield _csv_table(connection, csv, name, read if csv.path == source else None)
+        case Layout.WORKBOOK:
+            yield _csv_table(connection, spool_sheet(source, workspace, options.sheet), name)
         case Layout.JSON_LIST:
             yield _csv_table(connection, spool_json_list(source, workspace), name)
         case Layout.JSON_LINES:
@@ -171,7 +186,7 @@ class Table:
         self._relation = relation
         self._cells = dict(zip(columns, expressions, strict=True))
         self._csv = csv
-        self._survey = _Once(csv) if csv else None
+        self._survey = SurveyOnce(csv) if csv else None
         #: The file that the engine reads, and by which path it does.
         self._path = path
         self._read = read or path
@@ -393,22 +408,6 @@ class Table:
             return UsageError(f"{self.name} cannot be read as CSV.", "Save it as CSV in UTF-8, or as Parquet.")
         told = [(line_at(self._csv.path, record.position), *described(record, width, most_bytes)) for record in first]
         return ragged(self.name, told, count)
-
-
-class _Once:
-    """The survey of a file that is made once, whoever asks first."""
-
-    def __init__(self, csv: CsvTable) -> None:
-        self._csv = csv
-        self._lock = Lock()
-        self._seen: Survey | None = None
-
-    def look(self) -> Survey:
-        """Return the survey. Raises PathError when the file cannot be read."""
-        with self._lock:
-            if self._seen is None:
-                self._seen = survey(self._csv)
-            return self._seen
 
 
 def _csv_table(connection: "DuckDBPyConnection", csv: CsvTable, name: str, read: Path | None = None) -> Table:

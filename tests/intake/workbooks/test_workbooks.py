@@ -1,0 +1,393 @@
+"""Workbooks of many writers with their exact outcome: every cell as it is sent, or the refusal with its reason."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from openpyxl.worksheet.datavalidation import DataValidation
+
+from gemini_batch_mcp.errors import UsageError
+from gemini_batch_mcp.intake.workbooks.sheets import write_sheet
+from intake.workbooks.writers import (
+    Make,
+    Rows,
+    by_hand,
+    by_odfpy,
+    by_openpyxl,
+    by_xlsxwriter,
+    by_xlwt,
+    cells,
+    encrypted,
+    in_constant_memory,
+    zipped,
+)
+from support.conversation import Conversation
+from support.extent import in_part, part
+from support.sources import outcome
+
+
+@dataclass(frozen=True)
+class Book:
+    """A workbook and its one outcome, as `outcome` returns it."""
+
+    name: str
+    make: Make
+    expected: dict[str, Any]
+    file: str = "t.xlsx"
+
+
+def table(*rows: str, warns: str | tuple[str, ...] = ()) -> dict[str, Any]:
+    """The outcome of a sheet: its header and rows, cells between bars."""
+    header, *others = (row.split("|") for row in rows)
+    warnings = [warns] if isinstance(warns, str) else list(warns)
+    return {"columns": header, "rows": others} | ({"warnings": warnings} if warnings else {})
+
+
+def unnamed(number: int, file: str = "t.xlsx") -> str:
+    return f"Column {number} of {file} has no name in the header; it is called column_{number}."
+
+
+WRITERS: Final[dict[str, tuple[Callable[[dict[str, Rows]], Make], str]]] = {
+    "openpyxl": (by_openpyxl, "t.xlsx"),
+    "XlsxWriter": (by_xlsxwriter, "t.xlsx"),
+    "XlsxWriter in constant memory": (in_constant_memory, "t.xlsm"),
+    "xlwt": (by_xlwt, "t.xls"),
+    "odfpy": (by_odfpy, "t.ods"),
+}
+#: Rows that every writer can write, and what comes of them.
+CONTENTS: Final[dict[str, tuple[Rows, tuple[str, ...]]]] = {
+    "texts as they are": (
+        [["id", "text"], ["007", "x, y"], ["+49 30 1", 'say "no"'], ["1e5", "a\nb"], ["TRUE", "ä € 漢 😀"]],
+        ("id|text", "007|x, y", '+49 30 1|say "no"', "1e5|a\nb", "TRUE|ä € 漢 😀"),
+    ),
+    "numbers without noise": (
+        [["n", "m"], [1, 1.5], [-2, 0.1 + 0.2], [0, 1e-7], [999_999_999_999_999, 2.50], [100_000, 1 / 3]],
+        ("n|m", "1|1.5", "-2|0.3", "0|0.0000001", "999999999999999|2.5", "100000|0.333333333333333"),
+    ),
+    "yes and no": ([["a", "b"], [True, "yes"], [False, "no"]], ("a|b", "TRUE|yes", "FALSE|no")),
+    "dates": (
+        [["on", "id"], [date(2024, 2, 29), 1], [date(1999, 12, 31), 2], [datetime(2024, 1, 5, 10, 30), 3]],
+        ("on|id", "2024-02-29|1", "1999-12-31|2", "2024-01-05T10:30:00|3"),
+    ),
+    "times": (
+        [["at", "id"], [time(7, 5), 1], [time(23, 59, 59), 2]],
+        ("at|id", "07:05:00|1", "23:59:59|2"),
+    ),
+    "empty rows and columns": (
+        [[None, None, None], [None, "id", None, "text"], [None, None, None, None], [None, "1", None, "a"], [None] * 4,
+         [None, "2", None, None], [None, None, None, "b"]],
+        ("id|text", "1|a", "2|", "|b"),
+    ),
+    "one column": ([["text"], ["a"], [None], ["b"]], ("text", "a", "b")),
+    "names with spaces": ([["customer  id", " the\ntext "], ["1", "a"]], ("customer id|the text", "1|a")),
+    "mixed columns": ([["v"], [1], ["1"], [1.0], [True], ["x"]], ("v", "1", "1", "1", "TRUE", "x")),
+    "long ids as texts": (
+        [["id", "n"], ["12345678901234567890", 1], ["00000000000000000001", 2]],
+        ("id|n", "12345678901234567890|1", "00000000000000000001|2"),
+    ),
+}  # fmt: skip
+EVERYWHERE: Final = tuple(
+    Book(f"{content}, by {writer}", make({"Data": rows}), table(*expected), file)
+    for content, (rows, expected) in CONTENTS.items()
+    for writer, (make, file) in WRITERS.items()
+)
+LONG: Final = (
+    "1 number has more than 15 digits, which spreadsheets do not keep. If these are ids, format their column as text "
+    "where they come from."
+)
+TITLED: Final[Rows] = [["Report of May"], ["all shops"], [], ["id", "text", "n"], ["1", "a", 2], ["2", "b", 3]]
+TITLES: Final = '2 lines above the header of {}#Data were left out: "Report of May", "all shops".'
+TWO: Final[dict[str, Rows]] = {
+    "Orders": [["id", "n"], *[[number, 1] for number in range(1204)]],
+    "Notes 1": [["read me"]],
+    "Empty": [],
+}
+SEVERAL: Final = "{} has 2 sheets with rows: Orders (1,205 rows, 2 columns), Notes 1 (1 row, 1 column)."
+UNCALCULATED: Final = (
+    "1 formula has no value and will be sent as empty: no spreadsheet program has calculated the file. Open it in one, "
+    "and save it."
+)
+
+
+def merged(book: Any) -> None:
+    sheet = book["Data"]
+    sheet.merge_cells("A2:A4")
+    sheet.merge_cells("C3:C4")
+    sheet.merge_cells("B5:C5")
+
+
+def merged_by_xlwt(book: Any) -> None:
+    book.get_sheet(0).write_merge(1, 3, 0, 0, "north")
+
+
+def two_headers(book: Any) -> None:
+    book["Data"].merge_cells("B1:C1")
+    book["Data"].merge_cells("A1:A2")
+
+
+def hide(title: str) -> Callable[[Any], object]:
+    def change(book: Any) -> None:
+        book[title].sheet_state = "hidden"
+
+    return change
+
+
+def choices(book: Any) -> None:
+    """What people really have: drop-down lists on a sheet that nobody sees, a filter, a comment, a chart sheet."""
+    hide("Lists")(book)
+    sheet = book["Data"]
+    sheet.add_data_validation(DataValidation(type="list", formula1="Lists!$A$1:$A$2"))
+    sheet.auto_filter.ref = "A1:B3"
+    book.create_chartsheet("Chart")
+
+
+def results(book: Any) -> None:
+    sheet = book.get_worksheet_by_name("Data")
+    for row, (formula, value) in enumerate(
+        [("=1+1", 2), ('="a"&"b"', "ab"), ("=1=1", True), ("=1/0", "#DIV/0!"), ("=TODAY()", 45000.5)], 1
+    ):
+        sheet.write(row, 0, row)
+        sheet.write_formula(row, 1, formula, None, value)
+
+
+def rich(book: Any) -> None:
+    sheet, bold = book.get_worksheet_by_name("Data"), book.add_format({"bold": True})
+    sheet.write_rich_string(1, 0, "a ", bold, "bold", " word")
+    sheet.write_url(2, 0, "https://example.com", string="a link")
+    sheet.write_comment(2, 0, "a remark")
+    sheet.write_blank(3, 0, None, bold)
+    sheet.write_number(4, 0, 0.25, book.add_format({"num_format": "0%"}))
+    sheet.write_number(5, 0, 1234.5, book.add_format({"num_format": '#,##0.00 "EUR"'}))
+    sheet.write_number(6, 0, 1.5, book.add_format({"num_format": "[h]:mm"}))
+
+
+MERGED: Final[dict[str, Rows]] = {
+    "Data": [["region", "shop", "n"], ["north", "a", 1], [None, "b", 2], [None, "c", None], ["south", "d", None]]
+}
+HEADERS: Final[dict[str, Rows]] = {"Data": [["id", "points", None], [None, "math", "art"], ["1", 2, 3], ["2", 4, 5]]}
+LISTS: Final[dict[str, Rows]] = {"Data": [["id", "n"], ["1", "x"], ["2", "y"]], "Lists": [["x"], ["y"]]}
+XML: Final = '<c t="inlineStr"><is><t>{}</t></is></c>'
+
+# fmt: off
+SPECIAL: Final = (
+    Book("titles above the header", by_openpyxl({"Data": TITLED}),
+         table("id|text|n", "1|a|2", "2|b|3", warns=TITLES.format("t.xlsx"))),
+    Book("titles above the header, old", by_xlwt({"Data": TITLED}),
+         table("id|text|n", "1|a|2", "2|b|3", warns=TITLES.format("t.xls")), "t.xls"),
+    Book("titles above the header, open", by_odfpy({"Data": TITLED}),
+         table("id|text|n", "1|a|2", "2|b|3", warns=TITLES.format("t.ods")), "t.ods"),
+    Book("a pair of facts above a wide table", by_openpyxl({"Data": [
+        ["made on", date(2024, 1, 5)], ["a", "b", "c", "d", "e"], [1, 2, 3, 4, 5], [1, 2, 3, 4, 5]]}),
+        table("a|b|c|d|e", "1|2|3|4|5", "1|2|3|4|5",
+              warns='1 line above the header of t.xlsx#Data was left out: "made on".')),
+    Book("a column without a name", by_openpyxl({"Data": [["id", None, "n"], [1, "x", 2], [3, None, 4]]}),
+         table("id|n|column_2", "1|2|x", "3|4|", warns=unnamed(2))),
+    Book("a cell beyond the header, far below",
+         by_openpyxl({"Data": [["id", "n"], *[[1, 2]] * 1500, [3, 4, None, "x"]]}),
+         table("id|n|column_4", *["1|2|"] * 1500, "3|4|x", warns=unnamed(4))),
+    Book("a column with a name and nothing else", by_openpyxl({"Data": [["id", "later"], [1, None], [2, None]]}),
+         table("id|later", "1|", "2|")),
+    Book("a name twice", by_openpyxl({"Data": [["id", "id"], [1, 2]]}),
+         {"refused": "t.xlsx has more than one column named id."}),
+    Book("no header", by_openpyxl({"Data": [[1, 2024], [2, 2025]]}),
+         {"refused": "t.xlsx has no header: its first line is 1, 2024."}),
+    Book("a header and nothing else", by_openpyxl({"Data": [["id", "n"]]}),
+         {"refused": "t.xlsx#Data has no rows below its header."}),
+    Book("nothing at all", by_openpyxl({"Data": []}), {"refused": "t.xlsx#Data has no rows."}),
+    Book("nothing on two sheets", by_openpyxl({"Data": [], "More": []}), {"refused": "t.xlsx has no rows."}),
+    Book("merged cells", by_openpyxl(MERGED, merged), table(
+        "region|shop|n", "north|a|1", "north|b|2", "north|c|2", "south|d|",
+        warns="3 empty cells got the value of the merged cell that covers them.")),
+    Book("merged cells, old", by_xlwt({"Data": [["region", "n"], [None, 1], [None, 2], [None, 3]]}, merged_by_xlwt),
+         table("region|n", "north|1", "north|2", "north|3",
+               warns="2 empty cells got the value of the merged cell that covers them."), "t.xls"),
+    Book("two rows of names", by_openpyxl(HEADERS, two_headers), table("id|points math|points art", "1|2|3", "2|4|5")),
+    Book("formulas with their values", by_xlsxwriter({"Data": [["id", "v"]]}, results),
+         table("id|v", "1|2", "2|ab", "3|TRUE", "4|", "5|45000.5",
+               warns="1 cell with an error such as #N/A counts as empty.")),
+    Book("a formula that nobody calculated", by_openpyxl({"Data": [["id", "v"], [1, "=A2*2"], [2, 5]]}),
+         table("id|v", "1|", "2|5", warns=UNCALCULATED)),
+    Book("an error", by_openpyxl({"Data": [["id", "v"], [1, "#N/A"], [2, "#REF!"]]}),
+         table("id|v", "1|", "2|", warns="2 cells with an error such as #N/A count as empty.")),
+    Book("rich text, links, formats", by_xlsxwriter({"Data": [["v"]]}, rich),
+         table("v", "a bold word", "a link", "0.25", "1234.5", "36:00:00")),
+    Book("a long number", by_xlsxwriter({"Data": [["id", "n"], [12345678901234567890, 1]]}),
+         table("id|n", "12345678901234570000|1", warns=LONG)),
+    Book("a very small and a very large number", by_xlsxwriter({"Data": [["v"], [1.5e-300], [1e300]]}),
+         table("v", "1.5e-300", f"1{'0' * 300}", warns=LONG)),
+    Book("durations", by_openpyxl({"Data": [["v"], [timedelta(hours=26, minutes=30)], [timedelta(seconds=1.5)]]}),
+         table("v", "26:30:00", "00:00:01.500")),
+    Book("moments to the millisecond", by_openpyxl({"Data": [["v"], [datetime(2024, 1, 5, 23, 59, 59, 999_600)]]}),
+         table("v", "2024-01-06T00:00:00")),
+    Book("days from 1904", by_hand(
+        cells("on") + '<row><c s="1"><v>1</v></c></row>', workbook='<workbookPr date1904="1"/>'),
+        table("on", "1904-01-02")),
+    Book("several sheets", by_openpyxl(TWO), {"refused": SEVERAL.format("t.xlsx")}),
+    Book("several sheets, old", by_xlwt(TWO), {"refused": SEVERAL.format("t.xls")}, "t.xls"),
+    Book("several sheets, open", by_odfpy(TWO), {"refused": SEVERAL.format("t.ods")}, "t.ods"),
+    Book("one sheet with rows among empty ones", by_openpyxl({"Empty": [], "Data": [["a"], [1]], "Sheet3": []}),
+         table("a", "1")),
+    Book("a hidden sheet", by_openpyxl(LISTS, choices),
+         table("id|n", "1|x", "2|y", warns="The hidden sheet Lists of t.xlsx was left out.")),
+    Book("rows on a hidden sheet only", by_openpyxl({"Front": [], "Data": [["a"], [1]]}, hide("Data")),
+         {"refused": "t.xlsx has rows on hidden sheets only: Data."}),
+    Book("cells without places", by_hand(cells("id|text", "1|a", "2|b")), table("id|text", "1|a", "2|b")),
+    Book("names with a prefix", by_hand(
+        '<x:row><x:c t="inlineStr"><x:is><x:t>id</x:t></x:is></x:c></x:row><x:row><x:c><x:v>7</x:v></x:c></x:row>',
+        prefix="x"), table("id", "7")),
+    Book("texts in a table of their own, with readings beside them", by_hand(
+        '<row><c r="A1" t="s"><v>0</v></c></row><row><c r="A2" t="s"><v>1</v></c></row>',
+        shared=("<t>名前</t>", "<r><t>東</t></r><r><t>京</t></r><rPh sb='0' eb='2'><t>トウキョウ</t></rPh>")),
+        table("名前", "東京")),
+    Book("escaped characters", by_hand(cells("text", "a_x000D_b", "&lt;p&gt; &amp;amp; &#228;")),
+         table("text", "a\rb", "<p> &amp; ä")),
+    Book("spaces that count", by_hand(
+        cells("text") + '<row><c t="inlineStr"><is><t xml:space="preserve">  a  </t></is></c></row>'),
+        table("text", "  a  ")),
+    Book("dates as texts of ISO", by_hand(cells("on") + '<row><c t="d"><v>2024-01-05T10:30:00</v></c></row>'),
+         table("on", "2024-01-05T10:30:00")),
+    Book("a date in a format of its own", by_hand(cells("on") + '<row><c s="2"><v>45296.4375</v></c></row>'),
+         table("on", "2024-01-05T10:30:00")),
+    Book("rows far apart", by_hand(
+        f'<row r="3">{XML.format("id")}</row><row r="90000"><c r="A90000"><v>1</v></c></row>'), table("id", "1")),
+    Book("cells that are formatted and empty to the last column", by_hand(
+        cells("id", "1") + '<row r="9"><c r="XFD9" s="1"/></row>'), table("id", "1")),
+    Book("a password", encrypted, {"refused": "t.xlsx is protected by a password."}),
+    Book("a password, open", zipped(
+        mimetype="application/vnd.oasis.opendocument.spreadsheet", content_xml="x",
+        **{"META-INF__manifest_xml": "<m:encryption-data/>"}),
+        {"refused": "t.ods is protected by a password."}, "t.ods"),
+    Book("a page by that name", lambda path: path.write_text("<html><table><tr><td>a"),
+         {"refused": "t.xls is no spreadsheet but a page of HTML or XML under that name."}, "t.xls"),
+    Book("a CSV file by that name", lambda path: path.write_text("id,text\n1,a\n"),
+         {"refused": "t.xls is no spreadsheet but a text file under that name."}, "t.xls"),
+    Book("an empty file", lambda path: path.write_bytes(b""), {"refused": "t.xlsx is empty."}),
+    Book("a Word document", zipped(word__document_xml="x"),
+         {"refused": "t.xlsx is a Word document, and no spreadsheet."}),
+    Book("an archive", zipped(a_csv="x"), {"refused": "t.xlsx is a ZIP archive, and no spreadsheet."}),
+    Book("a binary workbook", zipped(xl__workbook_bin="x"),
+         {"refused": "t.xlsx is a binary workbook (.xlsb), which is not read here."}),
+    Book("a text document", zipped(mimetype="application/vnd.oasis.opendocument.text", content_xml="x"),
+         {"refused": "t.ods is a document, and no spreadsheet."}, "t.ods"),
+    Book("bytes of no kind", lambda path: path.write_bytes(bytes(range(256)) * 4),
+         {"refused": "t.xlsx is damaged, or no spreadsheet."}),
+    Book("an .xlsx file that was called .xls", by_openpyxl({"Data": [["a"], ["x"]]}), table("a", "x"), "t.xls"),
+    Book("an .xls file that was called .xlsx", by_xlwt({"Data": [["a"], ["x"]]}), table("a", "x")),
+    Book("capital letters", by_xlwt({"Data": [["a"], ["x"]]}), table("a", "x"), "T.XLS"),
+    Book("an entity that grows", by_hand(
+        cells("a", "&amp;b"), around='<!-- -->{}'), table("a", "&b")),
+)
+# fmt: on
+BOOKS: Final = (*EVERYWHERE, *SPECIAL)
+
+
+def cut(make: Make, bytes_left: float) -> Make:
+    def made(path: Path) -> None:
+        make(path)
+        content = path.read_bytes()
+        path.write_bytes(content[: int(len(content) * bytes_left)])
+
+    return made
+
+
+def test_there_are_many_and_each_has_a_name_of_its_own() -> None:
+    assert len({book.name for book in BOOKS}) == len(BOOKS) >= 100
+
+
+@in_part
+@pytest.mark.parametrize("book", [*part(EVERYWHERE, 4), *part(SPECIAL, 2)], ids=lambda book: book.name)
+def test_a_workbook_is_read_exactly_or_refused_with_the_reason(tmp_path: Path, book: Book) -> None:
+    path = tmp_path / book.file
+    book.make(path)
+    before = path.read_bytes()
+
+    assert outcome(path) == book.expected
+    assert path.read_bytes() == before
+    assert [left.name for left in tmp_path.iterdir()] == [book.file]
+
+
+@in_part
+@pytest.mark.parametrize("writer", part(list(WRITERS), 3))
+@pytest.mark.parametrize("bytes_left", part([0.1, 0.5, 0.9, 0.99], 2))
+def test_a_workbook_that_ends_too_early_is_refused(tmp_path: Path, writer: str, bytes_left: float) -> None:
+    make, file = WRITERS[writer]
+    cut(make({"Data": [["id", "text"], *[[number, f"text {number}"] for number in range(500)]]}), bytes_left)(
+        tmp_path / file
+    )
+
+    said = outcome(tmp_path / file)
+
+    assert "damaged" in said.get("refused", ""), said
+
+
+def test_a_sheet_that_is_cut_in_parts_is_the_same(tmp_path: Path) -> None:
+    """Parts of a kilobyte, so that rows, merged cells and a late column fall on both sides of a cut."""
+    rows: Rows = [
+        ["title"],
+        ["id", "text", "n"],
+        *[[n, f'<row r="{n}"> & "x"', n / 4] for n in range(600)],
+        [1, "a", 2, "late"],
+    ]
+
+    def change(book: Any) -> None:
+        book["Data"].merge_cells("B10:B300")
+
+    makes = {
+        "one.xlsx": by_openpyxl({"Data": rows, "Other": [["x"]]}, change),
+        "two.xlsx": in_constant_memory({"Data": rows}),
+        "three.xlsx": by_hand(cells("id|text", *[f"{n}|a" for n in range(600)])),
+        "four.xlsx": by_hand(
+            cells("on") + '<row><c s="1"><v>1</v></c></row>' * 500, workbook='<workbookPr date1904="1"/>'
+        ),
+    }
+    for name, make in makes.items():
+        make(tmp_path / name)
+        whole, parts = tmp_path / "whole.csv", tmp_path / "parts.csv"
+        expected = write_sheet(tmp_path / name, whole, sheet="Data")
+        seen = write_sheet(tmp_path / name, parts, sheet="Data", split_bytes=1000, part_bytes=1000)
+        assert parts.read_bytes() == whole.read_bytes(), name
+        assert (seen.header, seen.row_count, seen.notes) == (expected.header, expected.row_count, expected.notes)
+
+
+def test_a_workbook_that_needs_too_much_memory_ends_its_reader_only(tmp_path: Path) -> None:
+    corner = '<row r="1048576"><c r="XFD1048576"><v>1</v></c></row>'
+    by_hand(f'<row r="1">{XML.format("id")}</row>{corner}')(tmp_path / "t.xlsx")
+
+    with pytest.raises(UsageError, match=r"t\.xlsx needs more memory than is allowed \(1,024 MB\)"):
+        write_sheet(tmp_path / "t.xlsx", tmp_path / "rows.csv")
+
+
+@pytest.mark.anyio
+async def test_a_sheet_is_named_after_its_book_and_a_file_of_that_name_goes_first(
+    talk: Conversation, data: Path
+) -> None:
+    by_openpyxl({"Orders 1": [["id", "text"], [1, "a"]], "Q#2": [["id", "text"], [2, "b"], [3, "c"]]})(
+        data / "book.xlsx"
+    )
+    by_openpyxl({"Only": [["id", "text"], [9, "z"]]})(data / "one.xlsx")
+    by_openpyxl({"Real": [["id", "text"], [7, "y"]]})(data / "one.xlsx#Only.xlsx")
+    order = {"prompt": "{{id}} {{text}}"}
+
+    async def first(source: str) -> tuple[int, str]:
+        seen = await talk.call("preview_batch", source=str(data / source), **order)
+        assert seen["ok"], seen
+        return seen["request_count"], seen["sample"][0]["request"]["contents"][0]["parts"][0]["text"]
+
+    assert await first("book.xlsx#Orders 1") == (1, "1 a")
+    assert await first("book.xlsx#q#2") == (2, "2 b")
+    assert await first("one.xlsx#Only.xlsx") == (1, "7 y")
+    assert "has 2 sheets with rows: Orders 1 (2 rows, 2 columns), Q#2 (3 rows, 2 columns)" in await talk.refusal(
+        "preview_batch", source=str(data / "book.xlsx"), **order
+    )
+    assert "has no sheet 'Nope'; it has Orders 1, Q#2." in await talk.refusal(
+        "preview_batch", source=str(data / "book.xlsx#Nope"), **order
+    )
+    named = await talk.call("create_batch", source=str(data / "one.xlsx#Only"), **order)
+    found = await talk.call("create_batch", source=str(data / "one.xlsx"), **order)
+    assert (found["batch_id"], found["reused"]) == (named["batch_id"], True)
+    other = await talk.call("create_batch", source=str(data / "book.xlsx#Q#2"), **order)
+    one = await talk.call("create_batch", source=str(data / "book.xlsx#Orders 1"), **order)
+    assert len({named["batch_id"], other["batch_id"], one["batch_id"]}) == 3
