@@ -1,7 +1,9 @@
 """Patterns and texts that keep a backtracking engine busy for hours: each is judged, or said not to be, in seconds."""
 
 import json
+import os
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -29,11 +31,27 @@ MOST_SECONDS: Final = 10.0
 LONG: Final = 50_000
 
 
+#: What each call took, by what was called with what.
+SECONDS: Final[dict[str, float]] = {}
+
+
 @contextmanager
-def in_seconds() -> Iterator[None]:
+def in_seconds(name: str = "") -> Iterator[None]:
+    """Let a call take so much of the processor and no more; it is told by the running test and `name`."""
     start = time.process_time()
     yield
-    assert time.process_time() - start < MOST_SECONDS
+    seconds = time.process_time() - start
+    SECONDS[f"{os.environ['PYTEST_CURRENT_TEST'].split('::')[-1]} {name}"] = seconds
+    assert seconds < MOST_SECONDS, name
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tell_slowest() -> Iterator[None]:
+    """Print the slowest call of all, for who runs this with -s."""
+    yield
+    if SECONDS:
+        slowest = max(SECONDS, key=lambda name: SECONDS[name])
+        sys.stdout.write(f"\n{len(SECONDS):,} calls; the slowest: {slowest}, {SECONDS[slowest]:.2f} s\n")
 
 
 #: Pattern, the text that it fails on late, and whether it occurs there; None for what RE2 does not judge.
@@ -281,9 +299,8 @@ READERS: Final[dict[str, Callable[[str], None]]] = {
 @pytest.mark.parametrize("reader", READERS)
 def test_every_text_is_read_in_seconds(reader: str) -> None:
     for name, text in TEXTS.items():
-        start = time.process_time()
-        READERS[reader](text)
-        assert time.process_time() - start < MOST_SECONDS, name
+        with in_seconds(name):
+            READERS[reader](text)
 
 
 @in_part
@@ -293,9 +310,7 @@ def test_every_text_is_read_as_csv_in_seconds(tmp_path: Path) -> None:
         path = tmp_path / "t.csv"
         for content in (text, "a,b\n1," + text, 'a,b\n"x\\"y",2\n' + text + "\n", "sep=;\na;b\n" + text):
             path.write_bytes(content.encode())
-            start = time.process_time()
-            with suppress(BatchError):
+            with in_seconds(f"{name}, {content[:4]!r}"), suppress(BatchError):
                 table = open_csv(path, tmp_path)
                 survey(table)
                 count_records(table)
-            assert time.process_time() - start < MOST_SECONDS, name
