@@ -94,10 +94,10 @@ async def test_texts_for_assistants_do_not_shout(talk: Conversation) -> None:
 
 
 @pytest.mark.npm
-async def test_the_nine_definitions_stay_below_three_thousand_tokens(talk: Conversation) -> None:
+async def test_all_definitions_stay_below_3_400_tokens(talk: Conversation) -> None:
     """o200k_base, output schemas included, as the wire carries them."""
     definitions = [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in await _tools(talk)]
-    assert count_tokens(json.dumps(definitions, separators=(",", ":"))) < 3000
+    assert count_tokens(json.dumps(definitions, separators=(",", ":"))) < 3400
 
 
 async def test_a_read_only_server_lists_only_what_changes_nothing(settings: Any, sandbox: Any, era: str) -> None:

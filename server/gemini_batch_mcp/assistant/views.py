@@ -129,6 +129,10 @@ class PreviewView(Answer):
 
     ok: bool
     request_count: int
+    send_count: int
+    reused_count: int
+    identical_count: int
+    skipped_count: int
     bytes: int
     shard_count: int
     model: Text
@@ -170,6 +174,8 @@ class CreateView(Answer):
     batch_id: Text
     state: Text
     request_count: int
+    send_count: int
+    reused_count: int
     jobs: list[JobView]
     estimate: EstimateView | None
     reused: bool

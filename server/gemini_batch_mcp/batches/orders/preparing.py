@@ -47,6 +47,15 @@ class Preview:
     estimate: Estimate | None = None
     #: The batch that is this order already; empty for none.
     standing: str = ""
+    #: Requests that are not sent: answered in an earlier batch, the same as another one here, or left out as wrong.
+    reused_count: int = 0
+    identical_count: int = 0
+    skipped_count: int = 0
+
+    @property
+    def send_count(self) -> int:
+        """How many requests are sent."""
+        return self.request_count - self.reused_count - self.identical_count - self.skipped_count
 
 
 async def preview_order(app: App, order: Order, *, wait_seconds: float | None = None) -> Preview:

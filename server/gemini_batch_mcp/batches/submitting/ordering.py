@@ -59,6 +59,13 @@ class Placement:
     estimate_again: Estimate | None = None
     #: What the caller has to be told beside, in sentences.
     notes: tuple[str, ...] = ()
+    #: Requests that are not sent, because they were answered in an earlier batch.
+    reused_count: int = 0
+
+    @property
+    def send_count(self) -> int:
+        """How many requests are sent."""
+        return self.request_count - self.reused_count
 
     @property
     def warnings(self) -> tuple[str, ...]:

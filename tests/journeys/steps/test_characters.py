@@ -1,0 +1,66 @@
+"""How much an assistant reads for a whole errand: label 500 reviews, apologise for the negative ones, look at it."""
+
+import csv
+import sys
+from pathlib import Path
+
+import pytest
+
+from gemini_batch_mcp.sandbox.app import Sandbox
+from support.conversation import Conversation, newest
+
+pytestmark = [pytest.mark.anyio, pytest.mark.both_eras]
+
+#: What the issue of this errand allows for both steps and their one file.
+MOST_CHARACTERS = 9_000
+ROWS = 500
+SCHEMA = {
+    "type": "object",
+    "properties": {"label": {"type": "string", "enum": ["negative", "positive"]}},
+    "required": ["label"],
+}
+
+
+async def test_filter_and_apologise_is_two_steps_and_one_file_in_few_characters(
+    talk: Conversation, sandbox: Sandbox, data: Path
+) -> None:
+    with (data / "reviews.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "product", "text"])
+        writer.writerows([f"r{n:03}", f"p{n % 7}", f"It arrived late, order {n}"] for n in range(ROWS))
+    read: list[str] = []
+
+    async def told(tool: str, **arguments: object) -> None:
+        read.append(await talk.text(tool, **arguments))
+
+    first = {
+        "source": "reviews.csv",
+        "prompt": "Label: {{text}}",
+        "key_column": "id",
+        "response_schema": SCHEMA,
+        "display_name": "labels",
+    }
+    await told("preview_batch", **first)
+    await told("create_batch", **first)
+    sandbox.finish(newest(sandbox))
+    await told("check_status", batch="labels")
+    await told("get_results", batch="labels")
+    second = {
+        "source": "labels",
+        "where": "label = 'negative'",
+        "prompt": "Apologise in one sentence to the buyer of {{product}}: {{source_text}}",
+        "display_name": "apologies",
+    }
+    await told("preview_batch", **second)
+    await told("create_batch", **second)
+    sandbox.finish(newest(sandbox))
+    await told("check_status", batch="apologies")
+    await told("get_results", batch="apologies", save_to="apologies.csv")
+    characters = sum(map(len, read))
+    sys.stderr.write(f"\nfilter and apologise: {characters:,} characters in {len(read)} replies\n")
+    assert characters < MOST_CHARACTERS
+    with (data / "apologies.csv").open(encoding="utf-8-sig", newline="") as file:
+        saved = list(csv.DictReader(file))
+    assert 0 < len(saved) < ROWS
+    assert {row["label"] for row in saved} == {"negative"}
+    assert {"id", "product", "source_text", "label", "text"} <= saved[0].keys()
