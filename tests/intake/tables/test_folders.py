@@ -307,3 +307,18 @@ def test_whatever_a_source_is_made_of_no_file_outside_the_roots_is_ever_named(
         resolved = file.resolve()
         assert resolved.is_relative_to(root)
         assert not any(part.startswith(".") for part in resolved.relative_to(root).parts)
+
+
+def test_what_systems_and_programs_keep_for_themselves_is_left_out_and_counted(guard: PathGuard, data: Path) -> None:
+    (data / "mine").mkdir()
+    for name in ("Thumbs.db", "desktop.ini", ".DS_Store", "~$report.pdf", "x.tmp", "notes.txt~", "a.pdf", "tmp.txt"):
+        (data / "mine" / name).write_bytes(b"x")
+
+    folder = find_source("mine", guard)
+
+    assert names(folder) == ("a.pdf", "tmp.txt")
+    assert isinstance(folder, Folder)
+    assert folder.warnings == (
+        "5 files that systems or programs keep for themselves (Thumbs.db, lock and temporary files) were left out.",
+    )
+    assert names(find_source("mine/*.tmp", guard)) == ("x.tmp",)

@@ -26,10 +26,18 @@ from gemini_batch_mcp.paths import PathGuard
 MAX_FILES: Final = 1_000_000
 #: Most entries that are looked at to find them (our choice: about half a minute on a local disk).
 MAX_ENTRIES: Final = 5_000_000
+#: Names of files that nobody wrote, in small letters, and how names of locks and drafts begin and end.
+_JUNK: Final = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db"})
+_JUNK_STARTS: Final = ("~$",)
+_JUNK_ENDS: Final = (".tmp", ".crdownload", ".partial", "~")
 _Place = tuple[str, tuple[str, ...]]
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 #: What is left out, and how that is said: one, many.
 _LEFT_OUT: Final = {
+    "junk": (
+        "{} file that a system or a program keeps for itself (Thumbs.db, a lock or temporary file) was left out.",
+        "{} files that systems or programs keep for themselves (Thumbs.db, lock and temporary files) were left out.",
+    ),
     "links": (
         "{} link that leads outside the roots was left out.",
         "{} links that lead outside the roots were left out.",
@@ -208,6 +216,9 @@ class _Walk:
                 is_near = len(pieces) == 1 and nearly_fits(entry.name) and _is(entry.is_file)
                 self.left_out["case"] += is_near
                 continue
+            if len(pieces) == 1 and entry.name != pieces[0] and _is_junk(entry.name, pieces[0]) and _is(entry.is_file):
+                self.left_out["junk"] += 1
+                continue
             target = None
             if entry.is_symlink():
                 target = self._target(self._where(prefix) / entry.name)
@@ -260,6 +271,13 @@ class _Walk:
         is_plain = not _CONTROL.search(entry.name) and _is_unicode(entry.name)
         self.left_out["names"] += not is_plain
         return is_plain
+
+
+def _is_junk(name: str, pattern: str) -> bool:
+    """True for what no person put there; who asks for such files by their ending gets them."""
+    lowered = name.lower()
+    is_draft = any(lowered.endswith(end) and not pattern.lower().endswith(end) for end in _JUNK_ENDS)
+    return lowered in _JUNK or lowered.startswith(_JUNK_STARTS) or is_draft
 
 
 def _is(question: Callable[..., bool]) -> bool:
