@@ -203,7 +203,7 @@ async def test_a_no_holds_in_every_other_client_until_the_order_is_quoted_anew(
     async with converse(settings, sandbox, era) as talk:
         await talk.call("preview_batch", **order)
     async with converse(settings, sandbox, era, no) as talk:
-        assert "did not agree" in await talk.refusal("create_batch", **order, confirm=True)
+        assert "The user was asked and declined" in await talk.refusal("create_batch", **order, confirm=True)
     for other in ("legacy", "auto"):
         async with converse(settings, sandbox, other) as talk:
             for _ in range(2):
@@ -255,7 +255,7 @@ async def test_a_retry_is_agreed_to_as_an_order_is(
         first = spoken(await talk.raw("retry_failed", batch=batch, confirm=True))
         assert (" ordered: " in first) is (client == "yes")
         if person is not None:
-            assert person.questions[0].startswith(f"gemini-batch-mcp asks: send 1 row of {batch} again to gemini-")
+            assert person.questions[0].startswith(f"gemini-batch-mcp asks: resend 1 row of {batch} to gemini-")
             assert (sandbox.creates, len(person.questions)) == ((2, 1) if client == "yes" else (1, 1))
         if client == "cannot ask":
             assert "has not been shown to anyone" in first

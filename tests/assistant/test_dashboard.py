@@ -197,7 +197,7 @@ def test_before_a_result_it_says_that_it_waits_and_after_a_cancel_that_there_is_
         "note": "The call was cancelled: the user pressed Stop.",
         "calls": [],
     }
-    assert "No batch or job 'nothing'" in seen["refused"]["note"]
+    assert "There is no batch or job 'nothing'" in seen["refused"]["note"]
     assert "title" not in seen["refused"]
 
 
@@ -276,7 +276,7 @@ def test_a_page_of_rows_that_the_assistant_asked_for_is_shown_and_gone_on_from(s
 @pytest.mark.npm
 def test_a_retry_shows_what_it_costs_and_is_sent_only_when_the_user_agrees(seen: Seen) -> None:
     asked, retried = seen["asked"], seen["retried"]
-    assert asked["consent"].startswith("gemini-batch-mcp asks: send 4 rows of moods-")
+    assert asked["consent"].startswith("gemini-batch-mcp asks: resend 4 rows of moods-")
     assert "confirm" not in asked["consent"]
     assert asked["focus"] == "asked"
     assert [list(given) for _, given in asked["calls"]] == [["batch"]]

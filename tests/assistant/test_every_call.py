@@ -31,10 +31,10 @@ TOLD: Final[dict[str, tuple[bytes, str]]] = {
     "the other half": (_call(rb'{"search":"\ude00\ud83d"}'), r"half of a surrogate pair, \ude00"),
     "half a pair inside": (
         _call(rb'{"requests":[{"prompt":"x"},{"prompt":"\ud83d"}]}', tool=b"preview_batch"),
-        r"requests.1.prompt holds half",
+        r"requests.1.prompt contains half",
     ),
-    "half a pair in a name": (_call(rb'{"generation_config":{"\ud83d":1}}', tool=b"preview_batch"), "holds half"),
-    "half a pair as the tool": (_call(b"{}", tool=rb"\ud83d"), "holds half"),
+    "half a pair in a name": (_call(rb'{"generation_config":{"\ud83d":1}}', tool=b"preview_batch"), "contains half"),
+    "half a pair as the tool": (_call(b"{}", tool=rb"\ud83d"), "contains half"),
     "250 levels": (_call(_nested(250), tool=b"preview_batch"), "nested 253 levels deep"),
     "100,000 levels": (_call(_nested(100_000), tool=b"preview_batch"), "nested 100,003 levels deep"),
     "5,000 digits": (_call(b'{"limit":' + b"9" * 5000 + b"}"), "more than 4,300 digits"),

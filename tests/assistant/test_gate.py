@@ -32,12 +32,19 @@ async def test_a_client_that_can_ask_asks_once_and_submits_after_a_yes(
     assert sandbox.creates == 1
 
 
-@pytest.mark.parametrize("person", [Person("decline"), Person("cancel"), Person("accept", ticks=False)])
+@pytest.mark.parametrize(
+    ("person", "said"),
+    [
+        (Person("decline"), "The user was asked and declined"),
+        (Person("accept", ticks=False), "The user was asked and declined"),
+        (Person("cancel"), "The user closed the question without answering, which counts as no"),
+    ],
+)
 async def test_after_a_no_nothing_is_submitted(
-    settings: Settings, sandbox: Sandbox, data: Path, era: str, person: Person
+    settings: Settings, sandbox: Sandbox, data: Path, era: str, person: Person, said: str
 ) -> None:
     async with converse(settings, sandbox, era, person) as talk:
-        assert "did not agree" in await talk.refusal("create_batch", source=request_file(data))
+        assert f"{said}: nothing was submitted." in await talk.refusal("create_batch", source=request_file(data))
         assert (await talk.call("list_jobs"))["jobs"] == []
     assert sandbox.creates == 0
     assert not any(request.route.startswith("files.") for request in sandbox.requests)
@@ -144,7 +151,7 @@ async def test_a_retry_is_asked_about_too(settings: Settings, sandbox: Sandbox, 
         assert "send 1 row of" in person.questions[1]
         person.action = "decline"
         sandbox.finish(newest(sandbox))
-        assert "did not agree" in await talk.refusal("retry_failed", batch=created["batch_id"], include=["failed"])
+        assert "asked and declined" in await talk.refusal("retry_failed", batch=created["batch_id"], include=["failed"])
     assert sandbox.creates == 2
 
 

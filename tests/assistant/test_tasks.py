@@ -171,7 +171,7 @@ async def test_a_task_is_there_only_after_the_user_has_agreed(settings: Settings
         session = talk.client.session
         question: Any = await session.call_tool("create_batch", order, allow_input_required=True, allow_claimed=True)
         assert (question.result_type, hasattr(question, "task_id")) == ("input_required", False)
-        assert "did not agree" in spoken(await talk.client.call_tool("create_batch", order))
+        assert "The user was asked and declined" in spoken(await talk.client.call_tool("create_batch", order))
     assert sandbox.creates == 0
     handed: list[str] = []
 

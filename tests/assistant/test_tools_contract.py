@@ -128,7 +128,7 @@ async def test_templates_are_listed_read_and_completed(talk: Conversation, sandb
 
 
 async def test_an_unknown_template_is_named_with_those_there_are(talk: Conversation) -> None:
-    with pytest.raises(Exception, match="Names: text, chat"):
+    with pytest.raises(Exception, match="Templates: text, chat"):
         await talk.client.read_resource("gemini-batch://templates/nothing")
 
 

@@ -219,7 +219,7 @@ async def _called(talk: Conversation, tool: str, **arguments: str) -> CallToolRe
     """Call a tool until its work is done, on a machine that may be busy with something else."""
     while True:
         result = await talk.raw(tool, **arguments)
-        if "again in half a minute" not in spoken(result) and "goes on: call" not in spoken(result):
+        if "again in half a minute" not in spoken(result) and "way continues: call" not in spoken(result):
             return result
 
 

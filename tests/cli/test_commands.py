@@ -211,4 +211,4 @@ def test_a_batch_that_is_not_there_is_wrong_usage(run: Run) -> None:
     done = run("check-status", "nobody")
 
     assert done.returncode == 2
-    assert "No batch or job 'nobody'" in done.stderr
+    assert "There is no batch or job 'nobody'" in done.stderr

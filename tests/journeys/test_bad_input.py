@@ -216,7 +216,7 @@ async def test_an_unknown_batch_and_an_ambiguous_name_are_told_apart(talk: Conve
     for number in (1, 2):
         await talk.call("create_batch", source=request_file(data, number), display_name="twin")
 
-    assert "No batch or job 'nobody'" in await talk.refusal("check_status", batch="nobody")
+    assert "There is no batch or job 'nobody'" in await talk.refusal("check_status", batch="nobody")
     sentence = await talk.refusal("check_status", batch="twin")
     assert "2 batches are named 'twin'" in sentence
 

@@ -326,7 +326,7 @@ async def test_a_batch_is_cancelled_and_says_so(talk: Conversation, sandbox: San
 
     assert status["state"] == "JOB_STATE_CANCELLED"
     assert "JOB_STATE_CANCELLED" in await talk.refusal("get_results", batch=created["batch_id"])
-    assert "has ended already" in await talk.refusal("cancel_batch", batch=created["batch_id"])
+    assert "has already ended" in await talk.refusal("cancel_batch", batch=created["batch_id"])
 
 
 @pytest.mark.both_eras
@@ -345,7 +345,7 @@ async def test_deleting_asks_first_and_then_says_what_is_left(talk: Conversation
     assert [entry["name"].startswith("files/batch-") for entry in deletion["not_deleted"]] == [True]
     assert Path(saved["saved"]["path"]).exists()
     assert not list((talk.settings.home / "batches").iterdir())
-    assert "No batch or job" in await talk.refusal("check_status", batch=batch)
+    assert "There is no batch or job" in await talk.refusal("check_status", batch=batch)
 
 
 async def test_the_rows_that_an_assistant_reads_stand_apart_as_data(

@@ -27,7 +27,7 @@ NEIGHBOURS = 50
 MOST_SECONDS = 2.0
 TWO_DAYS = 2 * 86_400.0
 #: What is said on a machine that has no time for this process: the same call goes on with it.
-STARVED = ("again in half a minute", "What was submitted or is under way goes on")
+STARVED = ("again in half a minute", "Whatever was submitted or under way continues")
 #: What answers are checked against: nothing, a schema that is checked by decoding, one that takes a slower judge.
 SCHEMAS: Final[dict[str, dict[str, Any]]] = {"plain": {}, "typed": TYPED_SCHEMA, "judged": SCHEMA}
 #: Where the seeds of each run begin.
