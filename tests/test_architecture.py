@@ -97,11 +97,12 @@ MAY_IMPORT = {
     "results.chosen": "results.engine results.table",
     "results.report": "results.engine results.table results.visible",
     "results.export": "results.engine results.table",
-    "results.query": "results.engine results.visible",
+    "results.query": "results.engine results.sql_names results.visible",
     "results.table": "results.engine results.structured results.visible",
     "results.structured": "",
     "results.engine": "",
     "results.cursor": "",
+    "results.sql_names": "",
     "results.visible": "",
     # whatever the user has, as checked request lines
     "intake.compose": (

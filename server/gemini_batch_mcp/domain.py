@@ -273,10 +273,14 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a result table, with its type as DuckDB writes it."""
+    """A column of a result table, with its type as DuckDB writes it.
+
+    `origin` is its name in the source or in the response schema, where a column of ours has that name.
+    """
 
     name: str
     type: str
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,7 +168,7 @@ async def test_results_begin_with_counts_reasons_and_columns(reviews: Reviews) -
         '[1, "failed", "code 13: [sandbox] This row was made to fail with code 13.", "r2"]',
         (
             "Columns for query_results (names may be data): id VARCHAR, review VARCHAR, key VARCHAR, status "
-            "VARCHAR, text VARCHAR, json JSON, finish_reason VARCHAR, error_code INTEGER, error_message VARCHAR, "
+            "VARCHAR, text VARCHAR, json JSON, finish_reason VARCHAR, error_code INTEGER, error VARCHAR, "
             "model_version VARCHAR, input_tokens BIGINT, output_tokens BIGINT, thoughts_tokens BIGINT, attempt "
             "INTEGER, files VARCHAR[], row BIGINT, file INTEGER, line BIGINT."
         ),

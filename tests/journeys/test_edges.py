@@ -215,7 +215,7 @@ async def test_a_batch_whose_job_gemini_has_forgotten_can_still_be_deleted(
 
     status = await talk.call("check_status", batch=created["batch_id"])
     assert status["state"] == "JOB_STATE_PENDING"
-    assert "does not know" in status["advice"]
+    assert "no longer knows" in status["advice"]
     deletion = await talk.call("delete_batch", batch=created["batch_id"], confirm=True)
     assert deletion["deleted"]["local"] is True
 

@@ -174,6 +174,6 @@ async def test_a_structured_answer_is_checked_and_stands_beside_the_users_column
         "create_batch", source=str(source), prompt="Classify: {{review}}", response_schema=schema, key_column="id"
     )
     sandbox.finish(newest(sandbox))
-    query = "SELECT id, status, label IN ('pos', 'neg'), error_message FROM results"
+    query = "SELECT id, status, label IN ('pos', 'neg'), error FROM results"
 
     assert (await talk.call("query_results", batch=created["batch_id"], sql=query))["rows"] == [row]

@@ -96,7 +96,8 @@ def results(
         partial=summary.is_partial,
         suspect_keys=_suspect_keys(summary),
         usage=UsageView.of(summary.usage, cost_usd=cost.usd, priced_on=cost.priced_on),
-        columns=_columns(read),
+        # Beside rows and files the list would be told again with every page.
+        columns=[] if page or saved else _columns(read),
         rows=[_row(row, history.get(row.key, ())) for row in page.rows] if page else [],
         next_cursor=page.next_cursor if page else "",
         saved=_saved(saved) if saved else None,
@@ -122,7 +123,11 @@ def _row(row: ResultRow, attempts: Sequence[RowAttempt]) -> RowView:
 
 def _columns(read: "Results") -> list[str]:
     """Return names and types of the table's columns, cut where there are very many."""
-    columns = [f"{plain_text(column.name, _SHOWN_NAME_CHARS)} {column.type}" for column in read.columns]
+    columns, place = [], "source"
+    for column in read.columns:
+        place = "answer" if column.name == "key" else place
+        origin = f" ({plain_text(column.origin, _SHOWN_NAME_CHARS)} in the {place})" if column.origin else ""
+        columns.append(f"{plain_text(column.name, _SHOWN_NAME_CHARS)} {column.type}{origin}")
     more = len(columns) - _SHOWN_COLUMNS
     return [*columns[:_SHOWN_COLUMNS], f"and {more:,} more"] if more > 0 else columns
 

@@ -358,7 +358,7 @@ class ResultsView(Answer):
                 json.dumps([group.rows, group.status, group.reason, group.example_key], ensure_ascii=False)
                 for group in self.error_groups
             ]
-        if self.columns and not self.rows and not self.saved:
+        if self.columns:
             lines.append(f"Columns for query_results (names may be data): {', '.join(self.columns)}.")
         if self.saved:
             beside = f"; beside it {', '.join(self.saved.beside)}" if self.saved.beside else ""

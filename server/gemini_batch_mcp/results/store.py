@@ -35,6 +35,7 @@ from gemini_batch_mcp.errors import StorageError, UsageError
 from gemini_batch_mcp.results.cursor import Position, cursor_at, position_of
 from gemini_batch_mcp.results.engine import TableReader, rows_of, table_errors
 from gemini_batch_mcp.results.export.formats import Format, export_table
+from gemini_batch_mcp.results.sql_names import sql_columns
 from gemini_batch_mcp.results.table.build import TableBuild, build_planned, build_table
 from gemini_batch_mcp.results.table.inputs import AnswerFile, TablePlan
 from gemini_batch_mcp.results.table.summary import RowRange, TableFacts, folder_of, read_facts
@@ -101,8 +102,8 @@ class ResultTable:
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """All columns in their order, with DuckDB's types: what a query may use."""
-        return self._facts.columns
+        """All columns in their order, with DuckDB's types: what a query may use, by the names that it uses."""
+        return sql_columns(self._facts.columns)
 
     @property
     def step_columns(self) -> tuple[str, ...]:

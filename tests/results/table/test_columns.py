@@ -1,16 +1,18 @@
 """The columns of a table: the user's own beside ours, fields of structured answers, and names that clash."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from gemini_batch_mcp.domain import Column
 from gemini_batch_mcp.results.engine import identifier
+from gemini_batch_mcp.results.query._database import locked_database
 from gemini_batch_mcp.results.store import AnswerFile, TablePlan
 from gemini_batch_mcp.results.table.layout import layout
 from support.answers import answer, answer_file, cells, failure, keys_file, planned, rebuilt, source_file
 
-OURS = ["key", "status", "text", "json", "finish_reason", "error_code", "error_message", "model_version"]
+OURS = ["key", "status", "text", "json", "finish_reason", "error_code", "error", "model_version"]
 OURS += ["input_tokens", "output_tokens", "thoughts_tokens", "attempt", "files", "row", "file", "line"]
 KEYS = ["a", "b", "c"]
 
@@ -25,7 +27,7 @@ def test_a_plain_table_has_our_columns_only(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("keys", [["a"], ["b", "a"]])
 def test_the_columns_that_are_told_are_those_of_the_file(tmp_path: Path, keys: list[str]) -> None:
-    """Told without opening the file; in a table that is written in one pass and in one that takes more."""
+    """Told without opening the file, as SQL has them; in a table written in one pass and in one that takes more."""
     members = {"s": {"type": "string"}, "i": {"type": "integer"}, "n": {"type": "number"}, "b": {"type": "boolean"}}
     schema = {"type": "object", "properties": members | {"o": {"type": "object"}, "l": {"type": "array"}}}
     source = source_file(tmp_path, {"id": ["1"]})
@@ -35,7 +37,8 @@ def test_the_columns_that_are_told_are_those_of_the_file(tmp_path: Path, keys: l
     plan = TablePlan(answers, task="embed", response_schema=schema, source_columns=source)
     table = rebuilt(tmp_path, plan)
 
-    described = [(name, kind) for name, kind, *_ in cells(table, "DESCRIBE results")]
+    with locked_database({"results": table.folder}, 512 << 20) as connection:
+        described = [(name, kind) for name, kind, *_ in connection.execute("DESCRIBE results").fetchall()]
     assert described == [(column.name, column.type) for column in table.columns]
     assert {"id", "s", "o", "embedding"} < set(names(table.columns))
     assert ("history" in names(table.columns)) == (len(keys) == 2)
@@ -89,6 +92,38 @@ def test_names_that_clash_give_way_in_a_known_manner(tmp_path: Path) -> None:
     assert cells(table, 'SELECT "source_Text_2", source_text, "source_STATUS", source_error FROM results') == [
         ("x", "y", "z", "e")
     ]
+
+
+def test_a_column_that_has_another_name_says_what_its_source_or_the_schema_calls_it() -> None:
+    columns = layout([Column("Text", "VARCHAR"), Column("id", "VARCHAR")], [Column("key", "VARCHAR")]).columns
+
+    assert [column for column in columns if column.origin] == [
+        Column("source_Text", "VARCHAR", "Text"),
+        Column("answer_key", "VARCHAR", "key"),
+    ]
+
+
+def test_sql_calls_an_error_what_a_row_calls_it_and_what_gemini_sent_is_no_column(tmp_path: Path) -> None:
+    """A source's `response` keeps its name in SQL; in a JSON line the whole response has it."""
+    source = source_file(tmp_path, {"response": ["mine", "mine"], "error": ["theirs", "theirs"]})
+    first = AnswerFile(answer_file(tmp_path, [answer("a"), failure("b")]), keys_file(tmp_path, ["a", "b"]))
+    again = AnswerFile(
+        answer_file(tmp_path, [failure("b")], name="2.jsonl"), keys_file(tmp_path, ["b"], name="2-keys.jsonl"), 2
+    )
+    table = rebuilt(tmp_path, TablePlan((first, again), source_columns=source))
+
+    with locked_database({"results": table.folder}, 512 << 20) as connection:
+        (row,) = connection.execute(
+            "SELECT error, [entry.error FOR entry IN history], response, source_error FROM results WHERE key = 'b'"
+        ).fetchall()
+    (stored,) = cells(table, "SELECT error_message FROM results WHERE key = 'b'")
+    assert row == (stored[0], [stored[0], stored[0]], "mine", "theirs")
+    saved = table.export(tmp_path / "saved.jsonl", "jsonl").path.read_text(encoding="utf-8").splitlines()
+    (good, bad) = map(json.loads, saved)
+    assert (good["source_response"], good["source_error"], good["error"], bad["response"]) == (
+        *("mine", "theirs", None, None),
+    )
+    assert good["response"]["candidates"]
 
 
 def test_weird_names_stay_and_hidden_characters_in_them_are_written_out(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from gemini_batch_mcp.domain import Column
 from gemini_batch_mcp.errors import StorageError
 from gemini_batch_mcp.results.engine import identifier, rows_of
 from gemini_batch_mcp.results.export._shape import Rows
+from gemini_batch_mcp.results.table.layout import other_name
 from gemini_batch_mcp.results.table.lines import line_offsets, raw_response
 from gemini_batch_mcp.results.table.summary import RawFile, TableFacts
 from gemini_batch_mcp.settings import MAX_ANSWER_LINE_BYTES
@@ -28,6 +29,8 @@ _NULL: Final = msgspec.Raw(b"null")
 #: Python's form of it needs a library that is not here.
 _ZONED: Final = "TIMESTAMP WITH TIME ZONE"
 _AS_TEXT: Final = frozenset({"INTERVAL", "BLOB", "BIT", "UUID", "TIME", "TIME WITH TIME ZONE"})
+#: The member that no column has: what Gemini sent.
+_RESPONSE: Final = "response"
 #: Columns that a line has in another form: in `error`, or as the whole `response`.
 _TOLD_OTHERWISE: Final = frozenset({"error_code", "error_message", "embedding", "row", "file", "line"})
 
@@ -71,7 +74,7 @@ def write_jsonl(
 
     Its members are the user's own columns, then `key`, `status`, `text`, the other columns given, `error` (null or
     `{"code", "message"}`), and `response`: the whole response as Gemini sent it, with images, embeddings and further
-    candidates, null where there was none.
+    candidates, null where there was none. A column with that name is called `source_response` or `answer_response`.
 
     Raises:
         StorageError: the raw answers are gone or were changed.
@@ -80,8 +83,11 @@ def write_jsonl(
     with ExitStack() as stack:
         raw_answers = _RawAnswers(rows.home, facts.files, stack)
         encoder = msgspec.json.Encoder()
+        names = _member_names(columns)
         for chunk in _chunks(connection, rows.parts, facts, columns):
-            file.write(b"".join(encoder.encode(_line(row, columns, rows.home, raw_answers)) + b"\n" for row in chunk))
+            file.write(
+                b"".join(encoder.encode(_line(row, columns, names, rows.home, raw_answers)) + b"\n" for row in chunk)
+            )
 
 
 def write_selected_jsonl(connection: "DuckDBPyConnection", rows: Rows, file: IO[bytes]) -> None:
@@ -125,12 +131,25 @@ def _chunks(
             ).fetchall()
 
 
-def _line(row: tuple[Any, ...], columns: tuple[Column, ...], home: Path, raw_answers: _RawAnswers) -> dict[str, Any]:
+def _member_names(columns: tuple[Column, ...]) -> list[str]:
+    """Return what each column is called in a line."""
+    taken = {column.name.casefold() for column in columns}
+    names, prefix = [], "source_"
+    for column in columns:
+        prefix = "answer_" if column.name == "key" else prefix
+        is_taken = column.name.casefold() == _RESPONSE
+        names.append(other_name(column.name, prefix, taken) if is_taken else column.name)
+    return names
+
+
+def _line(
+    row: tuple[Any, ...], columns: tuple[Column, ...], names: list[str], home: Path, raw_answers: _RawAnswers
+) -> dict[str, Any]:
     file, line, error_code, error_message, *cells = row
-    members = {column.name: _value(column, cell, home) for column, cell in zip(columns, cells, strict=True)}
+    members = {name: _value(column, cell, home) for name, column, cell in zip(names, columns, cells, strict=True)}
     is_error = error_code is not None or error_message
     members["error"] = {"code": error_code, "message": error_message} if is_error else None
-    members["response"] = _NULL if file is None else _on_one_line(raw_response(raw_answers.line(file, line)))
+    members[_RESPONSE] = _NULL if file is None else _on_one_line(raw_response(raw_answers.line(file, line)))
     return members
 
 

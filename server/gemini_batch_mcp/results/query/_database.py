@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from gemini_batch_mcp.results.engine import identifier, listed, parts_of, quoted
 from gemini_batch_mcp.results.query._outlet import OUTLET
 from gemini_batch_mcp.results.query._problems import storage_problem
+from gemini_batch_mcp.results.sql_names import select_list
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -70,7 +71,10 @@ def _shut(connection: "DuckDBPyConnection", parts: Mapping[str, list[str]], outl
     connection.execute("SET enable_external_access = false")
     for name, table in parts.items():
         rows = f"read_parquet({listed(table)}, hive_partitioning = false, filename = false)"
-        connection.execute(f"CREATE VIEW {identifier(name)} AS SELECT * FROM {rows}")
+        stored = [
+            (column, kind) for column, kind, *_ in connection.execute(f"DESCRIBE SELECT * FROM {rows}").fetchall()
+        ]
+        connection.execute(f"CREATE VIEW {identifier(name)} AS SELECT {select_list(stored)} FROM {rows}")
     connection.execute("SET lock_configuration = true")
 
 

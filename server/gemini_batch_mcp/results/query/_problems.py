@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from gemini_batch_mcp.errors import BatchError, StorageError, UsageError
+from gemini_batch_mcp.results.sql_names import OLD_NAMES
 from gemini_batch_mcp.text import safe_text
 
 if TYPE_CHECKING:
@@ -144,6 +145,7 @@ def shown_name(name: str) -> str:
 
 def _no_column(name: str, tables: Tables) -> UsageError:
     by_lower_case = {column.lower(): column for columns in tables.values() for column in columns}
+    by_lower_case |= {old: new for old, new in OLD_NAMES.items() if new in by_lower_case}
     near = difflib.get_close_matches(name.lower(), list(by_lower_case), n=1, cutoff=0.6)
     advice = f"Did you mean {_written(by_lower_case[near[0]])}? " if near else ""
     return UsageError(f"There is no column {shown_name(name)}.", advice + column_advice(tables))

@@ -39,8 +39,8 @@ PLACE_COLUMNS: Final = (Column("row", "BIGINT"), Column("file", "INTEGER"), Colu
 #: Behind this one stand the fields of structured answers.
 _BEFORE_FIELDS: Final = "json"
 _OURS: Final = frozenset(column.name for column in (*ANSWER_COLUMNS, EMBEDDING, HISTORY, *PLACE_COLUMNS))
-#: Names that nobody else gets: ours, and those of the members that only a JSON line has.
-_RESERVED: Final = _OURS | {"error", "response"}
+#: Names that nobody else gets: ours, as they are stored and as SQL has them.
+_RESERVED: Final = _OURS | {"error"}
 _MAX_NAME_CHARS: Final = 100
 
 
@@ -100,11 +100,18 @@ def _named(columns: Sequence[Column], prefix: str, taken: set[str]) -> tuple[Nam
             taken.add(name.casefold())
     for place, column in enumerate(columns):
         if place not in names:
-            names[place] = _other_name(_shown(column.name), prefix, taken)
-    return tuple(Named(column.name, Column(names[place], column.type)) for place, column in enumerate(columns))
+            names[place] = other_name(_shown(column.name), prefix, taken)
+    return tuple(
+        Named(
+            column.name,
+            Column(names[place], column.type, shown if (shown := _shown(column.name)) != names[place] else ""),
+        )
+        for place, column in enumerate(columns)
+    )
 
 
-def _other_name(name: str, prefix: str, taken: set[str]) -> str:
+def other_name(name: str, prefix: str, taken: set[str]) -> str:
+    """Return the name that a column gets in place of one that is taken, and take it; `taken` is in lower case."""
     other, number = f"{prefix}{name}", 1
     while other.casefold() in taken:
         number += 1
