@@ -174,7 +174,8 @@ SETTINGS: Final = (
     Setting("GEMINI_BATCH_MAX_FILE_BYTES", "Largest request file to send.", str(MAX_FILE_BYTES), format="number"),
     Setting(
         "GEMINI_BATCH_MAX_ENQUEUED_TOKENS",
-        "Input tokens that may be enqueued at Gemini for one model; your project's tier decides, see Google's limits.",
+        "Input tokens that may wait at Gemini for one model. Google sets this by the usage tier of the Google Cloud "
+        "project that your API key belongs to; Google AI Studio shows the tier.",
         "the highest tier's; lowered after a quota refusal",
         format="number",
     ),

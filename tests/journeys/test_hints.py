@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.mark.parametrize(
     ("cap", "threshold", "note"),
-    [(0.00001, None, "will refuse"), (None, 0.0, "after the user agreed"), (100.0, 100.0, "")],
+    [(0.00001, None, "will refuse"), (None, 0.0, "once the user has agreed"), (100.0, 100.0, "")],
 )
 async def test_a_preview_says_what_stands_between_it_and_its_order(
     settings: Settings, sandbox: Sandbox, data: Path, cap: float | None, threshold: float | None, note: str

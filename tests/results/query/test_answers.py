@@ -254,7 +254,7 @@ def test_a_table_that_is_missing_or_damaged_is_a_storage_error(tmp_path: Path, c
     with QueryEngine() as engine, pytest.raises(StorageError) as problem:
         engine.query_table(path, "FROM results")
     assert str(tmp_path) not in str(problem.value)
-    assert "ollect" in problem.value.next_step
+    assert "Call get_results" in problem.value.next_step
 
 
 def test_damage_in_the_middle_of_a_table_is_a_storage_error(tmp_path: Path) -> None:
