@@ -44,7 +44,10 @@ HALL = {
 MAY_IMPORT = {
     # the command line, which puts the parts together
     "__main__": "cli",
-    "cli": "assistant.server assistant.transports batches.* intake.* results.query sandbox.app sandbox.config",
+    "cli": (
+        "assistant.render assistant.server assistant.transports batches.* intake.* results.query sandbox.app "
+        "sandbox.config"
+    ),
     # what assistants see
     "assistant.server": "assistant.* batches.opening",
     "assistant.wire": "assistant.dashboard assistant.resources assistant.tasks",
@@ -55,8 +58,8 @@ MAY_IMPORT = {
         "assistant.as_sent assistant.gate assistant.replies assistant.telling assistant.tools batches.gauge"
     ),
     "assistant.tools": (
-        "assistant.arguments assistant.dashboard assistant.gate assistant.render assistant.views batches.opening "
-        "batches.work"
+        "assistant.arguments assistant.comparison assistant.dashboard assistant.gate assistant.render assistant.views "
+        "batches.opening batches.work"
     ),
     "assistant.dashboard": "",
     "assistant.gate": (
@@ -67,8 +70,9 @@ MAY_IMPORT = {
     "assistant.as_sent": "",
     "assistant.replies": "",
     "assistant.arguments": "",
-    "assistant.render": "assistant.views batches.* results.query",
+    "assistant.render": "assistant.comparison assistant.views batches.* results.query",
     "assistant.views": "assistant.replies",
+    "assistant.comparison": "assistant.replies assistant.views",
     # the life of a batch
     "batches.desk": "batches.* intake.* results.query",
     "batches.opening": "batches.desk batches.gauge batches.jobs batches.work",

@@ -23,12 +23,13 @@ NAMES = [
     "check_status",
     "get_results",
     "query_results",
+    "compare_results",
     "list_jobs",
     "cancel_batch",
     "retry_failed",
     "delete_batch",
 ]
-READ_ONLY = {"preview_batch", "check_status", "query_results", "list_jobs"}
+READ_ONLY = {"preview_batch", "check_status", "query_results", "compare_results", "list_jobs"}
 DESTRUCTIVE = {"cancel_batch", "delete_batch"}
 #: Each call of these may be the one that pays, or another row that is sent.
 NOT_IDEMPOTENT = {"create_batch", "retry_failed"}

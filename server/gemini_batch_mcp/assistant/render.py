@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from gemini_batch_mcp.assistant.comparison import CompareView
 from gemini_batch_mcp.assistant.views import (
     CancelView,
     CreateView,
@@ -23,6 +24,7 @@ from gemini_batch_mcp.text import plain_text
 
 if TYPE_CHECKING:
     from gemini_batch_mcp.batches.answers.asked import Asked
+    from gemini_batch_mcp.batches.answers.comparing import Comparison
     from gemini_batch_mcp.batches.answers.reading import Results
     from gemini_batch_mcp.batches.ending import Deletion
     from gemini_batch_mcp.batches.jobs.listing import JobList
@@ -145,6 +147,11 @@ def cancelled(seen: "BatchStatus") -> CancelView:
 def deleted(deletion: "Deletion") -> DeleteView:
     """Answer of delete_batch."""
     return DeleteView.of(deletion, deleted=deletion)
+
+
+def compared(found: "Comparison") -> CompareView:
+    """Answer of compare_results."""
+    return CompareView.of(found)
 
 
 def queried(answer: "QueryAnswer") -> QueryView:

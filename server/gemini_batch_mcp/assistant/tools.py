@@ -11,6 +11,7 @@ from pydantic import Field
 
 from gemini_batch_mcp.assistant import arguments as args
 from gemini_batch_mcp.assistant import gate, render
+from gemini_batch_mcp.assistant.comparison import CompareView
 from gemini_batch_mcp.assistant.dashboard import DASHBOARD_URI
 from gemini_batch_mcp.assistant.views import (
     Answer,
@@ -155,6 +156,20 @@ async def query_results(
     return _result(render.queried(answer))
 
 
+async def compare_results(
+    ctx: Ctx,
+    batch: args.Batch,
+    other: Annotated[str, Field(description="Another batch, or a source column with right answers.")],
+    field: Annotated[str, Field(description="Answer field; empty for the first.")] = "",
+    limit: Annotated[int, Field(ge=1, le=200, description="Differing rows per page.")] = 20,
+    cursor: args.Cursor = "",
+) -> Annotated[CallToolResult, CompareView]:
+    """Compare a batch's answers with another batch's or with known right ones: share equal, kappa, differing rows."""
+    desk = await ctx.request_context.lifespan_context.get()
+    found = await desk.compare(batch, other, field=field, limit=limit, cursor=cursor, wait_seconds=MAX_CALL_SECONDS)
+    return _result(render.compared(found))
+
+
 async def list_jobs(
     ctx: Ctx,
     state: Annotated[str, Field(description="active, ended, or a JOB_STATE_*.")] = "",
@@ -275,6 +290,7 @@ TOOLS: Final = (
     ToolSpec(check_status, "Check status", _hints(read_only=True, idempotent=True), DASHBOARD_URI),
     ToolSpec(get_results, "Get results", _hints(idempotent=True), DASHBOARD_URI),
     ToolSpec(query_results, "Query results", _hints(read_only=True, idempotent=True)),
+    ToolSpec(compare_results, "Compare results", _hints(read_only=True, idempotent=True)),
     ToolSpec(list_jobs, "List jobs", _hints(read_only=True, idempotent=True), DASHBOARD_URI),
     ToolSpec(cancel_batch, "Cancel batch", _hints(destructive=True, idempotent=True)),
     ToolSpec(retry_failed, "Retry failed rows", _hints()),

@@ -7,6 +7,7 @@ from pathlib import Path
 from gemini_batch_mcp.batches.advancing import Advanced, advance_all, watch_batches
 from gemini_batch_mcp.batches.answers.asked import Asked, read_asked
 from gemini_batch_mcp.batches.answers.asking import ask_results
+from gemini_batch_mcp.batches.answers.comparing import Comparison, compare_results
 from gemini_batch_mcp.batches.answers.reading import Results, read_results
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.ending import Deletion, cancel_batch, cancel_loss, delete_batch, delete_loss
@@ -124,6 +125,21 @@ class Desk:
     ) -> QueryAnswer:
         """Ask a batch's answers a question in SQL; see `asking.ask_results`."""
         return await ask_results(self.app, reference, sql, limit=limit, also=also, wait_seconds=wait_seconds)
+
+    async def compare(
+        self,
+        reference: str,
+        other: str,
+        *,
+        field: str = "",
+        limit: int = 20,
+        cursor: str = "",
+        wait_seconds: float | None = None,
+    ) -> Comparison:
+        """Lay a batch's answers against another's, or against a column; see `comparing.compare_results`."""
+        return await compare_results(
+            self.app, reference, other, field=field, limit=limit, cursor=cursor, wait_seconds=wait_seconds
+        )
 
     async def report(self, reference: str, save_to: str) -> SavedFile:
         """Write a page about a batch; see `reporting.write_batch_report`."""

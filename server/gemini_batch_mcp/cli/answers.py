@@ -136,4 +136,24 @@ def collect(session: Session) -> None:
     session.run(go_on)
 
 
-ANSWER_COMMANDS: Final = (check_status, get_results, query, report, list_jobs, collect)
+@click.command()
+@click.argument("batch")
+@click.argument("other")
+@click.option("--field", default="", help="A field of the answers; by default the first.")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 200), help="Differing rows shown.")
+@click.option("--cursor", default="", help="next_cursor of the previous page.")
+@click.pass_obj
+def compare(session: Session, batch: str, other: str, field: str, limit: int, cursor: str) -> None:
+    """Compare the answers of BATCH with OTHER: another batch, or a column of its source with right answers."""
+    from gemini_batch_mcp.assistant import render
+    from gemini_batch_mcp.cli import console
+
+    async def show(desk: "Desk") -> None:
+        with console.working("Comparing") as gauge:
+            found = await desk.watched_by(gauge).compare(batch, other, field=field, limit=limit, cursor=cursor)
+        console.output().print(render.compared(found).text(), markup=False, highlight=False, soft_wrap=True)
+
+    session.run(show)
+
+
+ANSWER_COMMANDS: Final = (check_status, get_results, query, compare, report, list_jobs, collect)

@@ -77,6 +77,14 @@ _STEPS: Final[dict[str, tuple[Any, ...]]] = {
         ("query_results", {"batch": "{}", "sql": "DROP TABLE results"}),
         ("query_results", {"batch": "{}", "sql": "SELECT key FROM results", "limit": 1}),
     ),
+    "compare_results": (
+        _ORDERED,
+        ("compare_results", {"batch": "{}", "other": "review"}),
+        _FINISH,
+        ("compare_results", {"batch": "{}", "other": "review", "limit": 1}),
+        ("compare_results", {"batch": "{}", "other": "review", "field": "stars"}),
+        ("compare_results", {"batch": "{}", "other": "nothing-abc123"}),
+    ),
     "list_jobs": (
         ("list_jobs", {}),
         ("list_jobs", {"state": "runing"}),

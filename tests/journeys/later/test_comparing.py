@@ -110,3 +110,32 @@ async def test_vectors_are_saved_as_a_matrix_that_numpy_opens(talk: Conversation
     assert (data / "v.vectors.npy").read_bytes() == (data / "v.npy").read_bytes()
     near = "SELECT key, embedding FROM results WHERE product = 'p1' ORDER BY row"
     assert (await talk.call("get_results", batch=batch, save_to="p1.npy", sql=near))["saved"]["rows"] == 4
+
+
+@pytest.mark.both_eras
+async def test_answers_are_compared_with_right_ones_and_with_another_batchs(
+    talk: Conversation, sandbox: Sandbox, data: Path
+) -> None:
+    first = await answered(talk, sandbox, data)
+    second = await answered(talk, sandbox, data, prompt="Mood, again? {{text}}", display_name="second look")
+    found = await talk.call("compare_results", batch=first, other="truth")
+    rows = (await talk.call("query_results", batch=first, sql="SELECT label, truth, key FROM results"))["rows"]
+    assert (found["field"], found["compared"], found["equal"]) == ("label", 12, sum(a == e for a, e, _ in rows))
+    assert {row["key"] for row in found["rows"]} == {key for a, e, key in rows if a != e}
+    assert found["share_low"] <= found["share"] <= found["share_high"]
+    assert sum(pair["rows"] for pair in found["table"]) == 12
+
+    seen: list[str] = []
+    page: dict[str, Any] = {"next_cursor": ""}
+    while not seen or page["next_cursor"]:
+        page = await talk.call("compare_results", batch=first, other="truth", limit=2, cursor=page["next_cursor"])
+        seen += [row["key"] for row in page["rows"]]
+    assert seen == [row["key"] for row in found["rows"]]
+
+    same = await talk.call("compare_results", batch=first, other=first)
+    assert (same["share"], same["kappa"], same["rows"]) == (1.0, 1.0, [])
+    assert (await talk.call("compare_results", batch=first, other="second look"))["compared"] == 12
+    assert (await talk.call("compare_results", batch=second, other=first, field="text"))["field"] == "text"
+    assert "no column 'nope'" in await talk.refusal("compare_results", batch=first, other="truth", field="nope")
+    assert "nowhere" in await talk.refusal("compare_results", batch=first, other="nowhere")
+    assert "cursor" in await talk.refusal("compare_results", batch=first, other="truth", cursor="x")
