@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # What is compiled is kept, whatever the shell says: the tests take each process of theirs seven seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test check conformance matrix oldest newest bench format manifests pictures constraints clean
+.PHONY: help demo test check conformance clients matrix oldest newest bench format manifests pictures constraints clean
 
 help:  ## show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ check: $(STAMP) tests/js/node_modules  ## format, lint, types, manifests, tests 
 
 conformance: $(STAMP) tests/conformance/node_modules  ## run the official conformance suite of MCP against the server on a port
 	PYTHONPATH=tests $(BIN)/python -m conformance.run
+
+clients: $(STAMP) tests/clients/node_modules  ## clients that nobody here wrote, each through a whole conversation; CLIENTS="inspector adk" for a part
+	PYTHONPATH=tests $(BIN)/python -m clients.run $(CLIENTS)
 
 matrix: $(STAMP) tests/js/node_modules  ## all of what the tests run a part of, each kill and fault; writes the tables of tests/README.md
 	MATRIX=full $(BIN)/python -m pytest -q tests/crash
@@ -67,7 +70,7 @@ constraints: $(STAMP)  ## pin every dependency by name, version and hash
 	  --no-strip-extras --generate-hashes --no-header --no-emit-index-url --no-annotate --quiet -o constraints.txt
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) .venv-oldest .venv-newest tests/js/node_modules tests/conformance/node_modules gemini-batch-demo dashboard-pictures
+	rm -rf $(VENV) .venv-oldest .venv-newest tests/js/node_modules tests/conformance/node_modules tests/clients/node_modules gemini-batch-demo dashboard-pictures
 
 $(STAMP): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
@@ -83,4 +86,9 @@ tests/js/node_modules: tests/js/package.json
 # The suite, and the Node that it needs (22), which leaves the one of the system alone.
 tests/conformance/node_modules: tests/conformance/package.json
 	npm install --prefix tests/conformance --no-audit --no-fund --no-package-lock --silent
+	touch $@
+
+# More than a gigabyte: three hosts are programs of their own, and bring a Node of 22.
+tests/clients/node_modules: tests/clients/package.json
+	npm install --prefix tests/clients --no-audit --no-fund --no-package-lock --silent
 	touch $@
