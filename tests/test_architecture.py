@@ -90,7 +90,8 @@ MAY_IMPORT = {
     "batches.orders": "batches.app batches.gauge batches.jobs batches.ledger intake.* results.engine results.store",
     "batches.jobs": "batches.app batches.ledger gemini.wire results.store",
     "batches.app": (
-        "batches.gauge batches.hashes batches.ledger batches.work gemini.developer results.query results.store"
+        "batches.gauge batches.hashes batches.ledger batches.work gemini.developer intake.validator "
+        "results.query results.store"
     ),
     "batches.work": "batches.gauge",
     "batches.gauge": "",

@@ -55,6 +55,7 @@ def test_the_key_is_taken_in_the_order_of_the_sdk_and_never_shown() -> None:
         ("GEMINI_BATCH_MAX_COST_USD", "-1"),
         ("GEMINI_BATCH_MAX_COST_USD", "$5"),
         ("GEMINI_BATCH_PRICES", "prices.json"),
+        ("GEMINI_BATCH_UNKNOWN", "ignore"),
         ("GEMINI_BATCH_ROOTS", "/data:relative"),
     ],
 )

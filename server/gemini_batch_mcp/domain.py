@@ -232,6 +232,17 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
+class InstalledTypes:
+    """What the types of the installed google-genai know: members and values, each by the name of its message or enum.
+
+    Members stand in both spellings.
+    """
+
+    members: Mapping[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
+    values: Mapping[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
+
+
+@dataclass(frozen=True, slots=True)
 class ChosenRows:
     """Which of `total` rows a condition chose: `count` of them.
 

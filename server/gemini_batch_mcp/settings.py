@@ -198,6 +198,12 @@ SETTINGS: Final = (
         format="filepath",
     ),
     Setting(
+        "GEMINI_BATCH_UNKNOWN",
+        "What becomes of members and enum values of a request that neither this server nor the installed google-genai "
+        "knows: warn passes them on with a warning, refuse refuses them.",
+        "warn",
+    ),
+    Setting(
         _TOKEN,
         "What clients of `serve --transport http` send as a bearer token; required if other machines may connect.",
         is_secret=True,
@@ -230,6 +236,8 @@ class Settings:
     max_cost_usd: float | None = None
     #: A file in the form of `intake/prices.json`, laid over it.
     prices_path: Path | None = None
+    #: What nobody here knows is refused, not passed on to Gemini.
+    refuse_unknown: bool = False
     #: What a client has to send over HTTP; None lets in whoever reaches this machine's own ports.
     http_token: Secret | None = None
     #: What else the environment has that nobody is to see: a second key, passwords of proxies.
@@ -272,6 +280,7 @@ class Settings:
             ),
             max_cost_usd=_value(env, "GEMINI_BATCH_MAX_COST_USD", _not_negative, None),
             prices_path=_absolute(env, "GEMINI_BATCH_PRICES", "file"),
+            refuse_unknown=_value(env, "GEMINI_BATCH_UNKNOWN", _refuses, False),
             http_token=Secret(token, _TOKEN) if (token := env.get(_TOKEN, "").strip()) else None,
             other_secrets=tuple(_secrets(env)),
         )
@@ -329,6 +338,12 @@ def _boolean(text: str) -> bool:
             return False
         case _:
             raise ValueError("one of 1, 0, true, false, yes, no, on, off")
+
+
+def _refuses(text: str) -> bool:
+    if text.lower() not in ("warn", "refuse"):
+        raise ValueError("warn or refuse")
+    return text.lower() == "refuse"
 
 
 def _number(text: str, lowest: float, what: str) -> float:

@@ -1,12 +1,13 @@
 """The wrong lines that people write: what an order mends, converts or refuses (the validator refuses them all)."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gemini_batch_mcp.sandbox.app import Sandbox
-from support.conversation import Conversation, newest, write_lines
+from support.conversation import Conversation, converse, line, newest, write_lines
 from support.samples import SAMPLES
 
 pytestmark = pytest.mark.anyio
@@ -38,6 +39,27 @@ async def test_an_order_of_openai_lines_arrives_converted(talk: Conversation, sa
     assert any("OpenAI" in warning for warning in created["warnings"])
     sandbox.finish(newest(sandbox))
     assert (await talk.call("get_results", batch=created["batch_id"]))["summary"]["succeeded"] == 1
+
+
+async def test_what_nobody_here_knows_is_passed_on_with_a_warning_and_judged_by_gemini(
+    talk: Conversation, sandbox: Sandbox, data: Path
+) -> None:
+    new = [line("a"), *(line(f"k{n}", webhook={"uri": "x"}) for n in (2, 3))]
+    seen = await talk.call("preview_batch", source=write_lines(data / "new.jsonl", new))
+
+    (warning,) = [text for text in seen["warnings"] if "`request.webhook`" in text]
+    assert seen["ok"] and "in 2 lines (first: line 2)" in warning
+    refusal = await talk.refusal("create_batch", source=str(data / "new.jsonl"))
+    assert "line 2" in refusal and "webhook" in refusal
+    order = {"generation_config": {"quantumDepth": 3}, "requests": [{"prompt": "a"}, {"prompt": "b"}]}
+    seen = await talk.call("preview_batch", **order)
+    assert any("`request.generationConfig.quantumDepth` in 2 items" in text for text in seen["warnings"])
+    seen = await talk.call("preview_batch", **{**order, "requests": [{"a": "x"}], "prompt": "{{a}}"})
+    assert any("`generation_config.quantumDepth` is no member" in text for text in seen["warnings"])
+    near = write_lines(data / "near.jsonl", [line("a", generationConfig={"temprature": 1})])
+    assert not (await talk.call("preview_batch", source=near))["ok"]
+    async with converse(replace(talk.settings, refuse_unknown=True, home=talk.settings.home / "b"), sandbox) as strict:
+        assert not (await strict.call("preview_batch", source=str(data / "new.jsonl")))["ok"]
 
 
 async def test_what_would_be_a_guess_is_refused_with_its_fix(talk: Conversation, sandbox: Sandbox, data: Path) -> None:

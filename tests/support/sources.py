@@ -21,6 +21,7 @@ from gemini_batch_mcp.intake.tables.folders import Folder
 from gemini_batch_mcp.intake.tables.memory import EFFORTS, MoreEffort
 from gemini_batch_mcp.intake.tables.reading import Table, open_table
 from gemini_batch_mcp.intake.template import Column, Template
+from gemini_batch_mcp.intake.validator.world import World
 
 
 def read(source: Path | Folder, limit_rows: int = 0) -> tuple[list[str], list[list[str]], list[str]]:
@@ -271,7 +272,7 @@ def embed(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def converted(value: Any, task: Task = "generate", model: str = "") -> Any:
-    written, checked = Conversion(task, model).line(json.dumps(value).encode(), 3)
+    written, checked = Conversion(task, World(model=model)).line(json.dumps(value).encode(), 3)
     assert checked.problems == ()
     sent = json.loads(written)
     assert sent["key"] == checked.key == "a"
@@ -299,7 +300,7 @@ def refused_line(value: Any, task: Task = "generate") -> tuple[str, str]:
 
 
 def said(*values: Any, model: str = "") -> tuple[str, ...]:
-    conversion = Conversion("generate", model)
+    conversion = Conversion("generate", World(model=model))
     for number, value in enumerate(values, 1):
         assert not conversion.line(json.dumps(value).encode(), number)[1].problems
     return conversion.warnings(len(values))

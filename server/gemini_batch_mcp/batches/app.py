@@ -17,6 +17,8 @@ from gemini_batch_mcp.batches.work import Work
 from gemini_batch_mcp.domain import Account, ChosenRows
 from gemini_batch_mcp.errors import StorageError, state_failure
 from gemini_batch_mcp.gemini.developer.gateway import Gateway, Hook, RetryPolicy
+from gemini_batch_mcp.gemini.developer.installed import installed_types
+from gemini_batch_mcp.intake.validator.world import World
 from gemini_batch_mcp.paths import PathGuard
 from gemini_batch_mcp.results.query.queries import QueryEngine
 from gemini_batch_mcp.results.store import TableReader
@@ -152,6 +154,10 @@ class App:
     def choose(self, table: Path, where: str, *, number: str, is_text: bool) -> ChosenRows:
         """Return the rows of a table that meet a condition; see `QueryEngine.choose_rows`."""
         return self.queries.choose_rows(table, where, number=number, is_text=is_text)
+
+    def world(self, model: str) -> World:
+        """Return how lines for a model are judged."""
+        return World(is_open=not self.settings.refuse_unknown, installed=installed_types, model=model)
 
     async def prepare_queries(self) -> None:
         """Start the process that answers questions in SQL, in the background, where questions may follow."""

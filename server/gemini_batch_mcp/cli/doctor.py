@@ -55,7 +55,7 @@ def doctor(session: Session, as_json: bool) -> None:
 
 async def examine(settings: Settings, transport: TransportFactory | None) -> Report:
     """Look at versions, key, directories, ledger and Gemini. Nothing is changed but the state directory's existence."""
-    checks = [_versions(), _key(settings)]
+    checks = [_versions(), _key(settings), _unknown(settings)]
     async with lazy_desk(settings, transport) as lazy:
         try:
             desk = await lazy.get()
@@ -91,6 +91,12 @@ def _key(settings: Settings) -> Check:
     hidden = settings.api_key.hides
     besides = f", which takes precedence; the other key, in {hidden}, is not used" if hidden else ""
     return Check("key", True, f"from {settings.api_key.origin}{besides}")
+
+
+def _unknown(settings: Settings) -> Check:
+    becomes = "refused" if settings.refuse_unknown else "passed on to Gemini, with a warning"
+    finding = f"what neither this version nor google-genai {version('google-genai')} knows in a request is {becomes}"
+    return Check("unknown", True, finding)
 
 
 def _state(settings: Settings, taken_back: Sequence[str], unknown: Sequence[str]) -> Check:

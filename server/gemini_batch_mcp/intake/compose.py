@@ -40,6 +40,7 @@ from gemini_batch_mcp.intake.template import (
 )
 from gemini_batch_mcp.intake.unpacked import OnRead
 from gemini_batch_mcp.intake.validator.validate import check_line
+from gemini_batch_mcp.intake.validator.world import CLOSED, Note, World
 from gemini_batch_mcp.patterns import pattern_warnings
 from gemini_batch_mcp.settings import MAX_FILE_BYTES
 
@@ -62,6 +63,7 @@ class _Writing:
     max_file_bytes: int
     parts: Parts | None
     onlooker: Onlooker | None
+    world: World
 
     @property
     def rendered(self) -> Path:
@@ -87,6 +89,7 @@ def write_rows(
     columns_path: Path | None = None,
     on_read: OnRead | None = None,
     choose: Choose | None = None,
+    world: World = CLOSED,
 ) -> RequestFile:
     """Render each row of `source` into `{"key":…,"request":{…}}` and write the lines to `destination`.
 
@@ -107,9 +110,10 @@ def write_rows(
         PathError: a file cannot be read.
         StorageError: the files cannot be written.
     """
-    members = request_members(order.task, order.generation_config, order.response_schema)
+    notes: set[Note] = set()
+    members = request_members(order.task, order.generation_config, order.response_schema, world, notes)
     parts = Parts(_checked_plan(order, attachments), uploaded) if attachments is not None or order.attach else None
-    writing = _Writing(order, destination, keys_path, max_file_bytes, parts, onlooker)
+    writing = _Writing(order, destination, keys_path, max_file_bytes, parts, onlooker, world)
     if isinstance(source, Folder) and not order.where:
         # So as not to open files that nobody asks for.
         source = source.first(order.limit_rows)
@@ -126,7 +130,7 @@ def write_rows(
                 choose=choose,
                 options=file_options(order, source),
             ) as table:
-                form = _form(table, order, members)
+                form = _form(table, order, members, world)
                 # The contents of files would be kept twice: they are where they were.
                 leave_out = (TEXT_COLUMN,) if isinstance(source, Folder) else ()
                 if isinstance(source, EarlierRows) and order.key_column == KEY_COLUMN:
@@ -146,6 +150,7 @@ def write_rows(
                 warnings=(
                     *table.warnings,
                     *inspection.warnings(),
+                    *(note.sentence for note in sorted(notes)),
                     *(attachments.warnings if attachments else ()),
                     *((lost_columns,) if lost_columns else ()),
                     *pattern_warnings(order.response_schema),
@@ -186,7 +191,12 @@ def _write(table: Table, form: _Form, writing: _Writing, effort: Effort) -> Insp
     order = writing.order
     with RowKeys(writing.keys_path, order.key_column) as keys:
         inspection = Inspection(
-            order.task, keys, form.empty_text, writing.onlooker, is_varied=writing.parts is not None
+            order.task,
+            keys,
+            form.empty_text,
+            writing.onlooker,
+            is_varied=writing.parts is not None,
+            world=writing.world,
         )
         with ThreadPoolExecutor(1) as pool, ExitStack() as files:
             rendering = pool.submit(
@@ -203,7 +213,7 @@ def _write(table: Table, form: _Form, writing: _Writing, effort: Effort) -> Insp
     return inspection
 
 
-def _form(table: Table, order: Order, members: dict[str, Any]) -> _Form:
+def _form(table: Table, order: Order, members: dict[str, Any], world: World) -> _Form:
     """Put the line's form together and check it once."""
     columns = table.columns
     if not order.prompt.strip():
@@ -229,7 +239,7 @@ def _form(table: Table, order: Order, members: dict[str, Any]) -> _Form:
     if order.key_column:
         key = Template((Column(column_named(order.key_column, columns, "key_column")),))
     line = ('{"key":', key, ',"request":', *_request(order.task, attached, prompt, system, members), "}")
-    _check_form(line, order.task)
+    _check_form(line, order.task, world)
     return _Form(line, _empty_text(order.task) if prompt.columns and not prompt.without_values.strip() else b"")
 
 
@@ -248,14 +258,14 @@ def _request(task: Task, attached: LineForm, prompt: Template, system: Template,
     return ('{"contents":[{"role":"user","parts":[', *parts, "]}]", *instruction, rest, "}")
 
 
-def _check_form(form: LineForm, task: Task) -> None:
+def _check_form(form: LineForm, task: Task, world: World) -> None:
     """Check the line as it comes out for a sample row; all rows differ in texts only.
 
     Raises:
         RequestProblems: the members that all rows share are wrong.
     """
     sample = "".join(_sample(piece) for piece in form)
-    checked = check_line(sample.encode("utf-8", "surrogatepass"), 0, task)
+    checked = check_line(sample.encode("utf-8", "surrogatepass"), 0, task, world)
     if checked.problem_count:
         problems = [Problem(0, "", problem.message, problem.fix) for problem in checked.problems]
         message = "Every request of this order would have a problem; nothing was submitted."

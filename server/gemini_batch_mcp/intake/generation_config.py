@@ -9,6 +9,7 @@ from gemini_batch_mcp.intake.response_schema import to_response_schema
 from gemini_batch_mcp.intake.validator.corrections import nearest, shown
 from gemini_batch_mcp.intake.validator.walk import Findings, RequestWalk
 from gemini_batch_mcp.intake.validator.wire_schema import Field, Message, message, request_message
+from gemini_batch_mcp.intake.validator.world import CLOSED, Note, World
 
 _ARGUMENT: Final = "generation_config"
 _JSON: Final = "application/json"
@@ -17,10 +18,17 @@ _MAX_REPORTED: Final = 20
 _EMBED_MEMBERS: Final = ("taskType", "title", "outputDimensionality")
 
 
-def request_members(task: Task, generation_config: JsonObject, response_schema: JsonObject) -> dict[str, Any]:
+def request_members(
+    task: Task,
+    generation_config: JsonObject,
+    response_schema: JsonObject,
+    world: World = CLOSED,
+    notes: set[Note] | None = None,
+) -> dict[str, Any]:
     """Return what an order's `generation_config` and `response_schema` add to every request, in lowerCamel.
 
-    For task "generate" that is `generationConfig`, for "embed" taskType, title and outputDimensionality.
+    For task "generate" that is `generationConfig`, for "embed" taskType, title and outputDimensionality. `notes` takes
+    what is passed on although nobody here knows it.
 
     Raises:
         RequestProblems: members are wrong; the problems have line 0 and the JSON path.
@@ -47,7 +55,7 @@ def request_members(task: Task, generation_config: JsonObject, response_schema: 
             raise UsageError(f"`{_ARGUMENT}.responseMimeType` is {what}, with a schema.", f"Write {_JSON}.")
     elif schema is not None:
         config[given[0] if given else "responseSchema"] = schema
-    _check(config, message("GenerationConfig"))
+    _check(config, message("GenerationConfig"), world, notes)
     return {"generationConfig": config} if config else {}
 
 
@@ -81,9 +89,11 @@ def _embed_members(config: JsonObject) -> dict[str, Any]:
     return members
 
 
-def _check(config: dict[str, Any], owner: Message) -> None:
+def _check(config: dict[str, Any], owner: Message, world: World = CLOSED, notes: set[Note] | None = None) -> None:
     findings = Findings()
-    RequestWalk(findings, owner).request(config, _ARGUMENT)
+    RequestWalk(findings, owner, world).request(config, _ARGUMENT)
+    if notes is not None:
+        notes |= findings.notes
     if findings.count:
         problems = [Problem(0, "", finding.message, finding.fix) for finding in findings.described[:_MAX_REPORTED]]
         plural = "" if findings.count == 1 else "s"

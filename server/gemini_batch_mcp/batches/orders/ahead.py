@@ -27,6 +27,7 @@ from gemini_batch_mcp.intake.prices.survey import Limits, Surveyor
 from gemini_batch_mcp.intake.rows.choosing import Choose
 from gemini_batch_mcp.intake.tables.kinds import SourceKind
 from gemini_batch_mcp.intake.validator.terms import Terms
+from gemini_batch_mcp.intake.validator.world import CLOSED, World
 
 #: Of a smaller file, the hash takes less than 20 ms (measured: 1.3 GB/s).
 LEAST_BYTES: Final = 16 << 20
@@ -36,7 +37,12 @@ _COLUMNS: Final = "columns.parquet"
 
 
 def survey_lines(
-    identified: IdentifiedOrder, directory: Path, limits: Limits, gauge: Gauge, choose: Choose | None = None
+    identified: IdentifiedOrder,
+    directory: Path,
+    limits: Limits,
+    gauge: Gauge,
+    choose: Choose | None = None,
+    world: World = CLOSED,
 ) -> tuple[RequestFile, Surveyor]:
     """Write the order's lines into a directory; return them, and what the one pass has seen of their price.
 
@@ -46,14 +52,20 @@ def survey_lines(
         as `rendering.write_lines`.
     """
     surveyor = Surveyor(identified.order.model, identified.order.task, limits=limits)
-    return _written(identified, directory, Counted(surveyor, gauge), choose), surveyor
+    return _written(identified, directory, Counted(surveyor, gauge), choose, world), surveyor
 
 
 def _written(
-    identified: IdentifiedOrder, directory: Path, counted: Counted, choose: Choose | None = None
+    identified: IdentifiedOrder,
+    directory: Path,
+    counted: Counted,
+    choose: Choose | None = None,
+    world: World = CLOSED,
 ) -> RequestFile:
     requests, keys, columns = directory / _REQUESTS, directory / _KEYS, directory / _COLUMNS
-    return write_lines(identified, requests, keys, columns, onlooker=counted, on_read=counted.unpacked, choose=choose)
+    return write_lines(
+        identified, requests, keys, columns, onlooker=counted, on_read=counted.unpacked, choose=choose, world=world
+    )
 
 
 class PassAhead:
@@ -129,7 +141,11 @@ class PassAhead:
 
     def _run(self, found: IdentifiedOrder, surveyor: "_Stoppable") -> None:
         try:
-            self._found.set_result(_written(found, self._directory, Counted(surveyor, self._app.gauge)))
+            self._found.set_result(
+                _written(
+                    found, self._directory, Counted(surveyor, self._app.gauge), world=self._app.world(found.order.model)
+                )
+            )
         except BaseException as error:
             self._found.set_exception(error)
         with self._turn:

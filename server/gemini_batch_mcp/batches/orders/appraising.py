@@ -254,7 +254,9 @@ def _read_or_write(app: App, identified: IdentifiedOrder, directory: Path, ahead
     sweep_others(directory)
     clear(directory)
     taken = ahead.take(identified, directory, limits) if ahead is not None else None
-    lines, surveyor = taken or survey_lines(identified, directory, limits, app.gauge, app.choose)
+    lines, surveyor = taken or survey_lines(
+        identified, directory, limits, app.gauge, app.choose, app.world(order.model)
+    )
     facts = Facts(lines, surveyor.survey())
     with storage_errors(_FAILED):
         (directory / _SAMPLE).write_bytes(msgspec.json.encode(surveyor.requests()))

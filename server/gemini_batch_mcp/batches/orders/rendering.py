@@ -18,6 +18,7 @@ from gemini_batch_mcp.intake.requests.reader import CopyNeeded, check_file, writ
 from gemini_batch_mcp.intake.rows.choosing import Choose
 from gemini_batch_mcp.intake.tables.kinds import SourceKind
 from gemini_batch_mcp.intake.unpacked import OnRead, inner_name, is_packed, unpack
+from gemini_batch_mcp.intake.validator.world import CLOSED, World
 
 
 def write_lines(
@@ -30,12 +31,13 @@ def write_lines(
     onlooker: Onlooker | None = None,
     on_read: OnRead | None = None,
     choose: Choose | None = None,
+    world: World = CLOSED,
 ) -> RequestFile:
     """Write the order's request lines: rendered, converted, given in the call, or a mended copy of the user's file.
 
     Of a table, its own columns go to `columns`. `uploaded` says where attached files are; without it they are named by
     references that lead nowhere yet. `onlooker` sees each line in this one pass; `on_read` is told how far the
-    unpacking of a packed source is.
+    unpacking of a packed source is; `world` says how lines are judged.
 
     Raises:
         RequestProblems: lines or rows are wrong.
@@ -43,7 +45,7 @@ def write_lines(
         StorageError: the files cannot be written, or the source changed while it was read.
     """
     try:
-        written = _written(identified, requests, keys, columns, uploaded, onlooker, on_read, choose)
+        written = _written(identified, requests, keys, columns, uploaded, onlooker, on_read, choose, world)
     except BatchError:
         # What half of a change looks like is not worth telling.
         identified.refuse_changed()
@@ -61,10 +63,11 @@ def _written(
     onlooker: Onlooker | None,
     on_read: OnRead | None,
     choose: Choose | None,
+    world: World,
 ) -> RequestFile:
     order, place, limit = identified.order, identified.place, NO_LIMIT_BYTES
     if place is None:
-        members = request_members(order.task, order.generation_config, order.response_schema)
+        members = request_members(order.task, order.generation_config, order.response_schema, world)
         return write_requests(
             order.requests,
             requests,
@@ -74,6 +77,7 @@ def _written(
             system_instruction=order.system_instruction,
             generation_config=members.get("generationConfig", members),
             onlooker=onlooker,
+            world=world,
         )
     if not isinstance(place, Path) or identified.kind is SourceKind.TABLE:
         return write_rows(
@@ -88,13 +92,14 @@ def _written(
             columns_path=columns,
             on_read=on_read,
             choose=choose,
+            world=world,
         )
     with _plain(place, requests.parent, on_read) as path:
-        return _of_lines(identified, path, requests, keys, onlooker)
+        return _of_lines(identified, path, requests, keys, onlooker, world)
 
 
 def _of_lines(
-    identified: IdentifiedOrder, path: Path, requests: Path, keys: Path, onlooker: Onlooker | None
+    identified: IdentifiedOrder, path: Path, requests: Path, keys: Path, onlooker: Onlooker | None, world: World
 ) -> RequestFile:
     """Write what the lines at `path` ask for; it is the user's own file, or a copy that goes."""
     order = identified.order
@@ -104,11 +109,11 @@ def _of_lines(
             path,
             requests,
             task=order.task,
-            model=order.model,
             keys_path=keys,
             max_file_bytes=limit,
             limit_rows=rows,
             onlooker=onlooker,
+            world=world,
         )
     copy = partial(
         write_request_copy,
@@ -119,11 +124,13 @@ def _of_lines(
         max_file_bytes=limit,
         limit_rows=rows,
         onlooker=onlooker,
+        world=world,
     )
     if rows or path != identified.path:
         return copy()
     try:
-        return check_file(path, task=order.task, keys_path=keys, sha256=identified.content_sha256, onlooker=onlooker)
+        sha256 = identified.content_sha256
+        return check_file(path, task=order.task, keys_path=keys, sha256=sha256, onlooker=onlooker, world=world)
     except CopyNeeded:
         return copy()
 

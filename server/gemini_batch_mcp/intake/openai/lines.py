@@ -30,6 +30,7 @@ from gemini_batch_mcp.intake.requests.passes import NO_LIMIT_BYTES, Report, chec
 from gemini_batch_mcp.intake.validator.corrections import kind, shown, shown_value
 from gemini_batch_mcp.intake.validator.json_text import JsonFault, RepeatingObject, parse
 from gemini_batch_mcp.intake.validator.validate import OPENAI_MEMBERS, CheckedLine, long_line
+from gemini_batch_mcp.intake.validator.world import CLOSED, World
 from gemini_batch_mcp.settings import MAX_FILE_BYTES
 
 _CHAT: Final = "/chat/completions"
@@ -44,13 +45,13 @@ def write_converted(
     keys_path: Path,
     max_file_bytes: int = MAX_FILE_BYTES,
     limit_rows: int = 0,
-    model: str = "",
+    world: World = CLOSED,
     onlooker: Onlooker | None = None,
 ) -> RequestFile:
     """Write what the lines of an OpenAI batch ask for as Gemini request lines; `custom_id` becomes the key.
 
-    With `limit_rows`, only the first so many lines are converted, blank ones not counted. `model` is the one that
-    will answer: how much it shall think is written in its own way.
+    With `limit_rows`, only the first so many lines are converted, blank ones not counted. `world.model` is the
+    one that will answer: how much it shall think is written in its own way.
 
     Raises:
         RequestProblems: lines cannot be converted; carries the whole report.
@@ -60,7 +61,7 @@ def write_converted(
     """
     # A converted line may be shorter or longer than its original; only the outcome is held to the limit.
     check_size(path, NO_LIMIT_BYTES)
-    report, conversion = Report(), Conversion(task, model, onlooker)
+    report, conversion = Report(), Conversion(task, world, onlooker)
     with SourceFile(path) as source, KeyLog(keys_path) as keys, Draft(destination) as draft:
         converted = 0
         for number, line in enumerate(_lines(source), 1):
@@ -70,6 +71,7 @@ def write_converted(
                 continue
             written, checked = conversion.line(line, number)
             report.add(checked)
+            report.add_notes(checked.notes, number)
             if checked.key:
                 keys.extend(Keys([checked.key]))
             else:
@@ -92,10 +94,10 @@ def write_converted(
 class Conversion:
     """Converts the lines of one file, and collects what got lost on the way."""
 
-    def __init__(self, task: Task, model: str = "", onlooker: Onlooker | None = None) -> None:
+    def __init__(self, task: Task, world: World = CLOSED, onlooker: Onlooker | None = None) -> None:
         self._task = task
-        self._notes = Notes(model, load_prices().thinking_levels(model))
-        self._checker = LineChecker(task, onlooker)
+        self._notes = Notes(world.model, load_prices().thinking_levels(world.model))
+        self._checker = LineChecker(task, onlooker, world)
 
     def line(self, line: bytes | LongLine, number: int) -> tuple[bytes, CheckedLine]:
         """Return one line converted, and what the validator says about it."""

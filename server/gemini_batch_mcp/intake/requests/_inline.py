@@ -14,6 +14,7 @@ from gemini_batch_mcp.intake.requests.passes import Report, too_large
 from gemini_batch_mcp.intake.validator.corrections import kind, nearest, shown
 from gemini_batch_mcp.intake.validator.validate import CheckedLine
 from gemini_batch_mcp.intake.validator.wire_schema import Message, request_message
+from gemini_batch_mcp.intake.validator.world import CLOSED, World
 from gemini_batch_mcp.settings import MAX_FILE_BYTES
 
 _MEMBERS: Final = ("key", "prompt", "request")
@@ -30,6 +31,7 @@ def write_requests(
     system_instruction: str = "",
     generation_config: JsonObject | None = None,
     onlooker: Onlooker | None = None,
+    world: World = CLOSED,
 ) -> RequestFile:
     """Write items `{"key","prompt"}` or `{"key","request"}` to `destination`, one line each.
 
@@ -46,14 +48,15 @@ def write_requests(
         raise UsageError("`requests` is empty.", f"Give items of the form {_FORM}.")
     if system_instruction and task == "embed":
         raise UsageError("Embeddings don't take a system instruction.", "Leave `system_instruction` out.")
-    defaults = _defaults(task, system_instruction, generation_config)
+    defaults = _defaults(task, system_instruction, generation_config, world)
     report = Report(unit="item")
-    checker = LineChecker(task, onlooker)
+    checker = LineChecker(task, onlooker, world)
     with KeyLog(keys_path) as keys, Draft(destination) as draft:
         for number, (key, item) in enumerate(zip(_keys(requests), requests, strict=True), 1):
             examined = _examine_item(item, key, number, checker, defaults)
             report.add(examined.checked)
             report.add_slips(examined.slips, number)
+            report.add_notes(examined.checked.notes, number)
             if examined.checked.key:
                 keys.extend(Keys([examined.checked.key]))
             else:
@@ -128,7 +131,7 @@ def _request_of(item: JsonObject, task: Task) -> Any:
     return {"contents": [{"role": "user", "parts": [{"text": prompt}]}]}
 
 
-def _defaults(task: Task, system_instruction: str, generation_config: JsonObject | None) -> JsonObject:
+def _defaults(task: Task, system_instruction: str, generation_config: JsonObject | None, world: World) -> JsonObject:
     """Return the members that go into every request, checked once.
 
     Raises:
@@ -144,7 +147,7 @@ def _defaults(task: Task, system_instruction: str, generation_config: JsonObject
         defaults |= {
             spellings[name].name if name in spellings else name: generation_config[name] for name in generation_config
         }
-    probe = _examine_item({"prompt": "probe"}, "probe", 0, LineChecker(task), defaults)
+    probe = _examine_item({"prompt": "probe"}, "probe", 0, LineChecker(task, world=world), defaults)
     if probe.checked.problem_count:
         problems = [Problem(0, "", problem.message, problem.fix) for problem in probe.checked.problems]
         message = f"`generation_config` has {len(problems)} problem{'' if len(problems) == 1 else 's'}."

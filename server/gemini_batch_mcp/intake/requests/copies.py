@@ -11,6 +11,7 @@ from gemini_batch_mcp.intake.opened import SourceFile
 from gemini_batch_mcp.intake.requests.keys import KeyLog
 from gemini_batch_mcp.intake.requests.lines import Onlooker
 from gemini_batch_mcp.intake.requests.passes import NO_LIMIT_BYTES, Report, check_size, no_requests, run, too_large
+from gemini_batch_mcp.intake.validator.world import CLOSED, World
 
 _FAILED: Final = "The request file could not be written"
 
@@ -24,6 +25,7 @@ def write_request_copy(
     max_file_bytes: int,
     limit_rows: int = 0,
     onlooker: Onlooker | None = None,
+    world: World = CLOSED,
 ) -> RequestFile:
     """Write what of `path` can be sent to `destination`, and say in `warnings` what differs.
 
@@ -39,7 +41,7 @@ def write_request_copy(
     check_size(path, NO_LIMIT_BYTES if limit_rows else max_file_bytes)
     report = Report()
     with SourceFile(path) as source, KeyLog(keys_path) as keys, Draft(destination) as draft:
-        for piece in run(source, task, keys, report, limit_rows, onlooker):
+        for piece in run(source, task, keys, report, limit_rows, onlooker, world):
             draft.write(piece)
         if report.problem_count:
             raise report.as_error(path.name)

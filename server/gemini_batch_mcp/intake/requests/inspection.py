@@ -24,6 +24,7 @@ from gemini_batch_mcp.intake.validator.corrections import shown
 from gemini_batch_mcp.intake.validator.decoders import MAX_KEY_CHARACTERS
 from gemini_batch_mcp.intake.validator.terms import Terms, terms_of
 from gemini_batch_mcp.intake.validator.validate import check_line
+from gemini_batch_mcp.intake.validator.world import CLOSED, World
 from gemini_batch_mcp.settings import MAX_LINE_BYTES
 
 _MAX_REPORTED: Final = 20
@@ -177,15 +178,23 @@ class Inspection:
     """
 
     def __init__(
-        self, task: Task, keys: RowKeys, empty_text: bytes, onlooker: Onlooker | None = None, *, is_varied: bool = False
+        self,
+        task: Task,
+        keys: RowKeys,
+        empty_text: bytes,
+        onlooker: Onlooker | None = None,
+        *,
+        is_varied: bool = False,
+        world: World = CLOSED,
     ) -> None:
         self._onlooker = onlooker or Unseen()
-        self._checker = LineChecker(task, self._onlooker) if is_varied else None
+        self._checker = LineChecker(task, self._onlooker, world) if is_varied else None
         self._onlooker.begin()
         self._terms: Terms | None = None
         self.sha256 = hashlib.sha256()
         self.size_bytes = 0
         self._task = task
+        self._world = world
         self._keys = keys
         self._empty_text = empty_text
         self.count = 0
@@ -280,7 +289,7 @@ class Inspection:
             )
 
     def _sample(self, line: bytes) -> None:
-        checked = check_line(line, 0, self._task)
+        checked = check_line(line, 0, self._task, self._world)
         # Keys that cannot be used are found in every line, with their rows.
         if checked.key:
             for problem in checked.problems:

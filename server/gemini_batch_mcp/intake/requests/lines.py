@@ -15,6 +15,7 @@ from gemini_batch_mcp.intake.validator.decoders import NOT_TAKEN, Flavour, LineD
 from gemini_batch_mcp.intake.validator.json_text import parse
 from gemini_batch_mcp.intake.validator.terms import PLAIN, Terms, terms_of
 from gemini_batch_mcp.intake.validator.validate import CheckedLine, check_parsed, parse_line
+from gemini_batch_mcp.intake.validator.world import CLOSED, World
 from gemini_batch_mcp.settings import MAX_LINE_BYTES
 
 BOM: Final = b"\xef\xbb\xbf"
@@ -172,8 +173,9 @@ def is_blank(line: bytes) -> bool:
 class LineChecker:
     """Checks lines of one file. It learns which flavour of decoder the file needs; small files need none."""
 
-    def __init__(self, task: Task, onlooker: Onlooker | None = None) -> None:
+    def __init__(self, task: Task, onlooker: Onlooker | None = None, world: World = CLOSED) -> None:
         self.task = task
+        self.world = world
         self._onlooker = onlooker or Unseen()
         self._onlooker.begin()
         self._decoders: list[LineDecoder] = []
@@ -213,12 +215,12 @@ class LineChecker:
             return Examined(CheckedLine(key), line)
         if is_blank(line):
             return Examined(CheckedLine(""), b"", blank=True)
-        examined = examine(line, number, self.task)
+        examined = examine(line, number, self.task, self.world)
         if not examined.checked.problem_count:
             request = parse(examined.line)["request"]
             written = msgspec.json.encode(examined.checked.key)
             self._onlooker.see(examined.line, (examined.line,), written, number - 1, terms_of(request))
-            if not examined.slips:
+            if not examined.slips and not examined.checked.notes:
                 self._learn(line, request)
         return examined
 
@@ -264,13 +266,13 @@ def _single(line: bytes, key: str) -> bool:
     return line.startswith((_START + written, _SPACED_START + written)) or line.count(_KEY_NAME) == 1
 
 
-def examine(line: bytes, number: int, task: Task) -> Examined:
+def examine(line: bytes, number: int, task: Task, world: World = CLOSED) -> Examined:
     """Check one line exactly, after putting right what can be."""
     value, checked = parse_line(line, number)
     if checked is not None:
         return Examined(checked, line)
     slips = mend(value, task)
-    checked = check_parsed(value, number, task)
+    checked = check_parsed(value, number, task, world)
     if checked.problem_count or not slips:
         return Examined(checked, line)
     return Examined(checked, to_line(value), slips)

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from gemini_batch_mcp.domain import Task
+from gemini_batch_mcp.intake.validator.world import lines_named
 
 _THINKING: Final = ("thinkingConfig", "thinking_config")
 _SYSTEM: Final = ("systemInstruction", "system_instruction")
@@ -23,8 +24,7 @@ class Slip(StrEnum):
 
     def warning(self, count: int, first: int, unit: str) -> str:
         """Return the warning for `count` lines (or other units), the first of which has the number `first`."""
-        where = f"{unit} {first}" if count == 1 else f"{count:,} {unit}s (first: {unit} {first})"
-        return self.value.format(where=where)
+        return self.value.format(where=lines_named(count, first, unit))
 
 
 def mend(line: Any, task: Task) -> frozenset[Slip]:

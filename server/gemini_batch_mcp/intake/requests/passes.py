@@ -26,9 +26,12 @@ from gemini_batch_mcp.intake.requests.lines import (
 from gemini_batch_mcp.intake.requests.mending import Slip
 from gemini_batch_mcp.intake.unpacked import is_packed, unpacking
 from gemini_batch_mcp.intake.validator.validate import CheckedLine, long_line
+from gemini_batch_mcp.intake.validator.world import CLOSED, Note, World
 
 #: Problems that a report describes; all are counted.
 MAX_REPORTED: Final = 20
+#: Kinds of notes that a report describes.
+MAX_NOTES: Final = 10
 #: Where what comes out is held to a limit, and not what goes in.
 NO_LIMIT_BYTES: Final = 1 << 62
 #: Bytes hashed at a time: between two blocks, it has to wait for its turn among threads that do not let others run.
@@ -47,6 +50,10 @@ class Report:
     has_cr: bool = False
     slips: Counter[Slip] = field(default_factory=Counter)
     first_slips: dict[Slip, int] = field(default_factory=dict)
+    notes: Counter[Note] = field(default_factory=Counter)
+    first_notes: dict[Note, int] = field(default_factory=dict)
+    #: Notes of kinds beyond those that are described.
+    more_notes: int = 0
 
     @property
     def differs(self) -> bool:
@@ -57,6 +64,15 @@ class Report:
         """Add the problems of one line."""
         self.problems += checked.problems[: max(0, MAX_REPORTED - len(self.problems))]
         self.problem_count += checked.problem_count
+
+    def add_notes(self, notes: frozenset[Note], number: int) -> None:
+        """Note what is said of the line of that number."""
+        for note in sorted(notes):
+            if note not in self.notes and len(self.notes) == MAX_NOTES:
+                self.more_notes += 1
+                continue
+            self.notes[note] += 1
+            self.first_notes.setdefault(note, number)
 
     def add_slips(self, slips: frozenset[Slip], number: int) -> None:
         """Note what was put right in the line of that number."""
@@ -83,6 +99,9 @@ class Report:
         sentences += [
             slip.warning(self.slips[slip], self.first_slips[slip], self.unit) for slip in Slip if slip in self.slips
         ]
+        sentences += [note.warning(count, self.first_notes[note], self.unit) for note, count in self.notes.items()]
+        if self.more_notes:
+            sentences.append(f"{self.more_notes:,} more such warnings, about other members, are not listed.")
         return tuple(sentences)
 
     def as_error(self, source: str) -> RequestProblems:
@@ -132,13 +151,14 @@ def run(
     report: Report,
     limit_rows: int = 0,
     onlooker: Onlooker | None = None,
+    world: World = CLOSED,
 ) -> Iterator[bytes]:
     """Check a file; yield what can be sent, in whole lines, while filling `keys` and `report`.
 
     With `limit_rows`, only so many lines are looked at, blank ones not counted. What is yielded is worth nothing if
     the report has problems at the end.
     """
-    checker = LineChecker(task, onlooker)
+    checker = LineChecker(task, onlooker, world)
     number = 0
     for piece in _first_rows(pieces(file), limit_rows) if limit_rows else pieces(file):
         if isinstance(piece, LongLine):
@@ -194,6 +214,7 @@ def _examined(lines: list[bytes], before: int, checker: LineChecker, keys: KeyLo
             continue
         report.add(examined.checked)
         report.add_slips(examined.slips, number)
+        report.add_notes(examined.checked.notes, number)
         sendable.append(examined.line)
     return b"".join(line + b"\n" for line in sendable)
 

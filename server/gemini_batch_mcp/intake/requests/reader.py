@@ -10,6 +10,7 @@ from gemini_batch_mcp.intake.requests.copies import write_request_copy
 from gemini_batch_mcp.intake.requests.keys import KeyLog
 from gemini_batch_mcp.intake.requests.lines import Onlooker
 from gemini_batch_mcp.intake.requests.passes import NO_LIMIT_BYTES, Report, check_size, file_sha256, no_requests, run
+from gemini_batch_mcp.intake.validator.world import CLOSED, World
 
 __all__ = ["CopyNeeded", "check_file", "file_sha256", "write_request_copy", "write_requests"]
 
@@ -19,7 +20,13 @@ class CopyNeeded(Exception):
 
 
 def check_file(
-    path: Path, *, task: Task, keys_path: Path, sha256: str, onlooker: Onlooker | None = None
+    path: Path,
+    *,
+    task: Task,
+    keys_path: Path,
+    sha256: str,
+    onlooker: Onlooker | None = None,
+    world: World = CLOSED,
 ) -> RequestFile:
     """Check every line of a file that is to be sent as it is, and write its keys down. The file is read once.
 
@@ -34,7 +41,7 @@ def check_file(
     """
     size_bytes, stamp, report = check_size(path, NO_LIMIT_BYTES), _stamp(path), Report()
     with KeyLog(keys_path) as keys, SourceFile(path) as file:
-        for _ in run(file, task, keys, report, onlooker=onlooker):
+        for _ in run(file, task, keys, report, onlooker=onlooker, world=world):
             # A file with problems is read to its end, for the whole report.
             if report.differs and not report.problem_count:
                 raise CopyNeeded
@@ -45,7 +52,14 @@ def check_file(
         if not keys.count:
             raise no_requests(path.name)
         keys.keep()
-        return RequestFile(path=path, count=keys.count, size_bytes=size_bytes, sha256=sha256, keys_path=keys_path)
+        return RequestFile(
+            path=path,
+            count=keys.count,
+            size_bytes=size_bytes,
+            sha256=sha256,
+            keys_path=keys_path,
+            warnings=report.warnings(),
+        )
 
 
 def _stamp(path: Path) -> tuple[int, int, int, int]:

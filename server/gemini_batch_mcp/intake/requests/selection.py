@@ -15,6 +15,7 @@ from gemini_batch_mcp.intake.requests.copies import Draft
 from gemini_batch_mcp.intake.requests.keys import KeyLog, Keys
 from gemini_batch_mcp.intake.requests.lines import LineChecker, LongLine, Onlooker, pieces, split_lines
 from gemini_batch_mcp.intake.requests.passes import Report
+from gemini_batch_mcp.intake.validator.world import OPEN
 
 _KEYS_AT_ONCE: Final = 10_000
 _KEYS: Final = msgspec.json.Decoder(list[str])
@@ -52,7 +53,7 @@ def write_selected(
     chosen = frozenset(_all_keys(wanted) if isinstance(wanted, Path) else wanted)
     if not chosen:
         raise UsageError("No rows were selected.", "Select rows that have a request.")
-    digest, checker = hashlib.sha256(), LineChecker(task, onlooker)
+    digest, checker = hashlib.sha256(), LineChecker(task, onlooker, OPEN)
     with (
         SourceFile(requests) as source,
         buffered(keys) as names,

@@ -2,16 +2,22 @@
 
 import difflib
 import json
+import os
+import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, Final
 
-from gemini_batch_mcp.intake.validator.enums import ENUMS
+from gemini_batch_mcp.intake.validator.enums import ENUMS, STRING_ENUMS
 from gemini_batch_mcp.intake.validator.wire_schema import Field, Message, message
 from gemini_batch_mcp.json_members import snake_case
 
 #: Names longer than this are not compared with ours: the comparison is quadratic, and no name of ours is that long.
 _LONGEST_COMPARED: Final = 64
+#: How like a name of ours is what was meant as that name; the letters of `responseFormat` are like much that is new.
+_SLIP: Final = 0.75
+#: What may be the name of a member, or a value of an enum, that Gemini has got since.
+_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 #: Places deeper than this are not offered: "belongs inside a.b.c.d" helps nobody.
 _DEEPEST_OFFERED: Final = 3
 
@@ -124,9 +130,41 @@ def kind(value: Any) -> str:
 
 def unknown_member(name: str, owner: Message, root: Message) -> str:
     """Return what to do about a member that `owner` does not have, in a request described by `root`."""
-    plain = _plain(name)
     if not owner.fields:
         return "Leave it out; the object stays empty: {}."
+    if fix := _known_mistake(name, owner, root):
+        return fix
+    if near := nearest(name, owner.spellings):
+        return f"Did you mean `{near}`?"
+    return f"Leave it out. {_members(owner)}"
+
+
+def is_new_member(name: str, owner: Message, root: Message) -> bool:
+    """True for a member that is like none that we know, nor one of another place or of another API.
+
+    What only looks a little like one of ours is new: a slip of the hand changes a letter or two.
+    """
+    if not _NAME.fullmatch(name) or _known_mistake(name, owner, root):
+        return False
+    return not nearest(name, owner.spellings, cutoff=_SLIP)
+
+
+def is_new_value(value: str, field: Field) -> bool:
+    """True for a value that is like none of an enum whose values are open."""
+    if field.type in STRING_ENUMS or not _NAME.fullmatch(value):
+        return False
+    # What all values begin with makes them all alike.
+    values = [known.upper() for known in ENUMS[field.type]]
+    start = os.path.commonprefix(values)  # noqa: RUF071 - of names, not of paths
+    start = start[: start.rfind("_") + 1]
+    asked = value.upper().removeprefix(start)
+    ends = [known.removeprefix(start) for known in values]
+    return not any(end == asked or end.endswith(f"_{asked}") for end in ends) and not nearest(asked, ends, cutoff=_SLIP)
+
+
+def _known_mistake(name: str, owner: Message, root: Message) -> str:
+    """Return what to do about a member that we know from elsewhere; empty when we do not."""
+    plain = _plain(name)
     if plain in {_plain(known) for known in owner.vertex_only} and owner.name != "Schema":
         return "Leave it out; only Vertex AI has it."
     if fix := _FOREIGN.get(owner.name, {}).get(plain):
@@ -134,11 +172,7 @@ def unknown_member(name: str, owner: Message, root: Message) -> str:
     for known in owner.fields:
         if _plain(known) == plain:
             return f"Did you mean `{_styled(known, name)}`?"
-    if place := _place_of(name, owner, root):
-        return place
-    if near := nearest(name, owner.spellings):
-        return f"Did you mean `{near}`?"
-    return f"Leave it out. {_members(owner)}"
+    return _place_of(name, owner, root)
 
 
 def member_of_request(name: str, root: Message) -> str:
@@ -148,11 +182,11 @@ def member_of_request(name: str, root: Message) -> str:
     return _place_of(name, None, root)
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
-    """Return the name that is most like `name`, empty when none is."""
+def nearest(name: str, names: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """Return the name that is most like `name`, empty when none is; `cutoff` is as in difflib."""
     if len(name) > _LONGEST_COMPARED:
         return ""
-    close = difflib.get_close_matches(name, sorted(set(names)), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name, sorted(set(names)), n=1, cutoff=cutoff)
     return close[0] if close else ""
 
 

@@ -16,6 +16,7 @@ from gemini_batch_mcp.intake.validator.decoders import MAX_KEY_CHARACTERS
 from gemini_batch_mcp.intake.validator.json_text import BadNumber, JsonFault, RepeatingObject, parse
 from gemini_batch_mcp.intake.validator.walk import Findings, RequestWalk
 from gemini_batch_mcp.intake.validator.wire_schema import request_message
+from gemini_batch_mcp.intake.validator.world import CLOSED, Note, World
 from gemini_batch_mcp.settings import MAX_LINE_BYTES
 
 LINE_FORM: Final = '{"key":"…","request":{…}}'
@@ -31,18 +32,20 @@ _OPENAI_FIX: Final = (
 class CheckedLine:
     """What a line is: its key (empty when it has none that can be used) and its problems, none when it is right.
 
-    `problem_count` counts all of them; `problems` describes the first ones (`walk.MAX_DESCRIBED`).
+    `problem_count` counts all of them; `problems` describes the first ones (`walk.MAX_DESCRIBED`). `notes` say what is
+    passed on unknown.
     """
 
     key: str
     problems: tuple[Problem, ...] = ()
     problem_count: int = 0
+    notes: frozenset[Note] = frozenset()
 
 
-def check_line(line: bytes, line_number: int, task: Task) -> CheckedLine:
+def check_line(line: bytes, line_number: int, task: Task, world: World = CLOSED) -> CheckedLine:
     """Check one line, without its line end. Whether its key is used elsewhere is not this function's matter."""
     value, checked = parse_line(line, line_number)
-    return checked or check_parsed(value, line_number, task)
+    return checked or check_parsed(value, line_number, task, world)
 
 
 def parse_line(line: bytes, line_number: int) -> tuple[Any, CheckedLine | None]:
@@ -55,12 +58,12 @@ def parse_line(line: bytes, line_number: int) -> tuple[Any, CheckedLine | None]:
         return None, _refused(line_number, f"The line {fault.message}", fault.fix)
 
 
-def check_parsed(value: Any, line_number: int, task: Task) -> CheckedLine:
+def check_parsed(value: Any, line_number: int, task: Task, world: World = CLOSED) -> CheckedLine:
     """Check the JSON value of a line, as `json_text.parse` returned it."""
     findings = Findings()
-    key = _check_value(value, task, findings)
+    key = _check_value(value, task, findings, world)
     problems = tuple(Problem(line_number, shown(key), *finding) for finding in findings.described)
-    return CheckedLine(key, problems, findings.count)
+    return CheckedLine(key, problems, findings.count, frozenset(findings.notes))
 
 
 def is_openai(names: Collection[str], *, body_is_object: bool) -> bool:
@@ -83,7 +86,7 @@ def _refused(line_number: int, message: str, fix: str) -> CheckedLine:
     return CheckedLine("", (Problem(line_number, "", message, fix),), 1)
 
 
-def _check_value(value: Any, task: Task, findings: Findings) -> str:
+def _check_value(value: Any, task: Task, findings: Findings, world: World) -> str:
     """Check the JSON value of a line; return its key."""
     if not isinstance(value, dict):
         what = "a number" if isinstance(value, BadNumber) else kind(value)
@@ -100,7 +103,7 @@ def _check_value(value: Any, task: Task, findings: Findings) -> str:
     for name in value.repeated if isinstance(value, RepeatingObject) else ():
         findings.add(partial(_text, f"`{shown(name)}` is given more than once.", "Keep one of them."))
     key = _check_key(value, findings)
-    _check_request(value, task, findings)
+    _check_request(value, task, findings, world)
     return key
 
 
@@ -131,9 +134,9 @@ def _check_key(line: dict[str, Any], findings: Findings) -> str:
     return ""
 
 
-def _check_request(line: dict[str, Any], task: Task, findings: Findings) -> None:
+def _check_request(line: dict[str, Any], task: Task, findings: Findings, world: World) -> None:
     root = request_message(task)
-    walk = RequestWalk(findings, root)
+    walk = RequestWalk(findings, root, world)
     if line.get("request") is None:
         bare = {name: member for name, member in line.items() if name not in ("key", "metadata", "request")}
         if any(name in root.spellings for name in bare):

@@ -24,6 +24,7 @@ from gemini_batch_mcp.intake.validator.wire_schema import (
     message,
     whole_number,
 )
+from gemini_batch_mcp.intake.validator.world import CLOSED, Note, World, unknown_member, unknown_value
 
 #: Levels of objects and lists in a line: protobuf's own default for JSON.
 MAX_DEPTH: Final = 100
@@ -41,11 +42,15 @@ class Finding(NamedTuple):
 
 
 class Findings:
-    """The problems of one line. Only the first `MAX_DESCRIBED` are described: a line may hold a million of them."""
+    """The problems of one line. Only the first `MAX_DESCRIBED` are described: a line may hold a million of them.
+
+    `notes` are about what is passed on although nobody here knows it.
+    """
 
     def __init__(self) -> None:
         self.described: list[Finding] = []
         self.count = 0
+        self.notes: set[Note] = set()
 
     def add(self, describe: Callable[[], tuple[str, str]]) -> None:
         """Count a problem; `describe` is called for its words only while they are wanted."""
@@ -55,11 +60,12 @@ class Findings:
 
 
 class RequestWalk:
-    """Walks one request, described by `root`, and adds what is wrong to `findings`."""
+    """Walks one request, described by `root`, and adds what is wrong in that `world` to `findings`."""
 
-    def __init__(self, findings: Findings, root: Message) -> None:
+    def __init__(self, findings: Findings, root: Message, world: World = CLOSED) -> None:
         self.findings = findings
         self.root = root
+        self.world = world
 
     def request(self, value: Any, path: str) -> None:
         """Check the request itself, which stands at `path` of the line."""
@@ -80,7 +86,7 @@ class RequestWalk:
         for name, member in value.items():
             field = wanted.spellings.get(name)
             if field is None:
-                self._unknown(name, f"{path}.{shown(name, 40)}", wanted)
+                self._unknown(name, member, f"{path}.{shown(name, 40)}", wanted, depth + 1)
             elif member is not None:
                 here = f"{path}.{name}"
                 if field.name in present:
@@ -93,10 +99,19 @@ class RequestWalk:
         if wanted.one_of:
             self._one_of([name for name in wanted.one_of if name in present], path, wanted)
 
-    def _unknown(self, name: str, path: str, owner: Message) -> None:
+    def _unknown(self, name: str, value: Any, path: str, owner: Message, depth: int) -> None:
+        if self.world.is_open and corrections.is_new_member(name, owner, self.root):
+            if name not in self.world.installed().members.get(owner.title, ()):
+                self._note(unknown_member(path, owner.title))
+            self._free(value, path, depth)
+            return
         self._add(
             path, f"is not a member of {owner.title}.", lambda: corrections.unknown_member(name, owner, self.root)
         )
+
+    def _note(self, note: Note) -> None:
+        if len(self.findings.notes) < MAX_DESCRIBED:
+            self.findings.notes.add(note)
 
     def _missing(self, field: Field, path: str, owner: Message) -> None:
         def fix() -> str:
@@ -169,6 +184,10 @@ class RequestWalk:
             low, high = INTEGER_RANGES["int32"]
             if low <= value <= high:
                 return
+        if self.world.is_open and isinstance(value, str) and corrections.is_new_value(value, field):
+            if value not in self.world.installed().values.get(field.type, ()):
+                self._note(unknown_value(path, value))
+            return
         what = f"is {shown_value(value)}, which is not a value of {field.type}."
         self._add(path, what, lambda: corrections.enum_value(value, field))
 
