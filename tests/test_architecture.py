@@ -77,6 +77,7 @@ MAY_IMPORT = {
     "batches.desk": "batches.* intake.* results.query",
     "batches.opening": "batches.desk batches.gauge batches.jobs batches.work",
     "batches.advancing": "batches.app batches.gauge batches.answers batches.jobs batches.ledger batches.submitting",
+    "batches.spending": "batches.app batches.jobs batches.ledger batches.orders intake.prices",
     "batches.ending": "batches.app batches.jobs batches.ledger batches.losses batches.waiting",
     "batches.undertakings": "batches.app batches.jobs batches.ledger batches.submitting batches.waiting",
     "batches.losses": "batches.app batches.jobs batches.ledger batches.orders",

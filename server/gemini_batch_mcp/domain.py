@@ -275,11 +275,12 @@ class RequestFile:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens as Gemini reported them, summed over rows."""
+    """Tokens as Gemini reported them, summed over rows. `unmetered` answers came without a count of tokens."""
 
     input_tokens: int = 0
     output_tokens: int = 0
     thoughts_tokens: int = 0
+    unmetered: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +322,8 @@ class ResultSummary:
     `returned` counts rows that came back at all; `duplicate` extra lines for a key that had one already;
     `unexpected` lines without a key or under a key that was never sent; `malformed` those that are no JSON object.
     `pending` rows belong to jobs that have not ended: they are in no other count, and not in the table yet.
-    `usage` sums up all attempts, because each was paid for; `attempt_usage` has it for each, the first one first.
+    `usage` sums up all attempts, because each was paid for; `attempt_usage` has it for each, the first one first, and
+    `attempt_wasted` what of it went into rows that the attempt gave no good answer.
     """
 
     expected: int = 0
@@ -343,6 +345,7 @@ class ResultSummary:
     unexpected_keys: tuple[str, ...] = ()
     pending: int = 0
     attempt_usage: tuple[Usage, ...] = ()
+    attempt_wasted: tuple[Usage, ...] = ()
     #: The most frequent reasons for which rows are not ok, most rows first; missing rows have none.
     error_groups: tuple[ErrorGroup, ...] = ()
     #: Files that answers carried (images, sound), written beside the table.

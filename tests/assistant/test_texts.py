@@ -217,8 +217,8 @@ async def test_an_answer_to_a_query_is_a_table_of_data(reviews: Reviews) -> None
 async def test_a_list_of_jobs_has_one_line_a_batch(reviews: Reviews) -> None:
     await reviews.answered()
     assert await reviews.says("list_jobs") == [
-        "batch\tstate\trows\tmodel\tcreated\tname",
-        "reviews-abc123\tJOB_STATE_SUCCEEDED\t2 ok, 1 failed of 3\tgemini-3-flash-preview\t<time>\treviews",
+        "batch\tstate\trows\tmodel\tcreated\tcost\tname",
+        "reviews-abc123\tJOB_STATE_SUCCEEDED\t2 ok, 1 failed of 3\tgemini-3-flash-preview\t<time>\t-\treviews",
     ]
 
 
@@ -226,8 +226,8 @@ async def test_a_list_of_jobs_says_where_it_goes_on(reviews: Reviews) -> None:
     await reviews.ordered()
     await reviews.talk.call("create_batch", **_ORDER, resubmit=True, display_name="Once more")
     assert await reviews.says("list_jobs", limit=1) == [
-        "batch\tstate\trows\tmodel\tcreated\tname",
-        "once-more-abc123\tJOB_STATE_PENDING\t0 ok of 3\tgemini-3-flash-preview\t<time>\tOnce more",
+        "batch\tstate\trows\tmodel\tcreated\tcost\tname",
+        "once-more-abc123\tJOB_STATE_PENDING\t0 ok of 3\tgemini-3-flash-preview\t<time>\t-\tOnce more",
         "More jobs: call list_jobs again with cursor='<cursor>'.",
     ]
 
@@ -275,6 +275,7 @@ async def test_a_result_holds_what_its_views_name_and_nothing_else_of_what_they_
     assert status["rows"] is None
     (listed,) = (await reviews.talk.call("list_jobs"))["jobs"]
     entry = {"batch_id", "name", "display_name", "state", "model", "created_at", "counts", "made_elsewhere"}
+    entry |= {"cost_usd"}
     assert listed.keys() == entry
     read = await reviews.talk.call("get_results", batch=created["batch_id"], keys=["r2"], save_to="out.csv")
     counts = {"expected": 3, "returned": 3, "succeeded": 2, "failed": 1}
@@ -289,6 +290,6 @@ async def test_a_result_holds_what_its_views_name_and_nothing_else_of_what_they_
             "example_key": "r2",
         }
     ]
-    assert read["saved"].keys() == {"path", "format", "rows", "bytes"}
+    assert read["saved"].keys() == {"path", "format", "rows", "bytes", "beside"}
     (row,) = (await reviews.talk.call("get_results", batch=created["batch_id"], view="rows", keys=["r2"]))["rows"]
     assert row.keys() == {"key", "status", "text", "error", "finish_reason", "files", "history"}

@@ -18,8 +18,8 @@ from gemini_batch_mcp.cli.main import commands
 from support.conversation import Run, line, process_env, request_file, write_lines
 
 COMMANDS = [
-    *("cancel", "check-status", "collect", "create-batch", "delete", "demo", "doctor", "get-results"),
-    *("list-jobs", "preview", "query", "report", "retry-failed", "sandbox", "serve"),
+    *("cancel", "check-status", "collect", "compare", "create-batch", "delete", "demo", "doctor", "get-results"),
+    *("list-jobs", "preview", "query", "report", "retry-failed", "sandbox", "serve", "spend"),
 ]
 
 
@@ -45,9 +45,15 @@ def test_create_check_and_get_work_with_their_short_flags(run_at_port: Run, data
     assert "k3" not in failures.stdout
     listed = run_at_port("list-jobs")
     assert batch in listed.stdout
+    before = json.loads(run_at_port("spend", "--by", "batch", "--json").stdout)
+    assert [group["name"] for group in before["groups"]] == [batch]
     assert run_at_port("delete", batch).returncode == 1
     assert run_at_port("delete", batch, "--yes").returncode == 0
     assert batch not in run_at_port("list-jobs").stdout
+    after = json.loads(run_at_port("spend", "--by", "batch", "--json").stdout)
+    assert after["groups"] == [before["groups"][0] | {"name": f"{batch} (deleted)"}]
+    assert after["total"] == before["total"]
+    assert 0 < after["total"]["wasted_usd"] < after["total"]["cost_usd"]
 
 
 def test_a_terminal_shows_each_stage_with_what_is_done(tmp_path: Path, data: Path, at_port: dict[str, str]) -> None:

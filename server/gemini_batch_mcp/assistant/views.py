@@ -405,6 +405,15 @@ class ListedView(View):
     created_at: datetime | None
     counts: Counts
     made_elsewhere: bool
+    cost_usd: float | None
+
+
+class SpentView(View):
+    """What all batches ordered here have cost, deleted ones included."""
+
+    batches: int
+    cost_usd: float
+    since: Text
 
 
 class JobListView(Answer):
@@ -414,17 +423,19 @@ class JobListView(Answer):
 
     jobs: list[ListedView]
     next_cursor: Text
+    spent: SpentView | None
     note: Text
 
     def text(self) -> str:
         """The same facts as a table with one tab-separated line per job."""
         if not self.jobs:
             return " ".join(part for part in ("No jobs match.", self.note) if part)
-        lines = ["batch\tstate\trows\tmodel\tcreated\tname"]
+        lines = ["batch\tstate\trows\tmodel\tcreated\tcost\tname"]
         for job in self.jobs:
             created = f"{job.created_at:%Y-%m-%d %H:%M}" if job.created_at else "-"
             name = f"{job.display_name or '-'}{' (made elsewhere)' if job.made_elsewhere else ''}"
-            cells = (job.batch_id or job.name, job.state, job.counts.short(), job.model, created, name)
+            cost = dollars(job.cost_usd) if job.cost_usd is not None else "-"
+            cells = (job.batch_id or job.name, job.state, job.counts.short(), job.model, created, cost, name)
             lines.append("\t".join(cells))
         if self.note:
             lines.append(self.note)

@@ -21,6 +21,7 @@ from gemini_batch_mcp.batches.orders.likeness import take_over
 from gemini_batch_mcp.batches.orders.models import ModelList, list_models
 from gemini_batch_mcp.batches.orders.preparing import Preview, preview_order
 from gemini_batch_mcp.batches.orders.pricing import Cost, actual_cost, read_prices
+from gemini_batch_mcp.batches.spending import Grouping, Spending, read_spending, with_costs
 from gemini_batch_mcp.batches.submitting.ordering import Placement, place_order, quote_order
 from gemini_batch_mcp.batches.submitting.retrying import quote_retry, retry_rows
 from gemini_batch_mcp.batches.undertakings import Undertaking, follow, issue
@@ -186,8 +187,12 @@ class Desk:
         await watch_batches(self.app, self.on_seen)
 
     async def list_jobs(self, wanted: JobFilter, *, limit: int, cursor: str = "") -> JobList:
-        """List jobs; see `listing.list_jobs`."""
-        return await list_jobs(self.app, wanted, limit=limit, cursor=cursor)
+        """List jobs and what they have cost; see `listing.list_jobs` and `spending.with_costs`."""
+        return await with_costs(self.app, await list_jobs(self.app, wanted, limit=limit, cursor=cursor))
+
+    async def spending(self, by: Grouping) -> Spending:
+        """Return what was spent; see `spending.read_spending`."""
+        return await read_spending(self.app, by)
 
     async def cancel_loss(self, reference: str) -> Loss:
         """Return what the user has to be asked before a batch is cancelled; see `ending.cancel_loss`."""

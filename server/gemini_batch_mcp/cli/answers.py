@@ -1,6 +1,6 @@
 """The commands that follow a batch and read its answers: each asks the desk for one thing and prints it."""
 
-from typing import TYPE_CHECKING, Final, get_args
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import click
 
@@ -156,4 +156,18 @@ def compare(session: Session, batch: str, other: str, field: str, limit: int, cu
     session.run(show)
 
 
-ANSWER_COMMANDS: Final = (check_status, get_results, query, compare, report, list_jobs, collect)
+@click.command()
+@click.option("--by", type=click.Choice(("month", "model", "batch")), default="month", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@click.pass_obj
+def spend(session: Session, by: Literal["month", "model", "batch"], as_json: bool) -> None:
+    """Show what was spent, retries and deleted batches included, and what of it went into rows that failed."""
+    from gemini_batch_mcp.cli import console
+
+    async def show(desk: "Desk") -> None:
+        console.show_spending(await desk.spending(by), as_json=as_json)
+
+    session.run(show)
+
+
+ANSWER_COMMANDS: Final = (check_status, get_results, query, compare, report, list_jobs, spend, collect)

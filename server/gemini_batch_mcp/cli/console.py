@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from gemini_batch_mcp.batches.jobs.tracking import BatchStatus
     from gemini_batch_mcp.batches.orders.preparing import Preview
     from gemini_batch_mcp.batches.orders.pricing import Cost
+    from gemini_batch_mcp.batches.spending import Spending, SpentOn
     from gemini_batch_mcp.batches.submitting.ordering import Placement
     from gemini_batch_mcp.cli.doctor import Report
     from gemini_batch_mcp.results.query.queries import QueryAnswer
@@ -254,7 +255,7 @@ def rows_table(rows: list[tuple[str, str, str]]) -> Table:
 
 def show_jobs(listed: "JobList") -> None:
     """Print a list of jobs."""
-    table = _table("batch", "state", "ok", "failed", "rows", "model", "created", "name")
+    table = _table("batch", "state", "ok", "failed", "rows", "model", "created", "cost", "name")
     for job in listed.jobs:
         counts = (job.counts.succeeded, job.counts.failed, job.counts.total)
         table.add_row(
@@ -263,6 +264,7 @@ def show_jobs(listed: "JobList") -> None:
             *(f"{count:,}" for count in counts),
             escape(job.model),
             f"{job.created_at:%Y-%m-%d %H:%M}" if job.created_at else "-",
+            dollars(job.cost_usd) if job.cost_usd is not None else "-",
             f"{escape(job.display_name)}{' (made elsewhere)' if job.made_elsewhere else ''}",
         )
     output().print(table)
@@ -270,6 +272,41 @@ def show_jobs(listed: "JobList") -> None:
         notes().print(escape(listed.note))
     if listed.next_cursor:
         notes().print(f"More jobs: --cursor {escape(listed.next_cursor)}")
+
+
+def show_spending(spending: "Spending", *, as_json: bool) -> None:
+    """Print what was spent, a group a row and all of it last; what is in no figure on stderr."""
+    if as_json:
+        facts = {
+            "total": _spent_facts(spending.total),
+            "groups": [_spent_facts(group) for group in spending.groups],
+            "since": spending.since,
+            "priced_on": spending.priced_on,
+            "notes": list(spending.notes),
+        }
+        output().print_json(json.dumps(facts))
+        return
+    table = _table("on", "batches", "cost", "of it failed rows", "of it retries")
+    for group in (*spending.groups, spending.total):
+        share = f" ({group.wasted_share:.1%})" if group.wasted_share is not None else ""
+        table.add_row(
+            escape(group.name),
+            f"{group.batches:,}",
+            dollars(group.cost_usd),
+            f"{dollars(group.wasted_usd)}{share}",
+            dollars(group.retries_usd),
+        )
+    output().print(table)
+    if spending.since:
+        notes().print(
+            f"Since {spending.since}, at the prices of {spending.priced_on}. Batches that were deleted count."
+        )
+    for note in spending.notes:
+        notes().print(escape(note), soft_wrap=True)
+
+
+def _spent_facts(spent: "SpentOn") -> dict[str, object]:
+    return {**asdict(spent), "wasted_share": spent.wasted_share}
 
 
 def show_answer(answer: "QueryAnswer") -> None:

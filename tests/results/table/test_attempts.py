@@ -93,6 +93,7 @@ def test_tokens_of_every_attempt_count(tmp_path: Path) -> None:
     summary = rebuilt(tmp_path, TablePlan((AnswerFile(first, keys), AnswerFile(second, retried, 2)))).summary()
 
     assert summary.attempt_usage == (Usage(6, 4, 2), Usage(6, 4, 2))
+    assert summary.attempt_wasted == (Usage(3, 2, 1), Usage())
     assert summary.usage == Usage(12, 8, 4)
     assert summary.succeeded == 3
 

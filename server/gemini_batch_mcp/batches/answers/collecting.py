@@ -23,7 +23,7 @@ from gemini_batch_mcp.batches.jobs.delivery import (
     utc_now,
 )
 from gemini_batch_mcp.batches.jobs.lock import BatchLocked, batch_lock
-from gemini_batch_mcp.batches.jobs.rows import table_rows
+from gemini_batch_mcp.batches.jobs.rows import charges_of, table_summary
 from gemini_batch_mcp.batches.jobs.tracking import load
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry, Lack, Stage
 from gemini_batch_mcp.digests import file_digest, has_digest
@@ -83,8 +83,9 @@ async def _collect_locked(app: App, batch_id: str) -> bool:
         job.id: None for job in batch.jobs if job.stage is Stage.FINISHED and not has_rows(job)
     }
     collected |= {job_id: body.answer_count for job_id, body in delivered.items()}
-    rows = await in_thread(table_rows, app, batch_id)
-    await in_thread(app.ledger.record_collected, batch_id, rows, collected)
+    summary = await in_thread(table_summary, app, batch_id)
+    rows, charges = (summary.outcomes, charges_of(batch, summary)) if summary is not None else (None, None)
+    await in_thread(app.ledger.record_collected, batch_id, rows, charges, collected)
     return True
 
 

@@ -87,7 +87,7 @@ async def read_results(app: App, reference: str, query: ResultQuery, *, wait_sec
         warnings += (f"{not_there_yet(missing, now)} {next_step(batch, now)}",)
     table = await in_thread(ResultTable.open, app.files(batch.id).table, app.tables)
     # A process that was killed between the two has left a table that the ledger does not know of.
-    batch = await in_thread(note_rows, app, batch, table.summary().outcomes)
+    batch = await in_thread(note_rows, app, batch, table.summary())
     status = describe(batch)
     if status.done and (in_vain := after_retry(batch)):
         warnings += (in_vain,)
@@ -103,6 +103,8 @@ async def read_results(app: App, reference: str, query: ResultQuery, *, wait_sec
     if batch.order is not None:
         warnings += await in_thread(pattern_warnings, batch.order.response_schema)
     summary = table.summary()
+    if unmetered := summary.usage.unmetered:
+        warnings += (f"{unmetered:,} answers came without a count of tokens: what they cost is in no figure.",)
     if summary.missing and (lost := lost_answers(batch)):
         warnings += (
             f"Gemini counts {lost:,} more rows of {batch.id} as done than it has delivered, in two downloads "

@@ -67,15 +67,30 @@ class ListedJob:
     created_at: datetime | None
     counts: RowCounts
     made_elsewhere: bool
+    #: What its answers have cost so far; None while that is not known.
+    cost_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What `batches` batches of this ledger have cost since the day `since`, deleted ones included."""
+
+    batches: int
+    cost_usd: float
+    since: str
 
 
 @dataclass(frozen=True, slots=True)
 class JobList:
-    """Some jobs, newest first within each half; `note` says what could not be asked."""
+    """Some jobs, newest first within each half; `note` says what could not be asked, and what was spent.
+
+    `spent` is None while nothing is known to have cost anything.
+    """
 
     jobs: tuple[ListedJob, ...]
     next_cursor: str = ""
     note: str = ""
+    spent: Spent | None = None
 
 
 async def list_jobs(app: App, wanted: JobFilter, *, limit: int, cursor: str = "") -> JobList:

@@ -4,39 +4,60 @@ Until answers are here a batch's counts are Gemini's; from then on they are the 
 """
 
 from dataclasses import replace
+from datetime import date
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.delivery import has_rows
-from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry, Stage
-from gemini_batch_mcp.domain import JobState, RowCounts, RowOutcomes
+from gemini_batch_mcp.batches.ledger.entries import BatchEntry, Charge, JobEntry, Stage
+from gemini_batch_mcp.domain import JobState, ResultSummary, RowCounts, Usage
 from gemini_batch_mcp.errors import StorageError
 from gemini_batch_mcp.results.store import ResultTable
 
 _USEFUL = frozenset({JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED})
 
 
-def table_rows(app: App, batch_id: str) -> RowOutcomes | None:
-    """Return how the rows of a batch ended by its result table, None when there is none that can be read."""
+def table_summary(app: App, batch_id: str) -> ResultSummary | None:
+    """Return what is counted in the result table of a batch, None when there is none that can be read."""
     try:
-        return ResultTable.open(app.files(batch_id).table).summary().outcomes
+        return ResultTable.open(app.files(batch_id).table).summary()
     except StorageError:
         return None
 
 
 def with_rows(app: App, batch: BatchEntry) -> BatchEntry:
     """Return a batch with how its rows ended, also when its table was made by a version that did not note it."""
-    if batch.rows is not None or not any(job.stage is Stage.COLLECTED for job in batch.jobs):
+    is_noted = batch.rows is not None and batch.charges is not None
+    if is_noted or not any(job.stage is Stage.COLLECTED for job in batch.jobs):
         return batch
-    rows = table_rows(app, batch.id)
-    return batch if rows is None else note_rows(app, batch, rows)
+    summary = table_summary(app, batch.id)
+    return batch if summary is None else note_rows(app, batch, summary)
 
 
-def note_rows(app: App, batch: BatchEntry, rows: RowOutcomes) -> BatchEntry:
-    """Return a batch with how its rows ended, and note it where the ledger has it otherwise."""
-    if batch.rows == rows:
+def note_rows(app: App, batch: BatchEntry, summary: ResultSummary) -> BatchEntry:
+    """Return a batch with how its rows ended and what is billed, and note it where the ledger has it otherwise."""
+    rows, charges = summary.outcomes, charges_of(batch, summary)
+    if (batch.rows, batch.charges) == (rows, charges):
         return batch
-    app.ledger.record_collected(batch.id, rows, {})
-    return replace(batch, rows=rows)
+    app.ledger.record_collected(batch.id, rows, charges, {})
+    return replace(batch, rows=rows, charges=charges)
+
+
+def charges_of(batch: BatchEntry, summary: ResultSummary) -> tuple[Charge, ...]:
+    """Return what is billed for the answers in a batch's table, each attempt by the model that it asked."""
+    charges: list[Charge] = []
+    none = (Usage(),) * len(summary.attempt_usage)
+    wasted = summary.attempt_wasted or none
+    for attempt, (usage, lost) in enumerate(zip(summary.attempt_usage, wasted, strict=True), 1):
+        model, sent_on = model_of(batch, attempt)
+        charges.append(Charge(attempt, model, sent_on, usage, lost))
+    return tuple(charges)
+
+
+def model_of(batch: BatchEntry, attempt: int) -> tuple[str, date]:
+    """Return the model that an attempt asked, and the day on which it was sent."""
+    job = next((job for job in batch.jobs if job.attempt == attempt), None)
+    model = job.model if job is not None and job.model else batch.model
+    return model, (job.created_at if job is not None and job.created_at else batch.created_at).date()
 
 
 def batch_counts(batch: BatchEntry) -> RowCounts:

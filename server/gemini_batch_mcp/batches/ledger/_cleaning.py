@@ -10,10 +10,18 @@ from typing import Final
 import sqlalchemy as sa
 
 from gemini_batch_mcp.batches.ledger._database import USERS_OWN, Database
-from gemini_batch_mcp.batches.ledger._tables import attachments, batches, cleanings, jobs, quotes, salts
+from gemini_batch_mcp.batches.ledger._tables import (
+    attachments,
+    batches,
+    cleanings,
+    deleted_batches,
+    jobs,
+    quotes,
+    salts,
+)
 from gemini_batch_mcp.redaction import Secrets
 
-_TABLES: Final = (batches, jobs, attachments, quotes)
+_TABLES: Final = (batches, jobs, attachments, quotes, deleted_batches)
 
 
 def clean_once(database: Database, secrets: Secrets) -> bool:

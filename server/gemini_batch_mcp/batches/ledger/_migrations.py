@@ -232,6 +232,24 @@ def _m015_what_saved_files_hold(connection: sa.Connection) -> None:
         connection.exec_driver_sql(f"ALTER TABLE saved_files ADD COLUMN {column} {kind}")
 
 
+def _m016_charges(connection: sa.Connection) -> None:
+    # Empty: collected by a version that did not note what was billed.
+    connection.exec_driver_sql("ALTER TABLE batches ADD COLUMN charges TEXT NOT NULL DEFAULT ''")
+    connection.exec_driver_sql(
+        """
+        CREATE TABLE deleted_batches (
+            batch_id TEXT PRIMARY KEY,
+            display_name TEXT NOT NULL,
+            model TEXT NOT NULL,
+            created_at DATETIME NOT NULL,
+            charges TEXT NOT NULL,
+            unknown_rows INTEGER NOT NULL,
+            answered_jobs INTEGER NOT NULL
+        )
+        """
+    )
+
+
 #: In order, for ever.
 MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     _m001_batches_and_jobs,
@@ -249,6 +267,7 @@ MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     _m013_withdrawals,
     _m014_cleanings,
     _m015_what_saved_files_hold,
+    _m016_charges,
 )
 
 

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from gemini_batch_mcp.batches.ledger.entries import (
     BatchEntry,
+    BillEntry,
     DamagedEntry,
     JobEntry,
     NewBatch,
@@ -68,10 +69,14 @@ class _Json(sa.TypeDecorator[Any]):
         if value is None:
             return ""
         # As ASCII: text that a client sent may hold half a surrogate pair, which the database does not take.
-        return json.dumps(list(value) if isinstance(value, tuple | list) else asdict(value))
+        return json.dumps([_plain(part) for part in value] if isinstance(value, tuple | list) else asdict(value))
 
     def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Any:
         return msgspec.convert(json.loads(value), self._kind) if value else None
+
+
+def _plain(part: Any) -> Any:
+    return msgspec.to_builtins(part) if is_dataclass(part) else part
 
 
 _FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -130,6 +135,7 @@ attachments = sa.Table(
     sa.Column("batch_id", sa.Text),
     *_columns(UploadedFile, leave_out=("state",)),
 )
+deleted_batches = sa.Table("deleted_batches", metadata, *_columns(BillEntry, leave_out=("is_deleted",)))
 quotes = sa.Table("quotes", metadata, *_columns(QuoteEntry))
 withdrawals = sa.Table(
     "withdrawals",
@@ -174,6 +180,11 @@ def job_entry(row: sa.RowMapping) -> JobEntry:
     return JobEntry(**members, counts=counts, error=error if error.message else None)
 
 
+def bill_entry(row: sa.RowMapping) -> BillEntry:
+    """Return the bill that a row with the columns of `deleted_batches` describes."""
+    return BillEntry(**_members(row, deleted_batches))
+
+
 def quote_entry(row: sa.RowMapping) -> QuoteEntry:
     """Return what a row of `quotes` describes."""
     return QuoteEntry(**_members(row, quotes))
@@ -187,7 +198,7 @@ def uploaded_file(row: sa.RowMapping) -> UploadedFile:
 
 
 def _members(row: sa.RowMapping, table: sa.Table) -> dict[str, Any]:
-    members = {column.key: row[column] for column in table.columns}
+    members = {column.key: row[column.key] for column in table.columns}
     for column in table.columns:
         # The database keeps whatever it is given, text in a column of numbers included.
         if isinstance(column.type, sa.Integer) and not isinstance(members[column.key], int | NoneType):

@@ -1,10 +1,10 @@
 """What the ledger holds, as values: stages, batches and their jobs."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 
-from gemini_batch_mcp.domain import Account, Delivery, JobError, JobState, Order, RowCounts, RowOutcomes, Task
+from gemini_batch_mcp.domain import Account, Delivery, JobError, JobState, Order, RowCounts, RowOutcomes, Task, Usage
 from gemini_batch_mcp.errors import StorageError
 from gemini_batch_mcp.intake.prices.estimate import Estimate
 
@@ -140,6 +140,37 @@ class JobEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Charge:
+    """What an attempt at a batch's rows is billed for: the tokens of its answers, at the prices of the day it was sent.
+
+    `wasted` is what of `usage` went into rows that the attempt gave no good answer.
+    """
+
+    attempt: int
+    model: str
+    sent_on: date
+    usage: Usage
+    wasted: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class BillEntry:
+    """A batch as far as money goes; one that was deleted has its entry still."""
+
+    batch_id: str
+    display_name: str
+    model: str
+    created_at: datetime
+    #: None where nothing was collected, or an earlier version did not note it.
+    charges: tuple[Charge, ...] | None = None
+    #: Rows of which nobody knows what they took: not fetched yet, or never given out by Gemini.
+    unknown_rows: int = 0
+    #: Jobs whose answers were fetched.
+    answered_jobs: int = 0
+    is_deleted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class BatchEntry:
     """One batch: what the user ordered, and its jobs in shard order."""
 
@@ -169,6 +200,8 @@ class BatchEntry:
     estimate: Estimate | None = None
     #: How its rows ended, as its result table has it; None before there is one.
     rows: RowOutcomes | None = None
+    #: What its answers are billed by, as its result table has it; None before there is one that was counted so.
+    charges: tuple[Charge, ...] | None = None
     #: Somebody is deleting it, or has tried to.
     is_deleting: bool = False
     #: How many calls were told, or wait to be told, that what is not sent yet is on its way.

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import sqlalchemy as sa
 
-from gemini_batch_mcp.batches.ledger import _quotes, _saves
+from gemini_batch_mcp.batches.ledger import _bills, _quotes, _saves
 from gemini_batch_mcp.batches.ledger._cleaning import clean_once
 from gemini_batch_mcp.batches.ledger._database import NO_SECRETS, Database, Hook
 from gemini_batch_mcp.batches.ledger._tables import (
@@ -35,6 +35,7 @@ from gemini_batch_mcp.batches.ledger._tables import (
 from gemini_batch_mcp.batches.ledger.entries import (
     UNSETTLED,
     BatchEntry,
+    Charge,
     JobEntry,
     Lack,
     NewBatch,
@@ -70,6 +71,7 @@ class Ledger:
         self._transaction = database.transaction
         self.quotes = _quotes.Quotes(database)
         self.saves = _saves.Saves(database)
+        self.bills = _bills.Bills(database)
         #: At its opening, of secrets that an earlier version had written into it.
         self.was_cleaned = False
 
@@ -330,14 +332,18 @@ class Ledger:
             return bool(connection.execute(statement.values(stage=stage, **values)).rowcount)
 
     def record_collected(
-        self, batch_id: str, rows: RowOutcomes | None, answer_counts: Mapping[int, int | None]
+        self,
+        batch_id: str,
+        rows: RowOutcomes | None,
+        charges: Sequence[Charge] | None,
+        answer_counts: Mapping[int, int | None],
     ) -> None:
-        """Note how the rows of a batch ended by its table, and that the answers of these jobs are in it.
+        """Note how a batch's rows ended by its table, what is billed, and that the answers of these jobs are in it.
 
         `answer_counts` says by job how many there are; None for a job that ended without any.
         """
         with self._transaction("record_collected") as connection:
-            connection.execute(batches.update().where(batches.c.id == batch_id).values(rows=rows))
+            connection.execute(batches.update().where(batches.c.id == batch_id).values(rows=rows, charges=charges))
             for job_id, count in answer_counts.items():
                 counted = {} if count is None else {"answer_count": count, "lack": Lack.NOTHING}
                 collected = jobs.update().where(jobs.c.id == job_id).values(stage=Stage.COLLECTED, **counted)
@@ -403,8 +409,9 @@ class Ledger:
         return withdrawn_at
 
     def forget(self, batch_id: str) -> None:
-        """Remove a batch, its jobs and its list of saved files from the ledger."""
+        """Remove a batch, its jobs and its list of saved files from the ledger. What it has cost stays known."""
         with self._transaction("forget") as connection:
+            _bills.keep(connection, batch_id)
             for table in (saved_files, attachments, jobs):
                 connection.execute(table.delete().where(table.c.batch_id == batch_id))
             connection.execute(batches.delete().where(batches.c.id == batch_id))

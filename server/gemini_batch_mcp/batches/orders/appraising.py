@@ -13,11 +13,12 @@ from typing import Any, Final
 import msgspec
 
 from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.jobs.rows import charges_of
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry
 from gemini_batch_mcp.batches.orders._staging import clear, held, sweep_others
 from gemini_batch_mcp.batches.orders.ahead import PassAhead, survey_lines
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
-from gemini_batch_mcp.batches.orders.pricing import Cost, actual_cost, read_prices
+from gemini_batch_mcp.batches.orders.pricing import Cost, cost_of, read_prices
 from gemini_batch_mcp.domain import JobState, JsonObject, Order, RequestFile, ResultSummary
 from gemini_batch_mcp.errors import StillPreparing, storage_errors
 from gemini_batch_mcp.intake.prices.estimate import Counting, Estimate, count, estimate, limits_of
@@ -101,14 +102,18 @@ def priced(prices: PriceTable, order: Order, facts: Facts) -> Estimate:
 def spent_at_most(app: App, prices: PriceTable, batch: BatchEntry, summary: ResultSummary) -> Cost:
     """Return what a batch has cost, where rows whose usage is not known count at their upper estimate.
 
-    These are the rows of jobs whose answers are gone or were not given out, and rows that no line came back for.
+    These are the rows of jobs whose answers are gone or were not given out, rows that no line came back for, and
+    answers without a count of tokens.
     """
-    cost = actual_cost(prices, batch, summary)
+    usages = summary.attempt_usage
+    charges = charges_of(batch, summary)
+    cost = cost_of(prices, [replace(charge, usage=replace(charge.usage, unmetered=0)) for charge in charges])
     usd = cost.usd
     for attempt in range(1, batch.attempts + 1):
         jobs = [job for job in batch.jobs if job.attempt == attempt and job.name]
         rows = sum(job.request_count for job in jobs)
         unknown = sum(job.request_count for job in jobs if _has_unknown_usage(job))
+        unknown += usages[attempt - 1].unmetered if attempt <= len(usages) else 0
         if attempt == batch.attempts:
             unknown += min(summary.missing, sum(job.request_count for job in jobs if job.answers_digest))
         if unknown and usd is not None:

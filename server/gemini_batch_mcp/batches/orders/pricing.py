@@ -1,11 +1,13 @@
 """What an order may cost and how large a job may be, against the caps that the user has set."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gemini_batch_mcp.batches.app import App
-from gemini_batch_mcp.batches.ledger.entries import BatchEntry
-from gemini_batch_mcp.domain import RequestFile, ResultSummary
+from gemini_batch_mcp.batches.jobs.rows import charges_of
+from gemini_batch_mcp.batches.ledger.entries import BatchEntry, Charge
+from gemini_batch_mcp.domain import RequestFile, ResultSummary, Usage
 from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.intake.prices.estimate import Estimate, over_cap
 from gemini_batch_mcp.intake.prices.price_list import PriceTable, load_prices
@@ -38,10 +40,15 @@ class JobLimits:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What answers cost in USD, None when no price is known, and the date of the prices."""
+    """What answers cost in USD, None when that is not known, and the date of the prices.
+
+    `wasted_usd` is what of it went into rows that got no good answer, `retries_usd` what went into later attempts.
+    """
 
     usd: float | None
     priced_on: str
+    wasted_usd: float | None = None
+    retries_usd: float | None = None
 
 
 async def read_prices(app: App) -> PriceTable:
@@ -93,19 +100,31 @@ def refuse_over_cap(app: App, priced: Estimate, *, spent: Cost | None = None) ->
 
 
 def actual_cost(prices: PriceTable, batch: BatchEntry, summary: ResultSummary) -> Cost:
-    """Return what the tokens of a batch's answers cost at list prices, each attempt by the model that it asked.
+    """Return what the tokens of a batch's answers cost; see `cost_of`."""
+    return cost_of(prices, charges_of(batch, summary))
 
-    All input counts as text, and every output token at the dearest kind of output that the model has.
+
+def cost_of(prices: PriceTable, charges: Sequence[Charge]) -> Cost:
+    """Return what charges come to at list prices. Every figure that is said of answers is from here.
+
+    All input counts as text, and every output token at the dearest kind of output that the model has. Each charge is
+    rounded to a millionth of a dollar, so that any grouping of them has the same sum.
     """
-    usd: float | None = 0.0
-    for attempt, usage in enumerate(summary.attempt_usage, 1):
-        job = next((job for job in batch.jobs if job.attempt == attempt), None)
-        model = job.model if job is not None and job.model else batch.model
-        day = (job.created_at if job is not None and job.created_at else batch.created_at).date()
-        price = prices.price(model, day)
-        if price is None or usd is None:
-            usd = None
-            continue
-        output = usage.output_tokens + usage.thoughts_tokens
-        usd += price.input_usd({"text": float(usage.input_tokens)}) + price.output_usd(output)
-    return Cost(round(usd, 6) if usd is not None else None, prices.priced_on.isoformat())
+    each = [_usd(prices, charge, charge.usage) for charge in charges]
+    wasted = [_usd(prices, charge, charge.wasted) for charge in charges]
+    return Cost(_sum(each), prices.priced_on.isoformat(), _sum(wasted), _sum(each[1:]))
+
+
+def _usd(prices: PriceTable, charge: Charge, usage: Usage) -> float | None:
+    """Return what tokens of a charge cost, None where no price is known, or no answer says what it took."""
+    price = prices.price(charge.model, charge.sent_on)
+    tokens = usage.input_tokens + usage.output_tokens + usage.thoughts_tokens
+    if price is None or (usage.unmetered and not tokens):
+        return None
+    output = usage.output_tokens + usage.thoughts_tokens
+    return round(price.input_usd({"text": float(usage.input_tokens)}) + price.output_usd(output), 6)
+
+
+def _sum(each: Sequence[float | None]) -> float | None:
+    known = [usd for usd in each if usd is not None]
+    return round(sum(known), 6) if len(known) == len(each) else None

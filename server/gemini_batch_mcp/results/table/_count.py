@@ -2,9 +2,9 @@
 
 # ruff: noqa: S608 - queries consist of our own names, of numbers, and of literals made by `quoted`
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gemini_batch_mcp.domain import PERMANENT_CODES, ErrorGroup, ResultSummary, RowStatus, Usage
 from gemini_batch_mcp.results.engine import rows_of
@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
 #: Rows with these have no error that could be grouped.
 _WITHOUT_ERROR: Final = ("ok", "missing")
+#: An answer that Gemini gave without saying what it took; for a row that failed nothing is said, and nothing is paid.
+_UNMETERED: Final = (
+    "status NOT IN ('failed', 'missing') AND "
+    "coalesce(input_tokens, 0) + coalesce(output_tokens, 0) + coalesce(thoughts_tokens, 0) = 0"
+)
 _SHOWN_VERSIONS: Final = 20
 _SHOWN_GROUPS: Final = 5
 _SHOWN_CHARS: Final = 200
@@ -27,6 +32,13 @@ _PATTERN: Final = (
 )
 
 
+class AttemptTokens(NamedTuple):
+    """What an attempt used, and what of it went into rows that it gave no good answer."""
+
+    usage: Usage
+    wasted: Usage
+
+
 def summarise(
     connection: "DuckDBPyConnection",
     table: Path,
@@ -34,21 +46,21 @@ def summarise(
     *,
     expected_rows: int,
     pending: int,
-    attempt_usage: tuple[Usage, ...],
+    attempts: Sequence[AttemptTokens],
 ) -> ResultSummary:
     """Count the rows of a finished table. `expected_rows` may be 0, or more than the rows that have a key.
 
-    `attempt_usage` is empty where there was one attempt only.
+    `attempts` is empty where there was one attempt only.
     """
     rows: dict[str, int] = {}
-    tokens = [0, 0, 0]
+    tokens, wasted = [0, 0, 0, 0], [0, 0, 0, 0]
     media_files = permanent = gained = 0
-    newest = max(1, len(attempt_usage))
+    newest = max(1, len(attempts))
     codes = ", ".join(map(str, sorted(PERMANENT_CODES)))
     for status, status_rows, files, status_permanent, from_newest, *status_tokens in connection.execute(
         f"""SELECT status, count(*), coalesce(sum(len(files)), 0),
                    count(*) FILTER (error_code IN ({codes})), count(*) FILTER (attempt = {newest}),
-                   sum(input_tokens), sum(output_tokens), sum(thoughts_tokens)
+                   sum(input_tokens), sum(output_tokens), sum(thoughts_tokens), count(*) FILTER ({_UNMETERED})
             FROM {rows_of(table)} GROUP BY status"""
     ).fetchall():
         rows[status] = status_rows
@@ -58,6 +70,9 @@ def summarise(
         if status == RowStatus.OK:
             gained = from_newest
         tokens = [total + int(more or 0) for total, more in zip(tokens, status_tokens, strict=True)]
+        if status != RowStatus.OK:
+            wasted = [total + int(more or 0) for total, more in zip(wasted, status_tokens, strict=True)]
+    attempts = attempts or (AttemptTokens(Usage(*tokens), Usage(*wasted)),)
     row_count = sum(rows.values())
     expected = max(row_count, expected_rows)
     return ResultSummary(
@@ -72,8 +87,9 @@ def summarise(
         duplicate=leftovers.duplicate,
         unexpected=leftovers.unexpected + (row_count - expected_rows if 0 < expected_rows < row_count else 0),
         malformed=leftovers.malformed,
-        usage=_total(attempt_usage) if attempt_usage else Usage(*tokens),
-        attempt_usage=attempt_usage or (Usage(*tokens),),
+        usage=_total(attempt.usage for attempt in attempts),
+        attempt_usage=tuple(attempt.usage for attempt in attempts),
+        attempt_wasted=tuple(attempt.wasted for attempt in attempts),
         model_versions=_model_versions(connection, table),
         missing_keys=leftovers.missing_keys,
         duplicate_keys=leftovers.duplicate_keys,
@@ -86,16 +102,24 @@ def summarise(
     )
 
 
-def usage_by_attempt(connection: "DuckDBPyConnection", staged: Path, position: str, attempts: int) -> tuple[Usage, ...]:
+def tokens_by_attempt(
+    connection: "DuckDBPyConnection", staged: Path, position: str, attempts: int
+) -> tuple[AttemptTokens, ...]:
     """Return what each attempt used: of every key the first line that came back for it. Needs `asked`."""
     found = connection.execute(
-        f"""SELECT attempt, sum(used.input_tokens), sum(used.output_tokens), sum(used.thoughts_tokens)
-            FROM (SELECT attempt, min_by(struct_pack(input_tokens, output_tokens, thoughts_tokens), position) AS used
+        f"""SELECT attempt, status IS DISTINCT FROM 'ok' AS is_wasted, sum(input_tokens), sum(output_tokens),
+                   sum(thoughts_tokens), count(*) FILTER ({_UNMETERED})
+            FROM (SELECT attempt, unnest(min_by(
+                      struct_pack(status, input_tokens, output_tokens, thoughts_tokens), position))
                   FROM ({answered_rows(staged, position)}) SEMI JOIN asked USING (key) GROUP BY key, attempt)
-            GROUP BY attempt"""
+            GROUP BY attempt, is_wasted"""
     ).fetchall()
-    usages = {attempt: Usage(*(int(tokens or 0) for tokens in used)) for attempt, *used in found}
-    return tuple(usages.get(attempt, Usage()) for attempt in range(1, attempts + 1))
+    usages = {(attempt, wasted): Usage(*(int(tokens or 0) for tokens in used)) for attempt, wasted, *used in found}
+    each: list[AttemptTokens] = []
+    for attempt in range(1, attempts + 1):
+        wasted = usages.get((attempt, True), Usage())
+        each.append(AttemptTokens(_total((wasted, usages.get((attempt, False), Usage()))), wasted))
+    return tuple(each)
 
 
 def row_ranges(connection: "DuckDBPyConnection", table: Path) -> list[tuple[int, int]]:
@@ -121,6 +145,7 @@ def _total(usages: Iterable[Usage]) -> Usage:
         input_tokens=sum(usage.input_tokens for usage in each),
         output_tokens=sum(usage.output_tokens for usage in each),
         thoughts_tokens=sum(usage.thoughts_tokens for usage in each),
+        unmetered=sum(usage.unmetered for usage in each),
     )
 
 

@@ -20,7 +20,7 @@ from typing import Final, Self, TypeVar
 
 import msgspec
 
-from gemini_batch_mcp.domain import Column, ResultSummary, Usage
+from gemini_batch_mcp.domain import Column, ResultSummary
 from gemini_batch_mcp.errors import StorageError
 from gemini_batch_mcp.paths import DRAFT_PREFIX
 from gemini_batch_mcp.results.engine import (
@@ -36,7 +36,7 @@ from gemini_batch_mcp.results.structured.checking import AnswerCheck
 from gemini_batch_mcp.results.structured.schema import field_columns, plain_schema
 from gemini_batch_mcp.results.table import merge
 from gemini_batch_mcp.results.table._arrange import arrange
-from gemini_batch_mcp.results.table._count import row_ranges, summarise, usage_by_attempt, vector_size
+from gemini_batch_mcp.results.table._count import AttemptTokens, row_ranges, summarise, tokens_by_attempt, vector_size
 from gemini_batch_mcp.results.table._media import MEDIA_TABLE, clear_stale_media, load_media
 from gemini_batch_mcp.results.table._parts import PART_FORMAT, Parts
 from gemini_batch_mcp.results.table._staging import Place, Stager
@@ -256,10 +256,10 @@ class TableBuild:
 
     def _finish(self) -> ResultSummary:
         table, leftovers = self._staged.folder, merge.Leftovers()
-        usages: tuple[Usage, ...] = ()
+        attempts: tuple[AttemptTokens, ...] = ()
         if not self._within_memory(self._is_settled):
             position = merge.positions(self._plan.answers, self._line_counts)
-            leftovers, usages = self._within_memory(partial(self._match, position))
+            leftovers, attempts = self._within_memory(partial(self._match, position))
             table = self._merged(position)
         summarised = partial(
             summarise,
@@ -268,7 +268,7 @@ class TableBuild:
             leftovers,
             expected_rows=0 if self._plan.keys_paths else self._plan.expected_rows,
             pending=self._pending,
-            attempt_usage=usages,
+            attempts=attempts,
         )
         summary = self._within_memory(summarised)
         self._commit(table, summary)
@@ -290,7 +290,7 @@ class TableBuild:
         carries_files = plan.media is not None and merge.count(connection, f"{staged} WHERE files IS NOT NULL")
         return settled and not carries_files
 
-    def _match(self, position: str) -> tuple[merge.Leftovers, tuple[Usage, ...]]:
+    def _match(self, position: str) -> tuple[merge.Leftovers, tuple[AttemptTokens, ...]]:
         """Lay the answers against the keys; what is without a partner, and the usage of each attempt if several."""
         connection, plan = self._connection, self._plan
         merge.load_lines(connection, self._staged.folder, position, plan)
@@ -301,7 +301,7 @@ class TableBuild:
         if plan.attempts < 2:
             return leftovers, ()
         merge.load_history(connection)
-        return leftovers, usage_by_attempt(connection, self._staged.folder, position, plan.attempts)
+        return leftovers, tokens_by_attempt(connection, self._staged.folder, position, plan.attempts)
 
     def _merged(self, position: str) -> Path:
         """Write the table in a second pass, and a third one where rows are missing or have columns of the source."""
