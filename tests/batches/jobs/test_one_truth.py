@@ -140,7 +140,7 @@ async def test_all_places_say_the_same_counts_through_three_retries(
         sandbox.finish(newest(sandbox))
         await all_say(troubled)
         status = await talk.call("check_status", batch=batch)
-        sentence = "The last retry sent 6 rows and improved none of them. 6 of 10 rows have no good"
+        sentence = "The last retry sent 6 rows and improved none of them. 6 of 10 rows have no usable answer"
         assert status["advice"].startswith(sentence)
         assert "include=['blocked'] and another model" in status["advice"]
         assert any(sentence in warning for warning in (await talk.call("get_results", batch=batch))["warnings"])
@@ -240,7 +240,7 @@ async def test_rows_that_meet_the_same_error_again_are_not_advised_to_be_retried
     sandbox.finish(newest(sandbox))
     await talk.call("get_results", batch=batch)
     advice = (await talk.call("check_status", batch=batch))["advice"]
-    assert "1 failed for a reason that resending does not change: correct them and submit them as a new order" in advice
+    assert "1 failed for a reason that resending does not change: correct and submit them as a new order" in advice
     assert "retry_failed" not in advice
 
 
@@ -316,7 +316,7 @@ async def test_a_cancel_of_an_order_from_an_uploaded_file_asks_first(
     async with elsewhere(talk, sandbox) as other:
         assert "cannot be read back" in await other.refusal("create_batch", source=source)
         created = await other.call("create_batch", source=source, confirm=True)
-        await _cancel_asks_first(other, sandbox, created["batch_id"], "from a file uploaded before")
+        await _cancel_asks_first(other, sandbox, created["batch_id"], "from a file uploaded earlier")
 
 
 @pytest.mark.parametrize("change", ["changed", "gone"])

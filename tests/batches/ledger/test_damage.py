@@ -67,7 +67,7 @@ async def test_a_row_that_cannot_be_read_breaks_its_batch_and_nothing_else(
         before = _write(talk.settings, bad, place, value)
         listed = await talk.call("list_jobs")
         assert [job["batch_id"] for job in listed["jobs"] if job["batch_id"]] == [good], place
-        assert f"about the batch {bad} cannot be read" in listed["note"], (place, listed["note"])
+        assert f"entry for the batch {bad} cannot be read" in listed["note"], (place, listed["note"])
         assert "move ledger.sqlite3" in listed["note"]
         assert (await talk.call("check_status", batch=good))["batch_id"] == good, place
         assert f"the batch {bad} cannot be read" in await talk.refusal("check_status", batch=bad), place
