@@ -58,8 +58,8 @@ format: $(STAMP)  ## format and fix what can be fixed
 manifests: $(STAMP)  ## write server.json, manifest.json and the README's tables
 	$(BIN)/python manifests/generate.py
 
-snapshots: $(STAMP)  ## write what every tool says anew, after a text was changed on purpose
-	UPDATE_SNAPSHOTS=1 $(BIN)/python -m pytest -q tests/assistant/snapshots/test_snapshots.py
+snapshots: $(STAMP)  ## write what every tool and command says anew, after a text was changed on purpose
+	UPDATE_SNAPSHOTS=1 $(BIN)/python -m pytest -q tests/assistant/snapshots tests/cli/snapshots
 
 pictures: $(STAMP) tests/js/node_modules  ## renew the README's picture of the dashboard; all of its views are in dashboard-pictures then
 	DASHBOARD_PICTURES=dashboard-pictures $(BIN)/python -m pytest -q tests/assistant/test_dashboard.py

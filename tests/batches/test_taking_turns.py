@@ -89,7 +89,7 @@ async def test_a_retry_beside_a_delete_creates_nothing_that_is_lost(
         async with _while_held(place, quick, "batches.delete", "delete_batch", batch=place.batch, confirm=True):
             refused = await place.other.raw("retry_failed", batch=place.batch)
         assert refused.is_error
-        assert "deleted meanwhile" in spoken(refused)
+        assert "was deleted in the meantime" in spoken(refused)
         assert not place.answers[0].is_error
         # The lock and the directory of what is gone are gone, too.
         assert not list((settings.home / "batches").iterdir())

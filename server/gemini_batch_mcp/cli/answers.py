@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.option("-w", "--wait", is_flag=True, help="Wait until the batch has ended.")
 @click.pass_obj
 def check_status(session: Session, batch: str, wait: bool) -> None:
-    """Show how far BATCH is. Fails when it failed."""
+    """Show the progress of BATCH. Exit code 1 when it failed or expired."""
     from gemini_batch_mcp.cli import console
 
     async def check(desk: "Desk") -> None:
@@ -36,8 +36,14 @@ def check_status(session: Session, batch: str, wait: bool) -> None:
 @click.option("--key", "keys", multiple=True, help="Only the row with this key; may be given several times.")
 @click.option("--sql", default="", help="One SELECT over the table results: its rows are written.")
 @click.option("--also", multiple=True, metavar="BATCH", help="Another batch that --sql may read.")
-@click.option("--view", type=click.Choice(get_args(View)), default="summary", show_default=True)
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 200))
+@click.option(
+    "--view",
+    type=click.Choice(get_args(View)),
+    default="summary",
+    show_default=True,
+    help="What to show; order is what was asked.",
+)
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 200), help="Rows per page.")
 @click.option("--cursor", default="", help="next_cursor of the previous page.")
 @click.pass_obj
 def get_results(
@@ -52,7 +58,7 @@ def get_results(
     limit: int,
     cursor: str,
 ) -> None:
-    """Collect the answers of BATCH and show them, or write them to a file. With --view order: what it was asked."""
+    """Collect the answers of BATCH and show them, or write them to a file."""
     from gemini_batch_mcp.cli import console
 
     query = ResultQuery(
@@ -73,15 +79,15 @@ def get_results(
 @click.command()
 @click.argument("batch")
 @click.argument("sql")
-@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 200))
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 200), help="Most rows to show.")
 @click.option("--also", multiple=True, metavar="BATCH", help="Another batch to join: a table named by its id, _ for -.")
 @click.pass_obj
 def query(session: Session, batch: str, sql: str, limit: int, also: tuple[str, ...]) -> None:
-    """Ask the answers of BATCH a question in SQL, over the table results."""
+    """Query the answers of BATCH with SQL; they are the table results."""
     from gemini_batch_mcp.cli import console
 
     async def ask(desk: "Desk") -> None:
-        with console.working("Asking") as gauge:
+        with console.working("Querying") as gauge:
             answer = await desk.watched_by(gauge).query(batch, sql, limit=limit, also=also)
         console.show_answer(answer)
 
@@ -107,7 +113,7 @@ def report(session: Session, batch: str, output: str) -> None:
 @click.command("list-jobs")
 @click.option("--state", default="", help="Only active or ended jobs, or those in this JOB_STATE_*.")
 @click.option("--search", default="", help="Part of an id or a name.")
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 100))
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 100), help="Jobs per page.")
 @click.option("--cursor", default="", help="next_cursor of the previous page.")
 @click.pass_obj
 def list_jobs(session: Session, state: str, search: str, limit: int, cursor: str) -> None:
@@ -123,7 +129,7 @@ def list_jobs(session: Session, state: str, search: str, limit: int, cursor: str
 @click.command()
 @click.pass_obj
 def collect(session: Session) -> None:
-    """Go on with all unfinished batches: submit what waits, fetch what has ended. For cron."""
+    """Resume all unfinished batches: submit what waits, fetch what has ended. For cron."""
     from gemini_batch_mcp.cli import console
 
     async def go_on(desk: "Desk") -> None:

@@ -52,7 +52,7 @@ def main() -> None:
 
 def _run_commands() -> None:
     try:
-        commands(standalone_mode=False)
+        commands(standalone_mode=False, prog_name="gemini-batch-mcp")
     except click.exceptions.Abort:
         _complain("Interrupted.")
         sys.exit(130)

@@ -33,9 +33,10 @@ class _JsonObject(click.ParamType[dict[str, Any]]):
         try:
             parsed = json.loads(text if text.lstrip().startswith("{") else Path(text).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            self.fail(f"{text[:80]!r} is neither a JSON object nor a file that holds one ({error}).", param, ctx)
+            reason = (isinstance(error, OSError) and error.strerror) or error
+            self.fail(f"{text[:80]!r} is neither a JSON object nor a file that contains one ({reason}).", param, ctx)
         if not isinstance(parsed, dict):
-            self.fail(f"{text[:80]!r} holds JSON, but not an object.", param, ctx)
+            self.fail(f"{text[:80]!r} contains JSON, but not an object.", param, ctx)
         return parsed
 
 
@@ -46,7 +47,7 @@ def _order_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that say what is ordered, for every command that takes an order."""
     options = (
         click.argument("source", required=False, default=""),
-        click.option("--like", default="", help="Batch whose order is taken over; what is given here replaces it."),
+        click.option("--like", default="", help="Batch whose order to repeat; what is given here replaces it."),
         click.option("-m", "--model", default="", help="Gemini model; the configured one by default."),
         click.option("-n", "--name", "display_name", default="", help="Display name."),
         click.option("--prompt", default="", help="For a table: the prompt of each row, with {{column}} filled in."),
@@ -57,7 +58,13 @@ def _order_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--key-column", default="", help="For a table: the column of unique keys."),
         click.option("--limit-rows", default=0, type=click.IntRange(min=0), help="Pilot: only the first rows."),
         click.option("--where", default="", help="For a table: only rows that meet this SQL condition."),
-        click.option("--task", type=click.Choice(["generate", "embed"]), default="generate", show_default=True),
+        click.option(
+            "--task",
+            type=click.Choice(["generate", "embed"]),
+            default="generate",
+            show_default=True,
+            help="Answers, or embeddings.",
+        ),
     )
     for option in reversed(options):
         command = option(command)
@@ -86,7 +93,13 @@ def preview(session: Session, /, **order: Any) -> None:
 
 @click.command("create-batch")
 @_order_options
-@click.option("--delivery", type=click.Choice(["file", "inline"]), default="file", show_default=True)
+@click.option(
+    "--delivery",
+    type=click.Choice(["file", "inline"]),
+    default="file",
+    show_default=True,
+    help="Upload the requests as a file, or send them in the call.",
+)
 @click.option("--yes", "confirm", is_flag=True, help="Agree to the cost, or to a file that cannot be checked.")
 @click.option("--resubmit", is_flag=True, help="Submit an order again; you are charged again.")
 @click.pass_obj
@@ -117,7 +130,7 @@ def create_batch(session: Session, /, confirm: bool, resubmit: bool, **order: An
 @click.option("--yes", "confirm", is_flag=True, help="Agree to the cost.")
 @click.pass_obj
 def retry_failed(session: Session, batch: str, include: tuple[str, ...], model: str, confirm: bool) -> None:
-    """Send those rows of BATCH again that have no good answer. Prints the batch id."""
+    """Resend the rows of BATCH without a usable answer. Prints the batch id."""
     from gemini_batch_mcp.cli import console
 
     async def retry(desk: "Desk") -> None:
@@ -125,7 +138,7 @@ def retry_failed(session: Session, batch: str, include: tuple[str, ...], model: 
             quote = await desk.watched_by(gauge).quote_retry(batch, include, model=model)
         if not confirm:
             await _ask(desk, quote)
-        with console.working("Sending rows again") as gauge:
+        with console.working("Resending rows") as gauge:
             console.show_placement(await desk.watched_by(gauge).retry(batch, include, model=model, agreed_to=quote))
 
     session.run(retry)

@@ -41,8 +41,10 @@ def serve(
 
 @click.command()
 @click.option("--port", required=True, type=click.IntRange(0, 65535), help="0 picks a free port.")
-@click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--seconds-per-job", default=10.0, show_default=True, type=click.FloatRange(min=0))
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--seconds-per-job", default=10.0, show_default=True, type=click.FloatRange(min=0), help="How long a job runs."
+)
 @click.option("--directory", type=click.Path(file_okay=False, path_type=Path), help="Where it keeps files and jobs.")
 @click.pass_obj
 def sandbox(session: Session, port: int, host: str, seconds_per_job: float, directory: Path | None) -> None:
@@ -57,7 +59,7 @@ def sandbox(session: Session, port: int, host: str, seconds_per_job: float, dire
 
 @click.command()
 @click.option("--live", is_flag=True, help="Use Gemini itself, with your key; costs a fraction of a cent.")
-@click.option("--rows", default=40, show_default=True, type=click.IntRange(5, 10_000))
+@click.option("--rows", default=40, show_default=True, type=click.IntRange(5, 10_000), help="Rows to send.")
 @click.option(
     "--directory",
     type=click.Path(file_okay=False, path_type=Path),

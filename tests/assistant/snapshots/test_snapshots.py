@@ -3,10 +3,7 @@
 `make snapshots` writes the files anew after a text was changed on purpose; read the difference before it is committed.
 """
 
-import difflib
 import json
-import os
-import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +12,7 @@ import pytest
 from gemini_batch_mcp.assistant.tools import TOOLS
 from gemini_batch_mcp.sandbox.app import Sandbox
 from support.conversation import Conversation, newest, spoken
+from support.snapshots import compare, masked
 
 pytestmark = pytest.mark.anyio
 
@@ -116,23 +114,6 @@ _STEPS: Final[dict[str, tuple[Any, ...]]] = {
         ("delete_batch", {"batch": "{}", "confirm": True}),
     ),
 }
-#: What differs from run to run.
-_MASKS: Final = (
-    (r"\b(reviews|once-more)-[a-z0-9]{6}\b", r"\1-abc123"),
-    (r"batches/[A-Za-z0-9_-]{8,}", "batches/job"),
-    (r"files/[A-Za-z0-9_-]{8,}", "files/input"),
-    (r"\d{4}-\d\d-\d\d \d\d:\d\d", "<time>"),
-    (r"\d\d:\d\d:\d\d UTC", "<time>"),
-    (r"\d+ s old|ran \d+ s", "<age>"),
-    (r"cursor='[^']+'", "cursor='<cursor>'"),
-)
-
-
-def _masked(text: str, data: Path) -> str:
-    text = text.replace(str(data), "<data>")
-    for pattern, mask in _MASKS:
-        text = re.sub(pattern, mask, text)
-    return text
 
 
 def _defined(talked: Any) -> str:
@@ -163,17 +144,8 @@ async def test_a_tool_says_what_its_snapshot_holds(tool: str, talk: Conversation
         if name == tool:
             call = json.dumps(given, ensure_ascii=False)
             said.append(f"> {call}{' (refused)' if result.is_error else ''}\n{spoken(result)}")
-    _compare(_SNAPSHOTS / f"{tool}.txt", _masked("\n\n".join(said) + "\n", data))
+    compare(_SNAPSHOTS / f"{tool}.txt", masked("\n\n".join(said) + "\n", data))
 
 
 def test_every_snapshot_belongs_to_a_tool() -> None:
     assert {path.stem for path in _SNAPSHOTS.glob("*.txt")} == {spec.function.__name__ for spec in TOOLS}
-
-
-def _compare(path: Path, said: str) -> None:
-    if os.environ.get("UPDATE_SNAPSHOTS"):
-        path.write_text(said, encoding="utf-8")
-    assert path.exists(), f"{path.name} is missing: run make snapshots, read it, and commit it."
-    kept = path.read_text(encoding="utf-8")
-    difference = "\n".join(difflib.unified_diff(kept.split("\n"), said.split("\n"), "kept", "said", lineterm=""))
-    assert not difference, f"{difference}\nIf this is meant: make snapshots"

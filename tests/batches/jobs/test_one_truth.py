@@ -240,7 +240,7 @@ async def test_rows_that_meet_the_same_error_again_are_not_advised_to_be_retried
     sandbox.finish(newest(sandbox))
     await talk.call("get_results", batch=batch)
     advice = (await talk.call("check_status", batch=batch))["advice"]
-    assert "1 failed for a reason that resending does not change: correct and submit them as a new order" in advice
+    assert "1 failed for a reason that resending does not change: correct them and submit them as a new order" in advice
     assert "retry_failed" not in advice
 
 

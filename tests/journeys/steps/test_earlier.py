@@ -99,7 +99,9 @@ async def test_rows_without_a_good_answer_are_told_and_pictures_can_be_attached(
     results = await talk.call("get_results", batch=batch, view="rows")
     order = {"source": batch, "prompt": "What is it? {{key}}", "attach": "files"}
     preview = await talk.call("preview_batch", **order)
-    assert f"1 row has no good answer in {batch}; where=\"status = 'ok'\" leaves such rows out." in preview["warnings"]
+    assert (
+        f"1 row has no usable answer in {batch}; where=\"status = 'ok'\" leaves such rows out." in preview["warnings"]
+    )
     parts = [row["request"]["contents"][0]["parts"] for row in preview["sample"]]
     assert parts[0][0]["inlineData"]["mimeType"] == "image/png"
     assert parts[1] == [{"text": "What is it? b"}]

@@ -47,7 +47,7 @@ def _warnings(batch: BatchEntry, table: ResultTable) -> list[str]:
     found = []
     if rows.not_ok:
         what = "1 row has" if rows.not_ok == 1 else f"{rows.not_ok:,} rows have"
-        found.append(f"{what} no good answer in {batch.id}; where=\"status = 'ok'\" leaves such rows out.")
+        found.append(f"{what} no usable answer in {batch.id}; where=\"status = 'ok'\" leaves such rows out.")
     if rows.pending:
         plural = " is" if rows.pending == 1 else "s are"
         found.append(f"{rows.pending:,} row{plural} still out in {batch.id}, and not part of this order.")

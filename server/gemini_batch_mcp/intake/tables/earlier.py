@@ -71,7 +71,7 @@ def linked_parts(source: EarlierRows, workspace: Path) -> tuple[Path, ...]:
                     os.link(part, path)
             except FileNotFoundError:
                 raise StorageError(
-                    f"The table of {source.name} was just built anew.", "Give the order again."
+                    f"The table of {source.name} was just rebuilt.", "Make the same call again."
                 ) from None
             except OSError:
                 shutil.copyfile(part, path)

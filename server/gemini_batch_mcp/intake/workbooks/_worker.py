@@ -77,7 +77,7 @@ def read(path: Path, spool: Path | None, *, name: str, sheet: str, split_bytes: 
     Without `spool`, it is only found out which sheet is meant.
 
     Raises:
-        Refused: it is no spreadsheet, or it is not clear which rows are meant.
+        Refused: it is not a spreadsheet, or it is not clear which rows are meant.
     """
     kind = _kind(path, name)
     # The reader goes by the ending first, and people give one file the ending of another.
@@ -143,10 +143,10 @@ def _kind(path: Path, name: str) -> str:
     if head[:2] in (b"\x09\x08", b"\x09\x04", b"\x09\x02", b"\x09\x00") and b"\0" in head[:16]:
         return "xls"
     if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<":
-        raise Refused(f"{name} is no spreadsheet but a page of HTML or XML under that name.")
+        raise Refused(f"{name} is not a spreadsheet: it contains HTML or XML.")
     if b"\0" not in head:
-        raise Refused(f"{name} is no spreadsheet but a text file under that name.", "Give it the ending .csv or .txt.")
-    raise Refused(f"{name} is damaged, or no spreadsheet.")
+        raise Refused(f"{name} is not a spreadsheet: it contains text.", "Give it the ending .csv or .txt.")
+    raise Refused(f"{name} is damaged, or is not a spreadsheet.")
 
 
 def _kind_of_archive(path: Path, name: str) -> str:
@@ -158,7 +158,7 @@ def _kind_of_archive(path: Path, name: str) -> str:
                 if b"encryption-data" in manifest:
                     raise _protected(name)
                 if not any(b"spreadsheet" in archive.read(part)[:4096] for part in {"mimetype"} & names):
-                    raise Refused(f"{name} is a document, and no spreadsheet.", "Save the table as .xlsx or CSV.")
+                    raise Refused(f"{name} is a document, not a spreadsheet.", "Save the table as .xlsx or CSV.")
                 return "ods"
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError, RuntimeError):
         raise Refused(f"{name} is damaged: it ends too early, or was changed.") from None
@@ -170,7 +170,7 @@ def _kind_of_archive(path: Path, name: str) -> str:
     what = next(
         (what for start, what in others.items() if any(part.startswith(start) for part in names)), "a ZIP archive"
     )
-    raise Refused(f"{name} is {what}, and no spreadsheet.")
+    raise Refused(f"{name} is {what}, not a spreadsheet.")
 
 
 def _protected(name: str) -> Refused:

@@ -50,7 +50,7 @@ def sheet_of(book: Path, scratch: Path, sheet: str = "") -> str:
     """Return the name of the sheet that is meant: the one of that name, or the one visible sheet that holds rows.
 
     Raises:
-        UsageError: it is no spreadsheet, has no such sheet, or several with rows, or cannot be read.
+        UsageError: it is not a spreadsheet, has no such sheet, or several with rows, or cannot be read.
         PathError: the file cannot be read.
         StorageError: it cannot be copied, or the process cannot be started.
     """

@@ -109,7 +109,7 @@ def _read(connection: "DuckDBPyConnection", condition: Condition, columns: Seque
         raise _about(error) from None
     except duckdb.ConversionException:
         raise UsageError(
-            "`where` compares values of different types, or is no condition.",
+            "`where` compares values of different types, or is not a condition.",
             "Compare texts with texts in quotes, and cells that are not all numbers by TRY_CAST(column AS DOUBLE).",
         ) from None
     except duckdb.Error as error:
