@@ -51,7 +51,7 @@ async def test_a_session_may_be_finalized_without_more_bytes(sandbox: Sandbox) -
     ("offset", "size", "command", "says"),
     [
         (5, 10, "upload, finalize", "offset 5 does not match the 0 bytes"),
-        (0, 100, "upload", "no multiple of 8388608"),
+        (0, 100, "upload", "not a multiple of 8388608"),
         (0, 101, "upload, finalize", "More than the 100 bytes"),
         (0, 2 * 1024**2, "upload, finalize", "More than the 100 bytes"),
     ],

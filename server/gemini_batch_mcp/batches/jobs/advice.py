@@ -132,8 +132,8 @@ def what_helps(batch: BatchEntry) -> str:
         ),
         (
             rows.permanent,
-            f"{rows.permanent:,} failed for a reason that resending does not change: correct them and submit them as a new "
-            "order",
+            f"{rows.permanent:,} failed for a reason that resending does not change: correct them and submit them "
+            "as a new order",
         ),
         (rows.blocked, "blocked rows: reword them, or call retry_failed with include=['blocked'] and another model"),
         (rows.truncated, "truncated rows: submit them again with a larger maxOutputTokens"),
