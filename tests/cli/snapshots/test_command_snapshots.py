@@ -41,8 +41,7 @@ _MISTYPED: Final[dict[str, tuple[str, ...]]] = {
     "sandbox": ("sandbox",),
     "demo": ("demo --rows 1",),
 }
-#: Command lines that are run one after the other in one state directory; `{}` is the batch that was ordered. One that
-#: begins with `-` runs without the sandbox, so without a key; one with `NAME=value` in front has that setting.
+#: Command lines that are run one after the other in one state directory. One that begins with `-` runs without the sandbox, so without a key; one with `NAME=value` in front has that setting.
 _RUN: Final[dict[str, tuple[str, ...]]] = {
     _ALL: ("- list-jobs", "GEMINI_BATCH_POLL_SECONDS=soon - list-jobs"),
     "preview": ("preview reviews.csv --prompt 'Classify: {{reviw}}'",),
@@ -50,7 +49,7 @@ _RUN: Final[dict[str, tuple[str, ...]]] = {
     "check-status": ("check-status nobody",),
     "list-jobs": ("list-jobs --state runing",),
     "collect": ("collect",),
-    "delete": (_ORDERED, "delete {}"),
+    "delete": ("delete nobody --yes",),
 }
 
 
@@ -63,7 +62,7 @@ def _answer(line: str) -> str:
 @pytest.mark.parametrize("command", _MISTYPED)
 def test_a_command_says_what_its_snapshot_holds(command: str, run: Run, data: Path) -> None:
     (data / "reviews.csv").write_text("id,review\nr1,Boils fast\nr2,As expected\n", encoding="utf-8")
-    said, batch = [_answer("--help" if command == _ALL else f"{command} --help")], ""
+    said = [_answer("--help" if command == _ALL else f"{command} --help")]
     said += [f"$ {line}\n{_answer(line)}" for line in _MISTYPED[command]]
     for line in _RUN.get(command, ()):
         words, env = shlex.split(line), {"COLUMNS": "120"}
@@ -71,8 +70,7 @@ def test_a_command_says_what_its_snapshot_holds(command: str, run: Run, data: Pa
             name, _, value = words.pop(0).partition("=")
             env[name] = value
         is_bare = words[0] == "-"
-        done = run(*(batch if word == "{}" else word for word in words[is_bare:]), env=env, sandbox=not is_bare)
-        batch = done.stdout.strip() if line == _ORDERED else batch
+        done = run(*words[is_bare:], env=env, sandbox=not is_bare)
         said.append(f"$ {line} (exit code {done.returncode})\n{done.stdout}{done.stderr}")
     compare(_SNAPSHOTS / f"{command}.txt", masked("\n".join(said), data))
 
