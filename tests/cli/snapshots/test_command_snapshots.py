@@ -41,7 +41,8 @@ _MISTYPED: Final[dict[str, tuple[str, ...]]] = {
     "sandbox": ("sandbox",),
     "demo": ("demo --rows 1",),
 }
-#: Command lines that are run one after the other in one state directory. One that begins with `-` runs without the sandbox, so without a key; one with `NAME=value` in front has that setting.
+#: Command lines that are run one after the other in one state directory. One that begins with `-` runs without the
+#: sandbox, so without a key; one with `NAME=value` in front has that setting.
 _RUN: Final[dict[str, tuple[str, ...]]] = {
     _ALL: ("- list-jobs", "GEMINI_BATCH_POLL_SECONDS=soon - list-jobs"),
     "preview": ("preview reviews.csv --prompt 'Classify: {{reviw}}'",),
