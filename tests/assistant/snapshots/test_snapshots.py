@@ -12,7 +12,7 @@ import pytest
 from gemini_batch_mcp.assistant.tools import TOOLS
 from gemini_batch_mcp.sandbox.app import Sandbox
 from support.conversation import Conversation, newest, spoken
-from support.snapshots import compare, masked
+from support.texts.snapshots import compare, masked
 
 pytestmark = pytest.mark.anyio
 

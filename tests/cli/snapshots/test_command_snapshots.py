@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from gemini_batch_mcp.cli.main import commands
 from support.conversation import Run
-from support.snapshots import compare, masked
+from support.texts.snapshots import compare, masked
 
 _SNAPSHOTS: Final = Path(__file__).parent
 #: The command line as a whole.
