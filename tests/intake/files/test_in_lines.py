@@ -271,7 +271,7 @@ def test_lines_without_a_size_limit_are_still_limited(guard: PathGuard, data: Pa
     source = table(data / "t.csv", ["a.png"])
     plan = planned(source, guard)
 
-    with pytest.raises(UsageError, match=r"t\.csv, rendered, has .* bytes, more than the 9,999"):
+    with pytest.raises(UsageError, match=r"t\.csv, rendered, has .* bytes; a batch file has at most 9,999"):
         write_rows(
             source, tmp_path / "r", order=ORDER, keys_path=tmp_path / "k", max_file_bytes=9_999, attachments=plan
         )

@@ -261,7 +261,7 @@ JSON: Final[tuple[Source, ...]] = (
 LINES: Final[tuple[Source, ...]] = (
     rows("lines of text", b'one\ntwo, "three"\n', "one", 'two, "three"', prompt=TEXT, file="t.txt"),
     rows("lines of text with blanks and CRLF", b"one\r\n\r\n  \r\ntwo\r\n", "one", "two", prompt=TEXT,
-         warns="2 blank lines were skipped.", file="t.txt"),
+         warns="2 blank lines were left out.", file="t.txt"),
     rows("lines of text in Windows-1252", b"M\xfcller\n", "Müller", prompt=TEXT,
          warns=read_as("Windows-1252 (Latin-1)", "t.txt"), file="t.txt"),
     refused("text of one blank line", b"\n", "t.txt is empty.", file="t.txt"),

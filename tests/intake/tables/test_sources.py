@@ -215,7 +215,7 @@ def test_a_name_with_wildcards_is_a_file_and_no_pattern(tmp_path: Path) -> None:
 
 
 def test_a_source_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(PathError, match=r"none\.csv is not there"):
+    with pytest.raises(PathError, match=r"none\.csv does not exist"):
         read(tmp_path / "none.csv")
 
 
