@@ -27,9 +27,15 @@ async def in_thread_left_behind(function: Callable[P, T], /, *args: P.args, **kw
 async def in_stoppable_thread(
     stop: Callable[[], None], function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
 ) -> T:
-    """Run `function` in a worker thread. A cancel does not wait for it: `stop` is called, and must end it at once."""
+    """Run `function` in a worker thread. A cancel does not wait for it: `stop` is called, and must end it at once.
+
+    It may wait for its turn in there, as a query does, so that its thread is none of the forty that all else shares.
+    """
+    limiter = anyio.CapacityLimiter(1)
     try:
-        return await anyio.to_thread.run_sync(partial(function, *args, **kwargs), abandon_on_cancel=True)
+        return await anyio.to_thread.run_sync(
+            partial(function, *args, **kwargs), abandon_on_cancel=True, limiter=limiter
+        )
     except anyio.get_cancelled_exc_class():
         stop()
         raise

@@ -33,6 +33,8 @@ class ServerProcess:
         self.process = process
         self.era = era
         self.errors = b""
+        #: Each line of its output so far.
+        self.output: list[bytes] = []
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._ids = iter(range(1_000_000, 2_000_000))
         self._readers = [
@@ -97,12 +99,20 @@ class ServerProcess:
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
+            self.output.append(line)
             self._lines.put(line)
 
     def _read_errors(self) -> None:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.errors += line
+
+    def ended(self) -> int:
+        """Wait until it has ended by itself and all that it said is here; returns its code."""
+        code = self.process.wait(60)
+        for reader in self._readers:
+            reader.join(10)
+        return code
 
     def close(self) -> None:
         with contextlib.suppress(ProcessLookupError):
