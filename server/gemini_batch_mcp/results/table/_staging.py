@@ -29,6 +29,8 @@ from gemini_batch_mcp.results.engine import (
     rows_of,
 )
 from gemini_batch_mcp.results.structured.checking import AnswerCheck
+from gemini_batch_mcp.results.structured.exact import LONG_NUMBER, ExactNumbers
+from gemini_batch_mcp.results.table._agreeing import agree, member_pointer, with_texts
 from gemini_batch_mcp.results.table._classify import answer_source, classified
 from gemini_batch_mcp.results.table._parts import PART_FORMAT
 from gemini_batch_mcp.results.table._slice_files import SliceFiles
@@ -95,6 +97,31 @@ class _Limits:
         )
 
 
+class _Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is to be said about the answer of a line: why it does not fit, its members where numbers need that."""
+
+    line: int
+    reason: str | None = None
+    exact: tuple[str | None, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdicts:
+    """Verdicts of a slice, one a line."""
+
+    path: Path
+    longest_bytes: int
+
+    @property
+    def source(self) -> str:
+        """The table function that reads them."""
+        return (
+            f"read_json({quoted(self.path)}, format = 'newline_delimited', hive_partitioning = false, "
+            f"maximum_object_size = {max(_MAX_LINE_BYTES, self.longest_bytes + 1)}, "
+            "columns = {line: 'BIGINT', reason: 'VARCHAR', exact: 'VARCHAR[]'})"
+        )
+
+
 class Stager:
     """Makes parts, one at a time, in `workspace`."""
 
@@ -113,9 +140,15 @@ class Stager:
         self._workspace = workspace
         self._source = source
         self._check = check
+        self._numbers = ExactNumbers.of([Column(named.origin, named.column.type) for named in layout.fields])
         self._limits = _Limits(_MAX_LINE_BYTES, memory_limit_bytes)
         self._files = SliceFiles()
         connection.register_filesystem(self._files)
+
+    @property
+    def layout(self) -> Layout:
+        """The columns of the next part: a field has become text where a number has come that its type does not hold."""
+        return self._layout
 
     def stage(self, piece: Slice, place: Place) -> Path:
         """Write the rows of a slice as a Parquet file, which the next call replaces. A NULL status makes no row."""
@@ -156,6 +189,7 @@ class Stager:
             part = self._isolated(piece.between(starts[first] if first else 0, end), behind, depth + 1)
             if first:
                 both = self._workspace / "both.parquet"
+                agree(self._connection, joined, self._layout, self._limits.memory_bytes)
                 statement = f"COPY (FROM {rows_of(joined, part)}) TO {quoted(both)} ({PART_FORMAT})"
                 execute_widening(self._connection, statement, self._limits.memory_bytes)
                 part = both
@@ -208,7 +242,7 @@ class Stager:
                 return part
             unchecked = self._workspace / "unchecked.parquet"
             self._copy(rows, unchecked, limits)
-        rows = self._judged(unchecked, self._faults(unchecked))
+        rows = self._judged(unchecked, self._verdicts(unchecked))
         self._copy(self._laid_out(rows, piece, place), part, limits)
         return part
 
@@ -247,25 +281,29 @@ class Stager:
         return query
 
     def _field_expressions(self) -> dict[str, str]:
-        """Return the SQL of each field. Plain ones stand in the list `scalars`, all others in `trees`."""
+        """Return the SQL of each field. Plain ones stand in the list `scalars`, all others in `trees`.
+
+        The list `exact` has all of them, each where the engine would make another number of it.
+        """
         places = {True: 0, False: 0}
         expressions: dict[str, str] = {}
-        for named in self._layout.fields:
+        for number, named in enumerate(self._layout.fields, start=1):
             column, is_tree = named.column, named.column.type == "JSON"
             places[is_tree] += 1
-            expressions[column.name] = (
-                f"nullif(rows.trees[{places[True]}], 'null')"
-                if is_tree
-                else f"try_cast(rows.scalars[{places[False]}] AS {column.type})"
-            )
+            if is_tree:
+                expression = f"coalesce(rows.exact[{number}], nullif(rows.trees[{places[True]}], 'null'))::JSON"
+            elif column.type == "VARCHAR":
+                expression = f"coalesce(rows.exact[{number}], rows.scalars[{places[False]}])"
+            else:
+                expression = f"try_cast(rows.scalars[{places[False]}] AS {column.type})"
+            expressions[column.name] = expression
         return expressions
 
-    def _judged(self, unchecked: Path, faults: Path) -> str:
+    def _judged(self, unchecked: Path, verdicts: "_Verdicts") -> str:
         """Return the rows of a slice with what was found out about their answers' JSON."""
         pointers: dict[bool, list[str]] = {True: [], False: []}
         for named in self._layout.fields:
-            pointer = "/" + named.origin.replace("~", "~0").replace("/", "~1")
-            pointers[named.column.type == "JSON"].append(quoted(pointer))
+            pointers[named.column.type == "JSON"].append(quoted(member_pointer(named.origin)))
         return f"""
             SELECT unfit.* REPLACE (
                        CASE WHEN fault IS NULL THEN status ELSE 'failed' END AS status,
@@ -277,29 +315,38 @@ class Stager:
                    CASE WHEN fault IS NULL AND status = 'ok'
                         THEN json_extract(body, {listed(pointers[True])}::VARCHAR[]) END AS trees
             FROM (
-                SELECT rows.*, {_BODY} AS body,
-                       CASE WHEN rows.status = 'ok' THEN coalesce(faults.reason,
+                SELECT rows.*, {_BODY} AS body, verdicts.exact AS exact,
+                       CASE WHEN rows.status = 'ok' THEN coalesce(verdicts.reason,
                            CASE WHEN NOT coalesce(json_valid(body), false) THEN {quoted(_NOT_READ)}
                                 WHEN TRY(len(json_keys(body)) > len(list_distinct(json_keys(body))))
                                 THEN {quoted(_TWICE)} END) END AS fault
                 FROM read_parquet({quoted(unchecked)}) rows
-                LEFT JOIN read_json({quoted(faults)}, format = 'newline_delimited', hive_partitioning = false,
-                                    columns = {{line: 'BIGINT', reason: 'VARCHAR'}}) faults ON faults.line = rows.line
+                LEFT JOIN {verdicts.source} verdicts ON verdicts.line = rows.line
             ) unfit"""
 
-    def _faults(self, unchecked: Path) -> Path:
-        """Judge every whole answer, and write those that do not fit as `{"line", "reason"}`."""
+    def _verdicts(self, unchecked: Path) -> "_Verdicts":
+        """Judge every whole answer, and write what is to be said about it where there is anything.
+
+        Fields with a number that their column does not hold become text.
+        """
         assert self._check is not None
-        path = self._workspace / "faults.jsonl"
+        path = self._workspace / "verdicts.jsonl"
         encoder = msgspec.json.Encoder()
+        is_long = f"regexp_matches({_BODY}, {quoted(LONG_NUMBER)})" if self._numbers is not None else "false"
         answers = self._connection.execute(
-            f"SELECT line, {_BODY} FROM read_parquet({quoted(unchecked)}) WHERE status = 'ok'"
+            f"SELECT line, {_BODY}, {is_long} FROM read_parquet({quoted(unchecked)}) WHERE status = 'ok'"
         )
+        longest_bytes, inexact = 0, set[int]()
         with path.open("wb") as file:
-            for line, body in _fetched(answers):
-                if fault := self._check.fault(body):
-                    file.write(encoder.encode({"line": line, "reason": fault}) + b"\n")
-        return path
+            for line, body, may_be_inexact in _fetched(answers):
+                reason = self._check.fault(body)
+                tokens = self._numbers.tokens(body) if may_be_inexact and not reason and self._numbers else None
+                if reason or tokens is not None:
+                    verdict = _Verdict(line, reason or None, tokens.texts if tokens is not None else None)
+                    longest_bytes = max(longest_bytes, file.write(encoder.encode(verdict) + b"\n"))
+                    inexact |= tokens.inexact if tokens is not None else set()
+        self._layout = with_texts(self._layout, inexact)
+        return _Verdicts(path, longest_bytes)
 
     def _correct(self, piece: Slice, doubtful: Mapping[int, str | None], path: Path) -> bool:
         """Write the slice to `path` with doubtful lines looked at again; returns whether that changes anything.

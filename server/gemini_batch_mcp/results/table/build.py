@@ -35,13 +35,14 @@ from gemini_batch_mcp.results.engine import (
 from gemini_batch_mcp.results.structured.checking import AnswerCheck
 from gemini_batch_mcp.results.structured.schema import field_columns, plain_schema
 from gemini_batch_mcp.results.table import merge
+from gemini_batch_mcp.results.table._agreeing import agree
 from gemini_batch_mcp.results.table._arrange import arrange
 from gemini_batch_mcp.results.table._count import AttemptTokens, row_ranges, summarise, tokens_by_attempt, vector_size
 from gemini_batch_mcp.results.table._media import MEDIA_TABLE, clear_stale_media, load_media
 from gemini_batch_mcp.results.table._parts import PART_FORMAT, Parts
 from gemini_batch_mcp.results.table._staging import Place, Stager
 from gemini_batch_mcp.results.table.inputs import TABLE_VERSION, AnswerFile, TablePlan
-from gemini_batch_mcp.results.table.layout import layout
+from gemini_batch_mcp.results.table.layout import Layout, layout
 from gemini_batch_mcp.results.table.slices import AnswerBytes, Slice, slices_of
 from gemini_batch_mcp.results.table.summary import (
     RawFile,
@@ -192,8 +193,15 @@ class TableBuild:
                 empty = self._workspace / "empty.jsonl"
                 empty.touch()
                 self._staged.add(self._stager.stage(Slice.whole(empty), Place(0, 1, 0, 0)))
+            if self._plan.response_schema:
+                for part in parts_of(self._staged.folder):
+                    agree(self._connection, part, self._layout, self._memory_limit_bytes)
             self._staged.join(self._connection, self._memory_limit_bytes)
             return self._finish()
+
+    @property
+    def _layout(self) -> Layout:
+        return self._stager.layout
 
     @property
     def _failure(self) -> str:
@@ -231,7 +239,7 @@ class TableBuild:
         self._connection.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
         plan = self._plan
         self._source = plan.source_columns if plan.source_columns and plan.source_columns.is_file() else None
-        self._layout = layout(
+        planned = layout(
             self._source_columns(),
             field_columns(plain_schema(plan.response_schema)) if plan.response_schema else (),
             has_embedding=plan.task == "embed",
@@ -239,7 +247,7 @@ class TableBuild:
         )
         self._stager = Stager(
             self._connection,
-            self._layout,
+            planned,
             self._workspace,
             source=self._source,
             check=AnswerCheck(plan.response_schema) if plan.response_schema else None,
