@@ -354,6 +354,8 @@ class ResultSummary:
     permanent: int = 0
     #: Rows whose good answer came from the newest attempt, None when that was not counted.
     gained: int | None = None
+    #: Good answers whose JSON had something around it, and was taken out.
+    cleaned: int = 0
 
     @property
     def outcomes(self) -> RowOutcomes:

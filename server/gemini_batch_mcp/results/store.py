@@ -10,6 +10,7 @@ as one (see `table.summary`), with one row for each key that was sent and whose 
     input_tokens, output_tokens, thoughts_tokens
     attempt         which attempt the answer came from; NULL for missing rows
     files           paths, relative to the table's directory, of files that the answer carried; else NULL
+    cleaned         where a response schema was ordered: true for a good answer whose JSON had something around it
     embedding       for embedding batches: the vector; NULL where there is none
     history         for batches with retries: how each attempt at the row ended, where there is more than one
     row             place in request order, from 1; readers go by it, not by the place in the file

@@ -51,8 +51,7 @@ def types_of(table: ResultTable) -> dict[str, str]:
 def read_back(table: ResultTable, directory: Path, name: str) -> dict[str, list[Any]]:
     """Return what every kind of saved file has under a name, row by row."""
     saved = {
-        ending: table.export(directory / f"out.{ending}", ending).path  # type: ignore[arg-type]
-        for ending in ("csv", "jsonl", "parquet", "xlsx")
+        ending: table.export(directory / f"out.{ending}", ending).path for ending in ("csv", "jsonl", "parquet", "xlsx")
     }
     with saved["csv"].open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -91,26 +91,6 @@ def test_an_answer_that_does_not_fit_is_failed_with_the_reason(tmp_path: Path) -
             assert row.status in ("ok", "failed")
 
 
-BLOCKS: list[tuple[str, str]] = [
-    ('```json\n{"label": "pos"}\n```', "ok"),
-    ('  ```\r\n{"label": "pos"}```  \n', "ok"),
-    ('```json\n{"label": "pos"}\n``` and more', "failed"),
-    ('Here it is: ```json\n{"label": "pos"}\n```', "failed"),
-    ('```json\n{"label": "bad"}\n```', "failed"),
-    ("```", "failed"),
-    ("```\n```", "failed"),
-]
-
-
-def test_one_code_block_around_the_whole_answer_is_taken_off(tmp_path: Path) -> None:
-    lines = [answer(f"k{number}", text) for number, (text, _) in enumerate(BLOCKS)]
-    table = planned(tmp_path, lines, keys=[f"k{number}" for number in range(len(BLOCKS))], response_schema=LABELS)
-
-    assert cells(table, "SELECT status, text, label FROM results ORDER BY row") == [
-        (status, text, "pos" if status == "ok" else None) for text, status in BLOCKS
-    ]
-
-
 def test_only_whole_answers_are_checked(tmp_path: Path) -> None:
     lines = [answer("a", '{"lab', "MAX_TOKENS"), answer("b", "no", "SAFETY"), failure("c"), answer("d", "")]
     table = planned(tmp_path, lines, keys=["a", "b", "c", "d"], response_schema=LABELS)

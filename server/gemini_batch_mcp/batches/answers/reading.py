@@ -105,6 +105,8 @@ async def read_results(app: App, reference: str, query: ResultQuery, *, wait_sec
     summary = table.summary()
     if unmetered := summary.usage.unmetered:
         warnings += (f"{unmetered:,} answers came without a count of tokens: what they cost is in no figure.",)
+    if summary.cleaned:
+        warnings += (_cleaned_words(summary.cleaned),)
     if summary.missing and (lost := lost_answers(batch)):
         warnings += (
             f"Gemini counts {lost:,} more rows of {batch.id} as done than it has delivered, in two downloads "
@@ -134,6 +136,14 @@ async def read_also(app: App, also: Sequence[str], deadline: float | None) -> di
         results = await read_results(app, other, ResultQuery(), wait_seconds=seconds_left(deadline))
         tables[results.status.batch.id.replace("-", "_")] = results.table
     return tables
+
+
+def _cleaned_words(rows: int) -> str:
+    answers = "1 answer" if rows == 1 else f"{rows:,} answers"
+    return (
+        f"{answers} had text around the JSON, such as a code block. It was left out, and the rows count as ok "
+        f"(column cleaned); the column text has the whole answers."
+    )
 
 
 def _refuse_unheard(query: ResultQuery) -> None:

@@ -85,6 +85,8 @@ def _may_hold(column: Column, facts: TableFacts | None) -> bool:
         return facts.has_schema
     if column.name == "files":
         return facts.summary.media_files > 0
+    if column.name == "cleaned":
+        return facts.summary.cleaned > 0
     return column.name not in _PLACES
 
 

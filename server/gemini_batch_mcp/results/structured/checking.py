@@ -15,6 +15,7 @@ import msgspec
 
 from gemini_batch_mcp.domain import JsonObject
 from gemini_batch_mcp.patterns import Pattern, TooLong, patterns_of
+from gemini_batch_mcp.results.structured._taking import kinds_of, taken_out
 from gemini_batch_mcp.results.structured._types import NoType, answer_decoder
 from gemini_batch_mcp.results.structured.schema import member_names, plain_schema
 from gemini_batch_mcp.settings import MAX_JUDGED_CHARS
@@ -61,7 +62,12 @@ class AnswerCheck:
         self._names = member_names(self._schema)
         self._patterns = patterns_of(self._schema)
         self._decode = _fast_decoder(self._schema, self._patterns)
+        self._kinds = kinds_of(self._schema)
         self._validator: Any = None
+
+    def taken_out(self, answer: str) -> str | None:
+        """Return the JSON of the schema's kind in an answer that is none by itself, None where that is not certain."""
+        return taken_out(answer, self._kinds) if len(answer) <= MAX_JUDGED_CHARS else None
 
     def fault(self, answer: str) -> str:
         """Return why `answer` does not fit, in words of ours, empty when it fits."""

@@ -3,11 +3,14 @@
 Whoever reads a table reads its parts as one, so that nobody has to put them together: a part stays as it was written.
 """
 
+# ruff: noqa: S608 - queries consist of our own names, and of literals made by `quoted`
+
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from gemini_batch_mcp.results.engine import execute_widening, parts_of, quoted, rows_of
+from gemini_batch_mcp.results.engine import execute_widening, identifier, listed, parts_of, quoted, rows_of
+from gemini_batch_mcp.results.table.layout import Layout
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -62,3 +65,27 @@ class Parts:
 
     def _place(self, number: int) -> Path:
         return self.folder / f"{number:06d}.parquet"
+
+
+def agree(connection: "DuckDBPyConnection", part: Path, layout: Layout, memory_limit_bytes: int) -> None:
+    """Write a part anew where it has numbers in a field that is text in `layout`.
+
+    They are taken from the answer's JSON. Its type holds each of them, so that the engine reads it as it was answered.
+    """
+    types = {name: kind for name, kind, *_ in connection.execute(f"DESCRIBE FROM {rows_of(part)}").fetchall()}
+    anew = [
+        f"json_extract_string(json, {listed([quoted(member_pointer(named.origin))])})[1] AS {identifier(name)}"
+        for named in layout.fields
+        if named.column.type == "VARCHAR" and types[name := named.column.name] != "VARCHAR"
+    ]
+    if not anew:
+        return
+    draft = part.with_name(f"{part.name}.draft")
+    statement = f"COPY (SELECT * REPLACE ({', '.join(anew)}) FROM {rows_of(part)}) TO {quoted(draft)} ({PART_FORMAT})"
+    execute_widening(connection, statement, memory_limit_bytes)
+    draft.replace(part)
+
+
+def member_pointer(name: str) -> str:
+    """Return the JSON pointer (RFC 6901) to a member of an object."""
+    return "/" + name.replace("~", "~0").replace("/", "~1")

@@ -28,13 +28,12 @@ from gemini_batch_mcp.results.engine import (
     quoted,
     rows_of,
 )
-from gemini_batch_mcp.results.structured.checking import AnswerCheck
+from gemini_batch_mcp.results.structured.checking import NO_JSON, AnswerCheck
 from gemini_batch_mcp.results.structured.exact import LONG_NUMBER, ExactNumbers
-from gemini_batch_mcp.results.table._agreeing import agree, member_pointer, with_texts
 from gemini_batch_mcp.results.table._classify import answer_source, classified
-from gemini_batch_mcp.results.table._parts import PART_FORMAT
+from gemini_batch_mcp.results.table._parts import PART_FORMAT, agree, member_pointer
 from gemini_batch_mcp.results.table._slice_files import SliceFiles
-from gemini_batch_mcp.results.table.layout import Layout
+from gemini_batch_mcp.results.table.layout import Layout, with_texts
 from gemini_batch_mcp.results.table.lines import (
     BOM,
     is_too_long,
@@ -58,11 +57,6 @@ _MAX_LINE_BYTES: Final = MAX_UNSEEN_LINE_BYTES
 _LONG_BYTES: Final = 1 << 20
 _FETCHED_ROWS: Final = 1024
 
-#: The JSON of a structured answer: its text, or what stands in the one code block that the text consists of.
-_BODY: Final = (
-    """CASE WHEN starts_with(ltrim("text"), '```') THEN """
-    r"""regexp_extract("text", '^\s*```(?:json|JSON)?[ \t]*\r?\n(.*?)\r?\n?[ \t]*```\s*$', 1, 's') ELSE "text" END"""
-)
 _TWICE: Final = "the answer has the same member twice"
 _NOT_READ: Final = "the answer's JSON cannot be read"
 _MISFIT: Final = "does not fit the response schema: "
@@ -98,10 +92,11 @@ class _Limits:
 
 
 class _Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is to be said about the answer of a line: why it does not fit, its members where numbers need that."""
+    """What is to be said about the answer of a line: why it does not fit, what of it was taken, its exact members."""
 
     line: int
     reason: str | None = None
+    taken: str | None = None
     exact: tuple[str | None, ...] | None = None
 
 
@@ -118,7 +113,7 @@ class _Verdicts:
         return (
             f"read_json({quoted(self.path)}, format = 'newline_delimited', hive_partitioning = false, "
             f"maximum_object_size = {max(_MAX_LINE_BYTES, self.longest_bytes + 1)}, "
-            "columns = {line: 'BIGINT', reason: 'VARCHAR', exact: 'VARCHAR[]'})"
+            "columns = {line: 'BIGINT', reason: 'VARCHAR', taken: 'VARCHAR', exact: 'VARCHAR[]'})"
         )
 
 
@@ -263,7 +258,7 @@ class Stager:
             "history": "NULL",
         }
         if self._check is None:
-            own["json"] = "NULL::JSON"
+            own |= {"json": "NULL::JSON", "cleaned": "NULL::BOOLEAN"}
         source = {named.column.name: f"source.{identifier(named.origin)}" for named in self._layout.source}
         fields = self._field_expressions()
 
@@ -310,12 +305,14 @@ class Stager:
                        CASE WHEN fault IS NULL THEN error_message ELSE {quoted(_MISFIT)} || fault END AS error_message
                    ),
                    CASE WHEN fault IS NULL AND status = 'ok' THEN body::JSON END AS json,
+                   fault IS NULL AND status = 'ok' AND is_taken AS cleaned,
                    CASE WHEN fault IS NULL AND status = 'ok'
                         THEN json_extract_string(body, {listed(pointers[False])}::VARCHAR[]) END AS scalars,
                    CASE WHEN fault IS NULL AND status = 'ok'
                         THEN json_extract(body, {listed(pointers[True])}::VARCHAR[]) END AS trees
             FROM (
-                SELECT rows.*, {_BODY} AS body, verdicts.exact AS exact,
+                SELECT rows.*, coalesce(verdicts.taken, rows."text") AS body, verdicts.exact AS exact,
+                       verdicts.taken IS NOT NULL AS is_taken,
                        CASE WHEN rows.status = 'ok' THEN coalesce(verdicts.reason,
                            CASE WHEN NOT coalesce(json_valid(body), false) THEN {quoted(_NOT_READ)}
                                 WHEN TRY(len(json_keys(body)) > len(list_distinct(json_keys(body))))
@@ -332,17 +329,19 @@ class Stager:
         assert self._check is not None
         path = self._workspace / "verdicts.jsonl"
         encoder = msgspec.json.Encoder()
-        is_long = f"regexp_matches({_BODY}, {quoted(LONG_NUMBER)})" if self._numbers is not None else "false"
+        is_long = f"""regexp_matches("text", {quoted(LONG_NUMBER)})""" if self._numbers is not None else "false"
         answers = self._connection.execute(
-            f"SELECT line, {_BODY}, {is_long} FROM read_parquet({quoted(unchecked)}) WHERE status = 'ok'"
+            f"""SELECT line, "text", {is_long} FROM read_parquet({quoted(unchecked)}) WHERE status = 'ok'"""
         )
         longest_bytes, inexact = 0, set[int]()
         with path.open("wb") as file:
             for line, body, may_be_inexact in _fetched(answers):
-                reason = self._check.fault(body)
+                reason, taken = self._check.fault(body), None
+                if reason == NO_JSON and (taken := self._check.taken_out(body)) is not None:
+                    body, reason = taken, self._check.fault(taken)
                 tokens = self._numbers.tokens(body) if may_be_inexact and not reason and self._numbers else None
-                if reason or tokens is not None:
-                    verdict = _Verdict(line, reason or None, tokens.texts if tokens is not None else None)
+                if reason or taken is not None or tokens is not None:
+                    verdict = _Verdict(line, reason or None, taken, tokens.texts if tokens is not None else None)
                     longest_bytes = max(longest_bytes, file.write(encoder.encode(verdict) + b"\n"))
                     inexact |= tokens.inexact if tokens is not None else set()
         self._layout = with_texts(self._layout, inexact)

@@ -35,11 +35,10 @@ from gemini_batch_mcp.results.engine import (
 from gemini_batch_mcp.results.structured.checking import AnswerCheck
 from gemini_batch_mcp.results.structured.schema import field_columns, plain_schema
 from gemini_batch_mcp.results.table import merge
-from gemini_batch_mcp.results.table._agreeing import agree
 from gemini_batch_mcp.results.table._arrange import arrange
 from gemini_batch_mcp.results.table._count import AttemptTokens, row_ranges, summarise, tokens_by_attempt, vector_size
 from gemini_batch_mcp.results.table._media import MEDIA_TABLE, clear_stale_media, load_media
-from gemini_batch_mcp.results.table._parts import PART_FORMAT, Parts
+from gemini_batch_mcp.results.table._parts import PART_FORMAT, Parts, agree
 from gemini_batch_mcp.results.table._staging import Place, Stager
 from gemini_batch_mcp.results.table.inputs import TABLE_VERSION, AnswerFile, TablePlan
 from gemini_batch_mcp.results.table.layout import Layout, layout

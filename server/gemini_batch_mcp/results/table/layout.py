@@ -5,8 +5,8 @@ becomes `source_<name>`, a field that clashes becomes `answer_<name>`; if that i
 Characters that nobody sees are written out, because an assistant has to be able to type a name that it reads.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from gemini_batch_mcp.domain import Column
@@ -28,6 +28,7 @@ ANSWER_COLUMNS: Final = (
     Column("thoughts_tokens", "BIGINT"),
     Column("attempt", "INTEGER"),
     Column("files", "VARCHAR[]"),
+    Column("cleaned", "BOOLEAN"),
 )
 EMBEDDING: Final = Column("embedding", "FLOAT[]")
 HISTORY: Final = Column(
@@ -87,6 +88,17 @@ def layout(
         fields=_named(fields, "answer_", taken),
         has_embedding=has_embedding,
         has_history=has_history,
+    )
+
+
+def with_texts(layout: Layout, places: Collection[int]) -> Layout:
+    """Return a layout in which the fields at these places are text."""
+    return replace(
+        layout,
+        fields=tuple(
+            Named(named.origin, Column(named.column.name, "VARCHAR")) if place in places else named
+            for place, named in enumerate(layout.fields)
+        ),
     )
 
 
