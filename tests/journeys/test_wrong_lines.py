@@ -55,7 +55,7 @@ async def test_what_nobody_here_knows_is_passed_on_with_a_warning_and_judged_by_
     seen = await talk.call("preview_batch", **order)
     assert any("`request.generationConfig.quantumDepth` in 2 items" in text for text in seen["warnings"])
     seen = await talk.call("preview_batch", **{**order, "requests": [{"a": "x"}], "prompt": "{{a}}"})
-    assert any("`generation_config.quantumDepth` is no member" in text for text in seen["warnings"])
+    assert any("`generation_config.quantumDepth` is not a member" in text for text in seen["warnings"])
     near = write_lines(data / "near.jsonl", [line("a", generationConfig={"temprature": 1})])
     assert not (await talk.call("preview_batch", source=near))["ok"]
     async with converse(replace(talk.settings, refuse_unknown=True, home=talk.settings.home / "b"), sandbox) as strict:

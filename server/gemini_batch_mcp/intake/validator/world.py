@@ -57,7 +57,7 @@ def lines_named(count: int, first: int, unit: str) -> str:
 
 def unknown_member(path: str, owner: str) -> Note:
     """Return what is said of a member that is passed on."""
-    return Note(f"`{_PLACE.sub('[]', path)}`", f" is no member of {owner} that is known here; {_PASSED_ON}")
+    return Note(f"`{_PLACE.sub('[]', path)}`", f" is not a member of {owner} that is known here; {_PASSED_ON}")
 
 
 def unknown_value(path: str, value: str) -> Note:
