@@ -119,8 +119,8 @@ MAY_IMPORT = {
     "intake.prices": "intake.file_kinds intake.files intake.validator",
     "intake.files": "intake.file_kinds intake.opened intake.rows intake.tables intake.template intake.validator",
     "intake.tables": (
-        "intake.file_kinds intake.opened intake.requests intake.rows intake.template intake.unpacked intake.validator "
-        "intake.workbooks"
+        "intake.encodings intake.file_kinds intake.opened intake.requests intake.rows intake.template intake.unpacked "
+        "intake.validator intake.workbooks"
     ),
     "intake.rows": "intake.template intake.validator",
     "intake.requests": "intake.opened intake.unpacked intake.validator",
@@ -131,6 +131,7 @@ MAY_IMPORT = {
     "intake.validator": "",
     "intake.file_kinds": "",
     "intake.opened": "",
+    "intake.encodings": "",
     "intake.unpacked": "intake.opened",
     "intake.workbooks": "intake.opened",
     # the only room that talks to Google
@@ -175,6 +176,7 @@ LIVES_IN = {
     "click": "cli",
     "backports": "intake.unpacked",
     "python_calamine": "intake.workbooks",
+    "charset_normalizer": "intake.encodings",
     "compression": "intake.unpacked",
     "starlette": "sandbox",
     "uvicorn": "sandbox assistant.transports",

@@ -227,6 +227,8 @@ class Order:
     limit_rows: int = 0
     #: Only rows that meet this condition over their columns, in SQL; empty for all.
     where: str = ""
+    #: The encoding of a text file; empty for what the file itself shows.
+    encoding: str = ""
     #: The batch whose order was taken over where nothing else was given; empty for none.
     like: str = ""
 

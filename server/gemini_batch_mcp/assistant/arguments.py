@@ -44,6 +44,7 @@ def order(
     limit_rows: Annotated[int, Field(ge=0, description="Pilot: only the first N rows.")] = 0,
     like: Annotated[str, Field(description="Batch whose order is taken over; what is given here replaces it.")] = "",
     where: Annotated[str, Field(description="Only rows that meet this SQL condition over columns.")] = "",
+    encoding: Annotated[str, Field(description="Of a text file, where the error asks for it.")] = "",
 ) -> Order:
     """Return the order that the arguments of a tool describe. A resolver: it is given those of its names."""
     return Order(
@@ -61,6 +62,7 @@ def order(
         key_column=key_column,
         limit_rows=limit_rows,
         where=where,
+        encoding=encoding,
         like=like,
     )
 

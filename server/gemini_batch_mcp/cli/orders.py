@@ -58,6 +58,7 @@ def _order_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--key-column", default="", help="For a table: the column of unique keys."),
         click.option("--limit-rows", default=0, type=click.IntRange(min=0), help="Pilot: only the first rows."),
         click.option("--where", default="", help="For a table: only rows that meet this SQL condition."),
+        click.option("--encoding", default="", help="Encoding of a text file, where it cannot be told."),
         click.option(
             "--task",
             type=click.Choice(["generate", "embed"]),

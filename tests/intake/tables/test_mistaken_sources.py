@@ -13,9 +13,9 @@ import pytest
 from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.intake.openai.lines import write_converted
 from gemini_batch_mcp.intake.requests.copies import write_request_copy
-from gemini_batch_mcp.intake.tables._text import as_utf8
 from gemini_batch_mcp.intake.tables.kinds import SourceKind, recognise
 from gemini_batch_mcp.intake.tables.reading import open_table
+from gemini_batch_mcp.intake.tables.text_files import as_utf8
 from gemini_batch_mcp.settings import MAX_FILE_BYTES
 from support.sources import jpeg, png, read
 

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from gemini_batch_mcp.errors import PathError, RequestProblems, StorageError, UsageError
 from gemini_batch_mcp.intake.tables._csv import count_records, open_csv, survey
-from gemini_batch_mcp.intake.tables._text import BLOCK_BYTES
 from gemini_batch_mcp.intake.tables.folders import Folder, list_folder
 from gemini_batch_mcp.intake.tables.memory import EFFORTS, MoreEffort
 from gemini_batch_mcp.intake.tables.reading import open_table
 from gemini_batch_mcp.intake.tables.sql import RowKey
+from gemini_batch_mcp.intake.tables.text_files import BLOCK_BYTES
 from support.extent import in_part, part, tries
 from support.sources import outcome, read
 

@@ -20,6 +20,7 @@ _PARTS: Final = (
     "key_column",
     "limit_rows",
     "where",
+    "encoding",
     "like",
 )
 #: Requests given in the call that are shown.

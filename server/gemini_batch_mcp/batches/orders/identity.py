@@ -9,10 +9,12 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from gemini_batch_mcp import __version__
 from gemini_batch_mcp.domain import Order
 from gemini_batch_mcp.errors import PathError, StorageError, UsageError
+from gemini_batch_mcp.intake.encodings.names import UTF_8, page_named
 from gemini_batch_mcp.intake.files.planning import MAX_IN_LINES_BYTES, AttachmentPlan, plan_attachments
 from gemini_batch_mcp.intake.requests.reader import file_sha256
 from gemini_batch_mcp.intake.rows.choosing import Choose
@@ -31,6 +33,8 @@ from gemini_batch_mcp.intake.tables.kinds import (
     split_source,
 )
 from gemini_batch_mcp.intake.tables.reading import Place
+from gemini_batch_mcp.intake.tables.text_files import reads_otherwise
+from gemini_batch_mcp.intake.unpacked import inner_name, is_packed, unpack
 from gemini_batch_mcp.intake.workbooks.sheets import sheet_of
 from gemini_batch_mcp.paths import PathGuard
 
@@ -125,8 +129,10 @@ def identify(
     if bool(order.source) == bool(order.requests):
         given = "Both source and requests were given" if order.source else "Neither source nor requests was given"
         raise UsageError(f"{given}; an order takes exactly one of them.", "Give a path, or a list of requests.")
+    if order.encoding and not order.source:
+        raise _no_text()
     if order.source.startswith("files/"):
-        _refuse_parts(order, "A file uploaded earlier", (*_ROW_PARTS, *_LATER_PARTS, "attach"))
+        _refuse_parts(order, "A file uploaded earlier", (*_ROW_PARTS, *_LATER_PARTS, "attach", "encoding"))
         return _identified(order, order.source, SourceKind.UPLOADED)
     if order.requests:
         # Columns keep their order as well: it is that of the table which comes back.
@@ -144,11 +150,15 @@ def identify(
         found = earlier(order.source) if _may_be_batch(order.source) else None
         if found is None:
             raise _neither(order.source, error) from None
+        if order.encoding:
+            raise _no_text() from None
         order = replace(order, source=found.batch_id, key_column=order.key_column or KEY_COLUMN)
         _check_table(found.name, order)
         return _of_table(order, found, found.content_sha256, guard, scratch, max_in_lines_bytes, choose)
     order = replace(order, source=place.source if isinstance(place, Folder) else str(place))
-    kind = recognise(place, with_prompt=bool(order.prompt))
+    encoding = page_named(order.encoding).given if order.encoding else ""
+    kind = recognise(place, with_prompt=bool(order.prompt), encoding=encoding)
+    order = replace(order, encoding=_telling(encoding, kind, place, scratch))
     if kind is SourceKind.TABLE:
         _check_table(place.name, order)
     else:
@@ -209,6 +219,34 @@ def _neither(source: str, error: PathError) -> PathError:
     )
 
 
+def _telling(encoding: str, kind: SourceKind, place: Path | Folder, scratch: Path) -> str:
+    """Return the encoding that counts for the order: one that changes no letter is as good as none.
+
+    Raises:
+        UsageError: the source is no text.
+        RequestProblems: it is not in that encoding.
+    """
+    if not encoding or isinstance(place, Folder):
+        return encoding
+    form = file_kind(place)
+    if form is None or not form.is_text:
+        raise _no_text()
+    if kind is not SourceKind.TABLE:
+        # Lines that are sent as they are have to be UTF-8; what else they are has to be said.
+        return encoding if page_named(encoding) is not UTF_8 else ""
+    with TemporaryDirectory(prefix="encoding-", dir=scratch, ignore_cleanup_errors=True) as name:
+        workspace = Path(name).resolve()
+        text = place
+        if is_packed(place):
+            text = workspace / inner_name(place)
+            unpack(place, text)
+        return encoding if reads_otherwise(text, workspace, encoding) else ""
+
+
+def _no_text() -> UsageError:
+    return UsageError("`encoding` says how a text file is read, and this source is none.", "Leave it out.")
+
+
 def _check_table(name: str, order: Order) -> None:
     if not order.prompt:
         raise UsageError(
@@ -235,7 +273,7 @@ def _identified(
     attachments: AttachmentPlan | None = None,
 ) -> IdentifiedOrder:
     row_parts = [getattr(order, name) for name in _ROW_PARTS]
-    later = [(name, getattr(order, name)) for name in _LATER_PARTS if getattr(order, name)]
+    later = [(name, getattr(order, name)) for name in (*_LATER_PARTS, "encoding") if getattr(order, name)]
     parts = [
         _FINGERPRINT_VERSION,
         _form(place),

@@ -20,11 +20,12 @@ _PARTS: Final = (
     "key_column",
     "limit_rows",
     "where",
+    "encoding",
 )
 #: All that may differ, in the order in which it is told.
 _TOLD: Final = ("source", "requests", "model", "task", "delivery", *_PARTS)
 #: Parts that decide, beside the source itself, on what an order's content is.
-_OF_CONTENT: Final = ("source", "attach", "limit_rows", "where")
+_OF_CONTENT: Final = ("source", "attach", "limit_rows", "where", "encoding")
 _SHOWN_CHARS: Final = 80
 
 

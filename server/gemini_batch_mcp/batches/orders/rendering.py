@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +18,7 @@ from gemini_batch_mcp.intake.requests.passes import NO_LIMIT_BYTES
 from gemini_batch_mcp.intake.requests.reader import CopyNeeded, check_file, write_request_copy, write_requests
 from gemini_batch_mcp.intake.rows.choosing import Choose
 from gemini_batch_mcp.intake.tables.kinds import SourceKind
+from gemini_batch_mcp.intake.tables.text_files import TextFile, announces_wide, as_utf8
 from gemini_batch_mcp.intake.unpacked import OnRead, inner_name, is_packed, unpack
 from gemini_batch_mcp.intake.validator.world import CLOSED, World
 
@@ -94,8 +96,9 @@ def _written(
             choose=choose,
             world=world,
         )
-    with _plain(place, requests.parent, on_read) as path:
-        return _of_lines(identified, path, requests, keys, onlooker, world)
+    with _plain(place, requests.parent, order.encoding, on_read) as plain:
+        written = _of_lines(identified, plain.path, requests, keys, onlooker, world)
+        return replace(written, warnings=(*plain.warnings, *written.warnings))
 
 
 def _of_lines(
@@ -136,20 +139,22 @@ def _of_lines(
 
 
 @contextmanager
-def _plain(path: Path, scratch: Path, on_read: OnRead | None) -> Iterator[Path]:
-    """Yield a file of lines, or a copy of what is in a packed one, which is removed afterwards.
+def _plain(path: Path, scratch: Path, encoding: str, on_read: OnRead | None) -> Iterator[TextFile]:
+    """Yield a file of lines, or a copy in UTF-8 of what is in it, unpacked, which is removed afterwards.
 
     Raises:
         UsageError: it cannot be unpacked.
         StorageError: the copy cannot be written.
     """
-    if not is_packed(path):
-        yield path
+    if not is_packed(path) and not encoding and not announces_wide(path):
+        yield TextFile(path)
         return
-    with storage_errors("The packed source could not be unpacked"):
-        directory = TemporaryDirectory(prefix="unpacked-", dir=scratch, ignore_cleanup_errors=True)
+    with storage_errors("A copy of the source could not be made"):
+        directory = TemporaryDirectory(prefix="lines-", dir=scratch, ignore_cleanup_errors=True)
     with directory as name:
         # It is read as the user's files are: by a path without links.
-        copy = Path(name).resolve() / inner_name(path)
-        unpack(path, copy, on_read)
-        yield copy
+        workspace, copy = Path(name).resolve(), path
+        if is_packed(path):
+            copy = workspace / inner_name(path)
+            unpack(path, copy, on_read)
+        yield as_utf8(copy, workspace, encoding) if encoding or announces_wide(copy) else TextFile(copy)

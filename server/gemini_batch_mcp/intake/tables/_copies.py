@@ -7,7 +7,7 @@ from pathlib import Path
 from gemini_batch_mcp.errors import storage_errors
 from gemini_batch_mcp.handles import engine_path
 from gemini_batch_mcp.intake.opened import SourceFile
-from gemini_batch_mcp.intake.tables._text import BLOCK_BYTES, COPY_FAILED
+from gemini_batch_mcp.intake.tables.text_files import BLOCK_BYTES, COPY_FAILED
 from gemini_batch_mcp.intake.unpacked import OnRead, inner_name, unpack
 
 

@@ -17,7 +17,7 @@ from typing import Final
 
 from gemini_batch_mcp.errors import UsageError, storage_errors
 from gemini_batch_mcp.intake.opened import SourceFile
-from gemini_batch_mcp.intake.tables._text import BLOCK_BYTES, COPY_FAILED, as_utf8
+from gemini_batch_mcp.intake.tables.text_files import BLOCK_BYTES, COPY_FAILED, as_utf8
 from gemini_batch_mcp.intake.validator.corrections import shown
 from gemini_batch_mcp.settings import MAX_LINE_BYTES
 
@@ -121,17 +121,17 @@ class _Ends:
         self.cr += outside.count(b"\r") - crlf
 
 
-def open_csv(path: Path, workspace: Path, *, first_delimiter: str = ",") -> CsvTable:
+def open_csv(path: Path, workspace: Path, *, first_delimiter: str = ",", encoding: str = "") -> CsvTable:
     """Find out how to read a CSV or TSV file. Copies into `workspace` what cannot be read as it is.
 
-    Of delimiters that fit equally well it takes the first, which is `first_delimiter`.
+    Of delimiters that fit equally well it takes the first, which is `first_delimiter`. `encoding` as in `as_utf8`.
 
     Raises:
         UsageError: the file is empty, is no text, or has no header that can be used.
         RequestProblems: the file holds bytes that are no text.
         PathError: the file cannot be read.
     """
-    text = as_utf8(path, workspace)
+    text = as_utf8(path, workspace, encoding)
     source = text.path
     warnings = list(text.warnings)
     if _may_mix(source) and _line_ends(source).kinds > 1:

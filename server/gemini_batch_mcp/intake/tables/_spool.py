@@ -19,7 +19,7 @@ from gemini_batch_mcp.errors import Problem, RequestProblems, UsageError, storag
 from gemini_batch_mcp.intake.opened import SourceFile, buffered
 from gemini_batch_mcp.intake.requests.lines import LongLine, pieces, split_lines
 from gemini_batch_mcp.intake.tables._csv import MAX_COLUMNS, CsvTable, check_columns, check_header, quoted
-from gemini_batch_mcp.intake.tables._text import BLOCK_BYTES, as_utf8
+from gemini_batch_mcp.intake.tables.text_files import BLOCK_BYTES, as_utf8
 from gemini_batch_mcp.intake.validator.corrections import kind, shown
 from gemini_batch_mcp.intake.validator.json_text import JsonFault, RepeatingObject, parse
 from gemini_batch_mcp.intake.workbooks.sheets import write_sheet
@@ -129,42 +129,42 @@ def _line(row: Mapping[str, str], places: Mapping[str, int]) -> str:
     return "".join(parts) or '""'
 
 
-def spool_json_lines(path: Path, workspace: Path) -> CsvTable:
+def spool_json_lines(path: Path, workspace: Path, encoding: str = "") -> CsvTable:
     """Write the objects of a JSONL file as a table.
 
     Raises:
         RequestProblems: lines are no JSON objects.
         UsageError: the file is empty or holds no text.
     """
-    text = as_utf8(path, workspace)
+    text = as_utf8(path, workspace, encoding)
     faults = Faults()
     table = Spool(workspace / "rows.csv", path.name).write(_json_lines(text.path, faults), text.warnings)
     faults.raise_any(path.name)
     return table
 
 
-def spool_json_list(path: Path, workspace: Path) -> CsvTable:
+def spool_json_list(path: Path, workspace: Path, encoding: str = "") -> CsvTable:
     """Write the objects of a JSON file, which holds a list of them, as a table.
 
     Raises:
         RequestProblems: items are no objects, or the JSON breaks off or is wrong somewhere.
         UsageError: the file is empty, is no text, or holds something else than a list.
     """
-    text = as_utf8(path, workspace)
+    text = as_utf8(path, workspace, encoding)
     faults = Faults()
     table = Spool(workspace / "rows.csv", path.name).write(_json_list(text.path, path.name, faults), text.warnings)
     faults.raise_any(path.name)
     return table
 
 
-def spool_text_lines(path: Path, workspace: Path) -> CsvTable:
+def spool_text_lines(path: Path, workspace: Path, encoding: str = "") -> CsvTable:
     """Write the lines of a text file as a table with the column `text`; blank lines are left out, and counted.
 
     Raises:
         RequestProblems: the file holds bytes that are no text, or a line over the limit of one request.
         UsageError: the file is empty.
     """
-    text = as_utf8(path, workspace)
+    text = as_utf8(path, workspace, encoding)
     faults = Faults()
     blank = 0
 

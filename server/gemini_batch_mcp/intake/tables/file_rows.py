@@ -10,8 +10,8 @@ from gemini_batch_mcp.errors import BatchError, PathError, UsageError
 from gemini_batch_mcp.intake.opened import SourceFile
 from gemini_batch_mcp.intake.tables._csv import CsvTable
 from gemini_batch_mcp.intake.tables._spool import Faults, Spool
-from gemini_batch_mcp.intake.tables._text import as_utf8, is_binary
 from gemini_batch_mcp.intake.tables.folders import Folder
+from gemini_batch_mcp.intake.tables.text_files import as_utf8, is_binary, is_utf8
 from gemini_batch_mcp.settings import MAX_LINE_BYTES
 
 #: The column that holds the contents of text files.
@@ -25,7 +25,7 @@ _MEDIA: Final = ("image/", "audio/", "video/", "font/")
 _DOCUMENTS: Final = frozenset({"application/pdf", "application/zip", "application/octet-stream"})
 
 
-def spool_folder(folder: Folder, workspace: Path, *, with_text: bool = True) -> CsvTable:
+def spool_folder(folder: Folder, workspace: Path, *, with_text: bool = True, encoding: str = "") -> CsvTable:
     """Write the files as a table, a row for each.
 
     `path` is relative to the folder. `text` is empty for files that are no text (images, PDFs, …); the column is
@@ -39,7 +39,7 @@ def spool_folder(folder: Folder, workspace: Path, *, with_text: bool = True) -> 
         raise UsageError("No file was found.", "Correct the source path.")
     faults = Faults()
     is_text = [with_text and _is_text(folder.path(name)) for name in folder.names]
-    table = Spool(workspace / "rows.csv", "The folder").write(_rows(folder, is_text, faults, workspace))
+    table = Spool(workspace / "rows.csv", "The folder").write(_rows(folder, is_text, faults, workspace, encoding))
     faults.raise_any("The folder")
     warnings = folder.warnings
     media = is_text.count(False)
@@ -49,12 +49,14 @@ def spool_folder(folder: Folder, workspace: Path, *, with_text: bool = True) -> 
     return replace(table, warnings=warnings)
 
 
-def _rows(folder: Folder, is_text: Sequence[bool], faults: Faults, workspace: Path) -> Iterator[Mapping[str, str]]:
+def _rows(
+    folder: Folder, is_text: Sequence[bool], faults: Faults, workspace: Path, encoding: str
+) -> Iterator[Mapping[str, str]]:
     with_text = any(is_text)
     for number, (name, has_text) in enumerate(zip(folder.names, is_text, strict=True), 1):
         row = {PATH_COLUMN: name, NAME_COLUMN: name.rpartition("/")[2]}
         if with_text:
-            row[TEXT_COLUMN] = _read(folder.path(name), number, faults, workspace) if has_text else ""
+            row[TEXT_COLUMN] = _read(folder.path(name), number, faults, workspace, encoding) if has_text else ""
         yield row
 
 
@@ -72,8 +74,8 @@ def _is_text(path: Path) -> bool:
         return True  # reading it will say what is wrong
 
 
-def _read(path: Path, number: int, faults: Faults, workspace: Path) -> str:
-    """Return a file's text; what cannot be read is a fault of that row."""
+def _read(path: Path, number: int, faults: Faults, workspace: Path, encoding: str) -> str:
+    """Return a file's text, in `encoding` where it isn't UTF-8; what cannot be read is a fault of that row."""
     try:
         size_bytes = path.stat().st_size
         if size_bytes == 0:
@@ -81,7 +83,7 @@ def _read(path: Path, number: int, faults: Faults, workspace: Path) -> str:
         if size_bytes > MAX_LINE_BYTES:
             faults.add(number, f"{path.name} has {size_bytes:,} bytes, more than {MAX_LINE_BYTES:,}.", "Split it.")
             return ""
-        with SourceFile(as_utf8(path, workspace).path) as file:
+        with SourceFile(as_utf8(path, workspace, "" if encoding and is_utf8(path) else encoding).path) as file:
             return file.read().decode("utf-8").removeprefix(_BOM)
     except BatchError as error:
         faults.add(number, error.message, error.next_step)

@@ -18,6 +18,7 @@ import msgspec
 
 from gemini_batch_mcp.domain import Order
 from gemini_batch_mcp.errors import PathError, UsageError
+from gemini_batch_mcp.intake.encodings.names import page_named
 from gemini_batch_mcp.intake.opened import buffered
 from gemini_batch_mcp.intake.requests.lines import without_marks
 from gemini_batch_mcp.intake.tables.folders import Folder
@@ -93,6 +94,8 @@ class FileOptions:
 
     #: The sheet of a workbook; empty for the one that has rows.
     sheet: str = ""
+    #: The encoding of text, by the name that is given for it; empty for what the file itself shows.
+    encoding: str = ""
 
 
 #: What a file says of itself.
@@ -144,7 +147,7 @@ def is_workbook(path: Path) -> bool:
 def file_options(order: Order, place: object) -> FileOptions:
     """Return what an order that was identified says of how the file at `place` is read."""
     sheet = order.source.removeprefix(f"{place}#") if order.source.startswith(f"{place}#") else ""
-    return FileOptions(sheet)
+    return FileOptions(sheet, order.encoding)
 
 
 def split_source(text: str, guard: PathGuard) -> tuple[str, str]:
@@ -164,11 +167,12 @@ def named_tables() -> str:
     return f"{only}, or .jsonl of plain rows"
 
 
-def recognise(place: Path | Folder, *, with_prompt: bool) -> SourceKind:
+def recognise(place: Path | Folder, *, with_prompt: bool, encoding: str = "") -> SourceKind:
     """Return what kind of source a file or folder is.
 
     JSONL may hold requests or rows, which its first lines tell. `with_prompt` says whether the order has a prompt:
-    without one, lines that are not requests are taken for requests that are wrong, and reported as such.
+    without one, lines that are not requests are taken for requests that are wrong, and reported as such. `encoding` is
+    what the order says of it.
 
     Raises:
         UsageError: the name is none of a source.
@@ -190,24 +194,26 @@ def recognise(place: Path | Folder, *, with_prompt: bool) -> SourceKind:
         )
     if kind.layout is not Layout.JSON_LINES:
         return SourceKind.TABLE
-    found = _kind_of_lines(place)
+    found = _kind_of_lines(place, encoding)
     return SourceKind.READY if found is SourceKind.TABLE and not with_prompt else found
 
 
-def _kind_of_lines(path: Path) -> SourceKind:
+def _kind_of_lines(path: Path, encoding: str) -> SourceKind:
     opened: AbstractContextManager[BufferedReader] = unpacking(path) if is_packed(path) else buffered(path)
     with opened as file:
-        for line in _first_lines(file):
+        for line in _first_lines(file, encoding):
             if (kind := _kind_of(line)) is not None:
                 return kind
     # No line is an object.
     return SourceKind.TABLE
 
 
-def _first_lines(file: BufferedReader) -> Iterator[bytes]:
+def _first_lines(file: BufferedReader, encoding: str) -> Iterator[bytes]:
     """Yield the first lines that are not blank, in UTF-8."""
-    if file.peek(2)[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        head = file.read(_UTF16_BYTES).decode("utf-16", "replace")
+    is_utf16 = file.peek(2)[:2] in (b"\xff\xfe", b"\xfe\xff")
+    if is_utf16 or encoding:
+        codec = "utf-16" if is_utf16 else page_named(encoding).codec
+        head = file.read(_UTF16_BYTES).decode(codec, "replace")
         lines: Iterable[bytes] = (line.encode() for line in head.split("\n"))
     else:
         lines = iter(partial(file.readline, MAX_LINE_BYTES), b"")

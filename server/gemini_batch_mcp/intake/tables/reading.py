@@ -39,7 +39,6 @@ from gemini_batch_mcp.intake.tables._spool import (
     spool_sheet,
     spool_text_lines,
 )
-from gemini_batch_mcp.intake.tables._text import BLOCK_BYTES, line_at
 from gemini_batch_mcp.intake.tables.earlier import ROW_COLUMN, EarlierRows, linked_parts, relation_of
 from gemini_batch_mcp.intake.tables.file_rows import spool_folder
 from gemini_batch_mcp.intake.tables.folders import Folder
@@ -62,6 +61,7 @@ from gemini_batch_mcp.intake.tables.sql import (
     quoted,
     value_query,
 )
+from gemini_batch_mcp.intake.tables.text_files import BLOCK_BYTES, line_at
 from gemini_batch_mcp.intake.unpacked import OnRead, is_packed
 from gemini_batch_mcp.settings import MAX_LINE_BYTES
 
@@ -117,7 +117,8 @@ def open_table(
             with open_table(source, workspace, with_text=with_text, on_read=on_read, options=options) as table:
                 yield _chosen_table(connection, table, workspace, where, choose)
         elif isinstance(source, Folder):
-            yield _csv_table(connection, spool_folder(source, workspace, with_text=with_text), "The folder")
+            spool = spool_folder(source, workspace, with_text=with_text, encoding=options.encoding)
+            yield _csv_table(connection, spool, "The folder")
         elif isinstance(source, GivenRows):
             yield _csv_table(connection, spool_given(source.rows, workspace), source.name)
         else:
@@ -151,16 +152,16 @@ def _file_table(
                 yield _parquet_table(connection, path, read)
         case Layout.DELIMITED:
             with readable(source, workspace, read_once=read_once) as (path, read):
-                csv = open_csv(path, workspace, first_delimiter=kind.delimiter)
+                csv = open_csv(path, workspace, first_delimiter=kind.delimiter, encoding=options.encoding)
                 yield _csv_table(connection, csv, name, read if csv.path == source else None)
         case Layout.WORKBOOK:
             yield _csv_table(connection, spool_sheet(source, workspace, options.sheet), name)
         case Layout.JSON_LIST:
-            yield _csv_table(connection, spool_json_list(source, workspace), name)
+            yield _csv_table(connection, spool_json_list(source, workspace, options.encoding), name)
         case Layout.JSON_LINES:
-            yield _csv_table(connection, spool_json_lines(source, workspace), name)
+            yield _csv_table(connection, spool_json_lines(source, workspace, options.encoding), name)
         case Layout.TEXT_LINES:
-            yield _csv_table(connection, spool_text_lines(source, workspace), name)
+            yield _csv_table(connection, spool_text_lines(source, workspace, options.encoding), name)
 
 
 class Table:

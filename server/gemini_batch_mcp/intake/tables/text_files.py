@@ -1,7 +1,6 @@
 """Text files of any usual encoding, as UTF-8 that can be read line by line; what is no text is refused.
 
-charset-normalizer does not stand in for this: it takes Windows-1252 for Windows-1250 and NUL bytes for text, and tells
-no line; it knows encodings that are not read here (Shift JIS, GB 18030, Windows-1251).
+What neither a mark nor UTF-8 settles is found out in `intake/encodings`.
 """
 
 import codecs
@@ -12,7 +11,9 @@ from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from gemini_batch_mcp.errors import Problem, RequestProblems, UsageError, storage_errors
+from gemini_batch_mcp.errors import BatchError, Problem, RequestProblems, UsageError, storage_errors
+from gemini_batch_mcp.intake.encodings.finding import find_page, sample
+from gemini_batch_mcp.intake.encodings.names import ISO_2022_JP, UTF_8, Page, page_named, page_of
 from gemini_batch_mcp.intake.file_kinds import described_binary
 from gemini_batch_mcp.intake.opened import SourceFile, buffered
 from gemini_batch_mcp.intake.tables.kinds import FOREIGN, file_kind
@@ -35,6 +36,8 @@ _BZIP2_BLOCK: Final = b"1AY&SY"
 _WEB_PAGE: Final = re.compile(rb"\s*<(?:!doctype\s+html|html)[\s>]", re.IGNORECASE)
 #: UTF-8 with damage has many right sequences for each wrong one, Windows-1252 hardly ever a right one.
 _WRONG_PER_RIGHT: Final = 20
+#: How Japanese in seven bits leaves ASCII, and comes back.
+_SEVEN_BITS: Final = re.compile(rb"\x1b\$[@B].*\x1b\([BJ]", re.DOTALL)
 #: No text holds a control character below the tabulator.
 _LOWEST_LETTER: Final = 9
 #: What to say when the disk does not take a copy that is easier to read.
@@ -61,34 +64,82 @@ class _Damage:
     wrong: int
 
 
-def as_utf8(path: Path, workspace: Path) -> TextFile:
+def as_utf8(path: Path, workspace: Path, encoding: str = "") -> TextFile:
     """Return `path` itself when it is UTF-8, or else a copy of it as UTF-8 in `workspace`.
 
+    `encoding` is what the user says that it is in, empty for what it says itself; a mark at its start counts for more.
+
     Raises:
-        UsageError: the file is empty or holds no text.
+        UsageError: the file is empty or holds no text, its encoding isn't certain, or none is called `encoding`.
         RequestProblems: bytes cannot be read as text; names the line of the first.
         PathError: the file cannot be read.
     """
+    given = page_named(encoding) if encoding else None
     with buffered(path) as file:
         head = file.read(_HEAD_BYTES)
-        encoding, skip = _announced(head)
+        announced, skip = _announced(head)
         if not head[skip:].strip():
             raise UsageError(f"{path.name} is empty.", "Give a file with at least one row.")
-        if not encoding:
+        if given is not None and given.codec != announced and skip:
+            raise UsageError(
+                f"{path.name} begins with the mark of {page_of(announced).shown}, so it isn't {given.shown}.",
+                "Leave out `encoding`.",
+            )
+        if given is not None and given is not UTF_8:
+            return _copy(path, file, given, skip, workspace)
+        if not announced:
             _refuse_foreign(path, head)
-        if encoding in ("", "utf-8"):
-            _refuse_page(path, head[skip:])
-        if encoding not in ("", "utf-8"):
-            return _copy(path, file, encoding, skip, workspace)
+        if announced not in ("", "utf-8"):
+            return _copy(path, file, page_of(announced), skip, workspace)
+        _refuse_page(path, head[skip:])
         damage = _damage(path, file)
         if damage is None and head.startswith(codecs.BOM_UTF8, skip):
-            return _copy(path, file, "utf-8", skip, workspace)
+            return _copy(path, file, UTF_8, skip, workspace)
+        if damage is None and given is None and _SEVEN_BITS.search(head):
+            return _copy(path, file, ISO_2022_JP, 0, workspace)
         if damage is None:
             return TextFile(path)
-        if encoding or damage.right * _WRONG_PER_RIGHT > damage.wrong:
-            fix = "Save the file as UTF-8 again, or repair that line."
-            raise _refused(path, damage.line, f"The byte 0x{damage.byte:02x} is not UTF-8.", fix)
-        return _copy(path, file, "cp1252", 0, workspace)
+        return _copy(path, file, _found(path, file, damage, is_utf8=bool(announced or given)), 0, workspace)
+
+
+def reads_otherwise(path: Path, workspace: Path, encoding: str) -> bool:
+    """True when a file is another text in this encoding than without it, or cannot be read without.
+
+    Raises:
+        UsageError, RequestProblems, PathError: as `as_utf8` with this encoding.
+    """
+    named = workspace / "named"
+    named.mkdir()
+    text = as_utf8(path, named, encoding).path
+    try:
+        plain = as_utf8(path, workspace).path
+    except BatchError:
+        return True
+    with SourceFile(text) as one, SourceFile(plain) as other:
+        while (block := one.read(BLOCK_BYTES)) or other.read(1):
+            if block != other.read(len(block)) or not block:
+                return True
+    return False
+
+
+def _found(path: Path, file: BinaryIO, damage: _Damage, *, is_utf8: bool) -> Page:
+    """Return the encoding of a file that isn't UTF-8 throughout. Raises as `find_page`."""
+    fix = "Save the file as UTF-8 again, or repair that line."
+    page, looks_utf8 = None, damage.right * _WRONG_PER_RIGHT > damage.wrong
+    if not is_utf8:
+        file.seek(0)
+        chosen = sample(file)
+        # Of a short text in another encoding some bytes may be right by chance, though hardly a line.
+        looks_utf8 = looks_utf8 and (bool(chosen.unicode) or damage.right > damage.wrong)
+        try:
+            page = find_page(path.name, chosen, (damage.line, damage.byte))
+        except BatchError:
+            if not looks_utf8:
+                raise
+    # In encodings of several bytes to a character some of them look like UTF-8 by chance.
+    if page is None or (looks_utf8 and not page.is_wide):
+        raise _refused(path, damage.line, f"The byte 0x{damage.byte:02x} is not UTF-8.", fix)
+    return page
 
 
 def line_at(path: Path, position: int) -> int:
@@ -100,6 +151,23 @@ def line_at(path: Path, position: int) -> int:
             line_feeds += block.count(b"\n")
             returns += block.count(b"\r")
     return 1 + (line_feeds or returns)
+
+
+def is_utf8(path: Path) -> bool:
+    """True for a file that is UTF-8 throughout, or begins with the mark of a Unicode encoding.
+
+    Raises:
+        RequestProblems: it holds a NUL byte.
+        PathError: it cannot be read.
+    """
+    with buffered(path) as file:
+        return bool(_announced(file.read(_HEAD_BYTES))[0]) or _damage(path, file) is None
+
+
+def announces_wide(path: Path) -> bool:
+    """True for a file that shows at its start that it is UTF-16 or UTF-32. Raises PathError when it cannot be read."""
+    with buffered(path) as file:
+        return _announced(file.read(_HEAD_BYTES))[0] not in ("", "utf-8")
 
 
 def is_binary(head: bytes) -> bool:
@@ -172,10 +240,10 @@ def _sequences(file: BinaryIO) -> tuple[int, int]:
     return right, wrong + bool(decoder.decode(b"", final=True))
 
 
-def _copy(path: Path, file: BinaryIO, encoding: str, skip: int, workspace: Path) -> TextFile:
+def _copy(path: Path, file: BinaryIO, page: Page, skip: int, workspace: Path) -> TextFile:
     """Write the file as UTF-8, in blocks."""
     file.seek(skip)
-    decoder = codecs.getincrementaldecoder(encoding)("strict")
+    decoder = codecs.getincrementaldecoder(page.codec)("strict")
     copy = workspace / f"{path.stem[:40]}.utf8{path.suffix}"
     lines, is_start = 1, True
     with storage_errors(COPY_FAILED), copy.open("w", encoding="utf-8", newline="") as output:
@@ -183,11 +251,10 @@ def _copy(path: Path, file: BinaryIO, encoding: str, skip: int, workspace: Path)
             try:
                 text = decoder.decode(block, final=not block)
             except UnicodeDecodeError as error:
-                name = _NAMES[encoding]
-                message = f"The byte 0x{error.object[error.start]:02x} is neither UTF-8 nor {name}."
-                if encoding != "cp1252":
-                    message = f"The file declares itself as {name} but isn't."
-                before = error.object[: error.start].decode(encoding, "replace").count("\n")
+                message = f"The byte 0x{error.object[error.start]:02x} is not {page.shown}, which other lines are in."
+                if page.codec.startswith("utf-"):
+                    message = f"The file declares itself as {page.shown} but isn't."
+                before = error.object[: error.start].decode(page.codec, "replace").count("\n")
                 raise _refused(path, lines + before, message, "Save the file as UTF-8.") from None
             lines += text.count("\n")
             if is_start:
@@ -197,19 +264,9 @@ def _copy(path: Path, file: BinaryIO, encoding: str, skip: int, workspace: Path)
                 output.write(text)
             except UnicodeEncodeError:
                 raise _refused(path, lines, "It contains half of a surrogate pair.", "Save it as UTF-8.") from None
-    if encoding == "utf-8":
+    if page is UTF_8:
         return TextFile(copy, (f"{path.name} begins with more than one byte-order mark; all were removed.",))
-    return TextFile(copy, (f"{path.name} is not UTF-8; it was read as {_NAMES[encoding]}.",))
-
-
-_NAMES: Final = {
-    "utf-8": "UTF-8",
-    "cp1252": "Windows-1252 (Latin-1)",
-    "utf-16-le": "UTF-16",
-    "utf-16-be": "UTF-16",
-    "utf-32-le": "UTF-32",
-    "utf-32-be": "UTF-32",
-}
+    return TextFile(copy, (f"{path.name} is not UTF-8; it was read as {page.shown}.",))
 
 
 def _blocks(file: BinaryIO, size_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
