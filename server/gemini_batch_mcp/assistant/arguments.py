@@ -21,7 +21,7 @@ def order(
     source: Annotated[
         str,
         Field(
-            description="Path (.jsonl .csv .tsv .json .parquet .txt .xlsx; text also .gz .bz2 .zst .zip; a sheet: "
+            description="Path (.jsonl .csv .tsv .json .parquet .txt .xlsx; text packed, too; a sheet: "
             "book.xlsx#Sheet), directory, glob, batch (its rows), or files/<id>."
         ),
     ] = "",
@@ -42,9 +42,9 @@ def order(
     delivery: Annotated[Delivery, Field(description="inline only below 20 MB.")] = "file",
     display_name: Annotated[str, Field(description="Name shown in lists.")] = "",
     limit_rows: Annotated[int, Field(ge=0, description="Pilot: only the first N rows.")] = 0,
-    like: Annotated[str, Field(description="Batch whose order is taken over; what is given here replaces it.")] = "",
-    where: Annotated[str, Field(description="Only rows that meet this SQL condition over columns.")] = "",
-    encoding: Annotated[str, Field(description="Of a text file, where the error asks for it.")] = "",
+    like: Annotated[str, Field(description="Batch whose order to repeat, but for what is given.")] = "",
+    where: Annotated[str, Field(description="Only rows that meet this SQL condition.")] = "",
+    encoding: Annotated[str, Field(description="When asked for it.")] = "",
 ) -> Order:
     """Return the order that the arguments of a tool describe. A resolver: it is given those of its names."""
     return Order(
