@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
 from gemini_batch_mcp.errors import Problem, RequestProblems, UsageError
-from gemini_batch_mcp.intake.encodings.judging import Reading, is_sure, readings
+from gemini_batch_mcp.intake.encodings._judging import Reading, is_sure, readings
 from gemini_batch_mcp.intake.encodings.names import UTF_8, Page
 
 _BLOCK_BYTES: Final = 1 << 20
