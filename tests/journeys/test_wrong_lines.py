@@ -62,6 +62,36 @@ async def test_what_nobody_here_knows_is_passed_on_with_a_warning_and_judged_by_
         assert not (await strict.call("preview_batch", source=str(data / "new.jsonl")))["ok"]
 
 
+async def test_settings_of_an_order_fill_in_its_ready_lines_and_are_part_of_it(
+    talk: Conversation, sandbox: Sandbox, data: Path
+) -> None:
+    rows = [line("a"), line("b", generationConfig={"maxOutputTokens": 7})]
+    source = write_lines(data / "ready.jsonl", rows)
+    settings = {"maxOutputTokens": 1000, "temperature": 0}
+    plain = await talk.call("preview_batch", source=source)
+    seen = await talk.call("preview_batch", source=source, generation_config=settings)
+
+    configs = [request["request"]["generationConfig"] for request in seen["sample"]]
+    assert configs == [settings, {"maxOutputTokens": 7, "temperature": 0}]
+    assert seen["estimate"]["output_tokens_max"] == 1007 < plain["estimate"]["output_tokens_max"]
+    first = await talk.call("create_batch", source=source, generation_config=settings)
+    other = await talk.call("create_batch", source=source)
+    assert first["batch_id"] != other["batch_id"] and first["estimate"] == seen["estimate"]
+
+
+async def test_nested_values_in_prompts_keep_their_own_characters(talk: Conversation, data: Path) -> None:
+    nested = r'{"role":"user","content":"\u4f60\u597d \ud83d\ude00 \u0022 \\u0041 \n"}'
+    source = data / "escapes.json"
+    source.write_text(f'[{{"id":1,"messages":[{nested}]}}]', encoding="ascii")
+
+    seen = await talk.call("preview_batch", source=str(source), prompt="{{messages}}")
+
+    text = seen["sample"][0]["request"]["contents"][0]["parts"][0]["text"]
+    assert text == r'[{"role":"user","content":"你好 😀 \u0022 \\u0041 \n"}]' and json.loads(text) == [
+        json.loads(nested)
+    ]
+
+
 async def test_what_would_be_a_guess_is_refused_with_its_fix(talk: Conversation, sandbox: Sandbox, data: Path) -> None:
     refusal = await talk.refusal("create_batch", source=write_lines(data / "wrong.jsonl", [CONFIG, INSTRUCTION]))
     assert "line 1" in refusal

@@ -100,7 +100,15 @@ def test_tools_calls_and_their_answers_are_converted() -> None:
     )
 
     assert request["contents"][1:] == [
-        {"role": "model", "parts": [{"functionCall": {"name": "get", "args": {"city": "Ulm"}}}]},
+        {
+            "role": "model",
+            "parts": [
+                {
+                    "functionCall": {"name": "get", "args": {"city": "Ulm"}},
+                    "thoughtSignature": "skip_thought_signature_validator",
+                }
+            ],
+        },
         {
             "role": "user",
             "parts": [
@@ -197,7 +205,12 @@ def test_functions_of_the_older_form_are_converted() -> None:
     request = chat(messages=history, functions=[{"name": "f", "parameters": {"type": "object"}}])
 
     assert request["tools"] == [{"functionDeclarations": [{"name": "f"}]}]
-    assert request["contents"][1] == {"role": "model", "parts": [{"functionCall": {"name": "f", "args": {"n": 1.5}}}]}
+    assert request["contents"][1] == {
+        "role": "model",
+        "parts": [
+            {"functionCall": {"name": "f", "args": {"n": 1.5}}, "thoughtSignature": "skip_thought_signature_validator"}
+        ],
+    }
 
 
 def test_a_history_as_sdks_write_it_back_is_converted() -> None:
@@ -223,7 +236,14 @@ def test_a_history_as_sdks_write_it_back_is_converted() -> None:
 
     assert request["contents"] == [
         {"role": "user", "parts": [{"text": "one"}]},
-        {"role": "model", "parts": [{"text": "two"}, {"text": "No."}, {"functionCall": {"name": "f", "args": {}}}]},
+        {
+            "role": "model",
+            "parts": [
+                {"text": "two"},
+                {"text": "No."},
+                {"functionCall": {"name": "f", "args": {}}, "thoughtSignature": "skip_thought_signature_validator"},
+            ],
+        },
         {"role": "user", "parts": [{"functionResponse": {"name": "f", "response": {"result": "ab"}}}]},
     ]
 

@@ -251,7 +251,7 @@ def test_no_decoder_takes_what_the_exact_check_refuses(mutate: Mutation) -> None
                 line_decoder("generate", flavour).decode(line_of(request))
 
 
-def test_only_three_of_the_changes_are_put_right_in_what_is_sent() -> None:
+def test_only_these_changes_are_put_right_in_what_is_sent() -> None:
     mended = set()
     for mutate in MUTATIONS:
         request = json.loads(bodies()[0])
@@ -259,4 +259,10 @@ def test_only_three_of_the_changes_are_put_right_in_what_is_sent() -> None:
         if examine(line_of(request), 1, "generate").slips:
             mended.add(mutate)
 
-    assert mended <= {contents_as_text, instruction_as_text, thinking_outside}
+    assert mended <= {
+        contents_as_text,
+        instruction_as_text,
+        thinking_outside,
+        tools_without_their_list,
+        one_turn_without_its_list,
+    }

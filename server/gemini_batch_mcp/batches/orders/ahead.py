@@ -98,7 +98,13 @@ class PassAhead:
         `found` is the order as far as it is known before its source is hashed. `on_begin` is told of it then, too.
         """
         path, order = found.path, found.order
-        if path is None or found.kind is not SourceKind.READY or order.limit_rows or self._app.hashes.knows(path):
+        if (
+            path is None
+            or found.kind is not SourceKind.READY
+            or order.limit_rows
+            or order.generation_config
+            or self._app.hashes.knows(path)
+        ):
             return
         try:
             if path.stat().st_size < LEAST_BYTES:

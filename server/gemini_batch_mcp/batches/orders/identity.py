@@ -56,6 +56,10 @@ _ROW_PARTS = (
 )
 
 
+#: Those that go with ready lines as well.
+_READY_PARTS = ("limit_rows", "generation_config")
+
+
 @dataclass(frozen=True, slots=True)
 class IdentifiedOrder:
     """An order whose source has been found and hashed. `place` is None for requests given in the call and for uploads.
@@ -163,7 +167,9 @@ def identify(
         _check_table(place.name, order)
     else:
         what = "A file of ready requests" if kind is SourceKind.READY else "A file of OpenAI requests"
-        _refuse_parts(order, what, [name for name in (*_ROW_PARTS, *_LATER_PARTS, "attach") if name != "limit_rows"])
+        _refuse_parts(
+            order, what, [name for name in (*_ROW_PARTS, *_LATER_PARTS, "attach") if name not in _READY_PARTS]
+        )
     stamp = source_stamp(place)
     if on_found is not None:
         on_found(IdentifiedOrder(order, "", (), "", kind, place, stamp))

@@ -13,6 +13,7 @@ from gemini_batch_mcp.errors import BatchError, storage_errors
 from gemini_batch_mcp.intake.compose import write_rows
 from gemini_batch_mcp.intake.generation_config import request_members
 from gemini_batch_mcp.intake.openai.lines import write_converted
+from gemini_batch_mcp.intake.requests.filling import Filling
 from gemini_batch_mcp.intake.requests.lines import Onlooker
 from gemini_batch_mcp.intake.requests.passes import NO_LIMIT_BYTES
 from gemini_batch_mcp.intake.requests.reader import CopyNeeded, check_file, write_request_copy, write_requests
@@ -107,6 +108,8 @@ def _of_lines(
     """Write what the lines at `path` ask for; it is the user's own file, or a copy that goes."""
     order = identified.order
     limit, rows = NO_LIMIT_BYTES, order.limit_rows
+    members = request_members(order.task, order.generation_config, {}, world)
+    filling = Filling(order.task, members) if members else None
     if identified.kind is SourceKind.OPENAI:
         return write_converted(
             path,
@@ -117,6 +120,7 @@ def _of_lines(
             limit_rows=rows,
             onlooker=onlooker,
             world=world,
+            filling=filling,
         )
     copy = partial(
         write_request_copy,
@@ -128,8 +132,9 @@ def _of_lines(
         limit_rows=rows,
         onlooker=onlooker,
         world=world,
+        filling=filling,
     )
-    if rows or path != identified.path:
+    if rows or filling is not None or path != identified.path:
         return copy()
     try:
         sha256 = identified.content_sha256

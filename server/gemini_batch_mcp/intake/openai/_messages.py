@@ -6,6 +6,7 @@ import re
 from typing import Any, Final, NoReturn
 
 from gemini_batch_mcp.intake.validator.corrections import kind, shown
+from gemini_batch_mcp.intake.validator.together import STAND_IN
 
 #: Media inside a message: its type, and its bytes as base64. Both writers and readers are lenient about case.
 _DATA_URL: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[^;,]*)*;base64,(.*)", re.DOTALL | re.IGNORECASE)
@@ -104,6 +105,9 @@ def _parts_of(message: dict[str, Any], path: str, calls: dict[str, str], left_ou
     parts = [] if called and content == "" else _content_parts(content, path, left_out)
     if not parts and not called:
         refuse(f"`{path}` has no content.", "Add its text, or leave the message out.")
+    if called:
+        # Gemini 3 wants a signature with each step's first call, and only its own calls have one.
+        called[0]["thoughtSignature"] = STAND_IN
     return parts + called
 
 

@@ -15,6 +15,7 @@ from gemini_batch_mcp.intake.openai._messages import Unconvertible, refuse
 from gemini_batch_mcp.intake.opened import SourceFile
 from gemini_batch_mcp.intake.prices.price_list import load_prices
 from gemini_batch_mcp.intake.requests.copies import Draft
+from gemini_batch_mcp.intake.requests.filling import Filling
 from gemini_batch_mcp.intake.requests.keys import KeyLog, Keys
 from gemini_batch_mcp.intake.requests.lines import (
     LineChecker,
@@ -47,6 +48,7 @@ def write_converted(
     limit_rows: int = 0,
     world: World = CLOSED,
     onlooker: Onlooker | None = None,
+    filling: Filling | None = None,
 ) -> RequestFile:
     """Write what the lines of an OpenAI batch ask for as Gemini request lines; `custom_id` becomes the key.
 
@@ -61,7 +63,7 @@ def write_converted(
     """
     # A converted line may be shorter or longer than its original; only the outcome is held to the limit.
     check_size(path, NO_LIMIT_BYTES)
-    report, conversion = Report(), Conversion(task, world, onlooker)
+    report, conversion = Report(), Conversion(task, world, onlooker, filling)
     with SourceFile(path) as source, KeyLog(keys_path) as keys, Draft(destination) as draft:
         converted = 0
         for number, line in enumerate(_lines(source), 1):
@@ -94,9 +96,12 @@ def write_converted(
 class Conversion:
     """Converts the lines of one file, and collects what got lost on the way."""
 
-    def __init__(self, task: Task, world: World = CLOSED, onlooker: Onlooker | None = None) -> None:
+    def __init__(
+        self, task: Task, world: World = CLOSED, onlooker: Onlooker | None = None, filling: Filling | None = None
+    ) -> None:
         self._task = task
         self._notes = Notes(world.model, load_prices().thinking_levels(world.model))
+        self._filling = filling
         self._checker = LineChecker(task, onlooker, world)
 
     def line(self, line: bytes | LongLine, number: int) -> tuple[bytes, CheckedLine]:
@@ -111,7 +116,10 @@ class Conversion:
         known = key if isinstance(key, str) else ""
         try:
             request = self._request(value)
-            written = to_line({"key": known, "request": request})
+            whole = {"key": known, "request": request}
+            if self._filling is not None:
+                self._filling.into(whole)
+            written = to_line(whole)
         except Unconvertible as problem:
             return b"", _refused(number, known, problem.message, problem.fix)
         except UsageError as error:

@@ -8,6 +8,7 @@ from typing import Final
 from gemini_batch_mcp.domain import RequestFile, Task
 from gemini_batch_mcp.errors import storage_errors
 from gemini_batch_mcp.intake.opened import SourceFile
+from gemini_batch_mcp.intake.requests.filling import Filling
 from gemini_batch_mcp.intake.requests.keys import KeyLog
 from gemini_batch_mcp.intake.requests.lines import Onlooker
 from gemini_batch_mcp.intake.requests.passes import NO_LIMIT_BYTES, Report, check_size, no_requests, run, too_large
@@ -26,11 +27,12 @@ def write_request_copy(
     limit_rows: int = 0,
     onlooker: Onlooker | None = None,
     world: World = CLOSED,
+    filling: Filling | None = None,
 ) -> RequestFile:
     """Write what of `path` can be sent to `destination`, and say in `warnings` what differs.
 
     With `limit_rows`, only the first so many requests are checked and written. Both files appear whole or not at all;
-    `path` is only read.
+    `path` is only read. `filling` goes into lines that do not set the same.
 
     Raises:
         RequestProblems: lines have problems; carries the whole report.
@@ -41,7 +43,7 @@ def write_request_copy(
     check_size(path, NO_LIMIT_BYTES if limit_rows else max_file_bytes)
     report = Report()
     with SourceFile(path) as source, KeyLog(keys_path) as keys, Draft(destination) as draft:
-        for piece in run(source, task, keys, report, limit_rows, onlooker, world):
+        for piece in run(source, task, keys, report, limit_rows, onlooker, world, filling):
             draft.write(piece)
         if report.problem_count:
             raise report.as_error(path.name)

@@ -9,12 +9,22 @@ from typing import Any, BinaryIO, Final, Protocol
 import msgspec
 
 from gemini_batch_mcp.domain import Task
+from gemini_batch_mcp.intake.requests.filling import Filling
 from gemini_batch_mcp.intake.requests.keys import Keys
-from gemini_batch_mcp.intake.requests.mending import Slip, mend, to_line
-from gemini_batch_mcp.intake.validator.decoders import NOT_TAKEN, Flavour, LineDecoder, flavour_of, line_decoder
+from gemini_batch_mcp.intake.requests.mending import Slip, mend, respell, to_line
+from gemini_batch_mcp.intake.validator.decoders import (
+    NOT_TAKEN,
+    Flavour,
+    LineDecoder,
+    as_members,
+    flavour_of,
+    line_decoder,
+)
 from gemini_batch_mcp.intake.validator.json_text import parse
 from gemini_batch_mcp.intake.validator.terms import PLAIN, Terms, terms_of
+from gemini_batch_mcp.intake.validator.together import check_together
 from gemini_batch_mcp.intake.validator.validate import CheckedLine, check_parsed, parse_line
+from gemini_batch_mcp.intake.validator.walk import Findings
 from gemini_batch_mcp.intake.validator.world import CLOSED, World
 from gemini_batch_mcp.settings import MAX_LINE_BYTES
 
@@ -173,13 +183,21 @@ def is_blank(line: bytes) -> bool:
 class LineChecker:
     """Checks lines of one file. It learns which flavour of decoder the file needs; small files need none."""
 
-    def __init__(self, task: Task, onlooker: Onlooker | None = None, world: World = CLOSED) -> None:
+    def __init__(
+        self,
+        task: Task,
+        onlooker: Onlooker | None = None,
+        world: World = CLOSED,
+        filling: Filling | None = None,
+    ) -> None:
         self.task = task
         self.world = world
+        self._filling = filling
         self._onlooker = onlooker or Unseen()
         self._onlooker.begin()
         self._decoders: list[LineDecoder] = []
         self._flavours: set[Flavour] = set()
+        self._usual: tuple[Any, ...] = ()
         self._misses = 0
         self._missed_bytes = 0
 
@@ -190,13 +208,17 @@ class LineChecker:
         """
         if not self._decoders:
             return None
-        decode, terms = self._decoders[0]
+        decode, terms, settings, may_call = self._decoders[0]
+        if may_call and _has_calls(piece):
+            return None
         try:
             if terms is None:
                 keys = Keys([decode(line).key for line in lines])
                 found: Terms | list[Terms] = PLAIN
             else:
                 decoded = [decode(line) for line in lines]
+                if settings is not None and not all(self._is_usual(settings(line.request)) for line in decoded):
+                    return None
                 keys = Keys([line.key for line in decoded])
                 found = [terms(line.request) for line in decoded]
         except NOT_TAKEN:
@@ -206,16 +228,32 @@ class LineChecker:
         self._onlooker.see(piece, lines, keys.written, before, found)
         return keys
 
+    def filled(self, lines: list[bytes]) -> list[bytes] | None:
+        """Return lines with an order's settings in them, as they stand where there are none; None if some must be read.
+
+        What comes back has line ends.
+        """
+        if self._filling is None:
+            return lines
+        quick = [self._filling.quick(line) for line in lines]
+        return None if None in quick else [line for line in quick if line is not None]
+
     def examine(self, line: bytes, number: int) -> Examined:
         """Check one line, by a decoder if one takes it."""
-        taken = self._taken(line)
+        if self._filling is not None:
+            quick = self._filling.quick(line)
+            # What is read first is filled in by the exact check.
+            taken = self._taken(quick[:-1]) if quick is not None else None
+            line = quick[:-1] if taken is not None and quick is not None else line
+        else:
+            taken = self._taken(line)
         if taken is not None:
             key, found = taken
             self._onlooker.see(line, (line,), msgspec.json.encode(key), number - 1, found)
             return Examined(CheckedLine(key), line)
         if is_blank(line):
             return Examined(CheckedLine(""), b"", blank=True)
-        examined = examine(line, number, self.task, self.world)
+        examined = examine(line, number, self.task, self.world, self._filling)
         if not examined.checked.problem_count:
             request = parse(examined.line)["request"]
             written = msgspec.json.encode(examined.checked.key)
@@ -225,16 +263,31 @@ class LineChecker:
         return examined
 
     def _taken(self, line: bytes) -> tuple[str, Terms] | None:
-        for index, (decode, terms) in enumerate(self._decoders):
+        for index, (decode, terms, settings, may_call) in enumerate(self._decoders):
+            if may_call and _has_calls(line):
+                continue
             try:
                 decoded = decode(line)
             except NOT_TAKEN:
                 continue
+            if settings is not None and not self._is_usual(settings(decoded.request)):
+                return None
             if index:
                 self._decoders.insert(0, self._decoders.pop(index))
             key = decoded.key
             return (key, terms(decoded.request) if terms else PLAIN) if _single(line, key) else None
         return None
+
+    def _is_usual(self, settings: tuple[Any, ...]) -> bool:
+        """True for settings that go together; those of most lines are those of the line before."""
+        if not self.world.model or settings == self._usual:
+            return True
+        findings = Findings()
+        check_together(as_members(settings), self.world.model, findings)
+        if findings.count or findings.notes:
+            return False
+        self._usual = settings
+        return True
 
     def _learn(self, line: bytes, request: dict[str, Any]) -> None:
         """Build the decoder for lines like this one, when there have been enough of them to be worth it."""
@@ -248,6 +301,11 @@ class LineChecker:
         if flavour not in self._flavours:
             self._flavours.add(flavour)
             self._decoders.insert(0, line_decoder(self.task, flavour))
+
+
+def _has_calls(line: bytes) -> bool:
+    """True for what may hold a function call, in either spelling; calls and their answers go together."""
+    return b'unctionCall"' in line or b'unction_call"' in line
 
 
 def _all_single(lines: list[bytes], keys: Keys) -> bool:
@@ -266,13 +324,17 @@ def _single(line: bytes, key: str) -> bool:
     return line.startswith((_START + written, _SPACED_START + written)) or line.count(_KEY_NAME) == 1
 
 
-def examine(line: bytes, number: int, task: Task, world: World = CLOSED) -> Examined:
+def examine(line: bytes, number: int, task: Task, world: World = CLOSED, filling: Filling | None = None) -> Examined:
     """Check one line exactly, after putting right what can be."""
     value, checked = parse_line(line, number)
     if checked is not None:
         return Examined(checked, line)
     slips = mend(value, task)
+    is_filled = filling is not None and filling.into(value)
     checked = check_parsed(value, number, task, world)
-    if checked.problem_count or not slips:
+    if checked.problem_count and (respelled := respell(value, task)):
+        slips |= respelled
+        checked = check_parsed(value, number, task, world)
+    if checked.problem_count or not (slips or is_filled):
         return Examined(checked, line)
     return Examined(checked, to_line(value), slips)

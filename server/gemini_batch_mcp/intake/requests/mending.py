@@ -1,4 +1,4 @@
-"""The three slips that are put right in what is sent, never in the user's file (each with a counted warning).
+"""The slips that are put right in what is sent, never in the user's file (each with a counted warning).
 
 Everything else that is wrong is refused: a guess about the rest could change what the user asked for.
 """
@@ -8,6 +8,8 @@ from enum import StrEnum
 from typing import Any, Final
 
 from gemini_batch_mcp.domain import Task
+from gemini_batch_mcp.intake.requests._spelling import Respelling
+from gemini_batch_mcp.intake.validator.wire_schema import request_message
 from gemini_batch_mcp.intake.validator.world import lines_named
 
 _THINKING: Final = ("thinkingConfig", "thinking_config")
@@ -21,6 +23,9 @@ class Slip(StrEnum):
     SYSTEM_INSTRUCTION = "systemInstruction was given as text in {where}; it is sent as a Content object."
     CONTENTS = "contents was given as text in {where}; it is sent as a user turn."
     THINKING = "thinkingConfig was outside generationConfig in {where}; it is sent inside."
+
+    CASES = "Values were in another letter case in {where}; they are sent as Gemini writes them."
+    LISTS = "One thing stood where a list is wanted in {where}; it is sent as a list of one."
 
     def warning(self, count: int, first: int, unit: str) -> str:
         """Return the warning for `count` lines (or other units), the first of which has the number `first`."""
@@ -43,6 +48,16 @@ def mend(line: Any, task: Task) -> frozenset[Slip]:
     if _move_thinking(line, request):
         slips.add(Slip.THINKING)
     return frozenset(slips)
+
+
+def respell(line: Any, task: Task) -> frozenset[Slip]:
+    """Write spellings that have one meaning as Gemini has them, inside a line that is wrong; return what it was."""
+    if not isinstance(line, dict):
+        return frozenset()
+    respelling = Respelling()
+    respelling.object(line.get("request"), request_message(task))
+    found = ((respelling.has_cases, Slip.CASES), (respelling.has_lists, Slip.LISTS))
+    return frozenset(slip for is_there, slip in found if is_there)
 
 
 def to_line(value: Any) -> bytes:

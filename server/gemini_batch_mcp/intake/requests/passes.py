@@ -11,6 +11,7 @@ from typing import BinaryIO, Final
 from gemini_batch_mcp.domain import Task
 from gemini_batch_mcp.errors import Problem, RequestProblems, UsageError
 from gemini_batch_mcp.intake.opened import SourceFile, unreadable
+from gemini_batch_mcp.intake.requests.filling import Filling
 from gemini_batch_mcp.intake.requests.keys import KeyLog, Keys
 from gemini_batch_mcp.intake.requests.lines import (
     BOM,
@@ -152,13 +153,14 @@ def run(
     limit_rows: int = 0,
     onlooker: Onlooker | None = None,
     world: World = CLOSED,
+    filling: Filling | None = None,
 ) -> Iterator[bytes]:
     """Check a file; yield what can be sent, in whole lines, while filling `keys` and `report`.
 
     With `limit_rows`, only so many lines are looked at, blank ones not counted. What is yielded is worth nothing if
     the report has problems at the end.
     """
-    checker = LineChecker(task, onlooker, world)
+    checker = LineChecker(task, onlooker, world, filling)
     number = 0
     for piece in _first_rows(pieces(file), limit_rows) if limit_rows else pieces(file):
         if isinstance(piece, LongLine):
@@ -172,9 +174,11 @@ def run(
             # Outside of strings a carriage return is white space, and inside it is an error that stays one.
             piece, report.has_cr = piece.replace(b"\r\n", b"\n").removesuffix(b"\r"), True
         lines = ended_lines(piece)
-        if (fast := checker.keys(piece, lines, number)) is not None:
+        filled = checker.filled(lines)
+        sent = piece if filled is lines or filled is None else b"".join(filled)
+        if filled is not None and (fast := checker.keys(sent, filled, number)) is not None:
             keys.extend(fast)
-            yield piece if piece.endswith(b"\n") else piece + b"\n"
+            yield sent if sent.endswith(b"\n") else sent + b"\n"
         else:
             yield _examined(split_lines(piece), number, checker, keys, report)
         number += len(lines)

@@ -29,6 +29,10 @@ _MAX_REPORTED: Final = 20
 #: Columns without a name that a warning each is for.
 _MAX_UNNAMED: Final = 10
 _ROW: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+#: A pair of surrogates, one character, or any other escape.
+_ESCAPE: Final = re.compile(
+    rb"\\(?:(u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|.)", re.S
+)
 _TEXT: Final = msgspec.json.Decoder(str)
 _BOM: Final = b"\xef\xbb\xbf"
 
@@ -225,7 +229,18 @@ def _line_of_row(row: JsonObject) -> bytes:
 def _cell(raw: bytes) -> str:
     if raw.startswith(b'"'):
         return _TEXT.decode(raw)
+    if b"\\u" in raw:
+        raw = _ESCAPE.sub(_character, raw)
     return "" if raw == b"null" else raw.decode("utf-8")
+
+
+def _character(escape: re.Match[bytes]) -> bytes:
+    """Return a character of a nested text as itself, where JSON lets it stand there."""
+    if escape[1] is not None:
+        return _TEXT.decode(b'"%b"' % escape[0]).encode()
+    code = int(escape[2], 16) if escape[2] is not None else 0
+    is_kept = code < 0x20 or code in (0x22, 0x5C, 0x7F) or 0xD800 <= code <= 0xDFFF
+    return escape[0] if is_kept else chr(code).encode()
 
 
 def _fault_of(text: bytes) -> JsonFault:

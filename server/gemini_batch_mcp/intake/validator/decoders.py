@@ -40,6 +40,8 @@ _SCHEMA_DEPTH: Final = 8
 #: Levels of free JSON that the fast decoders take; `walk.MAX_DEPTH` less what can stand around it.
 _FREE_DEPTH: Final = 80
 
+#: Members of a request that may not go together, or not with its model.
+SETTINGS: Final = ("generationConfig", "tools", "toolConfig", "cachedContent", "systemInstruction")
 #: Members of a part that is text and nothing else.
 _TEXT_PART: Final = frozenset({"text", "thought"})
 
@@ -115,10 +117,16 @@ class RequestLine(Protocol):
 
 
 class LineDecoder(NamedTuple):
-    """`decode` takes whole lines, or raises `NOT_TAKEN`; `terms` reads what a price depends on, if anything."""
+    """`decode` takes whole lines, or raises `NOT_TAKEN`; `terms` reads what a price depends on, if anything.
+
+    `settings` returns all of a request whose members may not go together, None where they always do; settings that are
+    the same are equal. `may_call` says that a request may hold function calls.
+    """
 
     decode: Callable[[bytes], RequestLine]
     terms: Callable[[Any], Terms] | None
+    settings: Callable[[Any], tuple[Any, ...]] | None = None
+    may_call: bool = False
 
 
 #: What a decoder raises on a line that it does not take. UnicodeDecodeError is a ValueError.
@@ -139,9 +147,18 @@ def line_decoder(task: Task, flavour: Flavour) -> LineDecoder:
         gc=False,
     )
     decoder: msgspec.json.Decoder[RequestLine] = msgspec.json.Decoder(line, dec_hook=_check_special)
-    return LineDecoder(
-        decoder.decode, None if flavour.is_plain else struct_terms(family.names, text_only=flavour.text_only)
-    )
+    if flavour.is_plain:
+        return LineDecoder(decoder.decode, None)
+    settings = None
+    if task == "generate":
+        settings = attrgetter(*(family.names["GenerateContentRequest", name] for name in SETTINGS))
+    terms = struct_terms(family.names, text_only=flavour.text_only)
+    return LineDecoder(decoder.decode, terms, settings, may_call=not flavour.text_only)
+
+
+def as_members(settings: tuple[Any, ...]) -> dict[str, Any]:
+    """Return what `LineDecoder.settings` returned as members of a request; free JSON in them is left out."""
+    return dict(zip(SETTINGS, msgspec.to_builtins(settings, enc_hook=lambda _: None), strict=True))
 
 
 class _Family:
@@ -149,18 +166,20 @@ class _Family:
 
     def __init__(self, flavour: Flavour) -> None:
         self.flavour = flavour
-        self.structs: dict[tuple[str, int], _TypeForm] = {}
+        self.structs: dict[tuple[str, int, bool], _TypeForm] = {}
         #: What each member is called, by its message and its lowerCamel name.
         self.names: dict[tuple[str, str], str] = {}
 
-    def struct(self, wanted: Message, depth: int) -> _TypeForm:
+    def struct(self, wanted: Message, depth: int, *, is_filled: bool = False) -> _TypeForm:
+        """Return the type of a message; the texts of one that `is_filled` are not empty."""
         depth = depth - 1 if wanted.name == "Schema" else _SCHEMA_DEPTH
-        known = self.structs.get((wanted.name, depth))
+        place = (wanted.name, depth, is_filled)
+        known = self.structs.get(place)
         if known is None:
-            known = self.structs[wanted.name, depth] = self._define(wanted, depth)
+            known = self.structs[place] = self._define(wanted, depth, is_filled=is_filled)
         return known
 
-    def _define(self, wanted: Message, depth: int) -> _TypeForm:
+    def _define(self, wanted: Message, depth: int, *, is_filled: bool) -> _TypeForm:
         text_part = wanted.name == "Part" and self.flavour.text_only
         members: list[Any] = []
         for field in wanted.fields.values():
@@ -169,6 +188,12 @@ class _Family:
             if self.flavour.is_plain and wanted.name == "GenerateContentRequest" and field.name in PRICED:
                 continue
             name, value = self._name(wanted, field), self._shaped(field, depth)
+            if wanted.name == "Instruction" and field.name == "parts":
+                # Gemini refuses an instruction without a text: such a line is looked at again.
+                part = self.struct(message(field.type), depth, is_filled=True)
+                value = Annotated[GenericAlias(list, (part,)), Meta(min_length=field.low)]
+            elif is_filled and field.name == "text":
+                value = Annotated[str, Meta(min_length=1)]
             self.names[wanted.name, field.name] = name
             required = field.required or (text_part and field.name == "text")
             members.append((name, value) if required else (name, value | None, None))
@@ -238,7 +263,12 @@ def _base64(name: str) -> _Rule:
 
 
 class _FreeJson:
-    """Any JSON, not nested too deeply (`value` in the table)."""
+    """Any JSON, not nested too deeply (`value` in the table). What it holds is not kept, so all are the same."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _FreeJson)
+
+    __hash__ = None  # type: ignore[assignment]  # nothing is looked up by it
 
 
 class _FreeObject(_FreeJson):

@@ -15,6 +15,11 @@ from typing import Any, Final
 _LONGEST_INTEGER: Final = 20
 
 
+#: Strings, so as to pass over them, and what opens and closes.
+_STRUCTURE: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+_CLOSING: Final = {"{": "}", "[": "]"}
+
+
 class JsonFault(Exception):
     """The line is no JSON: `message` completes the sentence "The line …"."""
 
@@ -97,6 +102,8 @@ def _fault(text: str, error: json.JSONDecodeError) -> JsonFault:
     """Say what is wrong in words: JSON errors of parsers tell where they noticed, not what happened."""
     position, rest = error.pos, text[error.pos :].lstrip(" \t\r")
     place = f"at character {position + 1}"
+    if not error.msg.startswith(("Unterminated string", "Invalid")) and (lost := _lost(text, position)):
+        return lost
     if error.msg.startswith("Unterminated string") or not rest:
         return JsonFault("ends before its JSON is complete.", "Complete the object, on one line, or remove the line.")
     if error.msg.startswith("Extra data"):
@@ -113,6 +120,43 @@ def _fault(text: str, error: json.JSONDecodeError) -> JsonFault:
     if rest.startswith(("}", "]")):
         return JsonFault(f"has an extra comma before character {position + 1}.", "Remove the comma.")
     return JsonFault(f"is not JSON: unexpected text {place}.", "Write one JSON object on the line.")
+
+
+def _lost(text: str, position: int) -> JsonFault | None:
+    """Say which brace or bracket is missing, or is one too many; None where it is something else.
+
+    `position` is where a parser gave up.
+    """
+    opened: list[int] = []
+    for found in _STRUCTURE.finditer(text, 0, position):
+        if found[0] in "{[":
+            opened.append(found.start())
+        elif found[0] in "}]" and opened:
+            opened.pop()
+    rest = text[position:].lstrip(" \t\r")
+    if not rest:
+        if not opened or text.rstrip().endswith((",", ":", "{", "[")):
+            # More than a brace is missing.
+            return None
+        ends = "".join(_CLOSING[text[at]] for at in reversed(opened))
+        return JsonFault(
+            f"ends before its JSON is complete: the {text[opened[-1]]} at character {opened[-1] + 1} is never closed.",
+            f"Add {ends} at the end, or where it got lost.",
+        )
+    if rest[0] in "}]" and not opened:
+        return JsonFault(f"has a {rest[0]} too many, at character {position + 1}.", "Remove it, or add what it closes.")
+    if rest[0] in "}]" and not text[:position].rstrip().endswith((",", ":")) and rest[0] != _CLOSING[text[opened[-1]]]:
+        at = opened[-1]
+        return JsonFault(
+            f"has lost a {_CLOSING[text[at]]}: the {text[at]} at character {at + 1} is still open where a {rest[0]} "
+            f"stands, at character {position + 1}.",
+            f"Add the {_CLOSING[text[at]]} before it.",
+        )
+    if not opened and rest[0] == ":" and text.lstrip().startswith('"'):
+        return JsonFault("has lost its first {.", "Add { at its beginning.")
+    if not opened and rest[0] == "," and rest[1:].lstrip().startswith('"') and text.lstrip().startswith("{"):
+        return JsonFault(f"closes its object too early, before character {position + 1}.", "Remove the } before it.")
+    return None
 
 
 def _refuse_half_surrogates(value: Any) -> None:

@@ -14,6 +14,7 @@ from gemini_batch_mcp.intake.validator import corrections
 from gemini_batch_mcp.intake.validator.corrections import kind, shown
 from gemini_batch_mcp.intake.validator.decoders import MAX_KEY_CHARACTERS
 from gemini_batch_mcp.intake.validator.json_text import BadNumber, JsonFault, RepeatingObject, parse
+from gemini_batch_mcp.intake.validator.together import check_together
 from gemini_batch_mcp.intake.validator.walk import Findings, RequestWalk
 from gemini_batch_mcp.intake.validator.wire_schema import request_message
 from gemini_batch_mcp.intake.validator.world import CLOSED, Note, World
@@ -62,6 +63,8 @@ def check_parsed(value: Any, line_number: int, task: Task, world: World = CLOSED
     """Check the JSON value of a line, as `json_text.parse` returned it."""
     findings = Findings()
     key = _check_value(value, task, findings, world)
+    if world.model and task == "generate" and not findings.count:
+        check_together(value["request"], world.model, findings)
     problems = tuple(Problem(line_number, shown(key), *finding) for finding in findings.described)
     return CheckedLine(key, problems, findings.count, frozenset(findings.notes))
 

@@ -52,6 +52,11 @@ class Findings:
         self.count = 0
         self.notes: set[Note] = set()
 
+    def note(self, note: Note) -> None:
+        """Add what is said of the line although nothing is wrong with it."""
+        if len(self.notes) < MAX_DESCRIBED:
+            self.notes.add(note)
+
     def add(self, describe: Callable[[], tuple[str, str]]) -> None:
         """Count a problem; `describe` is called for its words only while they are wanted."""
         self.count += 1
@@ -102,16 +107,12 @@ class RequestWalk:
     def _unknown(self, name: str, value: Any, path: str, owner: Message, depth: int) -> None:
         if self.world.is_open and corrections.is_new_member(name, owner, self.root):
             if name not in self.world.installed().members.get(owner.title, ()):
-                self._note(unknown_member(path, owner.title))
+                self.findings.note(unknown_member(path, owner.title))
             self._free(value, path, depth)
             return
         self._add(
             path, f"is not a member of {owner.title}.", lambda: corrections.unknown_member(name, owner, self.root)
         )
-
-    def _note(self, note: Note) -> None:
-        if len(self.findings.notes) < MAX_DESCRIBED:
-            self.findings.notes.add(note)
 
     def _missing(self, field: Field, path: str, owner: Message) -> None:
         def fix() -> str:
@@ -186,7 +187,7 @@ class RequestWalk:
                 return
         if self.world.is_open and isinstance(value, str) and corrections.is_new_value(value, field):
             if value not in self.world.installed().values.get(field.type, ()):
-                self._note(unknown_value(path, value))
+                self.findings.note(unknown_value(path, value))
             return
         what = f"is {shown_value(value)}, which is not a value of {field.type}."
         self._add(path, what, lambda: corrections.enum_value(value, field))

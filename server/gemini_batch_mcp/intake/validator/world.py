@@ -55,14 +55,19 @@ def lines_named(count: int, first: int, unit: str) -> str:
     return f"{unit} {first}" if count == 1 else f"{count:,} {unit}s (first: {unit} {first})"
 
 
+def noted(path_and_what: str, after: str) -> Note:
+    """Return a note about a place that may come in every line, at another place of a list in each."""
+    return Note(_PLACE.sub("[]", path_and_what), after)
+
+
 def unknown_member(path: str, owner: str) -> Note:
     """Return what is said of a member that is passed on."""
-    return Note(f"`{_PLACE.sub('[]', path)}`", f" is not a member of {owner} that is known here; {_PASSED_ON}")
+    return noted(f"`{path}`", f" is not a member of {owner} that is known here; {_PASSED_ON}")
 
 
 def unknown_value(path: str, value: str) -> Note:
     """Return what is said of a value that is passed on."""
-    return Note(f'`{_PLACE.sub("[]", path)}`: "{value}"', f" is a value that is not known here; {_PASSED_ON}")
+    return noted(f'`{path}`: "{value}"', f" is a value that is not known here; {_PASSED_ON}")
 
 
 _PASSED_ON: Final = (
