@@ -15,7 +15,7 @@ from typing import Any
 from gemini_batch_mcp.domain import Order, RequestFile, Task, UploadedFile
 from gemini_batch_mcp.errors import Problem, RequestProblems, UsageError, storage_errors
 from gemini_batch_mcp.intake.files.in_lines import AttachedLines, Parts
-from gemini_batch_mcp.intake.files.planning import AttachmentPlan, column_of
+from gemini_batch_mcp.intake.files.planning import AttachmentPlan, column_of, columns_of
 from gemini_batch_mcp.intake.generation_config import request_members
 from gemini_batch_mcp.intake.requests.inspection import GrowingFile, Inspection, RowKeys
 from gemini_batch_mcp.intake.requests.lines import Onlooker
@@ -234,7 +234,7 @@ def _form(table: Table, order: Order, members: dict[str, Any], world: World) -> 
             "The prompt names no column, so every row would ask the same question and its values would be lost.",
             f"Put a column in it, such as {example_place(columns)}. Its columns are: {listed(columns)}.",
         )
-    attached = (Marked(column_named(column_of(order.attach), columns, "attach")),) if order.attach else ()
+    attached = tuple(map(Marked, columns_of(order.attach, columns))) if order.attach else ()
     key: Template | RowKey = RowKey((*used, *(place.column for place in attached if place.column not in used)))
     if order.key_column:
         key = Template((Column(column_named(order.key_column, columns, "key_column")),))

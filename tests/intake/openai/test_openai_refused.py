@@ -179,7 +179,6 @@ def test_embeddings_that_cannot_be_converted_are_refused(value: Any, message: st
     ("url", "message", "fix"),
     [
         ("/v1/embeddings", "The line asks for an embedding.", 'Give task "embed".'),
-        ("/v1/responses", '`url` is "/v1/responses"; only chat', "Write its `input` as `messages`"),
         ("/v1/completions", '`url` is "/v1/completions"; only chat', "Leave these lines out."),
         ("/v1/moderations", '`url` is "/v1/moderations"; only chat', "Leave these lines out."),
         (7, "`url` is 7; only chat", "Leave these lines out."),

@@ -18,6 +18,7 @@ from gemini_batch_mcp.intake.file_kinds import (
     NotTaken,
     kind_of,
 )
+from gemini_batch_mcp.intake.files._cells import plain, remote, several, spellings
 from gemini_batch_mcp.intake.files.pages import count_pages
 from gemini_batch_mcp.intake.tables.earlier import EarlierRows
 from gemini_batch_mcp.intake.tables.folders import Folder
@@ -28,8 +29,6 @@ from gemini_batch_mcp.settings import MAX_FILE_BYTES
 
 _BLOCK_BYTES: Final = 1 << 20
 _LINK: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
-#: The name of a file at the Files API, as it is documented.
-_UPLOADED: Final = re.compile(r"files/[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 
 
 class Unusable(Exception):
@@ -53,7 +52,7 @@ class Examined:
 
 
 def locate(cell: str, source: Place, guard: PathGuard) -> Path | str:
-    """Return the resolved path of the file that a cell means, or `files/…` for one that was uploaded before.
+    """Return the resolved path of the file that a cell means; or `files/…`, `gs://…`, a YouTube link as they are sent.
 
     A relative path is looked for beside the table first, where that is a file, and then as any other path; in a folder
     it is one of its own. What is here goes before what has the same name at the Files API.
@@ -61,25 +60,64 @@ def locate(cell: str, source: Place, guard: PathGuard) -> Path | str:
     Raises:
         Unusable: there is no such file, or it may not be read.
     """
+    text = plain(cell)
+    elsewhere = ""
     try:
         if isinstance(source, Folder):
             # Once more through the guard: links may have changed since the folder was listed.
             return guard.readable_file(str(source.path(cell)))
-        text = cell.strip()
-        if _LINK.match(text):
+        if (elsewhere := remote(text)) and not elsewhere.startswith("files/"):
+            return elsewhere
+        if _LINK.match(text) and not elsewhere:
             raise Unusable(
-                "This is a link; the path of a local file is expected.", "Download the file and give its path."
+                "This is a link; the path of a local file is expected.",
+                "Download the file and give its path; gs://bucket/name and YouTube links are passed on.",
             )
         if isinstance(source, EarlierRows):
             if Path(text).is_relative_to(source.media):
                 # What answers carried lies in the state directory, which holds nothing else that may be attached.
                 return replace(guard, roots=(source.media,)).readable_file(text)
-            return guard.readable_file(text, beside=source.beside)
-        return guard.readable_file(text, beside=source.parent if isinstance(source, Path) else None)
+            return _readable(guard, text, source.beside)
+        return _readable(guard, text, source.parent if isinstance(source, Path) else None)
     except PathError as error:
-        if not isinstance(source, Folder) and _UPLOADED.fullmatch(cell.strip()):
-            return cell.strip()
+        if elsewhere:
+            return elsewhere
         raise Unusable(error.message, error.next_step) from None
+
+
+def locate_all(cell: str, source: Place, guard: PathGuard) -> tuple[Path | str, ...]:
+    """Return what a cell means, several where it holds a list; what is here by the cell's whole text is that one.
+
+    Raises:
+        Unusable: as `locate`, of the first that is not there.
+    """
+    entries = () if isinstance(source, Folder) else several(cell)
+    if not entries:
+        return (locate(cell, source, guard),)
+    try:
+        whole = locate(cell, source, guard)
+    except Unusable as error:
+        try:
+            return tuple(locate(entry, source, guard) for entry in entries)
+        except Unusable as other:
+            raise (error if cell.count(",") and len(entries) == cell.count(",") + 1 else other) from None
+    if isinstance(whole, Path):
+        return (whole,)
+    try:
+        return tuple(locate(entry, source, guard) for entry in entries)
+    except Unusable:
+        return (whole,)
+
+
+def _readable(guard: PathGuard, text: str, beside: Path | None) -> Path:
+    first: PathError | None = None
+    for spelling in spellings(text):
+        try:
+            return guard.readable_file(spelling, beside=beside)
+        except PathError as error:
+            first = first or error
+    assert first is not None
+    raise first
 
 
 def examine(path: Path) -> Examined:

@@ -43,7 +43,7 @@ class Source(Protocol):
 
 
 class Parts:
-    """What stands in a request for each cell of the column: a part and a comma, or nothing.
+    """What stands in a request for each cell of a column: each part with a comma, or nothing.
 
     `uploaded` leads from `Attachment.sha256` to what is at the Files API; None writes references that name nothing yet.
     """
@@ -67,18 +67,23 @@ class Parts:
         cell = _CELL.decode(literal)
         if not cell.strip():
             return b""
-        sha256 = self._plan.cells.get(cell)
-        if sha256 is None:
+        found = self._plan.cells.get(cell)
+        if found is None:
             raise _changed("The table")
-        content = self._contents[sha256]
-        if content.mode == "inline":
-            return _inline(content)
-        part = _member("fileData", self._reference(content))
+        contents = [self._contents[sha256] for sha256 in found]
+        part = b"".join(
+            _inline(content) if content.mode == "inline" else _member("fileData", self._reference(content))
+            for content in contents
+        )
+        if any(content.mode == "inline" for content in contents):
+            return part
         if len(self._kept) < _MAX_KEPT:
             self._kept[literal] = part
         return part
 
     def _reference(self, content: Attachment) -> dict[str, str]:
+        if content.mode == "linked":
+            return {"fileUri": content.sha256, **({"mimeType": content.mime_type} if content.mime_type else {})}
         if self._uploaded is None:
             name = content.sha256 if content.mode == "uploaded" else _not_yet(content)
             file = UploadedFile(name, content.size_bytes, mime_type=content.mime_type)

@@ -1,14 +1,16 @@
 """Files that go with the rows: found, looked at, and planned, each content once, before anything is sent.
 
-A column of the source names one file for each row; an empty cell names none. What a cell says is a path of this
-machine, relative to the table or as any other path of an order, or `files/…` of a file that was uploaded before.
+Columns of the source name files for each row; an empty cell names none, and a list several. What a cell says is a path
+of this machine, relative to the table or as any other path of an order, or what is elsewhere (see `_cells`).
 """
 
 import hashlib
+import mimetypes
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
@@ -18,14 +20,14 @@ import msgspec
 
 from gemini_batch_mcp.errors import Problem, RequestProblems, UsageError
 from gemini_batch_mcp.intake.file_kinds import MAX_PDF_PAGES, Media
-from gemini_batch_mcp.intake.files._one_file import Unusable, examine, locate
+from gemini_batch_mcp.intake.files._one_file import Unusable, examine, locate_all
 from gemini_batch_mcp.intake.opened import buffered
 from gemini_batch_mcp.intake.rows.choosing import Choose
 from gemini_batch_mcp.intake.tables.file_rows import PATH_COLUMN
 from gemini_batch_mcp.intake.tables.folders import Folder
 from gemini_batch_mcp.intake.tables.kinds import AS_IT_SAYS, FileOptions
-from gemini_batch_mcp.intake.tables.memory import with_effort
-from gemini_batch_mcp.intake.tables.reading import Place, open_table
+from gemini_batch_mcp.intake.tables.memory import Effort, with_effort
+from gemini_batch_mcp.intake.tables.reading import Place, Table, open_table
 from gemini_batch_mcp.intake.template import column_named
 from gemini_batch_mcp.intake.validator.corrections import shown
 from gemini_batch_mcp.paths import PathGuard
@@ -41,12 +43,13 @@ _VALUE: Final = msgspec.json.Decoder(tuple[str, int, int])
 _MAX_REPORTED: Final = 20
 
 #: `inline`: inside the line, as base64. `upload`: sent to the Files API. `uploaded`: there already, `files/…`.
-Mode = Literal["inline", "upload", "uploaded"]
+#: `linked`: at `gs://…` or YouTube, passed on as it is.
+Mode = Literal["inline", "upload", "uploaded", "linked"]
 
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """One content. `sha256` is lowercase hex; for a file uploaded before it is its name, `files/…`.
+    """One content. `sha256` is lowercase hex; for a file that is elsewhere it is its name there.
 
     `path` is resolved, and one of several with this content; None, as size, type and media are not known, for a file
     uploaded before.
@@ -77,21 +80,21 @@ class MediaCount:
 
 @dataclass(frozen=True, slots=True)
 class AttachmentPlan:
-    """The files of one order. `cells` leads from what stands in the column to the `sha256` of `contents`.
+    """The files of one order. `cells` leads from what stands in a column to the `sha256` of each of its `contents`.
 
     `content_sha256` covers what stands in the column and what the files hold: with the same digest, the same requests.
     """
 
     column: str
     contents: tuple[Attachment, ...]
-    cells: Mapping[str, str]
+    cells: Mapping[str, tuple[str, ...]]
     content_sha256: str
     warnings: tuple[str, ...] = ()
 
     @property
     def uploads(self) -> tuple[Attachment, ...]:
         """Contents that must be at the Files API before a request names them."""
-        return tuple(content for content in self.contents if content.mode != "inline")
+        return tuple(content for content in self.contents if content.mode in ("upload", "uploaded"))
 
     @property
     def upload_bytes(self) -> int:
@@ -128,7 +131,9 @@ class _Findings:
     """What the values turn out to mean. Each file is read once, however it is named."""
 
     def __init__(self, source: Place, guard: PathGuard) -> None:
-        self.cells: dict[str, str] = {}
+        self.cells: dict[str, tuple[str, ...]] = {}
+        #: Columns with empty cells: in how many rows, and in which first.
+        self.empty: dict[str, tuple[int, int]] = {}
         #: By sha256, in the order of the rows.
         self._found: dict[str, Attachment] = {}
         self._rows: Counter[str] = Counter()
@@ -138,19 +143,21 @@ class _Findings:
         self._problems: list[Problem] = []
         self._problem_count = 0
 
-    def look(self, values: Iterable[_Value]) -> None:
-        """Look at the files that values mean.
-
-        Raises:
-            RequestProblems: some cannot be attached.
-        """
+    def look(self, column: str, values: Iterable[_Value]) -> None:
+        """Look at the files that the values of a column mean."""
         for value in values:
             if not value.cell.strip():
+                rows, first = self.empty.get(column, (0, value.first_row))
+                self.empty[column] = rows + value.rows, min(first, value.first_row)
                 continue
             try:
-                self._add(value, self._find(value.cell))
+                places = locate_all(value.cell, self._source, self._guard)
+                self._add(value, [self._at(place) for place in places])
             except Unusable as error:
                 self._refuse(value, error)
+
+    def refuse(self) -> None:
+        """Refuse the values that cannot be attached. Raises `RequestProblems`."""
         if self._problem_count:
             rows, verb = ("row", "names") if self._problem_count == 1 else ("rows", "name")
             raise RequestProblems(
@@ -165,10 +172,11 @@ class _Findings:
         """Return each content once, in the order of the rows."""
         return tuple(replace(found, rows=self._rows[sha256]) for sha256, found in self._found.items())
 
-    def _find(self, cell: str) -> Attachment:
-        place = locate(cell, self._source, self._guard)
+    def _at(self, place: Path | str) -> Attachment:
         if isinstance(place, str):
-            return Attachment(place, "uploaded", 0)
+            if place.startswith("files/"):
+                return Attachment(place, "uploaded", 0)
+            return Attachment(place, "linked", 0, mime_type=mimetypes.guess_type(place.partition("?")[0])[0] or "")
         found = self._examined.get(place)
         if found is None:
             seen = examine(place)
@@ -176,10 +184,11 @@ class _Findings:
             self._examined[place] = found
         return found
 
-    def _add(self, value: _Value, found: Attachment) -> None:
-        self._found.setdefault(found.sha256, found)
-        self._rows[found.sha256] += value.rows
-        self.cells[value.cell] = found.sha256
+    def _add(self, value: _Value, found: Sequence[Attachment]) -> None:
+        for one in found:
+            self._found.setdefault(one.sha256, one)
+            self._rows[one.sha256] += value.rows
+        self.cells[value.cell] = tuple(one.sha256 for one in found)
 
     def _refuse(self, value: _Value, error: Unusable) -> None:
         self._problem_count += value.rows
@@ -221,18 +230,24 @@ def plan_attachments(
             f'Give attach="{PATH_COLUMN}".',
         )
     if isinstance(source, Folder) and not where:
-        findings.look(_Value(name, 1, row) for row, name in enumerate(source.first(limit_rows).names, 1))
+        findings.look(column, (_Value(name, 1, row) for row, name in enumerate(source.first(limit_rows).names, 1)))
     else:
-        with _values(source, column, scratch, limit_rows, where, choose, options) as values:
-            findings.look(values)
+        with _values(source, column, scratch, limit_rows, where, choose, options) as columns:
+            for name, values in columns:
+                findings.look(name, values)
+    findings.refuse()
     if not findings.cells:
         raise UsageError(f"No row of {source.name} names a file in {shown(column)}.", "Leave out `attach`.")
     contents = tuple(_with_modes(findings.contents(), max_in_lines_bytes))
     digest = hashlib.sha256()
-    for cell, sha256 in findings.cells.items():
-        digest.update(msgspec.json.encode((cell, sha256)))
+    for cell, found in findings.cells.items():
+        digest.update(msgspec.json.encode((cell, found[0] if len(found) == 1 else found)))
     plan = AttachmentPlan(
-        column, contents, MappingProxyType(findings.cells), digest.hexdigest(), tuple(_warnings(contents))
+        column,
+        contents,
+        MappingProxyType(findings.cells),
+        digest.hexdigest(),
+        tuple(_warnings(contents, findings.empty)),
     )
     if plan.upload_bytes > MAX_STORED_BYTES:
         raise UsageError(
@@ -250,6 +265,17 @@ def column_of(attach: str) -> str:
     return text[2:-2].strip(" \t") if is_place else text
 
 
+def columns_of(attach: str, columns: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns that `Order.attach` names, several between commas unless that is a column's own name.
+
+    Raises:
+        UsageError: there is no such column.
+    """
+    text = column_of(attach)
+    names = [text] if text in columns or "," not in text else [column_of(name) for name in text.split(",")]
+    return tuple(dict.fromkeys(column_named(name, columns, "attach") for name in names))
+
+
 @contextmanager
 def _values(
     source: Place,
@@ -259,15 +285,25 @@ def _values(
     where: str,
     choose: Choose | None,
     options: FileOptions,
-) -> Iterator[Iterator[_Value]]:
-    """Yield the values of a table's column, in the order of their first rows; the engine makes them distinct."""
-    with TemporaryDirectory(prefix="attach-", dir=scratch, ignore_cleanup_errors=True) as name:
-        path = Path(name).resolve() / "values.jsonl"
-        with open_table(source, Path(name), where=where, choose=choose, options=options) as table:
-            column = column_named(column, table.columns, "attach")
-            with_effort(lambda effort: table.write_values(column, path, limit_rows=limit_rows, effort=effort))
-        with buffered(path) as file:
-            yield (_Value(*_VALUE.decode(line)) for line in file)
+) -> Iterator[Iterator[tuple[str, Iterator[_Value]]]]:
+    """Yield each column with its values, in the order of their first rows; the engine makes them distinct."""
+    with (
+        TemporaryDirectory(prefix="attach-", dir=scratch, ignore_cleanup_errors=True) as directory,
+        ExitStack() as files,
+    ):
+        paths: dict[str, Path] = {}
+        with open_table(source, Path(directory), where=where, choose=choose, options=options) as table:
+            for name in columns_of(column, table.columns):
+                path = paths[name] = Path(directory).resolve() / f"values-{len(paths)}.jsonl"
+                with_effort(partial(_write_values, table, name, path, limit_rows))
+        yield (
+            (name, (_Value(*_VALUE.decode(line)) for line in files.enter_context(buffered(path))))
+            for name, path in paths.items()
+        )
+
+
+def _write_values(table: Table, column: str, path: Path, limit_rows: int, effort: Effort) -> None:
+    table.write_values(column, path, limit_rows=limit_rows, effort=effort)
 
 
 def _with_modes(contents: Sequence[Attachment], max_in_lines_bytes: int) -> Iterator[Attachment]:
@@ -293,7 +329,14 @@ def _inline_bytes(content: Attachment) -> int:
     return content.rows * 4 * -(-content.size_bytes // 3)
 
 
-def _warnings(contents: Iterable[Attachment]) -> Iterator[str]:
+def _warnings(contents: Iterable[Attachment], empty: Mapping[str, tuple[int, int]]) -> Iterator[str]:
+    for column, (rows, first) in empty.items():
+        what = f"Row {first:,} has" if rows == 1 else f"{rows:,} rows (first: row {first:,}) have"
+        yield f"{what} nothing in {shown(column)}: no file of that column goes with {'it' if rows == 1 else 'them'}."
+    linked = sum(content.rows for content in contents if content.mode == "linked")
+    if linked:
+        what = "1 link to" if linked == 1 else f"{linked:,} links to"
+        yield f"{what} gs:// or YouTube: checked by form only, and not part of the estimate; Gemini opens what it may."
     long = sum(content.pages > MAX_PDF_PAGES for content in contents)
     if long:
         what = "1 PDF seems" if long == 1 else f"{long:,} PDFs seem"

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, Final
 from gemini_batch_mcp.domain import RequestFile, Task
 from gemini_batch_mcp.errors import Problem, UsageError
 from gemini_batch_mcp.intake.openai._body import Notes, embedding, generation
+from gemini_batch_mcp.intake.openai._dialects import chat_of_anthropic, chat_of_responses
 from gemini_batch_mcp.intake.openai._messages import Unconvertible, refuse
 from gemini_batch_mcp.intake.opened import SourceFile
 from gemini_batch_mcp.intake.prices.price_list import load_prices
@@ -30,12 +31,13 @@ from gemini_batch_mcp.intake.requests.mending import to_line
 from gemini_batch_mcp.intake.requests.passes import NO_LIMIT_BYTES, Report, check_size, no_requests, too_large
 from gemini_batch_mcp.intake.validator.corrections import kind, shown, shown_value
 from gemini_batch_mcp.intake.validator.json_text import JsonFault, RepeatingObject, parse
-from gemini_batch_mcp.intake.validator.validate import OPENAI_MEMBERS, CheckedLine, long_line
+from gemini_batch_mcp.intake.validator.validate import OPENAI_MEMBERS, CheckedLine, is_anthropic, long_line
 from gemini_batch_mcp.intake.validator.world import CLOSED, World
 from gemini_batch_mcp.settings import MAX_FILE_BYTES
 
 _CHAT: Final = "/chat/completions"
 _EMBEDDINGS: Final = "/embeddings"
+_RESPONSES: Final = "/responses"
 
 
 def write_converted(
@@ -102,6 +104,7 @@ class Conversion:
         self._task = task
         self._notes = Notes(world.model, load_prices().thinking_levels(world.model))
         self._filling = filling
+        self._vendor = "an OpenAI"
         self._checker = LineChecker(task, onlooker, world)
 
     def line(self, line: bytes | LongLine, number: int) -> tuple[bytes, CheckedLine]:
@@ -132,9 +135,9 @@ class Conversion:
 
     def warnings(self, count: int) -> tuple[str, ...]:
         """Return what the user should know about `count` lines that were converted."""
-        what = "1 line of an OpenAI batch was converted to a Gemini request."
+        what = f"1 line of {self._vendor} batch was converted to a Gemini request."
         if count != 1:
-            what = f"{count:,} lines of an OpenAI batch were converted to Gemini requests."
+            what = f"{count:,} lines of {self._vendor} batch were converted to Gemini requests."
         return (what, *self._notes.sentences())
 
     def _request(self, line: Any) -> dict[str, Any]:
@@ -145,6 +148,8 @@ class Conversion:
                 "The line isn't an OpenAI batch line, unlike others in this file.",
                 "A file can hold only one format: put the lines of each format in a file of their own.",
             )
+        if is_anthropic(line.keys()) and not isinstance(line, RepeatingObject):
+            return self._of_anthropic(line)
         if isinstance(line, RepeatingObject):
             refuse(f"`{shown(line.repeated[0])}` is given more than once.", "Keep one of them.")
         for name, value in line.items():
@@ -156,8 +161,24 @@ class Conversion:
             refuse("The line has no `body`.", 'Add `"body":{"messages":[…]}`.')
         if isinstance(body, RepeatingObject):
             refuse(f"`body.{shown(body.repeated[0])}` is given more than once.", "Keep one of them.")
+        if _path(line.get("url")).endswith(_RESPONSES):
+            body = chat_of_responses(body)
+            line = {**line, "url": _CHAT}
         self._check_kind(line, body)
         return embedding(body, self._notes) if self._task == "embed" else generation(body, self._notes)
+
+    def _of_anthropic(self, line: dict[str, Any]) -> dict[str, Any]:
+        self._vendor = "an Anthropic"
+        for name, value in line.items():
+            if name not in ("custom_id", "params") and value is not None:
+                refuse(f"`{shown(name)}` doesn't belong in an Anthropic batch line.", "Leave it out.")
+        _check_id(line.get("custom_id"))
+        params = line["params"]
+        if self._task == "embed":
+            refuse("The line is an Anthropic Message.", 'Give task "generate".')
+        if not isinstance(params, dict) or isinstance(params, RepeatingObject):
+            refuse("`params` isn't an object, or gives a name twice.", 'Write "params":{"messages":[…]}.')
+        return generation(chat_of_anthropic(params), self._notes)
 
     def _check_kind(self, line: dict[str, Any], body: dict[str, Any]) -> None:
         """Refuse what is neither a chat completion nor an embedding, or not the one that was ordered."""
@@ -166,12 +187,12 @@ class Conversion:
             refuse(f"`method` is {shown_value(method)}; it must be POST.", "Correct it.")
         if url is None:
             url = _EMBEDDINGS if "input" in body and "messages" not in body and self._task == "embed" else _CHAT
-        path = url.partition("?")[0].rstrip("/") if isinstance(url, str) else ""
+        path = _path(url)
         if not path.endswith((_CHAT, _EMBEDDINGS)):
-            fix = "Leave these lines out."
-            if path.endswith("/responses"):
-                fix = f"Write its `input` as `messages`, with the url /v1{_CHAT}."
-            refuse(f"`url` is {shown_value(url)}; only chat completions and embeddings can be converted.", fix)
+            refuse(
+                f"`url` is {shown_value(url)}; only chat completions, responses and embeddings can be converted.",
+                "Leave these lines out.",
+            )
         if path.endswith(_EMBEDDINGS) and self._task == "generate":
             refuse("The line asks for an embedding.", 'Give task "embed".')
         if path.endswith(_CHAT) and self._task == "embed":
@@ -184,6 +205,10 @@ def _lines(source: BinaryIO) -> Iterator[bytes | LongLine]:
         for line in [piece] if isinstance(piece, LongLine) else split_lines(piece):
             yield without_marks(line) if is_first and isinstance(line, bytes) else line
             is_first = False
+
+
+def _path(url: Any) -> str:
+    return url.partition("?")[0].rstrip("/") if isinstance(url, str) else ""
 
 
 def _check_id(custom_id: Any) -> None:

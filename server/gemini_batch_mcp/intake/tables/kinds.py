@@ -24,7 +24,7 @@ from gemini_batch_mcp.intake.requests.lines import without_marks
 from gemini_batch_mcp.intake.tables.folders import Folder
 from gemini_batch_mcp.intake.unpacked import inner_name, is_packed, unpacking
 from gemini_batch_mcp.intake.validator.corrections import shown
-from gemini_batch_mcp.intake.validator.validate import is_openai
+from gemini_batch_mcp.intake.validator.validate import is_anthropic, is_openai
 from gemini_batch_mcp.intake.workbooks.sheets import BOOKS, split_sheet
 from gemini_batch_mcp.paths import PathGuard
 from gemini_batch_mcp.settings import MAX_LINE_BYTES
@@ -235,6 +235,8 @@ def _kind_of(line: bytes) -> SourceKind | None:
     if members is None:
         return None
     if is_openai(members.keys(), body_is_object=_is_object(members.get("body"))):
+        return SourceKind.OPENAI
+    if is_anthropic(members.keys()) and _is_object(members["params"]):
         return SourceKind.OPENAI
     if "request" in members and (_is_object(members["request"]) or members.keys() <= _REQUEST_LINE):
         return SourceKind.READY

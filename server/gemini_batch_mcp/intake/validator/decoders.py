@@ -119,13 +119,16 @@ class RequestLine(Protocol):
 class LineDecoder(NamedTuple):
     """`decode` takes whole lines, or raises `NOT_TAKEN`; `terms` reads what a price depends on, if anything.
 
-    `settings` returns all of a request whose members may not go together, None where they always do; settings that are
-    the same are equal. `may_call` says that a request may hold function calls.
+    `settings` returns all of a request whose members may not go together, None where they always do; `beside` the same
+    without the first of them, whose name in the line is `config_name`. `may_call` says that a request may hold function
+    calls.
     """
 
     decode: Callable[[bytes], RequestLine]
     terms: Callable[[Any], Terms] | None
     settings: Callable[[Any], tuple[Any, ...]] | None = None
+    beside: Callable[[Any], tuple[Any, ...]] | None = None
+    config_name: bytes = b""
     may_call: bool = False
 
 
@@ -149,11 +152,18 @@ def line_decoder(task: Task, flavour: Flavour) -> LineDecoder:
     decoder: msgspec.json.Decoder[RequestLine] = msgspec.json.Decoder(line, dec_hook=_check_special)
     if flavour.is_plain:
         return LineDecoder(decoder.decode, None)
-    settings = None
-    if task == "generate":
-        settings = attrgetter(*(family.names["GenerateContentRequest", name] for name in SETTINGS))
     terms = struct_terms(family.names, text_only=flavour.text_only)
-    return LineDecoder(decoder.decode, terms, settings, may_call=not flavour.text_only)
+    if task == "embed":
+        return LineDecoder(decoder.decode, terms)
+    names = [family.names["GenerateContentRequest", name] for name in SETTINGS]
+    return LineDecoder(
+        decoder.decode,
+        terms,
+        attrgetter(*names),
+        attrgetter(*names[1:]),
+        f'"{names[0]}"'.encode(),
+        may_call=not flavour.text_only,
+    )
 
 
 def as_members(settings: tuple[Any, ...]) -> dict[str, Any]:

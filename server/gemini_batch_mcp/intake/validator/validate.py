@@ -76,6 +76,11 @@ def is_openai(names: Collection[str], *, body_is_object: bool) -> bool:
     return body_is_object or ("method" in names and "url" in names)
 
 
+def is_anthropic(names: Collection[str]) -> bool:
+    """True for a line with these members that belongs to an Anthropic batch."""
+    return "custom_id" in names and "params" in names and not {"request", "body"} & set(names)
+
+
 def long_line(size_bytes: int, line_number: int) -> CheckedLine:
     """Return the answer for a line over `MAX_LINE_BYTES`, of which only the size is known."""
     return _refused(
@@ -101,6 +106,10 @@ def _check_value(value: Any, task: Task, findings: Findings, world: World) -> st
     if is_openai(value.keys(), body_is_object=isinstance(value.get("body"), dict)):
         names = ", ".join(name for name in OPENAI_MEMBERS if name in value)
         findings.add(lambda: (f"The line is in OpenAI's batch format ({names}).", _OPENAI_FIX))
+        custom_id = value.get("custom_id")
+        return custom_id if isinstance(custom_id, str) else ""
+    if is_anthropic(value.keys()):
+        findings.add(lambda: ("The line is in Anthropic's batch format (custom_id, params).", _OPENAI_FIX))
         custom_id = value.get("custom_id")
         return custom_id if isinstance(custom_id, str) else ""
     for name in value.repeated if isinstance(value, RepeatingObject) else ():
