@@ -235,3 +235,14 @@ async def test_a_thinking_level_that_the_model_does_not_have_is_refused_and_one_
     assert sandbox.creates == 0
     assert (await talk.call("preview_batch", **order("gemini-4-hydrogen", "XHIGH")))["ok"]
     assert (await talk.call("create_batch", **order("gemini-4-neon", "XHIGH")))["state"] == "JOB_STATE_PENDING"
+
+
+async def test_a_prompt_that_reads_files_which_are_no_text_is_told_to_attach_them(
+    talk: Conversation, data: Path
+) -> None:
+    (data / "scans").mkdir()
+    for number in range(2):
+        (data / "scans" / f"{number}.pdf").write_bytes(b"%PDF-1.7\n1 0 obj <</Type /Page>> endobj\n%%EOF")
+    said = await talk.refusal("preview_batch", source="scans", prompt="What is this? {{text}}")
+    assert "No file of scans is text" in said and 'Give attach="path"' in said
+    assert (await talk.call("preview_batch", source="scans", prompt="What is this?", attach="path"))["ok"]

@@ -130,6 +130,7 @@ def write_rows(
                 choose=choose,
                 options=file_options(order, source),
             ) as table:
+                _refuse_without_text(source, table, order)
                 form = _form(table, order, members, world)
                 # The contents of files would be kept twice: they are where they were.
                 leave_out = (TEXT_COLUMN,) if isinstance(source, Folder) else ()
@@ -173,6 +174,21 @@ def _checked_plan(order: Order, plan: AttachmentPlan | None) -> AttachmentPlan:
     if plan is None or plan.column != column_of(order.attach):
         raise UsageError("The files of this order have not been checked yet.", "Submit the order again.")
     return plan
+
+
+def _refuse_without_text(source: Place, table: Table, order: Order) -> None:
+    """Refuse a prompt that reads the text of files which are none, and attaches nothing.
+
+    Raises:
+        UsageError: it does.
+    """
+    named = {*places(order.prompt), *places(order.system_instruction)}
+    if isinstance(source, Folder) and not order.attach and TEXT_COLUMN in named and TEXT_COLUMN not in table.columns:
+        raise UsageError(
+            f"No file of {source.name} is text, so the prompt's {TEXT_COLUMN} would stand for nothing.",
+            f'Give attach="{PATH_COLUMN}", which attaches each file to its request, and leave {TEXT_COLUMN} out of the '
+            "prompt.",
+        )
 
 
 def _uses_text(order: Order) -> bool:

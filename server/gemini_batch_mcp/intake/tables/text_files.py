@@ -130,7 +130,7 @@ def _found(path: Path, file: BinaryIO, damage: _Damage, *, is_utf8: bool) -> Pag
         file.seek(0)
         chosen = sample(file)
         # Of a short text in another encoding some bytes may be right by chance, though hardly a line.
-        looks_utf8 = looks_utf8 and (bool(chosen.unicode) or damage.right > damage.wrong)
+        looks_utf8 = looks_utf8 and (bool(chosen.unicode) or damage.right >= damage.wrong)
         try:
             page = find_page(path.name, chosen, (damage.line, damage.byte))
         except BatchError:
