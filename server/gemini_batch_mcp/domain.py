@@ -358,6 +358,8 @@ class ResultSummary:
     gained: int | None = None
     #: Good answers whose JSON had something around it, and was taken out.
     cleaned: int = 0
+    #: Rows whose answer holds function calls, code, files by address or further candidates.
+    calls: int = 0
 
     @property
     def outcomes(self) -> RowOutcomes:
@@ -397,6 +399,8 @@ class ResultRow:
     finish_reason: str = ""
     #: Absolute paths of the files that the answer carried.
     files: tuple[str, ...] = ()
+    #: Function calls, code, files by address and further candidates of the answer, as JSON; empty for none.
+    calls: str = ""
 
 
 @dataclass(frozen=True, slots=True)

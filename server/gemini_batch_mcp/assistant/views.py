@@ -299,6 +299,7 @@ class RowView(View):
     error: Text
     finish_reason: Text
     files: list[Text] = []
+    calls: Text = ""
     history: list[AttemptView] = []
 
 

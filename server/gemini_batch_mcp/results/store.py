@@ -10,6 +10,7 @@ as one (see `table.summary`), with one row for each key that was sent and whose 
     input_tokens, output_tokens, thoughts_tokens
     attempt         which attempt the answer came from; NULL for missing rows
     files           paths, relative to the table's directory, of files that the answer carried; else NULL
+    calls           as JSON: function calls, code and its output, files by address, further candidates; else NULL
     cleaned         where a response schema was ordered: true for a good answer whose JSON had something around it
     embedding       for embedding batches: the vector; NULL where there is none
     history         for batches with retries: how each attempt at the row ended, where there is more than one
@@ -280,14 +281,14 @@ class ResultTable:
             chosen += f" AND row IN ({', '.join(map(str, numbers))})"
         found = connection.execute(
             f"""SELECT key, status, left(text, ?), length(text), error_code, left(error_message, ?),
-                       finish_reason, files
+                       finish_reason, files, left(calls::VARCHAR, ?), length(calls::VARCHAR)
                 FROM {rows_of(self.folder)} WHERE {chosen} ORDER BY row""",
-            [max_cell_chars + 1, 8 * _MAX_ERROR_CHARS],
+            [max_cell_chars + 1, 8 * _MAX_ERROR_CHARS, max_cell_chars + 1],
         ).fetchall()
         return [self._shown(row, max_cell_chars) for row in found]
 
     def _shown(self, row: tuple[Any, ...], max_cell_chars: int) -> ResultRow:
-        key, status, text, text_length, error_code, error_message, finish_reason, files = row
+        key, status, text, text_length, error_code, error_message, finish_reason, files, calls, calls_length = row
         return ResultRow(
             key=visible_cell(key, _MAX_KEY_CHARS),
             status=RowStatus(status),
@@ -295,6 +296,7 @@ class ResultTable:
             error=shown_error(error_code, error_message, _MAX_ERROR_CHARS),
             finish_reason=visible_cell(finish_reason, _MAX_REASON_CHARS),
             files=tuple(str(self.path.parent / name) for name in files or ()),
+            calls=visible_cell(calls, max_cell_chars, full_length=calls_length) if calls else "",
         )
 
 

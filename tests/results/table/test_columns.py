@@ -13,7 +13,18 @@ from gemini_batch_mcp.results.table.layout import layout
 from support.answers import answer, answer_file, cells, failure, keys_file, planned, rebuilt, source_file
 
 OURS = ["key", "status", "text", "json", "finish_reason", "error_code", "error", "model_version"]
-OURS += ["input_tokens", "output_tokens", "thoughts_tokens", "attempt", "files", "cleaned", "row", "file", "line"]
+OURS += [
+    "input_tokens",
+    "output_tokens",
+    "thoughts_tokens",
+    "attempt",
+    "files",
+    "calls",
+    "cleaned",
+    "row",
+    "file",
+    "line",
+]
 KEYS = ["a", "b", "c"]
 
 

@@ -68,6 +68,8 @@ def for_people(rows: Rows, *, has_misfits: bool) -> tuple[Cell, ...]:
         cells.append(Cell("text", "text", "VARCHAR"))
     elif has_misfits:
         cells.append(Cell("text", "CASE WHEN json IS NULL THEN text END", "VARCHAR"))
+    if facts.summary.calls:
+        cells.append(_cell(rows.columns[names.index("calls")], rows.home))
     if facts.summary.media_files:
         cells.append(_cell(rows.columns[names.index("files")], rows.home))
     return (*cells, Cell("status", "status", "VARCHAR"), Cell("error", _ERROR, "VARCHAR"))
@@ -85,6 +87,8 @@ def _may_hold(column: Column, facts: TableFacts | None) -> bool:
         return facts.has_schema
     if column.name == "files":
         return facts.summary.media_files > 0
+    if column.name == "calls":
+        return facts.summary.calls > 0
     if column.name == "cleaned":
         return facts.summary.cleaned > 0
     return column.name not in _PLACES

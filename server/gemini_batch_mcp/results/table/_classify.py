@@ -53,11 +53,18 @@ CONTENT_MEMBERS: Final = (
 #: No row reports more tokens than this: the sum over a billion rows still fits 64 bits.
 MAX_TOKENS_PER_ROW: Final = 10**9
 
+#: Of these the table keeps what they hold: an answer may consist of nothing else.
+_KEPT_MEMBERS: Final = ("functionCall", "executableCode", "codeExecutionResult", "fileData")
+
 # Only the members named here are copied out of a line; images and other bulk are skipped by the parser. Scalars are
 # read as text, so that a number given as a string (and the reverse) never costs the row. `error` and `status` stay
 # JSON because they may be an object or a string.
 _PART: Final = ", ".join(
-    ['"text" VARCHAR', "thought VARCHAR", *(f'"{name}" STRUCT(_ VARCHAR)' for name in CONTENT_MEMBERS)]
+    [
+        '"text" VARCHAR',
+        "thought VARCHAR",
+        *(f'"{name}" {"JSON" if name in _KEPT_MEMBERS else "STRUCT(_ VARCHAR)"}' for name in CONTENT_MEMBERS),
+    ]
 )
 _RESPONSE: Final = f"""STRUCT(
     candidates STRUCT(content STRUCT(parts STRUCT({_PART})[]), finishReason VARCHAR, finishMessage VARCHAR)[],
@@ -95,6 +102,20 @@ def _tokens(value: str) -> str:
 _HAS_CONTENT: Final = " OR ".join(f'p."{name}" IS NOT NULL' for name in CONTENT_MEMBERS)
 
 
+_IS_KEPT: Final = " OR ".join(f'p."{name}" IS NOT NULL' for name in _KEPT_MEMBERS)
+_KEPT: Final = "CASE {} END".format(
+    " ".join(f"""WHEN p."{name}" IS NOT NULL THEN json_object('{name}', p."{name}")""" for name in _KEPT_MEMBERS)
+)
+_FURTHER: Final = """list_transform(response.candidates[2:], lambda c: json_object('candidate',
+    array_to_string(list_transform(list_filter(c.content.parts, lambda p: p.thought IS DISTINCT FROM 'true'),
+                                   lambda p: p."text"), '')))"""
+#: What an answer holds beside its text and its files, as a JSON list; NULL for nothing.
+_CALLS: Final = f"""CASE WHEN {_IS_PLAIN} AND parts[1]."text" IS NOT NULL AND len(response.candidates) = 1 THEN NULL
+    ELSE nullif(CAST(to_json(list_concat(
+        list_transform(list_filter({_SPOKEN}, lambda p: {_IS_KEPT}), lambda p: {_KEPT}), {_FURTHER})) AS VARCHAR), '[]')
+    END::JSON"""
+
+
 def answer_source(path: str, max_line_bytes: int) -> str:
     """Return the table function that reads answer lines; `path` is a SQL literal.
 
@@ -111,7 +132,9 @@ def classified(source: str, *, with_embedding: bool = False) -> str:
 
     Columns: line (counts from 1, without blank lines), key, status, text, finish_reason, error_code, error_message,
     model_version, input_tokens, output_tokens, thoughts_tokens, files (a list of one empty name for an answer that
-    carries files, else NULL), and embedding if asked for. The text of an embedding says how long the vector is.
+    carries files, else NULL), calls (a JSON list of function calls, code and its output, files by address, and the
+    texts of further candidates, each under its name; else NULL), and embedding if asked for. The text of an embedding
+    says how long the vector is.
     """
     vector = _VECTOR if with_embedding else "NULL"
     is_broken = f"is_embedding AND NOT coalesce({_IS_VECTOR}, false)" if with_embedding else "false"
@@ -177,7 +200,8 @@ def classified(source: str, *, with_embedding: bool = False) -> str:
                {_tokens("response.usageMetadata.candidatesTokenCount")} AS output_tokens,
                {_tokens("response.usageMetadata.thoughtsTokenCount")} AS thoughts_tokens,
                CASE WHEN {_IS_PLAIN} AND parts[1]."inlineData" IS NULL THEN NULL
-                    WHEN len(list_filter({_SPOKEN}, lambda p: p."inlineData" IS NOT NULL)) > 0 THEN [''] END AS files
+                    WHEN len(list_filter({_SPOKEN}, lambda p: p."inlineData" IS NOT NULL)) > 0 THEN [''] END AS files,
+               {_CALLS} AS calls
                {f", CASE WHEN {_IS_VECTOR} THEN vector END AS embedding" if with_embedding else ""}
         FROM rated
     """

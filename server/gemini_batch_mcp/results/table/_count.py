@@ -54,19 +54,29 @@ def summarise(
     """
     rows: dict[str, int] = {}
     tokens, wasted = [0, 0, 0, 0], [0, 0, 0, 0]
-    media_files = permanent = gained = cleaned = 0
+    media_files = permanent = gained = cleaned = calls = 0
     newest = max(1, len(attempts))
     codes = ", ".join(map(str, sorted(PERMANENT_CODES)))
-    for status, status_rows, files, status_permanent, from_newest, status_cleaned, *status_tokens in connection.execute(
+    for (
+        status,
+        status_rows,
+        files,
+        status_permanent,
+        from_newest,
+        status_cleaned,
+        status_calls,
+        *status_tokens,
+    ) in connection.execute(
         f"""SELECT status, count(*), coalesce(sum(len(files)), 0),
                    count(*) FILTER (error_code IN ({codes})), count(*) FILTER (attempt = {newest}),
-                   count(*) FILTER (cleaned),
+                   count(*) FILTER (cleaned), count(calls),
                    sum(input_tokens), sum(output_tokens), sum(thoughts_tokens), count(*) FILTER ({_UNMETERED})
             FROM {rows_of(table)} GROUP BY status"""
     ).fetchall():
         rows[status] = status_rows
         media_files += int(files)
         cleaned += status_cleaned
+        calls += status_calls
         if status == RowStatus.FAILED:
             permanent = status_permanent
         if status == RowStatus.OK:
@@ -102,6 +112,7 @@ def summarise(
         permanent=permanent,
         gained=gained,
         cleaned=cleaned,
+        calls=calls,
     )
 
 

@@ -11,7 +11,7 @@ import msgspec
 from gemini_batch_mcp.domain import JsonObject, Task
 
 #: Raised whenever the same answers would make another table, so that older tables are built again.
-TABLE_VERSION: Final = 5
+TABLE_VERSION: Final = 6
 
 
 @dataclass(frozen=True, slots=True)

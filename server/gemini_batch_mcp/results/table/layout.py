@@ -28,6 +28,7 @@ ANSWER_COLUMNS: Final = (
     Column("thoughts_tokens", "BIGINT"),
     Column("attempt", "INTEGER"),
     Column("files", "VARCHAR[]"),
+    Column("calls", "JSON"),
     Column("cleaned", "BOOLEAN"),
 )
 EMBEDDING: Final = Column("embedding", "FLOAT[]")
