@@ -21,7 +21,7 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 from rich.console import Console
 from rich.table import Table
 
-from bench import orders_bench, results_bench
+from bench import beside_bench, orders_bench, results_bench
 from bench.parties import HERE, MEGABYTE, Figure, call, our_server, peak_bytes, plain, service
 
 
@@ -66,7 +66,7 @@ async def measure_start(repeats: int) -> Figure:
         ours.append(await time_to_tools([sys.executable, "-m", "gemini_batch_mcp"]))
     plain_seconds, our_seconds = statistics.median(bare), statistics.median(ours)
     detail = f"{our_seconds:.2f} s against {plain_seconds:.2f} s, medians of {repeats}"
-    return Figure("start to tools/list", our_seconds / plain_seconds, 1.2, "×", detail)
+    return Figure("start to tools/list", our_seconds / plain_seconds, 1.15, "×", detail)
 
 
 async def measure_results(base_url: str, work: Path, job: str, rows: int, repeats: int) -> list[Figure]:
@@ -127,6 +127,7 @@ async def measure(arguments: argparse.Namespace, console: Console) -> list[Figur
         with service(work / "orders", seconds_per_job=1_000_000) as base_url:
             sizes = {"megabytes": arguments.megabytes, "rows": arguments.rows, "repeats": arguments.repeats}
             ordered = await orders_bench.measure_orders(base_url, work, source, **sizes)
+            ordered += await beside_bench.measure_beside(base_url, work, source)
         with service(work / "results", seconds_per_job=0) as base_url:
             job = plain("create", base_url, str(source))["job"]
             read = await measure_results(base_url, work, job, arguments.rows, arguments.repeats)

@@ -1,5 +1,6 @@
 """The commands that start something: the MCP server, the embedded service on a port, a demo that talks to a server."""
 
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -9,6 +10,10 @@ import click
 from gemini_batch_mcp.cli import ending
 from gemini_batch_mcp.cli.session import Session, transport_for
 from gemini_batch_mcp.settings import Settings
+
+#: Checking, hashing and uploading a large order take turns with the calls beside it, and a call takes many. With the
+#: usual 5 ms each, a tenth of the looks beside 200 MB took 350 to 580 ms on two busy cores, with this 250 to 300.
+_TURN_SECONDS: Final = 0.0005
 
 
 @click.command()
@@ -82,6 +87,7 @@ def serve_stdio(settings: Settings) -> None:
     from gemini_batch_mcp.assistant.server import build_server
     from gemini_batch_mcp.assistant.transports.stdio import over_stdio
 
+    sys.setswitchinterval(_TURN_SECONDS)
     server = build_server(settings, transport=transport_for(settings), warm_up=True)
     ending.run(partial(over_stdio, server, ending.leave_soon))
     ending.leave(0)
@@ -105,6 +111,7 @@ def serve_http(settings: Settings, host: str, port: int, allowed: tuple[str, ...
             "Set it to a long random text that your clients send, or leave out --host."
         )
     listening = http.listen(host, port)
+    sys.setswitchinterval(_TURN_SECONDS)
     server = build_server(settings, transport=transport_for(settings), warm_up=True)
     said = f"Serving MCP (Streamable HTTP) at {listening.url}. Stop it with Ctrl-C."
     click.echo(said, err=True)
