@@ -86,7 +86,9 @@ MAY_IMPORT = {
         "batches.app batches.answers batches.gauge batches.jobs batches.ledger batches.orders batches.work "
         "intake.* results.*"
     ),
-    "batches.answers": "batches.app batches.gauge batches.jobs batches.ledger batches.orders batches.work results.*",
+    "batches.answers": (
+        "batches.app batches.gauge batches.jobs batches.ledger batches.orders batches.work intake.prices results.*"
+    ),
     # an earlier batch may be what an order is made of
     "batches.orders": "batches.app batches.gauge batches.jobs batches.ledger intake.* results.engine results.store",
     "batches.jobs": "batches.app batches.ledger gemini.wire results.store",

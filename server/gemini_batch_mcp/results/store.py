@@ -7,7 +7,7 @@ as one (see `table.summary`), with one row for each key that was sent and whose 
     key, status, text
     json            the answer's JSON, where a response schema was ordered and the answer fits it; then its fields
     finish_reason, error_code, error_message, model_version
-    input_tokens, output_tokens, thoughts_tokens
+    input_tokens, output_tokens, thoughts_tokens, cost_usd
     attempt         which attempt the answer came from; NULL for missing rows
     files           paths, relative to the table's directory, of files that the answer carried; else NULL
     calls           as JSON: function calls, code and its output, files by address, further candidates; else NULL
@@ -39,14 +39,23 @@ from gemini_batch_mcp.results.engine import TableReader, rows_of, table_errors
 from gemini_batch_mcp.results.export.formats import Format, export_table
 from gemini_batch_mcp.results.sql_names import sql_columns
 from gemini_batch_mcp.results.table.build import TableBuild, build_planned, build_table
-from gemini_batch_mcp.results.table.inputs import AnswerFile, TablePlan
+from gemini_batch_mcp.results.table.inputs import AnswerFile, Rates, TablePlan
 from gemini_batch_mcp.results.table.summary import RowRange, TableFacts, folder_of, read_facts
 from gemini_batch_mcp.results.visible import shown_error, visible_cell
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-__all__ = ["AnswerFile", "ResultTable", "TableBuild", "TablePlan", "TableReader", "build_planned", "build_table"]
+__all__ = [
+    "AnswerFile",
+    "Rates",
+    "ResultTable",
+    "TableBuild",
+    "TablePlan",
+    "TableReader",
+    "build_planned",
+    "build_table",
+]
 
 T = TypeVar("T")
 

@@ -32,6 +32,7 @@ DAMAGES = {
     ("batches", "warnings"): "[" * 5000,
     ("batches", "estimate_json"): '{"input_tokens": "x"}',
     ("batches", "rows_json"): "[1]",
+    ("batches", "charges"): "[1]",
 }
 #: What is strange, and can be shown all the same.
 ODD = {

@@ -35,6 +35,9 @@ async def _agreed(talk: Conversation, settings: Settings, sandbox: Sandbox, batc
     job, _ = await _said(talk, batch)
     assert job["cost_usd"] == usd
     assert (await talk.call("get_results", batch=batch, view="order"))["order"]["cost_usd"] == usd
+    # Not rounded by the row, where the figure of a batch is rounded to a millionth for each attempt.
+    ((total,),) = (await talk.call("query_results", batch=batch, sql="SELECT sum(cost_usd) FROM results"))["rows"]
+    assert total == pytest.approx(usd, abs=1e-6)
     async with desk_of(settings, sandbox) as desk:
         for by in ("month", "model", "batch"):
             spending = await desk.spending(by)
@@ -63,6 +66,10 @@ async def test_every_figure_agrees_at_every_step_of_a_batch_with_a_retry_and_a_d
         sandbox.finish(newest(sandbox))
         both = await _agreed(talk, settings, sandbox, batch)
         assert both > first
+        # A row that was sent again has cost both times.
+        query = "SELECT attempt, min(cost_usd) > 0, count(*) FROM results GROUP BY ALL ORDER BY 1"
+        counted = (await talk.call("query_results", batch=batch, sql=query))["rows"]
+        assert counted == [[1, True, 6], [2, True, 4]]
         other = (await talk.call("create_batch", source=request_file(data)))["batch_id"]
         sandbox.finish(newest(sandbox))
         more = await _agreed(talk, settings, sandbox, other)

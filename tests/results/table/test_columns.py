@@ -17,6 +17,7 @@ OURS += [
     "input_tokens",
     "output_tokens",
     "thoughts_tokens",
+    "cost_usd",
     "attempt",
     "files",
     "calls",

@@ -1,5 +1,6 @@
 """Collecting a batch: which answers are not here yet, fetched by one process at a time, and made into the table."""
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -23,11 +24,13 @@ from gemini_batch_mcp.batches.jobs.delivery import (
     utc_now,
 )
 from gemini_batch_mcp.batches.jobs.lock import BatchLocked, batch_lock
-from gemini_batch_mcp.batches.jobs.rows import charges_of, table_summary
+from gemini_batch_mcp.batches.jobs.rows import charges_of, model_of, table_summary
 from gemini_batch_mcp.batches.jobs.tracking import load
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry, Lack, Stage
+from gemini_batch_mcp.batches.orders.pricing import rates_of
 from gemini_batch_mcp.digests import file_digest, has_digest
-from gemini_batch_mcp.errors import NotFound, StorageError
+from gemini_batch_mcp.errors import ConfigurationError, NotFound, StorageError
+from gemini_batch_mcp.intake.prices.price_list import load_prices
 from gemini_batch_mcp.paths import DRAFT_PREFIX, sweep
 from gemini_batch_mcp.results.store import AnswerFile, ResultTable, TableBuild, TablePlan, build_planned
 from gemini_batch_mcp.results.table.lines import count_answers, ends_whole
@@ -287,13 +290,18 @@ def _ended_jobs(batch: BatchEntry, now: datetime) -> list[JobEntry]:
 def _plan(app: App, batch: BatchEntry, jobs: Sequence[JobEntry]) -> TablePlan:
     files = app.files(batch.id)
     has_keys = files.keys().is_file()
+    prices = None
+    # Answers are collected whatever the user's price list holds; who asks for money is told.
+    with contextlib.suppress(ConfigurationError):
+        prices = load_prices(app.settings.prices_path)
 
     def answers_of(job: JobEntry) -> AnswerFile:
         path = files.answers(job.id) if job.stage in _WITH_ANSWERS and has_rows(job) else None
         keys_path = files.keys(job.attempt) if has_keys else None
         is_whole = sum(other.attempt == job.attempt for other in batch.jobs) == 1
         row_count = 0 if is_whole or not has_keys else job.request_count
-        return AnswerFile(path, keys_path, job.attempt, job.first_row, row_count)
+        rates = rates_of(prices, *model_of(batch, job.attempt)) if prices is not None else None
+        return AnswerFile(path, keys_path, job.attempt, job.first_row, row_count, rates)
 
     return TablePlan(
         answers=tuple(map(answers_of, jobs)),

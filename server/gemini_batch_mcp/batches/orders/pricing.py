@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.rows import charges_of
@@ -11,6 +12,7 @@ from gemini_batch_mcp.domain import RequestFile, ResultSummary, Usage
 from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.intake.prices.estimate import Estimate, over_cap
 from gemini_batch_mcp.intake.prices.price_list import PriceTable, load_prices
+from gemini_batch_mcp.results.store import Rates
 from gemini_batch_mcp.text import dollars
 from gemini_batch_mcp.threads import in_thread
 
@@ -107,8 +109,7 @@ def actual_cost(prices: PriceTable, batch: BatchEntry, summary: ResultSummary) -
 def cost_of(prices: PriceTable, charges: Sequence[Charge]) -> Cost:
     """Return what charges come to at list prices. Every figure that is said of answers is from here.
 
-    All input counts as text, and every output token at the dearest kind of output that the model has. Each charge is
-    rounded to a millionth of a dollar, so that any grouping of them has the same sum.
+    Each charge is rounded to a millionth of a dollar, so that any grouping of them has the same sum.
     """
     each = [_usd(prices, charge, charge.usage) for charge in charges]
     wasted = [_usd(prices, charge, charge.wasted) for charge in charges]
@@ -117,12 +118,21 @@ def cost_of(prices: PriceTable, charges: Sequence[Charge]) -> Cost:
 
 def _usd(prices: PriceTable, charge: Charge, usage: Usage) -> float | None:
     """Return what tokens of a charge cost, None where no price is known, or no answer says what it took."""
-    price = prices.price(charge.model, charge.sent_on)
+    rates = rates_of(prices, charge.model, charge.sent_on)
     tokens = usage.input_tokens + usage.output_tokens + usage.thoughts_tokens
-    if price is None or (usage.unmetered and not tokens):
+    if rates is None or (usage.unmetered and not tokens):
         return None
     output = usage.output_tokens + usage.thoughts_tokens
-    return round(price.input_usd({"text": float(usage.input_tokens)}) + price.output_usd(output), 6)
+    return round(usage.input_tokens * rates.input_usd + output * rates.output_usd, 6)
+
+
+def rates_of(prices: PriceTable, model: str, day: date) -> Rates | None:
+    """Return what a token of answers costs, None where no price is known.
+
+    All input counts as text, and every output token at the dearest kind of output that the model has.
+    """
+    price = prices.price(model, day)
+    return Rates(price.input_usd({"text": 1.0}), price.output_usd(1)) if price is not None else None
 
 
 def _sum(each: Sequence[float | None]) -> float | None:

@@ -38,7 +38,7 @@ _OWN_COLUMNS: Final = frozenset(
 _UNREADABLE: Final = re.compile(r"BLOB|BIT|(?:FLOAT|DOUBLE|REAL|DECIMAL\([\d,]*\))(?:\[\d*\])+")
 #: Columns of the table that say little in a list; they are told with the single row.
 _ASIDE: Final = frozenset(
-    {"json", "model_version", "input_tokens", "output_tokens", "thoughts_tokens", "attempt", "history"}
+    {"json", "model_version", "input_tokens", "output_tokens", "thoughts_tokens", "cost_usd", "attempt", "history"}
 )
 
 

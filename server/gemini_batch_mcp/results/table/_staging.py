@@ -33,6 +33,7 @@ from gemini_batch_mcp.results.structured.exact import LONG_NUMBER, ExactNumbers
 from gemini_batch_mcp.results.table._classify import answer_source, classified
 from gemini_batch_mcp.results.table._parts import PART_FORMAT, agree, member_pointer
 from gemini_batch_mcp.results.table._slice_files import SliceFiles
+from gemini_batch_mcp.results.table.inputs import Rates
 from gemini_batch_mcp.results.table.layout import Layout, with_texts
 from gemini_batch_mcp.results.table.lines import (
     BOM,
@@ -74,6 +75,7 @@ class Place:
     attempt: int
     lines_before: int
     rows_before: int
+    rates: Rates | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +258,7 @@ class Stager:
             "file": f"{place.file}::INTEGER",
             "attempt": f"{place.attempt}::INTEGER",
             "history": "NULL",
+            "cost_usd": _cost(place.rates),
         }
         if self._check is None:
             own |= {"json": "NULL::JSON", "cleaned": "NULL::BOOLEAN"}
@@ -368,6 +371,15 @@ class Stager:
                 corrected.write(b"\n" * (offset > copied) + text.rstrip(b"\n") + b"\n")
                 copied = offset + len(line)
         return is_changed
+
+
+def _cost(rates: Rates | None) -> str:
+    """Return the SQL of what a row's answer cost in USD: NULL where its tokens or their price are not known."""
+    if rates is None:
+        return "NULL::DOUBLE"
+    read, written = "coalesce(input_tokens, 0)", "(coalesce(output_tokens, 0) + coalesce(thoughts_tokens, 0))"
+    usd = f"{read} * {rates.input_usd!r}::DOUBLE + {written} * {rates.output_usd!r}::DOUBLE"
+    return f"CASE WHEN {read} + {written} > 0 THEN {usd} END"
 
 
 def _starts_and_cuts(piece: Slice) -> tuple[Sequence[int], tuple[int, ...]]:

@@ -222,7 +222,9 @@ class TableBuild:
         file = len(self._line_counts) - 1
         lines_before = self._line_counts[file]
         rows_before = lines_before + (answer.first_row if answer.row_count else sum(self._line_counts[:file]))
-        part = self._staged.add(self._stager.stage(piece, Place(file, answer.attempt, lines_before, rows_before)))
+        part = self._staged.add(
+            self._stager.stage(piece, Place(file, answer.attempt, lines_before, rows_before, answer.rates))
+        )
         self._answers[file] += merge.readable_rows(self._connection, part)
         if self._plan.keys_paths:
             agreeing = merge.agreeing_rows(self._connection, part, rows_before)
@@ -308,6 +310,7 @@ class TableBuild:
         if plan.attempts < 2:
             return leftovers, ()
         merge.load_history(connection)
+        merge.load_costs(connection, self._staged.folder, position)
         return leftovers, tokens_by_attempt(connection, self._staged.folder, position, plan.attempts)
 
     def _merged(self, position: str) -> Path:

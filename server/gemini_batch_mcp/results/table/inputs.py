@@ -11,7 +11,15 @@ import msgspec
 from gemini_batch_mcp.domain import JsonObject, Task
 
 #: Raised whenever the same answers would make another table, so that older tables are built again.
-TABLE_VERSION: Final = 6
+TABLE_VERSION: Final = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What a token costs in USD, as the question and as the answer."""
+
+    input_usd: float
+    output_usd: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +29,7 @@ class AnswerFile:
     `keys_path` holds the keys that its attempt sent, one JSON string a line, in request order; None when nobody knows
     them. Jobs of one attempt share it, and each sent `row_count` of these keys from the line `first_row` (from 0) on; a
     `row_count` of 0 stands for all. `attempt` counts from 1 and orders a first submission before its retries.
+    `rates` are those of the model that was asked; without them nobody knows what the answers cost.
     """
 
     path: Path | None
@@ -28,6 +37,7 @@ class AnswerFile:
     attempt: int = 1
     first_row: int = 0
     row_count: int = 0
+    rates: Rates | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +78,7 @@ class TablePlan:
                 answer.attempt,
                 answer.first_row,
                 answer.row_count,
+                answer.rates,
             ]
             for answer in self.answers
         ]

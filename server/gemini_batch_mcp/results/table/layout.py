@@ -26,6 +26,7 @@ ANSWER_COLUMNS: Final = (
     Column("input_tokens", "BIGINT"),
     Column("output_tokens", "BIGINT"),
     Column("thoughts_tokens", "BIGINT"),
+    Column("cost_usd", "DOUBLE"),
     Column("attempt", "INTEGER"),
     Column("files", "VARCHAR[]"),
     Column("calls", "JSON"),

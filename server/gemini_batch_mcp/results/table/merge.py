@@ -179,6 +179,17 @@ def load_history(connection: "DuckDBPyConnection") -> None:
     )
 
 
+def load_costs(connection: "DuckDBPyConnection", staged: Path, position: str) -> None:
+    """Make `costs`: what all attempts at a key cost in USD, for each key that several answered. Each was paid for."""
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE costs AS
+            SELECT key, sum(cost_usd) AS cost_usd
+            FROM (SELECT key, unnest(min_by(struct_pack(cost_usd), position))
+                  FROM ({answered_rows(staged, position)}) WHERE key IS NOT NULL GROUP BY key, attempt)
+            GROUP BY key HAVING count(*) > 1"""
+    )
+
+
 def leftovers(connection: "DuckDBPyConnection") -> Leftovers:
     """Return what `lines` holds beyond one line for each key, and the keys without one."""
     stray = "FROM lines ANTI JOIN asked USING (key)"
@@ -212,7 +223,7 @@ def merged(connection: "DuckDBPyConnection", staged: Path, position: str, layout
 
     `media` is a table with `row`, `files` and `fault`. Rows with an answer stand in request order, those without one
     behind them. They are sorted only when answers came out of request order, because that moves every text through the
-    disk. Of the tables, `placed`, `history` and `media` are left.
+    disk. Of the tables, `placed`, `history`, `costs` and `media` are left.
     """
     is_shuffled = count(
         connection,
@@ -230,7 +241,11 @@ def merged(connection: "DuckDBPyConnection", staged: Path, position: str, layout
     }
     layout = replace(layout, source=())
     beside = {"history": "history.attempts"} if layout.has_history else {}
-    joins = "LEFT JOIN history ON history.row = placed.row" if layout.has_history else ""
+    joins = cost_joins = ""
+    if layout.has_history:
+        joins = "LEFT JOIN history ON history.row = placed.row"
+        cost_joins = "LEFT JOIN costs ON costs.key = placed.key"
+        own["cost_usd"] = "coalesce(costs.cost_usd, answers.cost_usd)"
 
     def of_answer(column: Column) -> str:
         return beside.get(column.name) or own.get(column.name) or f"answers.{identifier(column.name)}"
@@ -243,7 +258,7 @@ def merged(connection: "DuckDBPyConnection", staged: Path, position: str, layout
         SELECT {layout.select(of_answer)}
         FROM ({answered_rows(staged, position)}) answers
         JOIN placed ON answers.position = placed.position
-        LEFT JOIN {media} media ON media.row = placed.row {joins}
+        LEFT JOIN {media} media ON media.row = placed.row {joins} {cost_joins}
         UNION ALL
         SELECT {layout.select(of_missing)}
         FROM (SELECT * FROM placed WHERE position IS NULL ORDER BY row) placed {joins}
