@@ -186,10 +186,10 @@ def test_of_several_candidates_the_first_one_is_shown_and_all_are_kept(tmp_path:
     ("usage", "expected"),
     [
         ({"promptTokenCount": "12", "candidatesTokenCount": 7.0, "thoughtsTokenCount": "x"}, Usage(12, 7, 0)),
-        ({"promptTokenCount": -4, "candidatesTokenCount": "9" * 30, "thoughtsTokenCount": None}, Usage(0, 0, 0)),
+        ({"promptTokenCount": -4, "candidatesTokenCount": "9" * 30, "thoughtsTokenCount": None}, Usage(unmetered=1)),
         ({"promptTokenCount": 10**15}, Usage(10**9, 0, 0)),
-        (None, Usage()),
-        ("none", Usage()),
+        (None, Usage(unmetered=1)),
+        ("none", Usage(unmetered=1)),
     ],
 )
 def test_tokens_may_be_numbers_or_strings_or_nonsense(tmp_path: Path, usage: object, expected: Usage) -> None:
