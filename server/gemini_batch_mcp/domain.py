@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, ClassVar, Final, Literal, get_args
 
 Task = Literal["generate", "embed"]
 Delivery = Literal["file", "inline"]
@@ -231,6 +231,8 @@ class Order:
     encoding: str = ""
     #: The batch whose order was taken over where nothing else was given; empty for none.
     like: str = ""
+    #: Wrong lines or rows are left out instead of refusing the order.
+    skip_invalid: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +259,33 @@ class ChosenRows:
 
 
 @dataclass(frozen=True, slots=True)
+class SkippedLine:
+    """A line or row that is wrong and was left out: its number in the source, the key that it stands under, and why."""
+
+    line: int
+    key: str
+    message: str
+    fix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """What was left out of a request file, and the first lines of it.
+
+    `path` holds each as an answer line with an error, `keys_path` their keys, one JSON string a line, in order.
+    """
+
+    #: The names of both beside the request lines.
+    NAME: ClassVar = "skipped.jsonl"
+    KEYS_NAME: ClassVar = "skipped-keys.jsonl"
+
+    path: Path
+    keys_path: Path
+    count: int
+    first: tuple[SkippedLine, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class RequestFile:
     """Checked request lines, ready to be sent: one JSON object a line, LF, UTF-8, unique keys.
 
@@ -273,6 +302,13 @@ class RequestFile:
     warnings: tuple[str, ...] = ()
     mended: bool = False
     columns_path: Path | None = None
+    #: Wrong lines of the source that are not sent; None where there are none.
+    skipped: Skipped | None = None
+
+    @property
+    def skipped_count(self) -> int:
+        """How many lines of the source are not sent."""
+        return self.skipped.count if self.skipped is not None else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,10 +355,11 @@ class RowAttempt:
 
 @dataclass(frozen=True, slots=True)
 class ResultSummary:
-    """Counts over one batch, in rows. `expected` rows were sent; every one of them has exactly one status.
+    """Counts over one batch, in rows. `expected` rows were ordered; every one of them has exactly one status.
 
-    `returned` counts rows that came back at all; `duplicate` extra lines for a key that had one already;
-    `unexpected` lines without a key or under a key that was never sent; `malformed` those that are no JSON object.
+    `returned` counts rows that came back at all, or were left out as wrong; `duplicate` extra lines for a key that had
+    one already; `unexpected` lines without a key or under a key that was never sent; `malformed` those that are no JSON
+    object.
     `pending` rows belong to jobs that have not ended: they are in no other count, and not in the table yet.
     `usage` sums up all attempts, because each was paid for; `attempt_usage` has it for each, the first one first, and
     `attempt_wasted` what of it went into rows that the attempt gave no good answer.

@@ -53,3 +53,10 @@ def _shown(character: str) -> str:
 def dollars(amount: float) -> str:
     """Return an amount as people write it: two decimals, below a dollar four."""
     return f"${amount:,.2f}" if amount >= 1 or amount == 0 else f"${amount:.4f}"
+
+
+def duration(seconds: int) -> str:
+    """Return how long something takes as people say it: in whole seconds, minutes or hours."""
+    if seconds < 120:
+        return f"{seconds} s"
+    return f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"

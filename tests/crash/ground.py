@@ -243,6 +243,9 @@ def _row_problems(plan: Plan, data: bytes) -> list[str]:
         problems.append("the saved file ends in the middle of a line")
     rows = [json.loads(line) for line in data.split(b"\n")[:-1]]
     keys = Counter(row["key"] for row in rows)
+    wrong = {row["key"] for row in plan.rows if row.get("is_wrong")}
+    left_out = [row for row in rows if row["key"] in wrong and row["status"] != "failed"]
+    problems += [f"{row['key']} was left out and is {row['status']}" for row in left_out]
     wanted = {row["key"] for row in plan.rows}
     problems += [f"{key}: {count} rows" for key, count in keys.items() if count > 1]
     if keys.keys() != wanted:
@@ -261,8 +264,14 @@ def _write_order(plan: Plan, data: Path) -> Wish:
     match plan.wish.get("form", "lines"):
         case "lines":
             source = data / "reviews.jsonl"
-            source.write_bytes(b"".join(msgspec.json.encode(request) + b"\n" for request in requests))
-            return Wish(save_to=save_to, source=str(source))
+            encoded = [msgspec.json.encode(request) for request in requests]
+            # A wrong one breaks off behind its key.
+            cut = [
+                line[: line.index(b"]")] if row.get("is_wrong") else line
+                for row, line in zip(plan.rows, encoded, strict=True)
+            ]
+            source.write_bytes(b"".join(line + b"\n" for line in cut))
+            return Wish(save_to=save_to, source=str(source), skip_invalid=any(row.get("is_wrong") for row in plan.rows))
         case "requests":
             path = data / "requests.json"
             path.write_bytes(msgspec.json.encode(requests))

@@ -35,6 +35,12 @@ SHARDS: Final = Plan("two jobs from one file", _rows(), {}, _SERVICE, {"GEMINI_B
 QUEUED: Final = Plan(
     "jobs that wait for each other's quota", _rows(), {}, _SERVICE, {"GEMINI_BATCH_MAX_ENQUEUED_TOKENS": "1600"}
 )
+SKIPPING: Final = Plan(
+    "one job of a file from which wrong lines are left out",
+    tuple({**row, "is_wrong": number in (3, 60)} for number, row in enumerate(_rows())),
+    {},
+    _SERVICE,
+)
 LARGE: Final = Plan("one job from a file of several chunks", _rows(padding=60_000), {}, _SERVICE)
 TABLE: Final = Plan("one job from a table", _rows(), {"form": "table"}, _SERVICE)
 INLINE: Final = Plan("one job within the call", _rows(), {"form": "requests"}, _SERVICE)

@@ -36,6 +36,7 @@ class Wish(msgspec.Struct, frozen=True):
     prompt: str = ""
     key_column: str = ""
     delivery: Delivery = "file"
+    skip_invalid: bool = False
 
     def order(self) -> Order:
         """Return the order as it is given, the same each time."""
@@ -46,6 +47,7 @@ class Wish(msgspec.Struct, frozen=True):
             prompt=self.prompt,
             key_column=self.key_column,
             delivery=self.delivery,
+            skip_invalid=self.skip_invalid,
         )
 
 

@@ -66,6 +66,12 @@ PART: Final = re.compile(
     r"create:before|(create|upload_finalize|download|ledger\.(reserve|add_attempt|record_collected)):after"
     r"|file\.(rename home/(batches/<batch>/(results-\*|requests-2\.jsonl)|staged/\*/facts\.json)|link .*)"
 )
+#: Where what was left out of an order is written, moved beside the batch, and where it must be by.
+SKIPPING_ALL: Final = re.compile(
+    r".*(skipped|facts\.json|ledger\.(reserve|plan|update_batch)|create:|record_collected).*"
+)
+#: Of these, those of a run of a part: moved and not yet in the ledger; not yet sent.
+SKIPPING_PART: Final = re.compile(r"file\.rename home/batches/<batch>/skipped\.jsonl|create:before")
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +115,21 @@ def test_a_process_killed_at_any_step_costs_nothing_and_loses_nothing(
     failed = [f"{verdict.name}: {'; '.join(verdict.problems)}" for verdict in verdicts if verdict.problems]
     assert not failed, "\n".join([f"{len(failed)} of {len(verdicts)} cases:", *failed])
     assert sum(verdict.was_tried for verdict in verdicts) >= REACHED * len(verdicts)
+
+
+def test_lines_that_were_left_out_survive_a_process_that_is_killed(benches: list[Bench], baselines: Baselines) -> None:
+    baseline = baselines[plans.SKIPPING]
+    wanted = SKIPPING_ALL if WANTED else SKIPPING_PART
+    points = [point for point in baseline.points(first_only=True) if wanted.fullmatch(point.step)]
+    assert len(points) >= 2, [point.step for point in baseline.points(first_only=True)]
+
+    def run(bench: Bench, point: Trap) -> Verdict:
+        return killed(bench, plans.SKIPPING, baseline, Case(point, then="order"))
+
+    verdicts = in_parallel(benches, run, points)
+    failed = [f"{verdict.name}: {'; '.join(verdict.problems)}" for verdict in verdicts if verdict.problems]
+    assert not failed, "\n".join(failed)
+    assert all(verdict.was_tried for verdict in verdicts)
 
 
 @pytest.mark.parametrize("seed", range(tries(40, 1)))

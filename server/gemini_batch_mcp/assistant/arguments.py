@@ -31,20 +31,21 @@ def order(
             description="Instead of source: rows for prompt, [{key, prompt}], [{key, request: GenerateContentRequest}]."
         ),
     ] = [],  # noqa: B006 - pydantic copies it; null would be a union
-    prompt: Annotated[str, Field(description="Template for each row: text with {{column}}.")] = "",
+    prompt: Annotated[str, Field(description="Row template with {{column}}.")] = "",
     system_instruction: Annotated[str, Field(description="Also a template.")] = "",
     response_schema: Annotated[dict[str, Any], Field(description="JSON Schema of each answer.")] = {},  # noqa: B006 - as above
     generation_config: Annotated[dict[str, Any], Field(description="E.g. maxOutputTokens, temperature.")] = {},  # noqa: B006 - as above
-    attach: Annotated[str, Field(description="Column of file paths to attach; path for a directory or glob.")] = "",
+    attach: Annotated[str, Field(description="Column of files to attach; path for a directory or glob.")] = "",
     key_column: Annotated[str, Field(description="Column with unique keys.")] = "",
     model: Annotated[str, Field(description="Empty: the configured one.")] = "",
     task: Annotated[Task, Field(description="embed makes embeddings.")] = "generate",
     delivery: Annotated[Delivery, Field(description="inline only below 20 MB.")] = "file",
-    display_name: Annotated[str, Field(description="Name shown in lists.")] = "",
-    limit_rows: Annotated[int, Field(ge=0, description="Pilot: only the first N rows.")] = 0,
+    display_name: Annotated[str, Field(description="Name in lists.")] = "",
+    limit_rows: Annotated[int, Field(ge=0, description="Pilot: first N rows.")] = 0,
     like: Annotated[str, Field(description="Batch whose order to repeat, but for what is given.")] = "",
-    where: Annotated[str, Field(description="Only rows that meet this SQL condition.")] = "",
+    where: Annotated[str, Field(description="Only rows meeting this SQL.")] = "",
     encoding: Annotated[str, Field(description="When asked for it.")] = "",
+    skip_invalid: Annotated[bool, Field(description="Leave wrong lines out.")] = False,
 ) -> Order:
     """Return the order that the arguments of a tool describe. A resolver: it is given those of its names."""
     return Order(
@@ -63,6 +64,7 @@ def order(
         limit_rows=limit_rows,
         where=where,
         encoding=encoding,
+        skip_invalid=skip_invalid,
         like=like,
     )
 

@@ -68,7 +68,7 @@ async def create_batch(
     quoted: Annotated[Any, Resolve(gate.order_quote)],
     gated: Annotated[ElicitationResult[Any], Resolve(gate.ask_order)],
     confirm: args.Confirm = False,
-    resubmit: Annotated[bool, Field(description="Submit an order again; you are charged again.")] = False,
+    resubmit: Annotated[bool, Field(description="Submit and charge again.")] = False,
 ) -> Annotated[CallToolResult, CreateView]:
     """Submit many Gemini requests as one batch at half price: rows of a table with a prompt, or ready JSONL.
 
@@ -90,7 +90,7 @@ async def create_batch(
 async def check_status(
     ctx: Ctx,
     batch: args.Batch,
-    wait_seconds: Annotated[float, Field(ge=0, le=50, description="Wait up to this long for it to finish.")] = 0,
+    wait_seconds: Annotated[float, Field(ge=0, le=50, description="Wait so long for its end.")] = 0,
 ) -> Annotated[CallToolResult, StatusView]:
     """Show a batch's progress, or how its rows ended: state, counts, errors, times, and what to do next."""
     desk = await ctx.request_context.lifespan_context.get()

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict
 
 from gemini_batch_mcp.assistant.replies import NEEDED, SHORTER, Text, is_short, shortened
-from gemini_batch_mcp.text import dollars
+from gemini_batch_mcp.text import dollars, duration
 
 #: Counts that are no problem.
 _GOOD_COUNTS = frozenset({"expected", "returned", "succeeded", "pending"})
@@ -123,6 +123,12 @@ class ProblemView(View):
     message: Text
     fix: Text
 
+    def sentence(self) -> str:
+        """The same facts for an assistant to read."""
+        place = f"line {self.line}" if self.line else "The source"
+        key = f", key {self.key!r}" if self.key else ""
+        return f"{place}{key}: {self.message} {self.fix}"
+
 
 class PreviewView(Answer):
     """Answer of preview_batch."""
@@ -148,18 +154,16 @@ class PreviewView(Answer):
         warnings = [f"Warning: {warning}" for warning in self.warnings]
         if not self.ok or self.estimate is None:
             plural = "" if self.problem_count == 1 else "s"
-            problems = [
-                f"{f'line {problem.line}' if problem.line else 'The source'}"
-                f"{f', key {problem.key!r}' if problem.key else ''}: {problem.message} {problem.fix}"
-                for problem in self.problems
-            ]
+            problems = [problem.sentence() for problem in self.problems]
             more = self.problem_count - len(self.problems)
             rest = [f"… and {more:,} more."] if more else []
             step = "Next: correct the source or the order, then call preview_batch again."
             return "\n".join([f"{self.problem_count:,} problem{plural}; nothing was sent.", *problems, *rest, step])
         jobs = f"{self.shard_count} job{'' if self.shard_count == 1 else 's'}"
         requests = f"{self.request_count:,} request{'' if self.request_count == 1 else 's'}"
-        lines = [f"{requests}, {self.bytes:,} bytes, {jobs}, model {self.model}.", self.estimate.sentence(), *warnings]
+        sent = f" ({self.send_count:,} sent)" if self.send_count != self.request_count else ""
+        lines = [f"{requests}{sent}, {self.bytes:,} bytes, {jobs}, model {self.model}.", self.estimate.sentence()]
+        lines += [*warnings, *map(ProblemView.sentence, self.problems)]
         lines.append("First requests (data):")
         lines += [json.dumps(request, ensure_ascii=False, separators=(",", ":")) for request in self.sample]
         if self.standing:
@@ -190,6 +194,8 @@ class CreateView(Answer):
         if len(self.jobs) > 1:
             jobs = f"{len(names)} of {len(self.jobs)} jobs at Gemini"
         requests = f"{self.request_count} request{'' if self.request_count == 1 else 's'}"
+        if self.send_count != self.request_count:
+            requests += f" ({self.send_count} sent)"
         lines = [f"{self.batch_id} {verb}: {requests}, {self.state}, {jobs if len(self.jobs) > 1 else f'job {jobs}'}."]
         if self.estimate is not None and not self.reused:
             lines.append(self.estimate.sentence())
@@ -242,8 +248,8 @@ class StatusView(Answer):
 
     def _time(self) -> str:
         if not self.done:
-            return f"{_duration(self.age_seconds)} old"
-        return f"ran {_duration(self.age_seconds)}" if self.ended_at else "never ran"
+            return f"{duration(self.age_seconds)} old"
+        return f"ran {duration(self.age_seconds)}" if self.ended_at else "never ran"
 
 
 class Summary(View):
@@ -491,9 +497,3 @@ class DeleteView(Answer):
 def fact_lines(facts: Mapping[str, Any]) -> list[str]:
     """Return each fact as a line: its name, and its value as JSON."""
     return [f"{name}: {json.dumps(value, ensure_ascii=False, separators=(',', ':'))}" for name, value in facts.items()]
-
-
-def _duration(seconds: int) -> str:
-    if seconds < 120:
-        return f"{seconds} s"
-    return f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"

@@ -14,7 +14,7 @@ from gemini_batch_mcp.batches.hashes import FileHashes
 from gemini_batch_mcp.batches.ledger.cards import refuse_lost, take_back, write_card
 from gemini_batch_mcp.batches.ledger.ledger import Ledger
 from gemini_batch_mcp.batches.work import Work
-from gemini_batch_mcp.domain import Account, ChosenRows
+from gemini_batch_mcp.domain import Account, ChosenRows, Skipped
 from gemini_batch_mcp.errors import StorageError, state_failure
 from gemini_batch_mcp.gemini.developer.gateway import Gateway, Hook, RetryPolicy
 from gemini_batch_mcp.gemini.developer.installed import installed_types
@@ -62,6 +62,16 @@ class BatchFiles:
     def appraisal(self, attempt: int) -> Path:
         """What is known of the price of a retry's requests."""
         return self.directory / f"appraisal{_suffix(attempt)}.json"
+
+    @property
+    def skipped(self) -> Path:
+        """The lines that were left out as wrong, as answers with an error; absent where there are none."""
+        return self.directory / Skipped.NAME
+
+    @property
+    def skipped_keys(self) -> Path:
+        """Their keys, one JSON string a line."""
+        return self.directory / Skipped.KEYS_NAME
 
     @property
     def source_columns(self) -> Path:

@@ -134,6 +134,8 @@ def show_placement(placement: "Placement") -> None:
 def _what_was_placed(placement: "Placement") -> str:
     count = placement.request_count
     requests = f"{count:,} request{'' if count == 1 else 's'}"
+    if placement.skipped_count:
+        requests += f" ({placement.skipped_count:,} of them wrong and left out)"
     if placement.reused:
         doing = "already being resent" if placement.rows_again else "already ordered"
         return f"{requests} {doing}; nothing new was submitted"
@@ -145,18 +147,20 @@ def show_preview(preview: "Preview") -> None:
     console = output()
     for problem in preview.problems:
         console.print(escape(str(problem)), soft_wrap=True)
-    if preview.problem_count:
+    if preview.estimate is None:
         return
     for request in preview.sample:
         console.print(escape(json.dumps(request, ensure_ascii=False)), soft_wrap=True)
     table = Table(show_header=False, box=None)
-    table.add_row("requests", f"{preview.request_count:,} ({preview.size_bytes:,} bytes) for {escape(preview.model)}")
-    if (estimate := preview.estimate) is not None:
-        table.add_row("tokens", f"about {estimate.input_tokens:,} in, at most {estimate.output_tokens_max:,} out")
-        if estimate.cost_usd_low is not None and estimate.cost_usd_high is not None:
-            low, high = dollars(estimate.cost_usd_low), dollars(estimate.cost_usd_high)
-            table.add_row("cost", f"{low} to {high}, at the prices of {estimate.priced_on}")
-        table.add_row("basis", escape(estimate.basis))
+    table.add_row("requests", f"{preview.send_count:,} ({preview.size_bytes:,} bytes) for {escape(preview.model)}")
+    if preview.skipped_count:
+        table.add_row("left out", f"{preview.skipped_count:,} of {preview.request_count:,}, wrong as told above")
+    estimate = preview.estimate
+    table.add_row("tokens", f"about {estimate.input_tokens:,} in, at most {estimate.output_tokens_max:,} out")
+    if estimate.cost_usd_low is not None and estimate.cost_usd_high is not None:
+        low, high = dollars(estimate.cost_usd_low), dollars(estimate.cost_usd_high)
+        table.add_row("cost", f"{low} to {high}, at the prices of {estimate.priced_on}")
+    table.add_row("basis", escape(estimate.basis))
     if preview.standing:
         table.add_row("ordered", f"already, as {escape(preview.standing)}")
     console.print(table)

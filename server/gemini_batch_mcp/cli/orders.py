@@ -59,6 +59,7 @@ def _order_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--limit-rows", default=0, type=click.IntRange(min=0), help="Pilot: only the first rows."),
         click.option("--where", default="", help="For a table: only rows that meet this SQL condition."),
         click.option("--encoding", default="", help="Encoding of a text file, where it cannot be told."),
+        click.option("--skip-invalid", is_flag=True, help="Leave wrong lines or rows out; they stand as failed."),
         click.option(
             "--task",
             type=click.Choice(["generate", "embed"]),
@@ -83,7 +84,7 @@ def preview(session: Session, /, **order: Any) -> None:
         with console.working(f"Checking {order['source'] or order['like']}") as gauge:
             seen = await desk.watched_by(gauge).preview(Order(**order))
         console.show_preview(seen)
-        if seen.problem_count:
+        if seen.estimate is None:
             found = f"{seen.problem_count} problem{'' if seen.problem_count == 1 else 's'}"
             raise BatchError(
                 f"{found}; this order cannot be submitted.", "Correct the problems above, then preview again."

@@ -13,18 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from gemini_batch_mcp.domain import Order, RequestFile, Task, UploadedFile
-from gemini_batch_mcp.errors import Problem, RequestProblems, UsageError, storage_errors
+from gemini_batch_mcp.errors import Problem, RequestProblems, StorageError, UsageError, storage_errors
 from gemini_batch_mcp.intake.files.in_lines import AttachedLines, Parts
 from gemini_batch_mcp.intake.files.planning import AttachmentPlan, column_of, columns_of
 from gemini_batch_mcp.intake.generation_config import request_members
+from gemini_batch_mcp.intake.requests.copies import Draft
 from gemini_batch_mcp.intake.requests.inspection import GrowingFile, Inspection, RowKeys
+from gemini_batch_mcp.intake.requests.keys import KeyLog
 from gemini_batch_mcp.intake.requests.lines import Onlooker
-from gemini_batch_mcp.intake.requests.passes import too_large
+from gemini_batch_mcp.intake.requests.passes import Report, run, too_large
+from gemini_batch_mcp.intake.requests.skipping import LeftOut
 from gemini_batch_mcp.intake.rows.choosing import Choose
 from gemini_batch_mcp.intake.tables.earlier import KEY_COLUMN, EarlierRows
 from gemini_batch_mcp.intake.tables.file_rows import NAME_COLUMN, PATH_COLUMN, TEXT_COLUMN
 from gemini_batch_mcp.intake.tables.folders import Folder
-from gemini_batch_mcp.intake.tables.kept_columns import keeping_columns
+from gemini_batch_mcp.intake.tables.kept_columns import keeping_columns, put_behind
 from gemini_batch_mcp.intake.tables.kinds import file_options
 from gemini_batch_mcp.intake.tables.memory import Effort, with_effort
 from gemini_batch_mcp.intake.tables.reading import Place, Table, open_table
@@ -54,6 +57,17 @@ class _Form:
 
 
 @dataclass(frozen=True, slots=True)
+class _Lines:
+    """The finished lines; `read` is how many rows they come from."""
+
+    count: int
+    read: int
+    size_bytes: int
+    sha256: str
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Writing:
     """Where the lines of one order go: as the engine writes them, and with the files that are attached to them."""
 
@@ -64,6 +78,7 @@ class _Writing:
     parts: Parts | None
     onlooker: Onlooker | None
     world: World
+    left_out: LeftOut | None
 
     @property
     def rendered(self) -> Path:
@@ -73,7 +88,8 @@ class _Writing:
     @property
     def finished(self) -> Path:
         """The lines as they are to be sent, still under another name."""
-        return self.rendered if self.parts is None else self.destination.with_name(f"{self.destination.name}.whole")
+        is_rendered = self.parts is None and self.left_out is None
+        return self.rendered if is_rendered else self.destination.with_name(f"{self.destination.name}.whole")
 
 
 def write_rows(
@@ -90,6 +106,7 @@ def write_rows(
     on_read: OnRead | None = None,
     choose: Choose | None = None,
     world: World = CLOSED,
+    left_out: LeftOut | None = None,
 ) -> RequestFile:
     """Render each row of `source` into `{"key":…,"request":{…}}` and write the lines to `destination`.
 
@@ -102,9 +119,11 @@ def write_rows(
 
     `columns_path` is where the source's own columns go, row n beside line n: both are written from one copy of it. The
     contents of a folder's files are no part of them. Where they cannot be kept, a warning says so. `on_read` is told
-    how far the unpacking of a packed source is.
+    how far the unpacking of a packed source is. With `left_out`, wrong rows go there instead of refusing the table, and
+    their columns behind those of the others.
 
     Raises:
+        RepeatsFound: only with `left_out`.
         UsageError: a template, the schema, the config or the table cannot be used; or too many bytes come out.
         RequestProblems: rows cannot be read, or their keys cannot be used.
         PathError: a file cannot be read.
@@ -113,7 +132,7 @@ def write_rows(
     notes: set[Note] = set()
     members = request_members(order.task, order.generation_config, order.response_schema, world, notes)
     parts = Parts(_checked_plan(order, attachments), uploaded) if attachments is not None or order.attach else None
-    writing = _Writing(order, destination, keys_path, max_file_bytes, parts, onlooker, world)
+    writing = _Writing(order, destination, keys_path, max_file_bytes, parts, onlooker, world, left_out)
     if isinstance(source, Folder) and not order.where:
         # So as not to open files that nobody asks for.
         source = source.first(order.limit_rows)
@@ -138,19 +157,22 @@ def write_rows(
                     # They are the keys of this batch as well.
                     leave_out = (KEY_COLUMN,)
                 with keeping_columns(table, columns_path, limit_rows=order.limit_rows, leave_out=leave_out) as finish:
-                    inspection = with_effort(lambda effort: _write(table, form, writing, effort))
-                    lost_columns = finish(inspection.count)
+                    write = _write if left_out is None else _write_right_ones
+                    lines = with_effort(lambda effort: write(table, form, writing, effort))
+                    lost_columns = finish(lines.read)
+            if left_out is not None and columns_path is not None and not lost_columns:
+                put_behind(columns_path, left_out.numbers)
             writing.finished.replace(destination)
             return RequestFile(
                 path=destination,
-                count=inspection.count,
-                size_bytes=inspection.size_bytes,
-                sha256=inspection.sha256.hexdigest(),
+                count=lines.count,
+                size_bytes=lines.size_bytes,
+                sha256=lines.sha256,
                 keys_path=keys_path,
                 columns_path=None if lost_columns else columns_path,
                 warnings=(
                     *table.warnings,
-                    *inspection.warnings(),
+                    *lines.warnings,
                     *(note.sentence for note in sorted(notes)),
                     *(attachments.warnings if attachments else ()),
                     *((lost_columns,) if lost_columns else ()),
@@ -197,7 +219,7 @@ def _uses_text(order: Order) -> bool:
     return bool(order.where) or not named <= {"", PATH_COLUMN, NAME_COLUMN}
 
 
-def _write(table: Table, form: _Form, writing: _Writing, effort: Effort) -> Inspection:
+def _write(table: Table, form: _Form, writing: _Writing, effort: Effort) -> _Lines:
     """Write the lines and look at them while they are written; what earlier tries left is replaced.
 
     Raises:
@@ -226,7 +248,48 @@ def _write(table: Table, form: _Form, writing: _Writing, effort: Effort) -> Insp
         if inspection.size_bytes > writing.max_file_bytes:
             raise too_large(f"{table.name}, rendered,", inspection.size_bytes, writing.max_file_bytes)
         keys.keep()
-    return inspection
+    return _Lines(
+        inspection.count,
+        inspection.count,
+        inspection.size_bytes,
+        inspection.sha256.hexdigest(),
+        inspection.warnings(),
+    )
+
+
+def _write_right_ones(table: Table, form: _Form, writing: _Writing, effort: Effort) -> _Lines:
+    """Write the lines that are right, each looked at as one of a file of ready lines is.
+
+    Raises:
+        as `write_rows`; and MoreEffort.
+    """
+    writing.rendered.unlink(missing_ok=True)
+    order, left_out, report = writing.order, writing.left_out, Report(unit="row")
+    assert left_out is not None
+    with (
+        ThreadPoolExecutor(1) as pool,
+        KeyLog(writing.keys_path) as keys,
+        Draft(writing.finished) as draft,
+        ExitStack() as files,
+    ):
+        rendering = pool.submit(
+            table.write_lines, form.line, writing.rendered, limit_rows=order.limit_rows, effort=effort
+        )
+        lines: Any = files.enter_context(GrowingFile(writing.rendered, rendering))
+        if writing.parts is not None:
+            lines = AttachedLines(lines, writing.parts, None)
+        found = run(lines, order.task, keys, report, onlooker=writing.onlooker, world=writing.world, left_out=left_out)
+        for piece in found:
+            draft.write(piece)
+        read = rendering.result()
+        if keys.count + left_out.count != read:
+            raise StorageError(f"{table.name} was rendered as other lines than rows.", "Submit the order again.")
+        if not keys.count:
+            raise left_out.all_wrong(table.name)
+        if draft.size_bytes > writing.max_file_bytes:
+            raise too_large(f"{table.name}, rendered,", draft.size_bytes, writing.max_file_bytes)
+        kept = draft.keep(keys, report, mended=False)
+    return _Lines(kept.count, read, kept.size_bytes, kept.sha256, kept.warnings)
 
 
 def _form(table: Table, order: Order, members: dict[str, Any], world: World) -> _Form:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gemini_batch_mcp.batches.answers._fetching import NotDelivered, fetch_answers
-from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.app import App, BatchFiles
 from gemini_batch_mcp.batches.gauge import Doing, Progress
 from gemini_batch_mcp.batches.jobs.delivery import (
     Body,
@@ -138,7 +138,8 @@ async def _collect(app: App, batch: BatchEntry, now: datetime) -> Mapping[int, B
     build = TableBuild(plan, files.table)
     await in_thread(build.open)
     try:
-        for number, (job, answer) in enumerate(zip(jobs, plan.answers, strict=True)):
+        # What was left out stands behind the answers of all jobs.
+        for number, (job, answer) in enumerate(zip(jobs, plan.answers, strict=False)):
             _show(app, build, plan)
             path = answer.path
             if path is None or (not job.lack and await in_thread(_is_intact, job, path, path in trusted)):
@@ -167,6 +168,8 @@ async def _collect(app: App, batch: BatchEntry, now: datetime) -> Mapping[int, B
                 delivered[job.id] = body
         _show(app, build, plan)
         if is_as_planned:
+            for _ in plan.answers[len(jobs) :]:
+                await in_thread(build.add_next)
             await in_thread(build.finish)
             return delivered
     finally:
@@ -287,6 +290,13 @@ def _ended_jobs(batch: BatchEntry, now: datetime) -> list[JobEntry]:
     )
 
 
+def _left_out(files: BatchFiles) -> tuple[AnswerFile, ...]:
+    """Return what was left out of the order as wrong: it is answered with its reasons, whatever the jobs do."""
+    if not files.skipped.is_file():
+        return ()
+    return (AnswerFile(files.skipped, files.skipped_keys),)
+
+
 def _plan(app: App, batch: BatchEntry, jobs: Sequence[JobEntry]) -> TablePlan:
     files = app.files(batch.id)
     has_keys = files.keys().is_file()
@@ -304,7 +314,7 @@ def _plan(app: App, batch: BatchEntry, jobs: Sequence[JobEntry]) -> TablePlan:
         return AnswerFile(path, keys_path, job.attempt, job.first_row, row_count, rates)
 
     return TablePlan(
-        answers=tuple(map(answers_of, jobs)),
+        answers=(*map(answers_of, jobs), *_left_out(files)),
         batch_id=batch.id,
         expected_rows=sum(job.counts.total or job.request_count for job in jobs if job.attempt == 1),
         task=batch.task,

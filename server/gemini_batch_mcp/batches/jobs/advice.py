@@ -89,9 +89,11 @@ def _after_the_end(batch: BatchEntry, state: JobState, counts: RowCounts) -> str
         return stopped + (after_retry(batch) or what_helps(batch) or "Call get_results.")
     if batch.attempts > 1:
         return f"{stopped}The resent rows are done. Call get_results to fetch their answers."
-    if not counts.failed and state is JobState.SUCCEEDED:
+    # Of what was left out, Gemini knows nothing.
+    failed_there, sent = counts.failed - batch.skipped_count, counts.total - batch.skipped_count
+    if not failed_there and state is JobState.SUCCEEDED:
         return "Call get_results."
-    failed = f"Gemini counts {counts.failed:,} of {counts.total:,} rows as failed. " if counts.failed else ""
+    failed = f"Gemini counts {failed_there:,} of {sent:,} rows as failed. " if failed_there else ""
     retry = "; retry_failed then resends the rows without a usable answer" if batch.can_be_sent_again else ""
     return f"{stopped}{failed}Call get_results to fetch the answers and see how each row ended{retry}."
 

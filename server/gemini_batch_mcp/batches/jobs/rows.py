@@ -63,9 +63,15 @@ def model_of(batch: BatchEntry, attempt: int) -> tuple[str, date]:
 def batch_counts(batch: BatchEntry) -> RowCounts:
     """Return the counts of a batch: those of its table, and before there is one those of Gemini.
 
+    Rows that were left out of the order as wrong have failed from the beginning.
+
     Rows that are being sent again count as they stand in the table, until there are new answers.
     """
-    return batch.rows.counts() if batch.rows is not None else _gemini_counts(batch)
+    if batch.rows is not None:
+        return batch.rows.counts()
+    counts = _gemini_counts(batch)
+    skipped = batch.skipped_count
+    return replace(counts, total=counts.total + skipped, failed=counts.failed + skipped)
 
 
 def newest_counts(batch: BatchEntry) -> RowCounts:

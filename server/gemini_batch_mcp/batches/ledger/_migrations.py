@@ -250,6 +250,10 @@ def _m016_charges(connection: sa.Connection) -> None:
     )
 
 
+def _m017_skipped_lines(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("ALTER TABLE batches ADD COLUMN skipped_count INTEGER NOT NULL DEFAULT 0")
+
+
 #: In order, for ever.
 MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     _m001_batches_and_jobs,
@@ -268,6 +272,7 @@ MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     _m014_cleanings,
     _m015_what_saved_files_hold,
     _m016_charges,
+    _m017_skipped_lines,
 )
 
 

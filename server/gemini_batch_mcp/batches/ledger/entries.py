@@ -182,9 +182,12 @@ class BatchEntry:
     delivery: Delivery
     source: str
     created_at: datetime
+    #: Requests that are sent, each once however often it is sent again.
     request_count: int = 0
     size_bytes: int = 0
     request_sha256: str = ""
+    #: Wrong lines that were left out; they are no part of `request_count`.
+    skipped_count: int = 0
     #: Made by this ledger, as opposed to a job made elsewhere that was looked at here.
     is_ours: bool = True
     warnings: tuple[str, ...] = ()

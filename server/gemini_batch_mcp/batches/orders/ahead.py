@@ -103,6 +103,7 @@ class PassAhead:
             or found.kind is not SourceKind.READY
             or order.limit_rows
             or order.generation_config
+            or order.skip_invalid
             or self._app.hashes.knows(path)
         ):
             return

@@ -19,11 +19,12 @@ from gemini_batch_mcp.batches.orders._staging import clear, held, sweep_others
 from gemini_batch_mcp.batches.orders.ahead import PassAhead, survey_lines
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
 from gemini_batch_mcp.batches.orders.pricing import Cost, cost_of, read_prices
-from gemini_batch_mcp.domain import JobState, JsonObject, Order, RequestFile, ResultSummary
+from gemini_batch_mcp.domain import JobState, JsonObject, Order, RequestFile, ResultSummary, Skipped
 from gemini_batch_mcp.errors import StillPreparing, storage_errors
 from gemini_batch_mcp.intake.prices.estimate import Counting, Estimate, count, estimate, limits_of
 from gemini_batch_mcp.intake.prices.price_list import PriceTable, load_prices
 from gemini_batch_mcp.intake.prices.survey import Limits, Survey
+from gemini_batch_mcp.intake.requests.skipping import remove_skipped
 from gemini_batch_mcp.threads import in_thread
 
 #: In an order's directory: what is staged there, written last, and the requests that Gemini is still to be asked about.
@@ -206,12 +207,24 @@ def take_staged_lines(app: App, identified: IdentifiedOrder, requests: Path, key
             if taken.path == requests:
                 request_file.path.replace(requests)
             request_file.keys_path.replace(keys)
+            taken = replace(taken, skipped=_take_skipped(request_file.skipped, requests.parent))
             columns.unlink(missing_ok=True)
             if request_file.columns_path is not None:
                 request_file.columns_path.replace(columns)
                 taken = replace(taken, columns_path=columns)
     # The directory and its lock stay until they are swept: somebody may be waiting for it.
     return taken
+
+
+def _take_skipped(skipped: Skipped | None, directory: Path) -> Skipped | None:
+    """Bring what was left out to where a batch keeps it."""
+    remove_skipped(directory)
+    if skipped is None:
+        return None
+    kept = replace(skipped, path=directory / Skipped.NAME, keys_path=directory / Skipped.KEYS_NAME)
+    skipped.keys_path.replace(kept.keys_path)
+    skipped.path.replace(kept.path)
+    return kept
 
 
 def discard_staged_lines(app: App, identified: IdentifiedOrder) -> None:
@@ -277,6 +290,7 @@ def _whole_facts(directory: Path, limits: Limits) -> Facts | None:
     lines = facts.request_file
     try:
         beside = [lines.keys_path, *([lines.columns_path] if lines.columns_path is not None else [])]
+        beside += [lines.skipped.path, lines.skipped.keys_path] if lines.skipped is not None else []
         is_whole = all(path.is_file() for path in beside) and lines.path.stat().st_size == lines.size_bytes
     except OSError:
         return None

@@ -21,6 +21,7 @@ _PARTS: Final = (
     "limit_rows",
     "where",
     "encoding",
+    "skip_invalid",
     "like",
 )
 #: Requests given in the call that are shown.

@@ -77,11 +77,28 @@ class IdentifiedOrder:
     place: Place | None = None
     stamp: str = ""
     attachments: AttachmentPlan | None = None
+    #: Of the same order that skips nothing; empty where this is that one.
+    plain_sha256: str = ""
+    #: What its lines were staged under, where that is not `sha256`.
+    staged_sha256: str = ""
 
     @property
     def staged_as(self) -> str:
         """What its lines are staged under: another version of this program may write them in another way."""
-        return _sha256(f"{__version__} {self.sha256}")
+        return _sha256(f"{__version__} {self.staged_sha256 or self.sha256}")
+
+    def settled(self, skipped_count: int) -> "IdentifiedOrder":
+        """Return the order as it is once its lines are known: one that leaves nothing out is the plain order."""
+        if not self.plain_sha256 or skipped_count:
+            return self
+        return replace(
+            self,
+            order=replace(self.order, skip_invalid=False),
+            sha256=self.plain_sha256,
+            earlier_sha256=tuple(sha256 for sha256 in self.earlier_sha256 if sha256 != self.plain_sha256),
+            plain_sha256="",
+            staged_sha256=self.sha256,
+        )
 
     @property
     def path(self) -> Path | None:
@@ -136,6 +153,11 @@ def identify(
     if order.encoding and not order.source:
         raise _no_text()
     if order.source.startswith("files/"):
+        if order.skip_invalid:
+            raise UsageError(
+                f"{order.source} was uploaded earlier and cannot be read here, so skip_invalid finds no wrong lines.",
+                "Leave skip_invalid out, or give the local file.",
+            )
         _refuse_parts(order, "A file uploaded earlier", (*_ROW_PARTS, *_LATER_PARTS, "attach", "encoding"))
         return _identified(order, order.source, SourceKind.UPLOADED)
     if order.requests:
@@ -206,6 +228,7 @@ def _of_table(
         where=order.where,
         choose=choose,
         options=file_options(order, place),
+        skip_faulty=order.skip_invalid,
     )
     content = _sha256(f"{content} {plan.column} {plan.content_sha256}")
     return _identified(order, content, SourceKind.TABLE, place, stamp, plan)
@@ -293,15 +316,22 @@ def _identified(
     ]
     # Objects keep their order: Gemini fills in a schema's fields in theirs, and lines are written in it.
     fingerprint = _sha256(json.dumps(parts, separators=(",", ":")))
+    earlier = () if later else _earlier(content, order, row_parts, place)
+    plain = ""
+    if order.skip_invalid:
+        # Where the plain order stands, nothing of it was wrong: it is this one.
+        plain, fingerprint = fingerprint, _sha256(f"{fingerprint} skip_invalid")
+        earlier = (plain, *earlier)
     return IdentifiedOrder(
         order=order,
         sha256=fingerprint,
-        earlier_sha256=() if later else _earlier(content, order, row_parts, place),
+        earlier_sha256=earlier,
         content_sha256=content,
         kind=kind,
         place=place,
         stamp=stamp,
         attachments=attachments,
+        plain_sha256=plain,
     )
 
 

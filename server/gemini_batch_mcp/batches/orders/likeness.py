@@ -21,6 +21,7 @@ _PARTS: Final = (
     "limit_rows",
     "where",
     "encoding",
+    "skip_invalid",
 )
 #: All that may differ, in the order in which it is told.
 _TOLD: Final = ("source", "requests", "model", "task", "delivery", *_PARTS)

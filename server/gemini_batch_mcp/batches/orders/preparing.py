@@ -34,7 +34,7 @@ _INLINE_FILES_BYTES: Final = 10 * 1000**2
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What an order would send and cost. With problems there is nothing to send, and no estimate."""
+    """What an order would send and cost. With problems that are not skipped, nothing is sent: there is no estimate."""
 
     model: str
     request_count: int = 0
@@ -85,6 +85,8 @@ async def _previewed(app: App, order: Order, ahead: PassAhead, wait_seconds: flo
     except RequestProblems as report:
         return Preview(order.model, problems=report.problems, problem_count=report.problem_count)
     request_file, estimate = appraisal.request_file, appraisal.estimate
+    identified = identified.settled(request_file.skipped_count)
+    skipped = request_file.skipped.first if request_file.skipped is not None else ()
     if standing is None:
         await record_quote(app, quote_of(identified, estimate))
     elif standing.estimate is not None:
@@ -93,7 +95,10 @@ async def _previewed(app: App, order: Order, ahead: PassAhead, wait_seconds: flo
     limits = job_limits(app, prices, order.model)
     return Preview(
         model=order.model,
-        request_count=request_file.count,
+        request_count=request_file.count + request_file.skipped_count,
+        skipped_count=request_file.skipped_count,
+        problems=tuple(Problem(line.line, line.key, line.message, line.fix) for line in skipped),
+        problem_count=request_file.skipped_count,
         size_bytes=request_file.size_bytes,
         job_count=limits.job_count(request_file, estimate),
         warnings=(*notes, *request_file.warnings, *estimate.warnings),
@@ -110,7 +115,8 @@ def _as_it_stands(app: App, batch: BatchEntry) -> Preview | None:
         return None
     return Preview(
         model=batch.model,
-        request_count=batch.request_count,
+        request_count=batch.request_count + batch.skipped_count,
+        skipped_count=batch.skipped_count,
         size_bytes=batch.size_bytes,
         job_count=sum(job.attempt == 1 for job in batch.jobs),
         warnings=(*batch.warnings, *batch.estimate.warnings),

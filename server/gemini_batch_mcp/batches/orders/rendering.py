@@ -1,6 +1,6 @@
 """The request lines of an order, in one pass over its source: rendered, converted, mended, or the user's own."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
 from gemini_batch_mcp.domain import RequestFile, UploadedFile
-from gemini_batch_mcp.errors import BatchError, storage_errors
+from gemini_batch_mcp.errors import BatchError, RequestProblems, storage_errors
 from gemini_batch_mcp.intake.compose import write_rows
 from gemini_batch_mcp.intake.generation_config import request_members
 from gemini_batch_mcp.intake.openai.lines import write_converted
@@ -17,6 +17,7 @@ from gemini_batch_mcp.intake.requests.filling import Filling
 from gemini_batch_mcp.intake.requests.lines import Onlooker
 from gemini_batch_mcp.intake.requests.passes import NO_LIMIT_BYTES
 from gemini_batch_mcp.intake.requests.reader import CopyNeeded, check_file, write_request_copy, write_requests
+from gemini_batch_mcp.intake.requests.skipping import LeftOut, leaving_out, remove_skipped
 from gemini_batch_mcp.intake.rows.choosing import Choose
 from gemini_batch_mcp.intake.tables.kinds import SourceKind
 from gemini_batch_mcp.intake.tables.text_files import TextFile, announces_wide, as_utf8
@@ -42,19 +43,37 @@ def write_lines(
     references that lead nowhere yet. `onlooker` sees each line in this one pass; `on_read` is told how far the
     unpacking of a packed source is; `world` says how lines are judged.
 
+    Where the order skips what is wrong, wrong lines are written down beside `requests` instead of refusing the order.
+
     Raises:
-        RequestProblems: lines or rows are wrong.
+        RequestProblems: lines or rows are wrong, and are not skipped or nothing would be left.
         UsageError: a template, a schema or the table as a whole is wrong.
         StorageError: the files cannot be written, or the source changed while it was read.
     """
     try:
-        written = _written(identified, requests, keys, columns, uploaded, onlooker, on_read, choose, world)
+        remove_skipped(requests.parent)
+        write = partial(_written, identified, requests, keys, columns, uploaded, onlooker, on_read, choose, world)
+        written = _with_right_lines(identified, write, requests.parent)
     except BatchError:
         # What half of a change looks like is not worth telling.
         identified.refuse_changed()
         raise
     identified.refuse_changed()
     return written
+
+
+def _with_right_lines(
+    identified: IdentifiedOrder, write: Callable[[LeftOut | None], RequestFile], directory: Path
+) -> RequestFile:
+    """Write all lines, or, where that is wanted and some are wrong, those that are right."""
+    unit = "item" if identified.place is None else "row" if identified.kind is SourceKind.TABLE else "line"
+    if identified.attachments is None or not identified.attachments.faults:
+        try:
+            return write(None)
+        except RequestProblems:
+            if not identified.order.skip_invalid:
+                raise
+    return leaving_out(write, unit, directory)
 
 
 def _written(
@@ -67,6 +86,7 @@ def _written(
     on_read: OnRead | None,
     choose: Choose | None,
     world: World,
+    left_out: LeftOut | None,
 ) -> RequestFile:
     order, place, limit = identified.order, identified.place, NO_LIMIT_BYTES
     if place is None:
@@ -81,6 +101,7 @@ def _written(
             generation_config=members.get("generationConfig", members),
             onlooker=onlooker,
             world=world,
+            left_out=left_out,
         )
     if not isinstance(place, Path) or identified.kind is SourceKind.TABLE:
         return write_rows(
@@ -96,14 +117,21 @@ def _written(
             on_read=on_read,
             choose=choose,
             world=world,
+            left_out=left_out,
         )
     with _plain(place, requests.parent, order.encoding, on_read) as plain:
-        written = _of_lines(identified, plain.path, requests, keys, onlooker, world)
+        written = _of_lines(identified, plain.path, requests, keys, onlooker, world, left_out)
         return replace(written, warnings=(*plain.warnings, *written.warnings))
 
 
 def _of_lines(
-    identified: IdentifiedOrder, path: Path, requests: Path, keys: Path, onlooker: Onlooker | None, world: World
+    identified: IdentifiedOrder,
+    path: Path,
+    requests: Path,
+    keys: Path,
+    onlooker: Onlooker | None,
+    world: World,
+    left_out: LeftOut | None,
 ) -> RequestFile:
     """Write what the lines at `path` ask for; it is the user's own file, or a copy that goes."""
     order = identified.order
@@ -121,6 +149,7 @@ def _of_lines(
             onlooker=onlooker,
             world=world,
             filling=filling,
+            left_out=left_out,
         )
     copy = partial(
         write_request_copy,
@@ -133,8 +162,9 @@ def _of_lines(
         onlooker=onlooker,
         world=world,
         filling=filling,
+        left_out=left_out,
     )
-    if rows or filling is not None or path != identified.path:
+    if left_out is not None or rows or filling is not None or path != identified.path:
         return copy()
     try:
         sha256 = identified.content_sha256

@@ -158,6 +158,7 @@ async def _record(
         size_bytes=request_file.size_bytes,
         request_sha256=request_file.sha256,
         request_path="" if is_kept else str(request_file.path),
+        skipped_count=request_file.skipped_count,
         warnings=request_file.warnings,
         estimate=priced,
     )

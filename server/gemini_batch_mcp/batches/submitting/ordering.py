@@ -63,9 +63,14 @@ class Placement:
     reused_count: int = 0
 
     @property
+    def skipped_count(self) -> int:
+        """How many requests were left out as wrong."""
+        return 0 if self.rows_again else self.status.batch.skipped_count
+
+    @property
     def send_count(self) -> int:
         """How many requests are sent."""
-        return self.request_count - self.reused_count
+        return self.request_count - self.reused_count - self.skipped_count
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -75,7 +80,7 @@ class Placement:
     @property
     def request_count(self) -> int:
         """How many requests were asked for."""
-        return self.rows_again or self.status.batch.request_count
+        return self.rows_again or self.status.batch.request_count + self.skipped_count
 
     @property
     def estimate(self) -> Estimate | None:
@@ -243,7 +248,8 @@ async def _appraise_order(
     await check_model(app, prices, order.model, order.task, ask=False)
     check_thinking(prices, order)
     if not resubmit:
-        await _look_for_refused(app, identified.sha256)
+        for sha256 in filter(None, (identified.sha256, identified.plain_sha256)):
+            await _look_for_refused(app, sha256)
     standing = await in_thread(app.ledger.standing, identified.sha256, identified.earlier_sha256)
     if standing is not None and not resubmit:
         return _Appraised(identified, quote_of(identified, standing.estimate), standing)
@@ -255,6 +261,7 @@ async def _appraise_order(
     if identified.kind is SourceKind.UPLOADED:
         return _Appraised(identified, quote_of(identified, None, unpriced_question(source, to)))
     appraisal = await appraise(app, identified, seconds_left(deadline), ahead)
+    identified = identified.settled(appraisal.request_file.skipped_count)
     priced, count = appraisal.estimate, appraisal.request_file.count
     refuse_over_cap(app, priced)
     plural = "" if count == 1 else "s"

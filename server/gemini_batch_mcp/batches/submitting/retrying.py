@@ -130,7 +130,8 @@ async def retry_rows(
             except BatchError:
                 await in_thread(_drop_if_never_sent, app, batch.id, chosen.attempt)
                 raise
-        return await _placement(app, batch, chosen.estimate, notes)
+        left_out = _left_out_note(app, batch) if _wants_failed(include) else ""
+        return await _placement(app, batch, chosen.estimate, (*notes, *((left_out,) if left_out else ())))
 
 
 async def _continue_retry(
@@ -189,9 +190,32 @@ def _not_sent(app: App, batch: BatchEntry, include: Sequence[str]) -> str:
 def _keys(
     app: App, batch: BatchEntry, statuses: Collection[RowStatus], *, without_codes: Collection[int] = ()
 ) -> frozenset[str]:
-    """Return the keys of rows with one of these statuses in the batch's table; see `keys_that_ended`."""
+    """Return the keys of rows that were sent with one of these statuses in the table; see `keys_that_ended`."""
     table = ResultTable.open(app.files(batch.id).table)
-    return table.while_there(lambda there: keys_that_ended(there.folder, statuses, without_codes=without_codes))
+    ended = table.while_there(lambda there: keys_that_ended(there.folder, statuses, without_codes=without_codes))
+    return ended - _left_out(app, batch)
+
+
+def _left_out(app: App, batch: BatchEntry) -> frozenset[str]:
+    """Return the keys of rows that were left out of the order as wrong: there is no request to send."""
+    path = app.files(batch.id).skipped_keys
+    if not path.is_file():
+        return frozenset()
+    with path.open("rb") as lines:
+        return frozenset(json.loads(key) for key in lines)
+
+
+def _left_out_note(app: App, batch: BatchEntry) -> str:
+    """Say what becomes of the rows that were left out of the order, empty where there are none."""
+    if not (count := batch.skipped_count):
+        return ""
+    rows = "1 row was" if count == 1 else f"{count:,} rows were"
+    one = "it" if count == 1 else "them"
+    return (
+        f"{rows} left out of {batch.id} as wrong and cannot be resent: there is no request. get_results with "
+        f"view='failures' says what is wrong; correct the source and order {one} again, with where or in a file of "
+        f"{'its' if count == 1 else 'their'} own."
+    )
 
 
 async def _placement(app: App, batch: BatchEntry, estimate: Estimate | None, notes: tuple[str, ...] = ()) -> Placement:
@@ -379,6 +403,10 @@ def _statuses(include: Sequence[str]) -> Collection[RowStatus]:
     return [RowStatus(name) for name in include] or (RowStatus.FAILED, RowStatus.MISSING)
 
 
+def _wants_failed(include: Sequence[str]) -> bool:
+    return RowStatus.FAILED in _statuses(include)
+
+
 def _write(
     app: App,
     batch: BatchEntry,
@@ -392,6 +420,12 @@ def _write(
     chosen = _keys(app, batch, statuses, without_codes=PERMANENT_CODES) if leave_permanent else wanted
     if not chosen:
         kinds = " or ".join(statuses)
+        left_out = _left_out_note(app, batch) if RowStatus.FAILED in statuses else ""
+        if left_out and not wanted:
+            raise UsageError(
+                f"{batch.id} has no rows that are {kinds} and were sent. {left_out}",
+                "Call get_results with view='failures'.",
+            )
         if wanted:
             raise UsageError(
                 f"All {len(wanted):,} failed rows of {batch.id} failed for reasons that resending does not change.",

@@ -19,6 +19,7 @@ from gemini_batch_mcp.errors import StorageError, UsageError, storage_errors
 from gemini_batch_mcp.intake.files.placeholder import Known, placeholder
 from gemini_batch_mcp.intake.files.planning import Attachment, AttachmentPlan
 from gemini_batch_mcp.intake.opened import buffered
+from gemini_batch_mcp.intake.requests.skipping import FAULT
 from gemini_batch_mcp.intake.tables.sql import MARK
 
 _BLOCK_BYTES: Final = 1 << 18
@@ -68,6 +69,8 @@ class Parts:
         if not cell.strip():
             return b""
         found = self._plan.cells.get(cell)
+        if found is None and (fault := self._plan.faults.get(cell)) is not None:
+            return FAULT + json.dumps(fault).encode() + FAULT
         if found is None:
             raise _changed("The table")
         contents = [self._contents[sha256] for sha256 in found]
@@ -95,9 +98,9 @@ class Parts:
 
 
 class AttachedLines(io.RawIOBase):
-    """The lines of `source` with the files in them; what is read from here is written to `output` as well."""
+    """The lines of `source` with the files in them; what is read from here is written to `output`, if any."""
 
-    def __init__(self, source: Source, parts: Parts, output: BinaryIO) -> None:
+    def __init__(self, source: Source, parts: Parts, output: BinaryIO | None) -> None:
         super().__init__()
         self._chunks = _replaced(source, parts)
         self._output = output
@@ -109,7 +112,8 @@ class AttachedLines(io.RawIOBase):
             self._chunk = memoryview(next(self._chunks, b""))
         end = size if size >= 0 else len(self._chunk)
         block, self._chunk = bytes(self._chunk[:end]), self._chunk[end:]
-        self._output.write(block)
+        if self._output is not None:
+            self._output.write(block)
         return block
 
 

@@ -9,7 +9,7 @@ import mimetypes
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -90,6 +90,8 @@ class AttachmentPlan:
     cells: Mapping[str, tuple[str, ...]]
     content_sha256: str
     warnings: tuple[str, ...] = ()
+    #: Why a cell names no file that can be attached, where such rows are left out.
+    faults: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def uploads(self) -> tuple[Attachment, ...]:
@@ -130,10 +132,12 @@ class _Value:
 class _Findings:
     """What the values turn out to mean. Each file is read once, however it is named."""
 
-    def __init__(self, source: Place, guard: PathGuard) -> None:
+    def __init__(self, source: Place, guard: PathGuard, *, skip_faulty: bool) -> None:
         self.cells: dict[str, tuple[str, ...]] = {}
+        self.faults: dict[str, str] = {}
         #: Columns with empty cells: in how many rows, and in which first.
         self.empty: dict[str, tuple[int, int]] = {}
+        self._skip_faulty = skip_faulty
         #: By sha256, in the order of the rows.
         self._found: dict[str, Attachment] = {}
         self._rows: Counter[str] = Counter()
@@ -154,10 +158,14 @@ class _Findings:
                 places = locate_all(value.cell, self._source, self._guard)
                 self._add(value, [self._at(place) for place in places])
             except Unusable as error:
+                if self._skip_faulty and value.cell not in self.faults:
+                    self.faults[value.cell] = f"{error.message} {error.fix}".strip()
                 self._refuse(value, error)
 
     def refuse(self) -> None:
-        """Refuse the values that cannot be attached. Raises `RequestProblems`."""
+        """Refuse the values that cannot be attached, unless they are left out. Raises `RequestProblems`."""
+        if self._skip_faulty and self.cells:
+            return
         if self._problem_count:
             rows, verb = ("row", "names") if self._problem_count == 1 else ("rows", "name")
             raise RequestProblems(
@@ -209,10 +217,12 @@ def plan_attachments(
     where: str = "",
     choose: Choose | None = None,
     options: FileOptions = AS_IT_SAYS,
+    skip_faulty: bool = False,
 ) -> AttachmentPlan:
     """Look at every file that the column names, in the first `limit_rows` rows (0: in all). Blocking: use a thread.
 
-    With `where`, only rows count that meet this condition, by what `choose` says.
+    With `where`, only rows count that meet this condition, by what `choose` says. With `skip_faulty`, files that
+    cannot be used are in the plan's `faults`, unless none is left.
 
     A content is inlined when that sends fewer bytes than an upload is worth, smallest first, until `max_in_lines_bytes`
     (of base64) are used up; 0 uploads everything.
@@ -223,7 +233,7 @@ def plan_attachments(
         PathError, StorageError: the source cannot be read.
     """
     column = column_of(column)
-    findings = _Findings(source, guard)
+    findings = _Findings(source, guard, skip_faulty=skip_faulty)
     if isinstance(source, Folder) and column != PATH_COLUMN:
         raise UsageError(
             f"`attach` names {shown(column)}, but the files of a folder are in its column {PATH_COLUMN}.",
@@ -242,12 +252,15 @@ def plan_attachments(
     digest = hashlib.sha256()
     for cell, found in findings.cells.items():
         digest.update(msgspec.json.encode((cell, found[0] if len(found) == 1 else found)))
+    for cell in findings.faults:
+        digest.update(msgspec.json.encode((cell, "")))
     plan = AttachmentPlan(
         column,
         contents,
         MappingProxyType(findings.cells),
         digest.hexdigest(),
         tuple(_warnings(contents, findings.empty)),
+        MappingProxyType(findings.faults),
     )
     if plan.upload_bytes > MAX_STORED_BYTES:
         raise UsageError(

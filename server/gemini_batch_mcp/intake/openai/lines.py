@@ -29,6 +29,7 @@ from gemini_batch_mcp.intake.requests.lines import (
 )
 from gemini_batch_mcp.intake.requests.mending import to_line
 from gemini_batch_mcp.intake.requests.passes import NO_LIMIT_BYTES, Report, check_size, no_requests, too_large
+from gemini_batch_mcp.intake.requests.skipping import LeftOut
 from gemini_batch_mcp.intake.validator.corrections import kind, shown, shown_value
 from gemini_batch_mcp.intake.validator.json_text import JsonFault, RepeatingObject, parse
 from gemini_batch_mcp.intake.validator.validate import OPENAI_MEMBERS, CheckedLine, is_anthropic, long_line
@@ -51,14 +52,17 @@ def write_converted(
     world: World = CLOSED,
     onlooker: Onlooker | None = None,
     filling: Filling | None = None,
+    left_out: LeftOut | None = None,
 ) -> RequestFile:
     """Write what the lines of an OpenAI batch ask for as Gemini request lines; `custom_id` becomes the key.
 
     With `limit_rows`, only the first so many lines are converted, blank ones not counted. `world.model` is the
-    one that will answer: how much it shall think is written in its own way.
+    one that will answer: how much it shall think is written in its own way. With `left_out`, lines that cannot be
+    converted go there instead of refusing the file.
 
     Raises:
         RequestProblems: lines cannot be converted; carries the whole report.
+        RepeatsFound: only with `left_out`.
         UsageError: the file is empty, or too many bytes come out.
         PathError: the file cannot be read.
         StorageError: the copy cannot be written.
@@ -68,27 +72,39 @@ def write_converted(
     report, conversion = Report(), Conversion(task, world, onlooker, filling)
     with SourceFile(path) as source, KeyLog(keys_path) as keys, Draft(destination) as draft:
         converted = 0
+        if left_out is not None:
+            left_out.begin()
         for number, line in enumerate(_lines(source), 1):
             if not isinstance(line, LongLine) and is_blank(line):
                 report.blank_lines += 1
                 keys.skip_line()
                 continue
-            written, checked = conversion.line(line, number)
-            report.add(checked)
-            report.add_notes(checked.notes, number)
-            if checked.key:
-                keys.extend(Keys([checked.key]))
-            else:
+            if left_out is not None and left_out.takes(number):
                 keys.skip_line()
-            draft.write(written + b"\n")
+            else:
+                written, checked = conversion.line(line, number)
+                if left_out is not None and checked.problem_count:
+                    left_out.add_checked(number, checked)
+                    keys.skip_line()
+                else:
+                    report.add(checked)
+                    report.add_notes(checked.notes, number)
+                    if checked.key:
+                        keys.extend(Keys([checked.key]))
+                    else:
+                        keys.skip_line()
+                    draft.write(written + b"\n")
             converted += 1
             if converted == limit_rows:
                 break
-        report.add_repeats(keys)
+        if left_out is not None:
+            left_out.refuse_repeats(keys)
+        else:
+            report.add_repeats(keys)
         if report.problem_count:
             raise report.as_error(path.name)
         if not keys.count:
-            raise no_requests(path.name)
+            raise left_out.all_wrong(path.name) if left_out is not None and left_out.count else no_requests(path.name)
         if draft.size_bytes > max_file_bytes:
             raise too_large(path.name, draft.size_bytes, max_file_bytes)
         written_file = draft.keep(keys, report, mended=True)

@@ -11,6 +11,7 @@ from gemini_batch_mcp.intake.requests.copies import Draft
 from gemini_batch_mcp.intake.requests.keys import KeyLog, Keys
 from gemini_batch_mcp.intake.requests.lines import Examined, LineChecker, Onlooker
 from gemini_batch_mcp.intake.requests.passes import Report, too_large
+from gemini_batch_mcp.intake.requests.skipping import LeftOut
 from gemini_batch_mcp.intake.validator.corrections import kind, nearest, shown
 from gemini_batch_mcp.intake.validator.validate import CheckedLine
 from gemini_batch_mcp.intake.validator.wire_schema import Message, request_message
@@ -32,15 +33,18 @@ def write_requests(
     generation_config: JsonObject | None = None,
     onlooker: Onlooker | None = None,
     world: World = CLOSED,
+    left_out: LeftOut | None = None,
 ) -> RequestFile:
     """Write items `{"key","prompt"}` or `{"key","request"}` to `destination`, one line each.
 
     An item without a key gets `row-<number>`, which stays the same when the same items are given again.
     `system_instruction` and `generation_config` go into every request that has none of its own; for embeddings,
     `generation_config` holds taskType, title or outputDimensionality. `Problem.line` is the number of the item.
+    With `left_out`, wrong items go there instead of refusing all.
 
     Raises:
         RequestProblems: items have problems; carries the whole report.
+        RepeatsFound: only with `left_out`.
         UsageError: there are no items, too many bytes, or a system instruction for embeddings.
         StorageError: the files cannot be written.
     """
@@ -51,9 +55,18 @@ def write_requests(
     defaults = _defaults(task, system_instruction, generation_config, world)
     report = Report(unit="item")
     checker = LineChecker(task, onlooker, world)
+    if left_out is not None:
+        left_out.begin()
     with KeyLog(keys_path) as keys, Draft(destination) as draft:
         for number, (key, item) in enumerate(zip(_keys(requests), requests, strict=True), 1):
+            if left_out is not None and left_out.takes(number):
+                keys.skip_line()
+                continue
             examined = _examine_item(item, key, number, checker, defaults)
+            if left_out is not None and examined.checked.problem_count:
+                left_out.add_checked(number, examined.checked)
+                keys.skip_line()
+                continue
             report.add(examined.checked)
             report.add_slips(examined.slips, number)
             report.add_notes(examined.checked.notes, number)
@@ -62,7 +75,12 @@ def write_requests(
             else:
                 keys.skip_line()
             draft.write(examined.line + b"\n")
-        report.add_repeats(keys)
+        if left_out is not None:
+            left_out.refuse_repeats(keys)
+            if not keys.count:
+                raise left_out.all_wrong("`requests`")
+        else:
+            report.add_repeats(keys)
         if report.problem_count:
             raise report.as_error("`requests`")
         if draft.size_bytes > max_file_bytes:

@@ -12,6 +12,7 @@ from gemini_batch_mcp.intake.requests.filling import Filling
 from gemini_batch_mcp.intake.requests.keys import KeyLog
 from gemini_batch_mcp.intake.requests.lines import Onlooker
 from gemini_batch_mcp.intake.requests.passes import NO_LIMIT_BYTES, Report, check_size, no_requests, run, too_large
+from gemini_batch_mcp.intake.requests.skipping import LeftOut
 from gemini_batch_mcp.intake.validator.world import CLOSED, World
 
 _FAILED: Final = "The request file could not be written"
@@ -28,14 +29,17 @@ def write_request_copy(
     onlooker: Onlooker | None = None,
     world: World = CLOSED,
     filling: Filling | None = None,
+    left_out: LeftOut | None = None,
 ) -> RequestFile:
     """Write what of `path` can be sent to `destination`, and say in `warnings` what differs.
 
     With `limit_rows`, only the first so many requests are checked and written. Both files appear whole or not at all;
-    `path` is only read. `filling` goes into lines that do not set the same.
+    `path` is only read. `filling` goes into lines that do not set the same. With `left_out`, wrong lines go there
+    instead of refusing the file.
 
     Raises:
         RequestProblems: lines have problems; carries the whole report.
+        RepeatsFound: only with `left_out`.
         UsageError: the file is empty, holds blank lines only, or is too large.
         PathError: the file cannot be read.
         StorageError: the copy cannot be written.
@@ -43,12 +47,12 @@ def write_request_copy(
     check_size(path, NO_LIMIT_BYTES if limit_rows else max_file_bytes)
     report = Report()
     with SourceFile(path) as source, KeyLog(keys_path) as keys, Draft(destination) as draft:
-        for piece in run(source, task, keys, report, limit_rows, onlooker, world, filling):
+        for piece in run(source, task, keys, report, limit_rows, onlooker, world, filling, left_out):
             draft.write(piece)
         if report.problem_count:
             raise report.as_error(path.name)
         if not keys.count:
-            raise no_requests(path.name)
+            raise left_out.all_wrong(path.name) if left_out is not None and left_out.count else no_requests(path.name)
         if draft.size_bytes > max_file_bytes:
             raise too_large(path.name, draft.size_bytes, max_file_bytes)
         return draft.keep(keys, report, mended=True)

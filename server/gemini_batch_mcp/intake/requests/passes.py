@@ -25,6 +25,7 @@ from gemini_batch_mcp.intake.requests.lines import (
     without_marks,
 )
 from gemini_batch_mcp.intake.requests.mending import Slip
+from gemini_batch_mcp.intake.requests.skipping import LeftOut
 from gemini_batch_mcp.intake.unpacked import is_packed, unpacking
 from gemini_batch_mcp.intake.validator.validate import CheckedLine, long_line
 from gemini_batch_mcp.intake.validator.world import CLOSED, Note, World
@@ -154,19 +155,29 @@ def run(
     onlooker: Onlooker | None = None,
     world: World = CLOSED,
     filling: Filling | None = None,
+    left_out: LeftOut | None = None,
 ) -> Iterator[bytes]:
     """Check a file; yield what can be sent, in whole lines, while filling `keys` and `report`.
 
     With `limit_rows`, only so many lines are looked at, blank ones not counted. What is yielded is worth nothing if
-    the report has problems at the end.
+    the report has problems at the end. With `left_out`, wrong lines go there instead, and the rest is worth something.
+
+    Raises:
+        RepeatsFound: only with `left_out`.
     """
+    if left_out is not None:
+        left_out.begin()
     checker = LineChecker(task, onlooker, world, filling)
     number = 0
     for piece in _first_rows(pieces(file), limit_rows) if limit_rows else pieces(file):
         if isinstance(piece, LongLine):
             number += 1
             keys.skip_line()
-            report.add(long_line(piece.size_bytes, number))
+            checked = long_line(piece.size_bytes, number)
+            if left_out is not None:
+                left_out.add_checked(number, checked)
+            else:
+                report.add(checked)
             continue
         if number == 0 and piece.startswith(BOM):
             piece, report.has_bom = without_marks(piece), True
@@ -174,15 +185,19 @@ def run(
             # Outside of strings a carriage return is white space, and inside it is an error that stays one.
             piece, report.has_cr = piece.replace(b"\r\n", b"\n").removesuffix(b"\r"), True
         lines = ended_lines(piece)
-        filled = checker.filled(lines)
+        repeats = left_out is not None and left_out.has_repeats_in(number, len(lines))
+        filled = None if repeats else checker.filled(lines)
         sent = piece if filled is lines or filled is None else b"".join(filled)
         if filled is not None and (fast := checker.keys(sent, filled, number)) is not None:
             keys.extend(fast)
             yield sent if sent.endswith(b"\n") else sent + b"\n"
         else:
-            yield _examined(split_lines(piece), number, checker, keys, report)
+            yield _examined(split_lines(piece), number, checker, keys, report, left_out)
         number += len(lines)
-    report.add_repeats(keys)
+    if left_out is not None:
+        left_out.refuse_repeats(keys)
+    else:
+        report.add_repeats(keys)
 
 
 def _first_rows(found: Iterator[bytes | LongLine], limit_rows: int) -> Iterator[bytes | LongLine]:
@@ -204,11 +219,20 @@ def _first_rows(found: Iterator[bytes | LongLine], limit_rows: int) -> Iterator[
             return
 
 
-def _examined(lines: list[bytes], before: int, checker: LineChecker, keys: KeyLog, report: Report) -> bytes:
+def _examined(
+    lines: list[bytes], before: int, checker: LineChecker, keys: KeyLog, report: Report, left_out: LeftOut | None
+) -> bytes:
     """Check lines one by one; return those that can be sent."""
     sendable = []
     for number, line in enumerate(lines, before + 1):
+        if left_out is not None and left_out.takes(number, line):
+            keys.skip_line()
+            continue
         examined = checker.examine(line, number)
+        if left_out is not None and examined.checked.problem_count:
+            left_out.add_checked(number, examined.checked, line)
+            keys.skip_line()
+            continue
         if examined.checked.key:
             keys.extend(Keys([examined.checked.key]))
         else:

@@ -1,15 +1,15 @@
 """The source's own columns, kept so that answers can stand beside them: written while the lines are, from one copy."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 from gemini_batch_mcp.errors import BatchError, StorageError, storage_errors
-from gemini_batch_mcp.intake.tables.memory import with_effort
+from gemini_batch_mcp.intake.tables.memory import connected, with_effort, workspace_in
 from gemini_batch_mcp.intake.tables.reading import Table
-from gemini_batch_mcp.intake.tables.sql import distinct_names
+from gemini_batch_mcp.intake.tables.sql import distinct_names, quoted
 
 #: Given the number of lines: wait for the columns, and return why there are none, empty when they are kept.
 Finish = Callable[[int], str]
@@ -51,6 +51,33 @@ def keeping_columns(
     finally:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
+
+
+def put_behind(columns: Path, rows: Sequence[int]) -> None:
+    """Number the kept columns of some rows (from 1) behind all others: their lines are not among those that are sent.
+
+    Raises:
+        StorageError: they cannot be read or written.
+    """
+    draft, numbers = columns.with_name(f"{columns.name}.part"), columns.with_name(f"{columns.name}.left")
+    try:
+        with storage_errors("The columns of the source cannot be kept"), workspace_in(columns.parent) as workspace:
+            numbers.write_text("".join(f"{row}\n" for row in rows), encoding="ascii")
+            with connected(workspace) as connection:
+                connection.execute(
+                    f"""COPY (SELECT row_number() OVER (ORDER BY numbers.wrong IS NOT NULL, kept."row") AS "row",
+                                     kept.* EXCLUDE ("row")
+                              FROM read_parquet({quoted(str(columns))}) kept
+                              LEFT JOIN read_csv({quoted(str(numbers))}, header = false, delim = ',',
+                                                 columns = {{wrong: 'BIGINT'}}) numbers
+                                ON kept."row" = numbers.wrong
+                              ORDER BY "row") TO {quoted(str(draft))} (FORMAT parquet)"""  # noqa: S608 - our own names, and literals
+                )
+            draft.replace(columns)
+    finally:
+        for path in (draft, numbers):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
 def _finish(writing: Future[int], draft: Path, destination: Path, line_count: int) -> str:
