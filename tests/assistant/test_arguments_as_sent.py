@@ -74,6 +74,7 @@ async def calls(settings: Settings, sandbox: Sandbox, data: Path, era: str) -> A
                 "format": "csv",
             },
             "query_results": {"batch": batch, "sql": "SELECT key, status FROM results ORDER BY key", "limit": 1},
+            "compare_results": {"batch": batch, "other": "review", "field": "word", "limit": 1},
             "list_jobs": {"state": "ended", "search": "2026", "model": "gemini-3-flash-preview", "limit": 1},
             "cancel_batch": {"batch": batch, "confirm": False},
             "retry_failed": {"batch": batch, "include": ["truncated", "empty"], "confirm": False},

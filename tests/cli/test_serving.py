@@ -62,7 +62,7 @@ async def test_mcp_over_http_serves_several_clients_and_only_those_who_may_come_
                 httpx2.AsyncClient(headers=knows, timeout=60) as http,
                 Client(streamable_http_client(url, http_client=http), mode=era) as client,
             ):
-                assert len((await client.list_tools()).tools) == 9
+                assert len((await client.list_tools()).tools) == 10
                 created = await client.call_tool("create_batch", {"source": source, "display_name": era})
                 assert created.structured_content is not None, created.content
 

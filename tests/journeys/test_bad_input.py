@@ -186,7 +186,7 @@ async def test_without_a_key_the_server_lists_its_tools_and_says_what_to_set(
     settings: Settings, data: Path, era: str
 ) -> None:
     async with converse(replace(settings, api_key=None), None, era) as talk:
-        assert len((await talk.client.list_tools()).tools) == 9
+        assert len((await talk.client.list_tools()).tools) == 10
         for tool, arguments in (("create_batch", {"source": request_file(data)}), ("list_jobs", {})):
             sentence = await talk.refusal(tool, **arguments)
             assert "GEMINI_API_KEY" in sentence

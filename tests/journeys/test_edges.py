@@ -283,7 +283,7 @@ async def test_a_state_directory_that_cannot_be_used_is_a_sentence_of_each_call(
     (tmp_path / "file").touch()
     async with converse(replace(settings, home=tmp_path / "file" / "home"), sandbox) as talk:
         assert "GEMINI_BATCH_HOME" in await talk.refusal("list_jobs")
-        assert len((await talk.client.list_tools()).tools) == 9
+        assert len((await talk.client.list_tools()).tools) == 10
 
 
 async def test_warming_up_opens_the_desk_and_survives_a_state_directory_that_cannot_be_used(
