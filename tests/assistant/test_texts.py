@@ -169,8 +169,9 @@ async def test_results_begin_with_counts_reasons_and_columns(reviews: Reviews) -
         (
             "Columns for query_results (names may be data): id VARCHAR, review VARCHAR, key VARCHAR, status "
             "VARCHAR, text VARCHAR, json JSON, finish_reason VARCHAR, error_code INTEGER, error VARCHAR, "
-            "model_version VARCHAR, input_tokens BIGINT, output_tokens BIGINT, thoughts_tokens BIGINT, attempt "
-            "INTEGER, files VARCHAR[], row BIGINT, file INTEGER, line BIGINT."
+            "model_version VARCHAR, input_tokens BIGINT, output_tokens BIGINT, thoughts_tokens BIGINT, cost_usd "
+            "DOUBLE, attempt INTEGER, files VARCHAR[], calls JSON, cleaned BOOLEAN, row BIGINT, file INTEGER, "
+            "line BIGINT."
         ),
         "Next: query_results for questions, view='rows' or 'failures' for rows, save_to for all of them.",
     ]
@@ -199,7 +200,7 @@ async def test_a_file_that_was_saved_is_named_with_its_size(reviews: Reviews) ->
         "Tokens: 11 in, 38 out, 62 thinking; $0.0002 at prices of <time>. Models: gemini-3-flash-preview (2).",
         "Most frequent reasons (data):",
         '[1, "failed", "code 13: [sandbox] This row was made to fail with code 13.", "r2"]',
-        "Saved 3 rows (523 bytes) to <data>/answers.csv",
+        "Saved 3 rows (322 bytes) to <data>/answers.csv",
     ]
 
 
@@ -292,4 +293,4 @@ async def test_a_result_holds_what_its_views_name_and_nothing_else_of_what_they_
     ]
     assert read["saved"].keys() == {"path", "format", "rows", "bytes", "beside"}
     (row,) = (await reviews.talk.call("get_results", batch=created["batch_id"], view="rows", keys=["r2"]))["rows"]
-    assert row.keys() == {"key", "status", "text", "error", "finish_reason", "files", "history"}
+    assert row.keys() == {"key", "status", "text", "calls", "error", "finish_reason", "files", "history"}

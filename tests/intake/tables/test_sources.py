@@ -221,7 +221,7 @@ def test_a_source_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 def test_scratch_files_are_removed(tmp_path: Path) -> None:
     source = tmp_path / "t.csv"
-    source.write_bytes("id;text\n1;é\n".encode("cp1252"))
+    source.write_bytes("id;text\n1;é\n".encode("utf-16"))
     scratch = tmp_path / "scratch"
     scratch.mkdir()
 

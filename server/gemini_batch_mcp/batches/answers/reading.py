@@ -164,7 +164,7 @@ def _destination(app: App, batch: BatchEntry, query: ResultQuery) -> tuple[Path 
     """Return where results are to be written, None for nowhere, and as what.
 
     Raises:
-        UsageError: the ending of the file says nothing known, or the file may not be written.
+        UsageError: the ending of the file says nothing known, its name holds a secret, or it may not be written.
     """
     if query.file_format is None:
         endings = ", ".join(filter(None, FORMATS_BY_ENDING))
@@ -174,6 +174,10 @@ def _destination(app: App, batch: BatchEntry, query: ResultQuery) -> tuple[Path 
         )
     if not query.save_to:
         return None, query.file_format
+    if app.settings.secrets.cut(query.save_to) != query.save_to:
+        raise UsageError(
+            "save_to holds a secret of this server's settings, and a file's name is kept.", "Give a name without it."
+        )
     name = f"{batch.id}.{query.file_format}"
     return app.guard.writable_file(query.save_to, default_name=name), query.file_format
 
