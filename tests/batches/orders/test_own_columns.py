@@ -61,7 +61,9 @@ async def test_a_table_that_is_reversed_after_its_order_costs_no_row_its_columns
     assert not read["warnings"]
     found = saved(data)
     assert len(found) == 50
-    assert all(row["id"] == row["key"] and row["review"] == f"text of {row['id']}" for row in found)
+    assert all(row["review"] == f"text of {row['id']}" for row in found)
+    sql = "SELECT count(*) FROM results WHERE id = key AND review = 'text of ' || key"
+    assert (await talk.call("query_results", batch=placed["batch_id"], sql=sql))["rows"] == [[50]]
 
 
 @few(3)

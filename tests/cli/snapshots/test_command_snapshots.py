@@ -1,6 +1,6 @@
 """What every command says, kept whole: its help and its usual errors, one file a command, compared word by word.
 
-`make snapshots` writes the files anew after a text was changed on purpose; read the difference before it is committed.
+`make snapshots` writes the files again after a text was changed on purpose; read the difference before it is committed.
 """
 
 import shlex
@@ -32,6 +32,7 @@ _MISTYPED: Final[dict[str, tuple[str, ...]]] = {
     "compare": ("compare moods",),
     "report": ("report",),
     "list-jobs": ("list-jobs --limit 0",),
+    "spend": ("spend --by week",),
     "retry-failed": ("retry-failed moods --include ok",),
     "collect": ("collect moods",),
     "cancel": ("cancel",),
@@ -50,6 +51,7 @@ _RUN: Final[dict[str, tuple[str, ...]]] = {
     "check-status": ("check-status nobody",),
     "list-jobs": ("list-jobs --state runing",),
     "collect": ("collect",),
+    "spend": ("spend", "spend --json"),
     "delete": ("delete nobody --yes",),
 }
 
