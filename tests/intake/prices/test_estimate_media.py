@@ -110,7 +110,7 @@ async def test_files_that_gemini_has_counted_are_as_long_as_it_says() -> None:
 
 
 async def test_what_is_only_guessed_is_said() -> None:
-    assert any("of which nothing is known" in said for said in (await estimated(named())).warnings)
+    assert any("can't be inspected here" in said for said in (await estimated(named())).warnings)
     said = (await estimated(inline("audio/mp3", b"\0" * 9000))).warnings
     assert any(sentence.startswith("The length of audio, video or PDFs is unknown") for sentence in said)
     assert not any("length of audio" in said for said in (await estimated(inline("image/png", b"x"))).warnings)
