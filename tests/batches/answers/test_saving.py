@@ -90,7 +90,8 @@ directory = Path(sys.argv[1])
 answers = [AnswerFile(directory / "answers.jsonl")]
 if sys.argv[2] == "export":
     build_table(answers, directory / "results.json")
-resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
 try:
     if sys.argv[2] == "build":
         build_table(answers, directory / "results.json")
@@ -98,6 +99,8 @@ try:
         ResultTable.open(directory / "results.json").export(directory / "out", sys.argv[3])
 except StorageError as error:
     print(error)
+# What measures the coverage writes its own file at the end.
+resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 """
 
 
