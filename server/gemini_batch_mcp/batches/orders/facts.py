@@ -11,7 +11,7 @@ from gemini_batch_mcp.errors import BatchError, PathError
 from gemini_batch_mcp.intake.tables.folders import Folder, find_source, folder_sha256
 
 #: Parts of an order in the order in which people read them. What was left to its default is left out.
-_PARTS: Final = (
+PARTS: Final = (
     "prompt",
     "system_instruction",
     "response_schema",
@@ -22,7 +22,6 @@ _PARTS: Final = (
     "where",
     "encoding",
     "skip_invalid",
-    "like",
 )
 #: Requests given in the call that are shown.
 _SHOWN_REQUESTS: Final = 3
@@ -36,7 +35,7 @@ def order_facts(order: Order) -> dict[str, Any]:
             "source": f"{len(order.requests)} given in the call",
             "requests": list(order.requests[:_SHOWN_REQUESTS]),
         }
-    facts |= {name: value for name in _PARTS if (value := _plain(getattr(order, name)))}
+    facts |= {name: value for name in (*PARTS, "like") if (value := _plain(getattr(order, name)))}
     return facts | {"task": order.task, "model": order.model, "delivery": order.delivery}
 
 

@@ -5,26 +5,14 @@ from typing import Final
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.finding import known_batch
+from gemini_batch_mcp.batches.orders.facts import PARTS
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
 from gemini_batch_mcp.domain import Order
 from gemini_batch_mcp.errors import UnknownBatch, UsageError
 from gemini_batch_mcp.text import plain_text
 
-#: Parts that are taken over where they are not given.
-_PARTS: Final = (
-    "prompt",
-    "system_instruction",
-    "response_schema",
-    "generation_config",
-    "attach",
-    "key_column",
-    "limit_rows",
-    "where",
-    "encoding",
-    "skip_invalid",
-)
 #: All that may differ, in the order in which it is told.
-_TOLD: Final = ("source", "requests", "model", "task", "delivery", *_PARTS)
+_TOLD: Final = ("source", "requests", "model", "task", "delivery", *PARTS)
 #: Parts that decide, beside the source itself, on what an order's content is.
 _OF_CONTENT: Final = ("source", "attach", "limit_rows", "where", "encoding")
 _SHOWN_CHARS: Final = 80
@@ -58,7 +46,7 @@ def take_over(app: App, order: Order) -> Order:
         model=order.model or batch.model,
         task=old.task if order.task == "generate" else order.task,
         delivery=old.delivery if order.delivery == "file" else order.delivery,
-        **{name: getattr(order, name) or getattr(old, name) for name in _PARTS},
+        **{name: getattr(order, name) or getattr(old, name) for name in PARTS},
     )
 
 
