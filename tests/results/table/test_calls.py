@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from support.answers import all_rows, answer, cells, exported, planned
 
 CALL = {"functionCall": {"name": "f", "args": {"a": 1}}}
@@ -41,3 +43,15 @@ def test_what_is_no_text_is_in_the_table_on_the_page_and_in_the_files(tmp_path: 
         assert line["calls"] == wanted_calls
         assert (json.loads(person["calls"]) if person["calls"] else None) == wanted_calls
     assert table.summary().calls == 5
+
+
+def test_a_number_that_json_does_not_know_is_none_in_a_saved_line(tmp_path: Path) -> None:
+    """The engine reads NaN and Infinity as JSON; not every reader of a saved file does."""
+    odd = {"functionCall": {"name": "f", "args": {"a": float("inf"), "b": float("nan"), "c": 12345678901234567890}}}
+    table = planned(tmp_path, [answer("odd", candidates=[candidate(odd)]), answer("good")], keys=["odd", "good"])
+
+    lines = table.export(tmp_path / "out.jsonl", "jsonl").path.read_bytes().splitlines()
+    saved = [msgspec.json.decode(line) for line in lines]
+    args = {"a": None, "b": None, "c": 12345678901234567890}
+    assert saved[0]["calls"] == [{"functionCall": {"name": "f", "args": args}}]
+    assert [line["key"] for line in saved] == ["odd", "good"]

@@ -15,7 +15,7 @@ from gemini_batch_mcp.errors import StorageError
 from gemini_batch_mcp.results.engine import identifier, rows_of
 from gemini_batch_mcp.results.export._shape import Rows
 from gemini_batch_mcp.results.table.layout import other_name
-from gemini_batch_mcp.results.table.lines import line_offsets, raw_response
+from gemini_batch_mcp.results.table.lines import line_offsets, plain_json, raw_response
 from gemini_batch_mcp.results.table.summary import RawFile, TableFacts
 from gemini_batch_mcp.settings import MAX_ANSWER_LINE_BYTES
 
@@ -161,7 +161,7 @@ def _on_one_line(text: msgspec.Raw) -> msgspec.Raw:
 
 def _value(column: Column, cell: Any, home: Path) -> Any:
     if column.type == "JSON" or (_ZONED in column.type and column.type != _ZONED):
-        return _NULL if cell is None else _on_one_line(msgspec.Raw(cell.encode()))
+        return _NULL if cell is None else _on_one_line(plain_json(cell.encode()))
     if column.name == "files" and column.type == "VARCHAR[]" and cell is not None:
         return [str(home / name) for name in cell]
     return cell

@@ -261,6 +261,18 @@ def _mended_response(line: bytes) -> msgspec.Raw:
         return msgspec.Raw(b"null")
 
 
+def plain_json(content: bytes) -> msgspec.Raw:
+    """Return what the engine takes for JSON as JSON that any reader accepts: NaN and Infinity become null."""
+    try:
+        return msgspec.json.decode(content, type=msgspec.Raw)
+    except msgspec.DecodeError:
+        try:
+            value = json.loads(content, parse_constant=lambda _: None, parse_float=_finite)
+            return msgspec.Raw(json.dumps(value).encode())
+        except (ValueError, RecursionError):
+            return msgspec.Raw(b"null")
+
+
 def _finite(number: str) -> float | None:
     """Return null where NaN or an infinity would stand, which are no JSON."""
     value = float(number)
