@@ -9,13 +9,16 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from platformdirs import user_data_path
 
 from gemini_batch_mcp.errors import ConfigurationError
 from gemini_batch_mcp.redaction import Secrets
+
+#: The service tier that calls ask for which are answered at once: half price and patience, or neither.
+Tier = Literal["flex", "standard"]
 
 T = TypeVar("T")
 D = TypeVar("D")

@@ -36,20 +36,24 @@ _NOTHING_SENT: Final = (
     httpx2.ProxyError,
     httpx2.UnsupportedProtocol,
 )
+#: How the flex tier turns a call away, beside 429 (flex guide, 2026-11).
+_SHED: Final = 503
 #: A wait beyond a week is no advice that anybody can follow.
 _LONGEST_ADVICE_SECONDS: Final = 7 * 24 * 3600.0
 
 
-def gemini_failure(error: Exception, what: str, *, key_origin: str, creates: bool = False) -> BatchError:
+def gemini_failure(
+    error: Exception, what: str, *, key_origin: str, creates: bool = False, may_be_shed: bool = False
+) -> BatchError:
     """Return our error for `error`, met while doing `what` ("read job batches/x").
 
-    `creates` says that the call makes a job, so that a lost reply leaves its outcome unknown. `key_origin` is the
-    setting that the key came from.
+    `creates` says that the call makes what costs, so that a lost reply leaves its outcome unknown; `may_be_shed` that a
+    503 to it says that it was turned away. `key_origin` is the setting that the key came from.
     """
     from google.genai import errors  # loaded by now: only a call through the SDK can fail here
 
     if isinstance(error, errors.APIError):
-        return _answered(error, what, key_origin, creates)
+        return _answered(error, what, key_origin, creates and not (may_be_shed and error.code == _SHED))
     if isinstance(error, ReplyTooLarge):
         if creates:
             return outcome_unknown(what, f"the reply has {error}")
@@ -77,7 +81,7 @@ def outcome_unknown(what: str, reason: str, status_code: int = 0) -> OutcomeUnkn
     """Return the error for a create that may or may not have happened."""
     return OutcomeUnknown(
         f"It is unknown whether Gemini managed to {what}: {reason}.",
-        "Look for the job by its display name before creating it again.",
+        "Look whether it happened before asking for it again.",
         status_code=status_code,
     )
 

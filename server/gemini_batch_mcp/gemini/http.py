@@ -39,9 +39,16 @@ class Exchange:
     total_bytes: int | None = None
     #: Is awaited before the finalize of an upload leaves; what it waits for may take long, or never come.
     before_finalize: Callable[[], Awaitable[None]] | None = None
+    #: One request may leave and no other: what the SDK would send beyond it (an answer to be continued, a repeat).
+    is_single: bool = False
+    has_left: bool = False
     #: Takes the body of a download past the SDK, which copies every byte three times to put pieces of its own size
     #: together: a quarter of the time that a download takes (measured at 1 GB).
     sink: Sink | None = None
+
+
+class SecondRequest(Exception):
+    """The SDK wanted to send a second request where one was meant."""
 
 
 _EXCHANGE: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
@@ -105,6 +112,9 @@ class GeminiHttpClient(httpx2.AsyncClient):
         """Send a request of the SDK."""
         current = _EXCHANGE.get() or Exchange(self._timeouts.reply_seconds)
         options["follow_redirects"] = request.method == "GET"
+        if current.is_single and current.has_left:
+            raise SecondRequest
+        current.has_left = True
 
         async def send(request: httpx2.Request) -> httpx2.Response:
             response = await super(GeminiHttpClient, self).send(request, stream=stream, **options)

@@ -44,7 +44,8 @@ class Timeouts:
     """Time-outs in seconds, set on every request (the SDK's default is none at all).
 
     `reply_seconds` is the longest silence in a reply; `create_seconds` the same for a create, during which Gemini
-    parses the whole request file; `transfer_seconds` for one chunk of an upload or download. `processing_seconds`
+    parses the whole request file; `call_seconds` for the answer to one row, which the flex tier gives within minutes;
+    `transfer_seconds` for one chunk of an upload or download. `processing_seconds`
     is how long an uploaded file may stay in PROCESSING. A download that brings next to nothing for `stall_seconds` has
     broken off, however often it still says something.
     """
@@ -52,6 +53,7 @@ class Timeouts:
     connect_seconds: float = 10.0
     reply_seconds: float = 30.0
     create_seconds: float = 300.0
+    call_seconds: float = 1200.0
     transfer_seconds: float = 120.0
     processing_seconds: float = 120.0
     stall_seconds: float = 300.0

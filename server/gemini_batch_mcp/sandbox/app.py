@@ -1,14 +1,15 @@
 """The sandbox: an embedded Gemini Batch service that speaks the wire protocol and never pretends to be a model.
 
 Any client works with it, in process (`Sandbox.transport()`) or on a port (`serve`): resumable uploads, files,
-batches (generate and embed, file and inline), models, countTokens. Every API version in the path is accepted and
+batches (generate and embed, file and inline), generateContent, batchEmbedContents, models,
+countTokens. Every API version in the path is accepted and
 recorded. A request that meets no route gets a 404 and stays in `Sandbox.unknown_requests`.
 
 What it does not imitate:
 
 - Models. Answers follow from a hash of the request, fit its schema (`pattern` excepted) and say `[sandbox]`; token
   counts are estimates. Rules of single models are not checked, files and caches named in requests are not looked up.
-- Anything beside batches: direct generateContent and embedContent, caches, `files:register`, webhooks (a
+- Anything beside these: streams, embedContent of a single request, caches, `files:register`, webhooks (a
   webhookConfig is kept and shown, nothing is sent), the OpenAI-compatible paths, Vertex AI. All of it is a 404.
 - Projects, tiers, prices and TLS. Every accepted key sees every file and job, unless `one_project_per_key`.
 - HTTP ranges (ignored, the whole body is sent), compression, `filter` on lists, updates of anything but displayName
@@ -26,6 +27,8 @@ What is assumed, because Google's documents leave it open or contradict each oth
   ends or is deleted.
 - A job has its output from the moment it ends, and its result file can be downloaded at once, unless
   `output_lag_seconds` or `file_lag_seconds` say that they come later.
+- A call is answered like a row of a batch, and charged once it is, whatever becomes of the reply. A row that a batch
+  would leave out is a 504 then. Which tiers a model has is not checked.
 - While a job runs its counts grow evenly; failed rows are counted by their configured share. At the end they are exact.
 - FAILED (error code 3) counts all rows as failed. EXPIRED (4) and CANCELLED (1) have no answers, unless
   `keeps_cancelled_rows`. Cancelling an ended job changes nothing. A deleted job is gone at once, its result file stays.
@@ -48,6 +51,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gemini_batch_mcp.sandbox.api.batches import Batches
+from gemini_batch_mcp.sandbox.api.calls import CallRecord, Calls
 from gemini_batch_mcp.sandbox.api.catalog import Catalog
 from gemini_batch_mcp.sandbox.api.control import Control
 from gemini_batch_mcp.sandbox.api.faults import Fault, FaultQueue, When
@@ -120,6 +124,11 @@ class Sandbox:
     def create_records(self) -> list[CreateRecord]:
         """The creates that took effect, newest first."""
         return self.state.creates()
+
+    @property
+    def call_records(self) -> tuple[CallRecord, ...]:
+        """The requests that were answered one by one and would be charged, in order, in the life of this object."""
+        return tuple(self.calls.records)
 
     def fail_next(
         self,
@@ -204,7 +213,9 @@ class Sandbox:
         config, state = self.config, self.state
         files = Files(state, self.jobs, Uploads(state, config), config)
         batches = Batches(state, self.jobs, Creates(state, self.jobs, config), config)
-        catalog = Catalog(config, References(state.file, config))
+        references = References(state.file, config)
+        catalog = Catalog(config, references)
+        self.calls = Calls(config, references)
         projects = Projects() if config.one_project_per_key else None
 
         def route(method: str, path: str, name: str, handler: Handler) -> Route:
@@ -230,6 +241,8 @@ class Sandbox:
             route("POST", "/{version}/models/{id}:batchGenerateContent", "batches.create", batches.create_generate),
             route("POST", "/{version}/models/{id}:asyncBatchEmbedContent", "batches.create", batches.create_embed),
             route("POST", "/{version}/models/{id}:countTokens", "countTokens", catalog.count_tokens),
+            route("POST", "/{version}/models/{id}:generateContent", "generateContent", self.calls.generate),
+            route("POST", "/{version}/models/{id}:batchEmbedContents", "embedContent", self.calls.embed),
             route("GET", "/{version}/models", "models.list", catalog.list),
             route("GET", "/{version}/models/{id}", "models.get", catalog.get),
             route("GET", "/{version}/batches", "batches.list", batches.list),

@@ -123,6 +123,8 @@ class SandboxConfig:
     #: RetryInfo and Retry-After of a quota refusal.
     quota_retry_seconds: int = 34
     lifetime_seconds: float = LIFETIME_SECONDS
+    #: How long a call takes that is answered at once.
+    call_seconds: float = 0.0
     #: How long a video or a sound is in state PROCESSING after its upload.
     processing_seconds: float = 0.0
     #: How long a new job stays out of `batches.list`: lists lag behind creates.

@@ -26,6 +26,22 @@ _STATUS_NAMES: Final = {
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
+#: HTTP statuses of google.rpc codes, as google.rpc/code.proto maps them.
+_STATUS_CODES: Final = {
+    1: 499,
+    3: 400,
+    4: 504,
+    5: 404,
+    6: 409,
+    7: 403,
+    8: 429,
+    9: 400,
+    10: 409,
+    11: 400,
+    12: 501,
+    14: 503,
+    16: 401,
+}
 _TYPE_PREFIX: Final = "type.googleapis.com/google.ai.generativelanguage.v1main"
 #: The message of a finished job that carries no output is an error; these are its codes and words by state.
 DEFAULT_ERRORS: Final = {
@@ -69,6 +85,11 @@ class ApiError(Exception):
 def status_name(status_code: int) -> str:
     """Return the google.rpc name that goes with an HTTP status."""
     return _STATUS_NAMES.get(status_code, "UNKNOWN")
+
+
+def status_code_of(code: int) -> int:
+    """Return the HTTP status that goes with a google.rpc code."""
+    return _STATUS_CODES.get(code, 500)
 
 
 def not_found() -> ApiError:

@@ -92,22 +92,31 @@ class Session:
         what: str,
         *,
         creates: bool = False,
+        answers_row: bool = False,
         is_ours: Callable[[Exception], bool] = lambda error: False,
     ) -> AsyncIterator[Exchange]:
         """Announce one effect as `<step>:before` and, when it succeeded, `<step>:after`; map what fails in between.
 
         Our own errors, and exceptions that `is_ours` accepts, pass through unchanged. `what` completes
-        "Gemini was asked to …".
+        "Gemini was asked to …". `creates` and `answers_row` say that it costs: it is sent once.
         """
         self.hook(f"{step}:before")
-        with exchange(self.timeouts.create_seconds if creates else self.timeouts.reply_seconds) as current:
+        reply_seconds = self.timeouts.create_seconds if creates else self.timeouts.reply_seconds
+        with exchange(self.timeouts.call_seconds if answers_row else reply_seconds) as current:
+            current.is_single = answers_row
             try:
                 yield current
             except Exception as error:
                 if isinstance(error, BatchError) or is_ours(error):
                     raise
                 # Without the cause: its text, and a traceback that shows it, names addresses.
-                raise gemini_failure(error, what, key_origin=self._key_origin(), creates=creates) from None
+                raise gemini_failure(
+                    error,
+                    what,
+                    key_origin=self._key_origin(),
+                    creates=creates or answers_row,
+                    may_be_shed=answers_row,
+                ) from None
         self.hook(f"{step}:after")
 
     async def read(self, step: str, path: str, what: str, understand: Callable[[JsonObject], T | None]) -> T:

@@ -20,11 +20,13 @@ from gemini_batch_mcp.gemini.http import Hook, quiet_transport_logs
 from gemini_batch_mcp.gemini.retry import RetryPolicy, Timeouts
 from gemini_batch_mcp.gemini.transfers import Download, Progress, Readable, unseen_progress
 from gemini_batch_mcp.gemini.wire import JobPage
-from gemini_batch_mcp.settings import Settings
+from gemini_batch_mcp.settings import Settings, Tier
 from gemini_batch_mcp.text import plain_text
 
 __all__ = ["Download", "Follower", "Gateway", "Hook", "JobPage", "RetryPolicy", "Timeouts"]
 
+#: Members of a request that the call sets itself, in both spellings.
+_SET_BY_CALL: Final = frozenset({"model", "serviceTier", "service_tier"})
 #: The largest page Gemini serves; it cuts larger wishes down by itself.
 _LARGEST_PAGE: Final = 1000
 #: Far above the number of models there are.
@@ -41,7 +43,7 @@ class Gateway:
     `hook` is a seam for fault tests: it is called, in the task of the call, with `<step>:before` and, if the effect
     succeeded, `<step>:after` around every effect on the network. The steps: `create`, `upload` and within it
     `upload_start`, `upload_chunk`, `upload_finalize`, then `get`, `list`, `cancel`, `delete_job`, `get_file`,
-    `delete_file`, `download`, `models`, `count_tokens`. What it raises ends the call.
+    `delete_file`, `download`, `models`, `count_tokens`, `call`. What it raises ends the call.
     """
 
     def __init__(self, session: Session) -> None:
@@ -267,6 +269,40 @@ class Gateway:
             return reply.total_tokens
 
         return await self._session.repeatable("count_tokens", what, call)
+
+    async def call(self, *, model: str, request: JsonObject, task: Task, tier: Tier) -> JsonObject:
+        """Have one request answered now, in exactly one attempt, and return Gemini's reply as it is.
+
+        It is what an output line of a batch has as `response`, but that an embedding stands in a list of one. The
+        request goes out as it is, at that service tier; embeddings know no tiers.
+
+        Raises:
+            OutcomeUnknown: the reply was lost or was a server error: it may have been answered, and charged.
+            QuotaExhausted, Unavailable: it was turned away (429, 503), or there was no connection: nothing is charged.
+            Rejected, AccessDenied, NotFound: Gemini refused it.
+        """
+        name = _checked_model(model)
+        what = "answer a row"
+        own = {member: value for member, value in request.items() if member not in _SET_BY_CALL}
+        connection = await self._session.connection()
+        models = connection.sdk.aio.models
+        async with self._session.effect("call", what, answers_row=True) as current:
+            # Of the typed calls only the way is used; `extra_body` puts the real request in the place of the stand-in.
+            config: Any
+            if task == "embed":
+                config = {"http_options": {"extra_body": {"requests": [{**own, "model": name}]}}}
+                reply = await raw_reply(current, models.embed_content(model=name, contents="stand-in", config=config))
+            else:
+                config = {
+                    "http_options": {"extra_body": {**own, "serviceTier": tier}},
+                    "automatic_function_calling": {"disable": True},
+                }
+                reply = await raw_reply(
+                    current, models.generate_content(model=name, contents="stand-in", config=config)
+                )
+            if not isinstance(reply, dict):
+                raise outcome_unknown(what, "its reply is no JSON object")
+        return reply
 
     async def _create(
         self, model: str, task: Task, display_name: str, source: dict[str, Any], input_config: dict[str, Any]

@@ -13,10 +13,15 @@ from gemini_batch_mcp.sandbox.lifecycle.lines import RequestProblem, check_reque
 from gemini_batch_mcp.sandbox.lifecycle.references import References
 from gemini_batch_mcp.sandbox.models import ModelInfo
 from gemini_batch_mcp.sandbox.replies.tokens import text_tokens
-from gemini_batch_mcp.sandbox.wire import ApiError, bad_request, json_response, not_found, number_page_token
+from gemini_batch_mcp.sandbox.wire import (
+    ApiError,
+    bad_request,
+    json_response,
+    not_found,
+    number_page_token,
+    status_code_of,
+)
 
-#: HTTP status codes of the codes that a request's files are refused with.
-_STATUS_CODES: Final = {3: 400, 7: 403, 9: 400}
 _DEFAULT_PAGE_SIZE: Final = 50
 _MAX_PAGE_SIZE: Final = 1000
 
@@ -57,7 +62,7 @@ class Catalog:
             raise bad_request("contents", f"Invalid JSON payload received. {problem.text}") from None
         if (refused := self._references.problem(counted)) is not None:
             code, message = refused
-            raise ApiError(_STATUS_CODES[code], message)
+            raise ApiError(status_code_of(code), message)
         tokens = sum(text_tokens(text) for text in _texts(counted))
         if counted.get("tools"):
             tokens += text_tokens(msgspec.json.encode(counted["tools"]).decode())

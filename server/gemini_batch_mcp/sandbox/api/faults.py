@@ -27,6 +27,8 @@ ROUTES: Final = (
     "models.list",
     "models.get",
     "countTokens",
+    "generateContent",
+    "embedContent",
 )
 
 When = Literal["before", "after"]
