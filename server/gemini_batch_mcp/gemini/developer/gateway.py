@@ -301,7 +301,7 @@ class Gateway:
                     current, models.generate_content(model=name, contents="stand-in", config=config)
                 )
             if not isinstance(reply, dict):
-                raise outcome_unknown(what, "its reply is no JSON object")
+                raise outcome_unknown(what, "its reply isn't a JSON object")
         return reply
 
     async def _create(
