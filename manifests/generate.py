@@ -1,5 +1,7 @@
 """Writes what hosts read about this server, from the package itself: `server.json`, `manifest.json`, README tables.
 
+And what the server itself reads when it starts: `definitions.json`, the tools as clients are told of them.
+
 `python manifests/generate.py` writes; `--check` fails and names the files that are not as they would be written.
 """
 
@@ -10,13 +12,11 @@ from importlib.metadata import metadata
 from pathlib import Path
 from typing import Any, Final
 
-import anyio
-from mcp.client import Client
 from mcp_types import Tool
 
 from gemini_batch_mcp import __version__
-from gemini_batch_mcp.assistant.server import build_server
-from gemini_batch_mcp.settings import LIMITS, SETTINGS, Setting, Settings
+from gemini_batch_mcp.assistant.definitions import DEFINITIONS_FILE, made_definitions, written
+from gemini_batch_mcp.settings import LIMITS, SETTINGS, Setting
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 #: The registry's name of this server; README.md carries it as `mcp-name:` so that the registry trusts the package.
@@ -26,13 +26,6 @@ SERVER_SCHEMA: Final = "https://static.modelcontextprotocol.io/schemas/2025-12-1
 PACKAGE: Final = "gemini-batch-mcp"
 #: The registry's limit for a description.
 _MAX_DESCRIPTION_CHARS: Final = 100
-
-
-async def live_tools() -> list[Tool]:
-    """Return the tools as a client gets them."""
-    settings = Settings(home=ROOT, files=ROOT, roots=(), working_directory=ROOT)
-    async with Client(build_server(settings), mode="legacy") as client:
-        return list((await client.list_tools()).tools)
 
 
 def server_json() -> dict[str, Any]:
@@ -151,13 +144,14 @@ def _between(text: str, name: str, content: str) -> str:
 
 def generated() -> dict[Path, str]:
     """Return every generated file with its content."""
-    tools = anyio.run(live_tools)
+    tools = made_definitions()
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     if f"mcp-name: {REGISTRY_NAME}" not in readme:
         sys.exit(f"README.md must hold the line mcp-name: {REGISTRY_NAME}")
     readme = _between(_between(readme, "tools", tools_table(tools)), "settings", settings_table())
     readme = _between(readme, "limits", limits_table())
     return {
+        ROOT / "server" / "gemini_batch_mcp" / "assistant" / DEFINITIONS_FILE: written(tools),
         ROOT / "manifests" / "server.json": json.dumps(server_json(), indent=2, ensure_ascii=False) + "\n",
         ROOT / "manifests" / "manifest.json": json.dumps(mcpb_manifest(tools), indent=2, ensure_ascii=False) + "\n",
         ROOT / "README.md": readme,

@@ -50,18 +50,18 @@ MAY_IMPORT = {
     ),
     # what assistants see
     "assistant.server": "assistant.* batches.opening",
-    "assistant.wire": "assistant.dashboard assistant.resources assistant.tasks",
+    "assistant.wire": "assistant.resources assistant.tasks",
     "assistant.tasks": "assistant.gate assistant.render batches.desk batches.undertakings",
     "assistant.prompts": "assistant.render batches.opening",
     "assistant.resources": "assistant.render batches.opening batches.jobs batches.orders intake.templates",
     "assistant.strict": (
-        "assistant.as_sent assistant.gate assistant.replies assistant.telling assistant.tools batches.gauge"
+        "assistant.as_sent assistant.definitions assistant.gate assistant.replies assistant.telling batches.gauge"
     ),
+    "assistant.definitions": "assistant.tools",
     "assistant.tools": (
-        "assistant.arguments assistant.comparison assistant.dashboard assistant.gate assistant.render assistant.views "
-        "batches.opening batches.work"
+        "assistant.arguments assistant.comparison assistant.gate assistant.render assistant.resources.dashboard "
+        "assistant.views batches.opening batches.work"
     ),
-    "assistant.dashboard": "",
     "assistant.gate": (
         "assistant.arguments batches.desk batches.gauge batches.losses batches.opening batches.orders batches.work"
     ),

@@ -11,6 +11,7 @@ import jsonschema
 import skillsaw
 
 from gemini_batch_mcp import __version__
+from gemini_batch_mcp.assistant.definitions import DEFINITIONS_FILE
 from gemini_batch_mcp.assistant.tools import TOOLS
 from gemini_batch_mcp.settings import SETTINGS
 
@@ -34,16 +35,18 @@ def test_generated_files_are_up_to_date() -> None:
 
 def test_check_names_a_file_that_is_not_up_to_date(tmp_path: Path) -> None:
     """On a copy, so that nothing here is touched."""
-    for name in ("README.md", "manifests/generate.py", "manifests/server.json", "manifests/manifest.json"):
+    definitions = f"server/gemini_batch_mcp/assistant/{DEFINITIONS_FILE}"
+    for name in ("README.md", "manifests/generate.py", "manifests/server.json", "manifests/manifest.json", definitions):
         target = tmp_path / name
-        target.parent.mkdir(exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes((ROOT / name).read_bytes())
     (tmp_path / "manifests" / "server.json").write_text("{}", encoding="utf-8")
+    (tmp_path / definitions).write_text("[]", encoding="utf-8")
     command = [sys.executable, str(tmp_path / "manifests" / "generate.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
 
     assert done.returncode == 1
-    assert "server.json" in done.stderr
+    assert done.stderr.strip() == f"Not up to date: {definitions}, manifests/server.json. Run: make manifests"
 
 
 def test_the_hosts_linter_finds_nothing() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import pytest
 
-from gemini_batch_mcp.assistant.dashboard import DASHBOARD_URI
+from gemini_batch_mcp.assistant.resources.dashboard import DASHBOARD_URI
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.sandbox.config import OnCommand, SandboxConfig
 from gemini_batch_mcp.settings import Secret, Settings

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from google.genai._mcp_utils import mcp_to_gemini_tools
 
+from gemini_batch_mcp.assistant.definitions import made_definitions
 from gemini_batch_mcp.intake.tables.kinds import FILES
 from gemini_batch_mcp.intake.templates import TEMPLATES
 from gemini_batch_mcp.intake.unpacked import PACKED
@@ -41,6 +42,10 @@ async def _tools(talk: Conversation) -> list[Any]:
 
 async def test_the_tools_are_these_in_this_order(talk: Conversation) -> None:
     assert [tool.name for tool in await _tools(talk)] == NAMES
+
+
+async def test_clients_are_told_what_the_functions_say(talk: Conversation) -> None:
+    assert await _tools(talk) == made_definitions()
 
 
 async def test_every_tool_has_a_title_four_hints_and_a_short_description(talk: Conversation) -> None:

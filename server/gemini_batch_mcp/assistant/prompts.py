@@ -1,4 +1,7 @@
-"""Prompts: a whole task in the user's words, with the facts that an assistant needs to begin it."""
+"""Prompts: a whole task in the user's words, with the facts that an assistant needs to begin it.
+
+What puts the facts into words is loaded when a prompt is fetched: `tools/list` is answered without it.
+"""
 
 from collections.abc import Awaitable
 from typing import Annotated, Final, TypeVar
@@ -8,9 +11,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS
 from pydantic import Field
 
-from gemini_batch_mcp.assistant import render
 from gemini_batch_mcp.batches.opening import LazyDesk
-from gemini_batch_mcp.domain import ResultQuery
 from gemini_batch_mcp.errors import BatchError
 
 #: A prompt is fetched while a person looks on.
@@ -38,6 +39,8 @@ def add_prompts(server: MCPServer[LazyDesk]) -> None:
 
     @server.prompt(title="Improve a prompt", description="Reword the prompt of a batch after looking at its answers.")
     async def improve_prompt(batch: Batch, ctx: Context[LazyDesk]) -> str:
+        from gemini_batch_mcp.assistant import render
+
         desk = await _told(ctx.request_context.lifespan_context.get())
         order = (await _told(desk.status(batch))).batch.order
         failures, rows = await _page(ctx, batch, "failures"), await _page(ctx, batch, "rows")
@@ -46,6 +49,9 @@ def add_prompts(server: MCPServer[LazyDesk]) -> None:
 
 
 async def _page(ctx: Context[LazyDesk], batch: str, view: str) -> str:
+    from gemini_batch_mcp.assistant import render
+    from gemini_batch_mcp.domain import ResultQuery
+
     desk = await _told(ctx.request_context.lifespan_context.get())
     query = ResultQuery(view="failures" if view == "failures" else "rows", limit=_SHOWN_ROWS)
     read = await _told(desk.results(batch, query, wait_seconds=_WAIT_SECONDS))

@@ -11,18 +11,17 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, GetPromptResult, InputRequiredResult
 
 from gemini_batch_mcp import __version__
-from gemini_batch_mcp.assistant.dashboard import dashboard
+from gemini_batch_mcp.assistant.definitions import made_tools
 from gemini_batch_mcp.assistant.prompts import add_prompts
 from gemini_batch_mcp.assistant.resources.batches import add_batches
 from gemini_batch_mcp.assistant.resources.completion import add_completion
+from gemini_batch_mcp.assistant.resources.dashboard import dashboard
 from gemini_batch_mcp.assistant.resources.desks import OpenDesks
 from gemini_batch_mcp.assistant.resources.models import add_models
 from gemini_batch_mcp.assistant.resources.subscriptions import BatchNews
 from gemini_batch_mcp.assistant.resources.templates import add_templates
 from gemini_batch_mcp.assistant.strict import strict_tools
-from gemini_batch_mcp.assistant.tasks.batches import BatchTasks
 from gemini_batch_mcp.assistant.tasks.extension import Tasks, Undertakings
-from gemini_batch_mcp.assistant.tools import TOOLS
 from gemini_batch_mcp.assistant.wire import honest_wire, without
 from gemini_batch_mcp.batches.opening import LazyDesk, TransportFactory, lazy_desk
 from gemini_batch_mcp.settings import Settings
@@ -54,6 +53,13 @@ class _Server(MCPServer[LazyDesk]):
         return await super().get_prompt(name, arguments, context)
 
 
+def _batch_tasks() -> Undertakings:
+    # Loaded at the first task, as the tools are at their first call.
+    from gemini_batch_mcp.assistant.tasks.batches import BatchTasks
+
+    return BatchTasks()
+
+
 def build_server(
     settings: Settings,
     *,
@@ -70,17 +76,18 @@ def build_server(
 
     @asynccontextmanager
     async def lifespan(_server: MCPServer[LazyDesk]) -> AsyncIterator[LazyDesk]:
-        async with lazy_desk(settings, transport, warm_up=warm_up, lives_on=True, on_seen=news.note) as desk:
+        async with lazy_desk(
+            settings, transport, warm_up=warm_up, warm_up_first=made_tools, lives_on=True, on_seen=news.note
+        ) as desk:
             with desks.holding(desk):
                 yield desk
 
-    specs = [spec for spec in TOOLS if spec.annotations.read_only_hint or not settings.read_only]
     server = _Server(
         "gemini-batch-mcp",
         title="Gemini Batch",
         instructions=INSTRUCTIONS,
         version=__version__,
-        tools=strict_tools(specs),
+        tools=strict_tools(read_only=settings.read_only),
         lifespan=lifespan,
         log_level="WARNING",
         # The lists are the same for everybody and change only with the version.
@@ -93,7 +100,9 @@ def build_server(
         subscriptions=bus,
         middleware=[without(settings.secrets), honest_wire],
         # Who may only read begins nothing.
-        extensions=[dashboard()] if settings.read_only else [dashboard(), Tasks(undertakings or BatchTasks())],
+        extensions=[dashboard()]
+        if settings.read_only
+        else [dashboard(), Tasks(lambda: undertakings or _batch_tasks())],
     )
     add_templates(server)
     add_models(server, desks)

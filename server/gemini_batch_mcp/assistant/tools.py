@@ -12,7 +12,7 @@ from pydantic import Field
 from gemini_batch_mcp.assistant import arguments as args
 from gemini_batch_mcp.assistant import gate, render
 from gemini_batch_mcp.assistant.comparison import CompareView
-from gemini_batch_mcp.assistant.dashboard import DASHBOARD_URI
+from gemini_batch_mcp.assistant.resources.dashboard import DASHBOARD_URI
 from gemini_batch_mcp.assistant.views import (
     Answer,
     CancelView,

@@ -8,7 +8,7 @@ from mcp.server.context import CallNext, HandlerResult, ServerMiddleware, Server
 from mcp.shared.exceptions import MCPError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from gemini_batch_mcp.assistant.dashboard import DASHBOARD_URI
+from gemini_batch_mcp.assistant.resources.dashboard import DASHBOARD_URI
 from gemini_batch_mcp.assistant.resources.models import MODELS_URI
 from gemini_batch_mcp.assistant.resources.templates import INDEX_URI
 from gemini_batch_mcp.assistant.tasks.extension import require_tasks

@@ -46,12 +46,14 @@ class LazyDesk:
         work: Work,
         transport: TransportFactory | None,
         *,
+        warm_up_first: Callable[[], object] | None = None,
         lives_on: bool = False,
         on_seen: OnSeen | None = None,
     ) -> None:
         self._settings = settings
         self._work = work
         self._transport = transport
+        self._warm_up_first = warm_up_first
         self._lives_on = lives_on
         self._on_seen = on_seen
         self._lock = anyio.Lock()
@@ -78,6 +80,8 @@ class LazyDesk:
         A failure is left to the first call.
         """
         await anyio.sleep(_WARM_UP_AFTER_SECONDS)
+        if self._warm_up_first is not None:
+            await in_thread(self._warm_up_first)
         try:
             desk = await self.get()
         except BatchError as error:
@@ -128,17 +132,20 @@ async def lazy_desk(
     transport: TransportFactory | None = None,
     *,
     warm_up: bool = False,
+    warm_up_first: Callable[[], object] | None = None,
     lives_on: bool = False,
     on_seen: OnSeen | None = None,
 ) -> AsyncIterator[LazyDesk]:
     """Yield a desk that opens when needed; on the way out, background work is stopped and everything closed.
 
     `lives_on` says that the process stays after a call, so that calls may leave work behind; `warm_up` opens the desk
-    before it is asked for, and lets it go on with what an earlier process left unfinished; `on_seen` is told of every
-    look at a batch.
+    before it is asked for, and lets it go on with what an earlier process left unfinished; `warm_up_first` is called
+    before that, in a thread, and loads what its caller needs; `on_seen` is told of every look at a batch.
     """
     async with anyio.create_task_group() as task_group:
-        desk = LazyDesk(settings, Work(task_group), transport, lives_on=lives_on, on_seen=on_seen)
+        desk = LazyDesk(
+            settings, Work(task_group), transport, warm_up_first=warm_up_first, lives_on=lives_on, on_seen=on_seen
+        )
         if warm_up:
             task_group.start_soon(desk.look_after)
         try:

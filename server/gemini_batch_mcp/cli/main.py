@@ -1,8 +1,8 @@
 """The command line as a whole: reads the environment, knows every command, and turns failures into exit codes.
 
 Without a command it serves MCP on stdio. Results go to stdout, everything else to stderr; exit codes are 0 for done,
-1 for failed, 2 for a command that cannot be understood. Parts are imported inside the commands, because a server on
-stdio must answer before a person's client loses patience, and needs few of them.
+1 for failed, 2 for a command that cannot be understood. Parts are imported inside the commands, and most commands only
+when one is named, because a server on stdio must answer before a person's client loses patience, and needs few of them.
 """
 
 import os
@@ -13,9 +13,6 @@ from typing import TypeVar
 import click
 
 from gemini_batch_mcp import __version__
-from gemini_batch_mcp.cli.answers import ANSWER_COMMANDS
-from gemini_batch_mcp.cli.doctor import doctor
-from gemini_batch_mcp.cli.orders import ORDER_COMMANDS
 from gemini_batch_mcp.cli.serving import SERVING_COMMANDS, serve_stdio
 from gemini_batch_mcp.cli.session import Session
 from gemini_batch_mcp.cli.streams import clean_streams
@@ -66,7 +63,29 @@ def _first(group: BaseExceptionGroup[E]) -> E:
     return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
 
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """The commands that serve, and the others once it is known that one is wanted, or all are to be listed."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command by its name."""
+        self._load()
+        return super().get_command(ctx, cmd_name)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        self._load()
+        return super().list_commands(ctx)
+
+    def _load(self) -> None:
+        from gemini_batch_mcp.cli.answers import ANSWER_COMMANDS
+        from gemini_batch_mcp.cli.doctor import doctor
+        from gemini_batch_mcp.cli.orders import ORDER_COMMANDS
+
+        for command in (*SERVING_COMMANDS, *ORDER_COMMANDS, *ANSWER_COMMANDS, doctor):
+            self.add_command(command)
+
+
+@click.group(cls=_Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="gemini-batch-mcp")
 @click.option("--sandbox", is_flag=True, help="Use the embedded Gemini service: no key, no cost.")
 @click.pass_context
@@ -75,10 +94,6 @@ def commands(context: click.Context, sandbox: bool) -> None:
     context.obj = Session(os.environ, {"GEMINI_BATCH_SANDBOX": "1"} if sandbox else {})
     if context.invoked_subcommand is None:
         serve_stdio(context.obj.settings())
-
-
-for _command in (*SERVING_COMMANDS, *ORDER_COMMANDS, *ANSWER_COMMANDS, doctor):
-    commands.add_command(_command)
 
 
 def _complain(sentence: str) -> None:

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from gemini_batch_mcp.domain import Task
 from gemini_batch_mcp.errors import UsageError
+
+if TYPE_CHECKING:
+    from gemini_batch_mcp.domain import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +16,7 @@ class Template:
 
     name: str
     description: str
-    task: Task = "generate"
+    task: "Task" = "generate"
 
 
 TEMPLATES: Final = (

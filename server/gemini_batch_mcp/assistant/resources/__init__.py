@@ -1,1 +1,1 @@
-"""What clients read by URI: request templates, batches, answers, models; who is told of changes; names completed."""
+"""Read by URI: templates, batches, answers, models, the dashboard; who hears of changes, names completed."""

@@ -1,4 +1,4 @@
-"""Batches and their answers, as resources: the same views that the tools answer with."""
+"""Batches and their answers, as resources: the same views that the tools answer with, loaded when one is read."""
 
 from collections.abc import Awaitable
 from typing import Final, TypeVar
@@ -6,9 +6,7 @@ from typing import Final, TypeVar
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 
-from gemini_batch_mcp.assistant import render
 from gemini_batch_mcp.batches.opening import LazyDesk
-from gemini_batch_mcp.domain import ResultQuery
 from gemini_batch_mcp.errors import BatchError, NotFound, UsageError
 
 BATCH_URI: Final = "gemini-batch://batches/{+batch}"
@@ -37,6 +35,9 @@ def add_batches(server: MCPServer[LazyDesk]) -> None:
         # A text, as the URI has it: what the SDK says of a wrong number is a traceback.
         if not limit.isdecimal() or not 1 <= int(limit[:4]) <= MAX_LIMIT:
             raise ResourceNotFoundError(f"limit={limit[:20]} is not a number from 1 to {MAX_LIMIT}.")
+        from gemini_batch_mcp.assistant import render
+        from gemini_batch_mcp.domain import ResultQuery
+
         desk = await _told(ctx.request_context.lifespan_context.get())
         query = ResultQuery(view="rows", limit=int(limit), cursor=cursor)
         read = await _told(desk.results(batch, query, wait_seconds=_WAIT_SECONDS))
@@ -50,6 +51,8 @@ def add_batches(server: MCPServer[LazyDesk]) -> None:
         mime_type="application/json",
     )
     async def batch(ctx: Context[LazyDesk], batch: str) -> str:
+        from gemini_batch_mcp.assistant import render
+
         desk = await _told(ctx.request_context.lifespan_context.get())
         return render.status(await _told(desk.status(batch))).fitted().model_dump_json()
 

@@ -4,7 +4,7 @@ Specification: modelcontextprotocol/ext-tasks, specification/2026-07-28/tasks.md
 the request, or speaks an older protocol, calls are answered as if it were not there.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, Protocol
@@ -16,7 +16,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.shared.inbound import MCP_NAME_HEADER, decode_header_value
 from mcp_types import HEADER_MISMATCH, INVALID_PARAMS, CallToolRequestParams, CallToolResult, RequestParams
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 TASKS_ID: Final = "io.modelcontextprotocol/tasks"
 
@@ -95,6 +95,8 @@ class Undertakings(Protocol):
 class TaskParams(RequestParams):
     """Of tasks/get and tasks/cancel."""
 
+    model_config = ConfigDict(defer_build=True)  # until the first of them: a server starts without
+
     task_id: str = Field(alias="taskId")
 
 
@@ -105,11 +107,11 @@ class UpdateParams(TaskParams):
 
 
 class Tasks(Extension):
-    """The extension for a server whose calls begin such undertakings."""
+    """The extension for a server whose calls begin such undertakings; they are asked for when a client takes tasks."""
 
     identifier = TASKS_ID
 
-    def __init__(self, undertakings: Undertakings) -> None:
+    def __init__(self, undertakings: Callable[[], Undertakings]) -> None:
         self._undertakings = undertakings
 
     def methods(self) -> Sequence[MethodBinding]:
@@ -125,25 +127,25 @@ class Tasks(Extension):
         """Answer a call, with a task where its client takes one."""
         if not declares_tasks(ctx):
             return await call_next(ctx)
-        answer = await self._undertakings.carry_out(params, ctx, call_next)
+        answer = await self._undertakings().carry_out(params, ctx, call_next)
         return answer.as_handle() if isinstance(answer, Task) else answer
 
     async def _get(self, ctx: Ctx, params: TaskParams) -> HandlerResult:
         _check(ctx, params)
-        task = await self._undertakings.look(ctx, params.task_id)
+        task = await self._undertakings().look(ctx, params.task_id)
         if task is None:
             raise _unknown()
         return task.in_detail()
 
     async def _update(self, ctx: Ctx, params: UpdateParams) -> HandlerResult:
         _check(ctx, params)
-        if not await self._undertakings.answer(ctx, params.task_id, params.input_responses):
+        if not await self._undertakings().answer(ctx, params.task_id, params.input_responses):
             raise _unknown()
         return {}
 
     async def _cancel(self, ctx: Ctx, params: TaskParams) -> HandlerResult:
         _check(ctx, params)
-        if not await self._undertakings.cancel(ctx, params.task_id):
+        if not await self._undertakings().cancel(ctx, params.task_id):
             raise _unknown()
         return {}
 

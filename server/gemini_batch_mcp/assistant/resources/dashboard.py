@@ -12,7 +12,7 @@ _NOWHERE: Final = ResourceCsp(connect_domains=[], resource_domains=[], frame_dom
 
 
 def dashboard() -> Apps:
-    """Return the extension that serves the page; tools name it in their `_meta` (see `strict.py`)."""
+    """Return the extension that serves the page; tools name it in their `_meta` (see `tools.py`)."""
     apps = Apps()
     apps.add_resource(
         FunctionResource(
@@ -29,4 +29,4 @@ def dashboard() -> Apps:
 
 
 def _page() -> str:
-    return files("gemini_batch_mcp.assistant").joinpath("dashboard.html").read_text(encoding="utf-8")
+    return files("gemini_batch_mcp.assistant.resources").joinpath("dashboard.html").read_text(encoding="utf-8")
