@@ -103,7 +103,8 @@ MAY_IMPORT = {
     # answers as a table
     "results.store": "results.*",
     "results.chosen": "results.engine results.table",
-    "results.report": "results.engine results.table results.visible",
+    "results.report": "results.engine results.profile results.table results.visible",
+    "results.profile": "results.engine results.table results.visible",
     "results.export": "results.engine results.table",
     "results.query": "results.engine results.sql_names results.visible",
     "results.table": "results.engine results.structured results.visible",

@@ -259,12 +259,34 @@ def hostile_facts() -> ReportFacts:
 
 
 def hostile_page(directory: Path) -> Path:
-    """Write the page of a batch in which everything is hostile."""
-    table = table_of(directory, hostile_lines())
+    """Write the page of a batch in which everything is hostile: texts, names of columns and fields, their values."""
+    table = hostile_table(directory)
     path = directory / "hostile.html"
-    report = hostile_facts()
-    write_report(report, table.folder, path)
+    write_report(hostile_facts(), table, path)
     return path
+
+
+def hostile_table(directory: Path) -> Path:
+    """Write a table of hostile answers beside hostile columns of the source, with hostile fields and a history."""
+    table = table_of(directory, [*hostile_lines(), *(answer(f"more {number}") for number in range(20))])
+    names = [identifier("error_message" if column.name == "error" else column.name) for column in table.columns]
+    key, after = names.index('"key"'), names.index('"json"') + 1
+
+    def made(numbers: Sequence[int], every: int) -> list[str]:
+        return [f"{_any_of(HOSTILE[one:] + HOSTILE, every)} AS {identifier(HOSTILE[one])}" for one in numbers]
+
+    entry = "struct_pack(attempt := {}, status := '{}', error_code := 0, error_message := '', finish_reason := '')"
+    history = f"CASE WHEN row % 3 = 0 THEN [{entry.format(1, 'failed')}, {entry.format(2, 'ok')}] END AS history"
+    selected = [*names[:key], *made((0, 2, 7), 3), *names[key:after], *made((1, 3, 4, 6), 4)]
+    selected += [f"(row * 0.37)::DOUBLE AS {identifier(HOSTILE[11])}", *names[after:], history]
+    return table_at(directory / "hostile.parquet", f"SELECT {', '.join(selected)} FROM {rows_of(table.folder)}")
+
+
+def _any_of(texts: Sequence[str], count: int) -> str:
+    """Return the SQL that takes one of the first texts, by the row; a statement takes no NUL."""
+    quoted = (text.replace("'", "''").replace("\x00", "' || chr(0) || '") for text in texts[:count])
+    listed = "', '".join(quoted)
+    return f"(['{listed}'])[1 + row % {count}]"
 
 
 #: In every file that a query must not read.

@@ -9,12 +9,24 @@ from itertools import combinations
 import pytest
 
 from gemini_batch_mcp.domain import JobState, RowStatus
-from gemini_batch_mcp.results.report._charts import Part, columns, cost_range, histogram, status_parts, strip
+from gemini_batch_mcp.results.profile.crossing import Quartiles
+from gemini_batch_mcp.results.profile.spread import Bar, Spread
+from gemini_batch_mcp.results.report._answer_cards import SHADES
+from gemini_batch_mcp.results.report._charts import (
+    Part,
+    columns,
+    cost_range,
+    histogram,
+    middle_half,
+    spread,
+    status_parts,
+    strip,
+)
 from gemini_batch_mcp.results.report._drawing import draw
 from gemini_batch_mcp.results.report._figures import Bin, Distribution
 from gemini_batch_mcp.results.report._renderer import VEGA_LITE_VERSION
 from gemini_batch_mcp.results.report._renderer import draw as render
-from gemini_batch_mcp.results.report._words import count, duration, share, short, state_look, state_name, usd
+from gemini_batch_mcp.results.report._words import count, duration, measure, share, short, state_look, state_name, usd
 from support.answers import HOSTILE, WHEN
 
 STATUSES = ("ok", "failed", "blocked", "truncated", "empty", "missing")
@@ -76,6 +88,20 @@ def test_a_histogram_says_what_its_bars_hold() -> None:
     assert "<title>2 characters: 1 row</title>" in draw([histogram("Length", single, noun="characters")])[0]
 
 
+def test_a_spread_says_what_its_bars_hold_and_where_the_middle_half_lies() -> None:
+    bars = (Bar(0.0, 0.5, 4), Bar(0.5, 1.0, 7))
+    broken = Spread(11, 0.5, -3.0, 0.25, 0.6, 0.75, 1.0, False, bars, is_cut_below=True)
+    whole = Spread(9, 12.0, 0.0, 5.0, 10.0, 20.0, 90_000.0, True, (Bar(0, 10, 4), Bar(10, 20, 5)), is_cut_above=True)
+    charts = [spread("Score", broken), spread("Words", whole, noun="entries")]
+    charts += [middle_half("Half", Quartiles(0.25, 0.5, 2.0, 0.4), 0.0, 1.0)]
+    scores, words, half = draw(charts)
+    assert "<title>less than 0.5: 4 rows</title>" in scores and "<title>0.5 to 1: 7 rows</title>" in scores
+    assert "11 rows from -3 to 1; half of them lie from 0.25 to 0.75, the middle one is 0.6." in scores
+    assert "<title>0 to 9 entries: 4 rows</title>" in words and "<title>10 or more entries: 5 rows</title>" in words
+    assert re.findall(r"M([\d.]+),0h([\d.]+)v20", half) == [("250", "750"), ("497", "6")]
+    assert "half from 0.25 to 2, median 0.5." in half
+
+
 def test_a_cost_is_marked_on_its_estimate() -> None:
     with_cost, without = draw([cost_range("Cost", 1.21, 2.4, 1.83), cost_range("Cost", 0.0, 0.0, None)])
     assert "<title>Estimated $1.21 to $2.40</title>" in with_cost
@@ -133,6 +159,9 @@ def test_numbers_and_times_are_short() -> None:
     assert [usd(amount) for amount in (0, 0.00001, 0.0003, 0.25, 1234.5)] == [
         *("$0.00", "under $0.0001", "$0.0003", "$0.2500", "$1,234.50")
     ]
+    assert [measure(number) for number in (3.0, 0.125, 12345.678, 1e20, -4e-9, 2**40)] == [
+        *("3", "0.125", "12,346", "1e+20", "-4e-09", "1,099,511,627,776")
+    ]
     assert [count(1, "row"), count(2, "row"), count(2, "batch", "batches")] == ["1 row", "2 rows", "2 batches"]
     spans = (0, 61, 3_600, 8_040, 90_000, -5)
     assert [duration(WHEN, WHEN + timedelta(seconds=seconds)) for seconds in spans] == [
@@ -156,6 +185,11 @@ def test_colours_stand_out_from_their_ground(scheme: str) -> None:
     for ground in ("surface", "page", "sunken"):
         for text in ("ink", "muted", "accent"):
             assert _contrast(colours[text], colours[ground]) >= 4.5, (text, ground)
+    for tone in ("heat", "miss"):
+        shades = [colours[f"{tone}-{shade}"] for shade in range(1, SHADES + 1)]
+        assert min(_contrast(colours["ink"], shade) for shade in shades) >= 4.5
+        steps = [_contrast(shade, colours["surface"]) for shade in shades]
+        assert steps == sorted(steps), "a larger part is further from the ground"
     for shape in (*STATUSES, "going", "bar", "input", "output", "thoughts", "strong-line"):
         assert _contrast(colours[shape], colours["surface"]) >= 3, shape
 
@@ -175,8 +209,8 @@ def test_colours_of_statuses_and_tokens_differ_for_every_colour_vision(scheme: s
 def _colours(scheme: str) -> dict[str, str]:
     style = files("gemini_batch_mcp.results.report").joinpath("report.css").read_text(encoding="utf-8")
     light, dark = re.findall(r":root \{(.*?)\}", style, re.DOTALL)[:2]
-    found = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6});", light))
-    return found | (dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6});", dark)) if scheme == "dark" else {})
+    found = dict(re.findall(r"--([a-z0-9-]+): (#[0-9a-f]{6});", light))
+    return found | (dict(re.findall(r"--([a-z0-9-]+): (#[0-9a-f]{6});", dark)) if scheme == "dark" else {})
 
 
 def _linear(colour: str) -> list[float]:

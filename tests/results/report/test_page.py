@@ -13,7 +13,7 @@ from support.answers import HOSTILE, Page, hostile_page, read_page
 
 #: Elements that a report consists of. None of them can load, submit or embed anything.
 ALLOWED = re.compile(
-    "a|article|b|body|button|code|dd|desc|details|dialog|div|dl|dt|figcaption|figure|footer|g|h[1-3]|head|header|html|"
+    "a|article|b|body|button|caption|code|dd|desc|details|dialog|div|dl|dt|figcaption|figure|footer|g|h[1-3]|head|header|html|"
     "input|label|li|line|link|main|meta|nav|noscript|ol|option|p|path|script|section|select|small|span|style|summary|"
     "svg|table|tbody|td|text|th|thead|time|title|tr|ul"
 )
@@ -43,6 +43,17 @@ def test_hostile_text_is_there_to_be_read(hostile: Page) -> None:
     texts = {row[4] for row in hostile.data["rows"]}
     assert {HOSTILE[0], HOSTILE[1], HOSTILE[2], HOSTILE[4], HOSTILE[5], HOSTILE[10], HOSTILE[11]} <= texts
     assert "lone \ufffd" in texts
+
+
+def test_hostile_fields_are_counted_and_laid_against_hostile_columns(hostile: Page) -> None:
+    for name in (HOSTILE[1], HOSTILE[3], HOSTILE[4]):
+        assert f"{name} by " in hostile.words, name
+    regions = [region["aria-label"] for region in hostile.named("div") if region.get("role") == "region"]
+    assert any(region.startswith(f"{HOSTILE[1]} by ") for region in regions)
+    assert "What sending again changed" in hostile.words
+    heads = [head for head in hostile.named("th") if head.get("scope") == "row"]
+    assert len(heads) > 20
+    assert all(head.get("scope") in ("row", "col") for head in hostile.named("th"))
 
 
 def test_characters_that_hide_or_reorder_are_written_out(hostile: Page) -> None:

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gemini_batch_mcp.domain import RowStatus
+from gemini_batch_mcp.results.profile.crossing import Quartiles
+from gemini_batch_mcp.results.profile.spread import Spread
 from gemini_batch_mcp.results.report._drawing import Chart
 from gemini_batch_mcp.results.report._figures import Distribution
-from gemini_batch_mcp.results.report._words import STATUSES, count, share, usd
+from gemini_batch_mcp.results.report._words import STATUSES, count, measure, share, usd
 from gemini_batch_mcp.text import plain_text
 
 #: Units of what stretches, from left to right: as many as pixels on a wide screen, so that gaps look alike.
@@ -118,17 +120,65 @@ def histogram(title: str, found: Distribution, *, noun: str) -> Chart:
         words = f"{reach} {noun}: {count(bar.rows, 'row')}"
         colour = "var(--rest)" if is_rest else "var(--bar)"
         marks.append({"start": bar.start, "end": bar.end, "rows": bar.rows, "colour": colour, "words": words})
-    counts = {**_AXIS, "domain": False, "tickCount": 3, "tickMinStep": 1, "labelExpr": _SHORT}
-    amounts = {**_AXIS, "grid": False, "tickCount": 5, "tickMinStep": 1, "labelExpr": _SHORT}
-    encoding = {
-        "x": _across("start", found.bins[0].start, last.end, axis=amounts) | {"bin": "binned"},
-        "x2": {"field": "end"},
-        "y": {"field": "rows", "type": "quantitative", "axis": counts},
-    }
     words = (
         f"{count(found.rows, 'row')}; half of them have up to {count(round(found.median))} {noun}, "
         f"95 of 100 up to {count(round(found.high))}, the largest {count(found.largest)}."
     )
+    return _bars(title, words, marks, is_whole=True)
+
+
+def spread(title: str, found: Spread, *, noun: str = "") -> Chart:
+    """Return how many rows have which number, which counts what `noun` names, in the plural, or nothing."""
+    unit = f" {noun}" if noun else ""
+    marks: list[dict[str, Any]] = []
+    for place, bar in enumerate(found.bars):
+        is_first, is_last = place == 0 and found.is_cut_below, bar is found.bars[-1] and found.is_cut_above
+        end = bar.end - 1 if found.is_whole else bar.end
+        reach = measure(bar.start) if end == bar.start else f"{measure(bar.start)} to {measure(end)}"
+        reach = f"less than {measure(bar.end)}" if is_first else f"{measure(bar.start)} or more" if is_last else reach
+        colour = "var(--rest)" if is_first or is_last else "var(--bar)"
+        words = f"{reach}{unit}: {count(bar.rows, 'row')}"
+        marks.append({"start": bar.start, "end": bar.end, "rows": bar.rows, "colour": colour, "words": words})
+    words = (
+        f"{count(found.rows, 'row')} from {measure(found.smallest)} to {measure(found.largest)}{unit}; half of them "
+        f"lie from {measure(found.low)} to {measure(found.high)}, the middle one is {measure(found.median)}."
+    )
+    return _bars(title, words, marks, is_whole=found.is_whole)
+
+
+def middle_half(title: str, found: Quartiles, first: float, last: float) -> Chart:
+    """Return where the middle half of a group's numbers lies between `first` and `last`, with a mark at the median."""
+    scale = _STRIP_WIDTH / max(last - first, 1e-300)
+    low, median, high = (
+        min(max((number - first) * scale, 0), _STRIP_WIDTH) for number in (found.low, found.median, found.high)
+    )
+    half = _LEAST_WIDTH / 2
+    middle = min(max(median, half), _STRIP_WIDTH - half)
+    words = f"half from {measure(found.low)} to {measure(found.high)}, median {measure(found.median)}"
+    marks: list[dict[str, Any]] = [
+        {"start": min(low, _STRIP_WIDTH - _LEAST_WIDTH), "end": max(high, low + _LEAST_WIDTH), "colour": "var(--bar)"},
+        {"start": middle - half, "end": middle + half, "colour": "var(--ink)"},
+    ]
+    encoding = {
+        "x": _across("start", 0, _STRIP_WIDTH, axis=None),
+        "x2": {"field": "end"},
+        "y": {"value": 0},
+        "y2": {"value": _STRIP_HEIGHT},
+    }
+    marks = [mark | {"words": words} for mark in marks]
+    specification = _specification(marks, "rect", encoding, width=_STRIP_WIDTH, height=_STRIP_HEIGHT)
+    return Chart(title, f"{words}.", specification, stretches=True)
+
+
+def _bars(title: str, words: str, marks: Sequence[Mapping[str, Any]], *, is_whole: bool) -> Chart:
+    """Return columns from `start` to `end`, as high as `rows`."""
+    counts = {**_AXIS, "domain": False, "tickCount": 3, "tickMinStep": 1, "labelExpr": _SHORT}
+    amounts = {**_AXIS, "grid": False, "tickCount": 5, "labelExpr": _SHORT} | ({"tickMinStep": 1} if is_whole else {})
+    encoding = {
+        "x": _across("start", marks[0]["start"], marks[-1]["end"], axis=amounts) | {"bin": "binned"},
+        "x2": {"field": "end"},
+        "y": {"field": "rows", "type": "quantitative", "axis": counts},
+    }
     mark = {"type": "bar", "binSpacing": 1.5}
     return Chart(title, words, _specification(marks, mark, encoding, width=_CARD_WIDTH, height=_HISTOGRAM_HEIGHT))
 

@@ -43,6 +43,13 @@ def short(number: float) -> str:
     return f"{number:.3g}"
 
 
+def measure(number: float) -> str:
+    """Return a number that was measured: whole ones as they are, others in four digits that count."""
+    if number == round(number) and abs(number) < 1e15:
+        return f"{round(number):,}"
+    return f"{number:,.0f}" if 1000 <= abs(number) < 1e15 else f"{number:.4g}"
+
+
 def share(part: int, whole: int) -> str:
     """Return a share in percent. Only all is 100 % and only nothing is 0 %."""
     if part <= 0 or whole <= 0:

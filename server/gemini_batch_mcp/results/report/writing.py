@@ -1,17 +1,21 @@
-"""A picture of a batch: one self-contained HTML page with its facts, charts, and a searchable list of rows.
+"""A picture of a batch: one self-contained HTML page with its facts, its answers, charts, and a list of rows to search.
 
 The page loads nothing: style and script stand in it and are allowed by their hashes alone, charts are SVG drawn when it
 is written, rows are JSON that the script shows as text. A million rows make no larger page than a few thousand.
 """
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from gemini_batch_mcp.domain import ResultSummary, RowStatus, SavedFile
 from gemini_batch_mcp.errors import storage_errors
 from gemini_batch_mcp.results.engine import connect, table_errors
+from gemini_batch_mcp.results.profile.fields import Answers, read_answers
+from gemini_batch_mcp.results.profile.retries import Retries, read_retries
 from gemini_batch_mcp.results.report import _sections as sections
+from gemini_batch_mcp.results.report._answer_cards import answer_section, charts_of, retry_section
 from gemini_batch_mcp.results.report._charts import Part, columns, cost_range, histogram, status_parts, strip
 from gemini_batch_mcp.results.report._drawing import Chart, draw, require_charts
 from gemini_batch_mcp.results.report._facts import ReportCost, ReportFacts
@@ -27,6 +31,16 @@ _MEMORY_LIMIT_BYTES: Final = 1 << 30
 _LEAST_ROWS_FOR_COLUMNS: Final = 100
 
 
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What was read of a table."""
+
+    figures: Figures
+    answers: Answers
+    retries: Retries | None
+    shown: ShownRows
+
+
 def write_report(facts: ReportFacts, table: Path | None, destination: Path) -> SavedFile:
     """Write the report of a batch to `destination` and return how many rows stand in its list.
 
@@ -39,13 +53,19 @@ def write_report(facts: ReportFacts, table: Path | None, destination: Path) -> S
         StorageError: the table cannot be read, the charts cannot be drawn, or the page cannot be written.
     """
     require_charts()
-    figures, shown = (None, None) if table is None else _read(table)
-    charts = _charts(facts, figures)
+    content = None if table is None else _read(table)
+    figures = content.figures if content is not None else None
+    shown = content.shown if content is not None else None
+    charts = _charts(facts, figures) | (charts_of(content.answers) if content is not None else {})
     pictures = dict(zip(charts, draw(list(charts.values())), strict=True))
     statuses = _statuses(facts.summary, figures)
     body = [sections.head(facts), sections.tiles(facts, statuses)]
     if "outcomes" in pictures:
         body.append(sections.outcomes(statuses, pictures, has_rows=shown is not None))
+    if content is not None and content.answers.fields:
+        body.append(answer_section(content.answers, pictures))
+    if content is not None and content.retries is not None:
+        body.append(retry_section(content.retries))
     if facts.jobs:
         body.append(sections.jobs(facts, pictures))
     if figures is not None and figures.reasons:
@@ -59,11 +79,16 @@ def write_report(facts: ReportFacts, table: Path | None, destination: Path) -> S
     return SavedFile(destination, "html", shown.rows if shown is not None else 0, destination.stat().st_size)
 
 
-def _read(table: Path) -> tuple[Figures, ShownRows]:
+def _read(table: Path) -> _Content:
     with table_errors(f"The result table {table} could not be read"):
         connection = connect(_MEMORY_LIMIT_BYTES, Path(tempfile.gettempdir()))
         try:
-            return read_figures(connection, table), shown_rows(connection, table)
+            return _Content(
+                figures=read_figures(connection, table),
+                answers=read_answers(connection, table),
+                retries=read_retries(connection, table),
+                shown=shown_rows(connection, table),
+            )
         finally:
             connection.close()
 
