@@ -50,7 +50,7 @@ def test_hostile_fields_are_counted_and_laid_against_hostile_columns(hostile: Pa
         assert f"{name} by " in hostile.words, name
     regions = [region["aria-label"] for region in hostile.named("div") if region.get("role") == "region"]
     assert any(region.startswith(f"{HOSTILE[1]} by ") for region in regions)
-    assert "What sending again changed" in hostile.words
+    assert "What the retries changed" in hostile.words
     heads = [head for head in hostile.named("th") if head.get("scope") == "row"]
     assert len(heads) > 20
     assert all(head.get("scope") in ("row", "col") for head in hostile.named("th"))

@@ -44,10 +44,10 @@ def charts_of(answers: Answers) -> dict[str, Chart]:
 
 def answer_section(answers: Answers, pictures: Pictures) -> Html:
     """Return what the fields of the answers hold, and what each varies with."""
-    notes = [f"Of the {count(answers.rows, 'row')} that are OK."]
+    notes = [f"Fields of {count(answers.rows, 'OK row')}."]
     if answers.groupings:
         columns = ", ".join(answers.groupings)
-        notes.append(f"Beside each answer stands the column of the source that it varies with most, out of: {columns}.")
+        notes.append(f"Each is broken down by the source column it varies with most, out of: {columns}.")
     if answers.left_out:
         notes.append(f"Fields left out: {', '.join(answers.left_out[:20])}.")
     cards = (_card(place, field, answers.rows, pictures) for place, field in enumerate(answers.fields))
@@ -87,7 +87,7 @@ def _card(place: int, field: Field, rows: int, pictures: Pictures) -> Html:
 
 
 def _about(field: Field, rows: int) -> str:
-    nothing = f"; {count(rows - field.filled, 'row')} without one" if field.filled < rows else ""
+    nothing = f"; {count(rows - field.filled, 'row has', 'rows have')} none" if field.filled < rows else ""
     about = "about " if field.is_about else ""
     match field.kind:
         case "values":
@@ -125,15 +125,15 @@ def _measured(place: int, field: Field, pictures: Pictures) -> Html:
         return element("p", "Nothing to measure.", class_="quiet")
     noun = f" {_NOUNS[field.kind]}" if _NOUNS[field.kind] else ""
     facts = [
-        ("Half lie from", f"{measure(found.low)} to {measure(found.high)}{noun}"),
+        ("Middle half", f"{measure(found.low)} to {measure(found.high)}{noun}"),
         ("Median", measure(found.median)),
         ("Mean", measure(found.mean)),
-        ("All lie from", f"{measure(found.smallest)} to {measure(found.largest)}"),
+        ("Range", f"{measure(found.smallest)} to {measure(found.largest)}"),
     ]
     items = (element("div", element("dt", name), element("dd", words)) for name, words in facts)
     note = ""
     if found.is_cut_below or found.is_cut_above:
-        note = element("p", "A pale bar holds everything beyond it, too.", class_="quiet")
+        note = element("p", "A pale bar also holds everything beyond it.", class_="quiet")
     picture = pictures.get(f"answer {place}", Html(""))
     return element("div", picture, element("dl", *items, class_="facts"), note, class_="measured")
 
@@ -152,16 +152,19 @@ def _crossed(place: int, field: Field, crossing: Crossing, pictures: Pictures) -
             )
             for number, group in enumerate(crossing.groups)
         )
-        note = f"A bar is the middle half, its mark the median. Correlation ratio {crossing.strength:.2f}."
+        note = (
+            "Bars span the middle half; the mark is the median. "
+            f"Correlation ratio {crossing.strength:.2f} (0: unrelated, 1: fully determined)."
+        )
         head = [_head(crossing.column), *heads, _head("Middle half")]
         return element("div", _table("counts", by, head, lines, is_shown=True), _note(note))
     rows = [(group.value, group.rows, group.counts) for group in crossing.groups]
     note = (
-        f"Each line shares out the rows with that {crossing.column}. Cramér's V {crossing.strength:.2f}, "
-        "where 0 is no difference between the lines, and 1 the greatest."
+        f"Percentages are of the rows with that {crossing.column}. "
+        f"Cramér's V {crossing.strength:.2f} (0: unrelated, 1: fully determined)."
     )
     if field.kind == "entries":
-        note = f"The part of the rows with that {crossing.column} whose list has the entry."
+        note = f"Percentages are of the rows with that {crossing.column}: how many have the entry in their list."
     return element("div", heat_table(by, crossing.column, crossing.heads, rows), _note(note))
 
 
@@ -175,7 +178,7 @@ def retry_section(retries: Retries) -> Html:
     """Return what was sent again, and what it changed: how rows ended at first, against how they stand now."""
     ok = sum(rows for (_, after), rows in retries.changes.items() if after is RowStatus.OK)
     left = retries.rows - ok
-    words = f"{count(retries.rows, 'row was', 'rows were')} sent again: {count(ok)} are OK now, {count(left)} are not."
+    words = f"{count(retries.rows, 'row was', 'rows were')} retried: {count(ok)} are OK now, {count(left)} are not."
     if len(retries.attempts) > 1:
         parts = (f"attempt {one.number}: {count(one.ok)} of {count(one.rows)} OK" for one in retries.attempts)
         words += f" By attempt: {'; '.join(parts)}."
@@ -185,8 +188,8 @@ def retry_section(retries: Retries) -> Html:
     for first in before:
         counts = [retries.changes.get((first, last), 0) for last in after]
         lines.append((_named(first), sum(counts), counts))
-    table = heat_table("How rows ended at first, and how they stand now", "At first", [*map(_named, after)], lines)
-    return section("retries", "What sending again changed", element("p", words), element("div", table, class_="card"))
+    table = heat_table("First and current outcome of the retried rows", "First outcome", [*map(_named, after)], lines)
+    return section("retries", "What the retries changed", element("p", words), element("div", table, class_="card"))
 
 
 def _named(status: RowStatus) -> str:
