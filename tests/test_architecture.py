@@ -118,7 +118,9 @@ MAY_IMPORT = {
         "intake.files intake.generation_config intake.requests intake.rows intake.tables intake.template "
         "intake.unpacked intake.validator"
     ),
-    "intake.openai": "intake.opened intake.prices intake.requests intake.response_schema intake.validator",
+    "intake.openai": (
+        "intake.opened intake.prices intake.requests intake.response_schema intake.rows intake.validator"
+    ),
     "intake.prices": "intake.file_kinds intake.files intake.validator",
     # a row whose file cannot be attached says so in its line, in the form that the pass over lines knows
     "intake.files": (
@@ -129,7 +131,7 @@ MAY_IMPORT = {
         "intake.validator intake.workbooks"
     ),
     "intake.rows": "intake.template intake.validator",
-    "intake.requests": "intake.opened intake.unpacked intake.validator",
+    "intake.requests": "intake.opened intake.rows intake.unpacked intake.validator",
     "intake.generation_config": "intake.response_schema intake.validator",
     "intake.response_schema": "intake.validator",
     "intake.template": "intake.validator",

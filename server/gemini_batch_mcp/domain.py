@@ -223,8 +223,9 @@ class Order:
     attach: str = ""
     #: The column that holds the keys; empty for keys made from content and position.
     key_column: str = ""
-    #: Only the first so many rows, 0 for all.
+    #: Only the first so many rows, or so many spread over the source by a stable hash; 0 for all.
     limit_rows: int = 0
+    sample_rows: int = 0
     #: Only rows that meet this condition over their columns, in SQL; empty for all.
     where: str = ""
     #: The encoding of a text file; empty for what the file itself shows.
@@ -248,7 +249,7 @@ class InstalledTypes:
 
 @dataclass(frozen=True, slots=True)
 class ChosenRows:
-    """Which of `total` rows a condition chose: `count` of them.
+    """Which of `total` rows a condition, or a spread, chose: `count` of them.
 
     Bit n-1 of `bits`, from the highest bit of the first byte on, stands for row n.
     """

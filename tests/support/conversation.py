@@ -121,6 +121,12 @@ def request_file(directory: Path, count: int = 3, *, name: str = "reviews.jsonl"
     return write_lines(directory / name, rows)
 
 
+def sent(talk: Conversation, batch: str) -> list[dict[str, Any]]:
+    """The request lines that a batch keeps, as objects."""
+    path = talk.settings.home / "batches" / batch / "requests.jsonl"
+    return [json.loads(row) for row in path.read_text(encoding="utf-8").splitlines()]
+
+
 async def until(condition: Callable[[], object]) -> None:
     """Wait until something has come true, for a minute at most: a machine may be busy."""
     with anyio.fail_after(60):

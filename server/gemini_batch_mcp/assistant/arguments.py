@@ -21,28 +21,27 @@ def order(
     source: Annotated[
         str,
         Field(
-            description="Path (.jsonl .csv .tsv .json .parquet .txt .xlsx; text packed, too; a sheet: "
-            "book.xlsx#Sheet), directory, glob, batch (its rows), or files/<id>."
+            description="Path (.jsonl .csv .tsv .json .parquet .txt .xlsx, book.xlsx#Sheet; text packed, too), "
+            "directory, glob, batch (its rows), files/<id>."
         ),
     ] = "",
     requests: Annotated[
         list[dict[str, Any]],
-        Field(
-            description="Instead of source: rows for prompt, [{key, prompt}], [{key, request: GenerateContentRequest}]."
-        ),
+        Field(description="Instead of source: rows for prompt, [{key, prompt}], [{key, request}]."),
     ] = [],  # noqa: B006 - pydantic copies it; null would be a union
     prompt: Annotated[str, Field(description="Row template with {{column}}.")] = "",
     system_instruction: Annotated[str, Field(description="Also a template.")] = "",
     response_schema: Annotated[dict[str, Any], Field(description="JSON Schema of each answer.")] = {},  # noqa: B006 - as above
     generation_config: Annotated[dict[str, Any], Field(description="E.g. maxOutputTokens, temperature.")] = {},  # noqa: B006 - as above
-    attach: Annotated[str, Field(description="Column of files to attach; path for a directory or glob.")] = "",
-    key_column: Annotated[str, Field(description="Column with unique keys.")] = "",
+    attach: Annotated[str, Field(description="Column of files (path for a directory).")] = "",
+    key_column: Annotated[str, Field(description="Column of unique keys.")] = "",
     model: Annotated[str, Field(description="Empty: the configured one.")] = "",
     task: Annotated[Task, Field(description="embed makes embeddings.")] = "generate",
     delivery: Annotated[Delivery, Field(description="inline only below 20 MB.")] = "file",
     display_name: Annotated[str, Field(description="Name in lists.")] = "",
-    limit_rows: Annotated[int, Field(ge=0, description="Pilot: first N rows.")] = 0,
-    like: Annotated[str, Field(description="Batch whose order to repeat, but for what is given.")] = "",
+    limit_rows: Annotated[int, Field(ge=0, description="Pilot: first rows.")] = 0,
+    sample_rows: Annotated[int, Field(ge=0, description="Pilot: rows spread over all.")] = 0,
+    like: Annotated[str, Field(description="Batch to repeat, but for what is given.")] = "",
     where: Annotated[str, Field(description="Only rows meeting this SQL.")] = "",
     encoding: Annotated[str, Field(description="When asked for it.")] = "",
     skip_invalid: Annotated[bool, Field(description="Leave wrong lines out.")] = False,
@@ -62,6 +61,7 @@ def order(
         attach=attach,
         key_column=key_column,
         limit_rows=limit_rows,
+        sample_rows=sample_rows,
         where=where,
         encoding=encoding,
         skip_invalid=skip_invalid,

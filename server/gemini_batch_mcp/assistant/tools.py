@@ -55,7 +55,7 @@ class ToolSpec:
 async def preview_batch(ctx: Ctx, order: args.Ordered) -> Annotated[CallToolResult, PreviewView]:
     """Check an order; show its first requests and its cost range. Uploads nothing, costs nothing.
 
-    Takes create_batch's arguments and shows exactly what it would send.
+    Takes create_batch's arguments.
     """
     desk = await ctx.request_context.lifespan_context.get()
     return _result(render.previewed(await desk.preview(order, wait_seconds=_AFTER_GATE_SECONDS)))
@@ -73,7 +73,7 @@ async def create_batch(
     """Submit many Gemini requests as one batch at half price: rows of a table with a prompt, or ready JSONL.
 
     Every row is checked before anything is submitted. Repeating an order returns the existing batch.
-    Returns the batch id; follow with check_status. Resource gemini-batch://templates shows ready lines.
+    Follow with check_status. Resource gemini-batch://templates shows ready lines.
     """
     desk = await ctx.request_context.lifespan_context.get()
     agreed_to = await gate.agreed(desk, quoted, gated)
@@ -237,7 +237,7 @@ async def delete_batch(
     lost: Annotated[Any, Resolve(gate.delete_loss)],
     gated: Annotated[ElicitationResult[Any], Resolve(gate.ask_delete)],
     batch: args.Batch,
-    confirm: Annotated[bool, Field(description="The user agreed; otherwise only shows what would be deleted.")] = False,
+    confirm: Annotated[bool, Field(description="The user agreed; otherwise only shows what goes.")] = False,
 ) -> Annotated[CallToolResult, DeleteView]:
     """Delete a batch at Gemini and its answers stored here; running jobs are cancelled first. Saved files stay."""
     desk = await ctx.request_context.lifespan_context.get()

@@ -57,6 +57,9 @@ def _order_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--attach", default="", help="Column of file paths to attach; use path for a directory."),
         click.option("--key-column", default="", help="For a table: the column of unique keys."),
         click.option("--limit-rows", default=0, type=click.IntRange(min=0), help="Pilot: only the first rows."),
+        click.option(
+            "--sample-rows", default=0, type=click.IntRange(min=0), help="Pilot: rows spread over the source."
+        ),
         click.option("--where", default="", help="For a table: only rows that meet this SQL condition."),
         click.option("--encoding", default="", help="Encoding of a text file, where it cannot be told."),
         click.option("--skip-invalid", is_flag=True, help="Leave wrong lines or rows out; they stand as failed."),

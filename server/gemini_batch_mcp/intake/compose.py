@@ -24,6 +24,7 @@ from gemini_batch_mcp.intake.requests.lines import Onlooker
 from gemini_batch_mcp.intake.requests.passes import Report, run, too_large
 from gemini_batch_mcp.intake.requests.skipping import LeftOut
 from gemini_batch_mcp.intake.rows.choosing import Choose
+from gemini_batch_mcp.intake.rows.spreading import spread_of
 from gemini_batch_mcp.intake.tables.earlier import KEY_COLUMN, EarlierRows
 from gemini_batch_mcp.intake.tables.file_rows import NAME_COLUMN, PATH_COLUMN, TEXT_COLUMN
 from gemini_batch_mcp.intake.tables.folders import Folder
@@ -148,6 +149,7 @@ def write_rows(
                 where=order.where,
                 choose=choose,
                 options=file_options(order, source),
+                spread=spread_of(order),
             ) as table:
                 _refuse_without_text(source, table, order)
                 form = _form(table, order, members, world)

@@ -2,14 +2,12 @@
 
 import base64
 import csv
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from gemini_batch_mcp.sandbox.app import Sandbox
-from support.conversation import Conversation, line, newest, request_file, write_lines
+from support.conversation import Conversation, line, newest, request_file, sent, write_lines
 
 pytestmark = [pytest.mark.anyio, pytest.mark.both_eras]
 
@@ -18,11 +16,6 @@ SCHEMA = {
     "properties": {"label": {"type": "string", "enum": ["negative", "positive"]}, "stars": {"type": "integer"}},
     "required": ["label", "stars"],
 }
-
-
-def sent(talk: Conversation, batch: str) -> list[dict[str, Any]]:
-    path = talk.settings.home / "batches" / batch / "requests.jsonl"
-    return [json.loads(row) for row in path.read_text(encoding="utf-8").splitlines()]
 
 
 def write_reviews(data: Path, count: int) -> None:

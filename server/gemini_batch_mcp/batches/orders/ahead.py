@@ -102,6 +102,7 @@ class PassAhead:
             path is None
             or found.kind is not SourceKind.READY
             or order.limit_rows
+            or order.sample_rows
             or order.generation_config
             or order.skip_invalid
             or self._app.hashes.knows(path)

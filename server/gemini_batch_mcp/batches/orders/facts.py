@@ -19,6 +19,7 @@ PARTS: Final = (
     "attach",
     "key_column",
     "limit_rows",
+    "sample_rows",
     "where",
     "encoding",
     "skip_invalid",

@@ -19,6 +19,7 @@ from gemini_batch_mcp.intake.files.planning import MAX_IN_LINES_BYTES, Attachmen
 from gemini_batch_mcp.intake.requests.reader import file_sha256
 from gemini_batch_mcp.intake.rows.choosing import Choose
 from gemini_batch_mcp.intake.rows.given import GivenRows, given_rows
+from gemini_batch_mcp.intake.rows.spreading import spread_of
 from gemini_batch_mcp.intake.tables.earlier import KEY_COLUMN, EarlierRows
 from gemini_batch_mcp.intake.tables.folders import Folder, find_source, folder_sha256, source_stamp
 from gemini_batch_mcp.intake.tables.kinds import (
@@ -44,7 +45,7 @@ _FINGERPRINT_VERSION = "order-2"
 #: The way before, which the ledger's migration `_m007_kinds_of_files` has put the kind of file to.
 _EARLIER_VERSION = "order-1"
 #: The same, which earlier versions did not have: they count only where they are given.
-_LATER_PARTS = ("where",)
+_LATER_PARTS = ("where", "sample_rows")
 #: Parts of an order that say how rows become requests.
 _ROW_PARTS = (
     "prompt",
@@ -57,7 +58,7 @@ _ROW_PARTS = (
 
 
 #: Those that go with ready lines as well.
-_READY_PARTS = ("limit_rows", "generation_config")
+_READY_PARTS = ("limit_rows", "sample_rows", "generation_config")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,13 +144,20 @@ def identify(
     condition.
 
     Raises:
-        UsageError: not exactly one of source and requests was given, or other parts of the order do not go with it.
+        UsageError: not exactly one of source and requests was given, both limits were, or other parts of the order do
+            not go with it.
         RequestProblems: files to attach are missing or cannot be used; told with their rows.
         PathError: the source may not be read.
     """
     if bool(order.source) == bool(order.requests):
         given = "Both source and requests were given" if order.source else "Neither source nor requests was given"
         raise UsageError(f"{given}; an order takes exactly one of them.", "Give a path, or a list of requests.")
+    if order.limit_rows and order.sample_rows:
+        raise UsageError(
+            f"limit_rows={order.limit_rows} takes the first rows and sample_rows={order.sample_rows} rows spread over "
+            "all; an order takes one of them.",
+            "Give sample_rows alone for a pilot that stands for the whole source.",
+        )
     if order.encoding and not order.source:
         raise _no_text()
     if order.source.startswith("files/"):
@@ -224,6 +232,7 @@ def _of_table(
         guard=guard,
         scratch=scratch,
         limit_rows=order.limit_rows,
+        spread=spread_of(order),
         max_in_lines_bytes=max_in_lines_bytes,
         where=order.where,
         choose=choose,

@@ -14,7 +14,7 @@ from gemini_batch_mcp.text import plain_text
 #: All that may differ, in the order in which it is told.
 _TOLD: Final = ("source", "requests", "model", "task", "delivery", *PARTS)
 #: Parts that decide, beside the source itself, on what an order's content is.
-_OF_CONTENT: Final = ("source", "attach", "limit_rows", "where", "encoding")
+_OF_CONTENT: Final = ("source", "attach", "limit_rows", "sample_rows", "where", "encoding")
 _SHOWN_CHARS: Final = 80
 
 
@@ -46,8 +46,14 @@ def take_over(app: App, order: Order) -> Order:
         model=order.model or batch.model,
         task=old.task if order.task == "generate" else order.task,
         delivery=old.delivery if order.delivery == "file" else order.delivery,
-        **{name: getattr(order, name) or getattr(old, name) for name in PARTS},
+        **{name: getattr(order, name) or getattr(old, name) for name in PARTS} | _limits(order, old),
     )
+
+
+def _limits(order: Order, old: Order) -> dict[str, int]:
+    """Return which rows a pilot takes: of the two ways to say that, one that is given replaces either."""
+    said = order if order.limit_rows or order.sample_rows else old
+    return {"limit_rows": said.limit_rows, "sample_rows": said.sample_rows}
 
 
 def likeness_notes(app: App, identified: IdentifiedOrder) -> tuple[str, ...]:
@@ -63,6 +69,8 @@ def likeness_notes(app: App, identified: IdentifiedOrder) -> tuple[str, ...]:
     ]
     if order.limit_rows and order.limit_rows == old.limit_rows:
         notes.append(f"limit_rows={order.limit_rows} is taken over; give a larger one for more rows.")
+    if order.sample_rows and order.sample_rows == old.sample_rows:
+        notes.append(f"sample_rows={order.sample_rows} is taken over; give a larger limit_rows for more rows.")
     is_same_source = all(getattr(order, name) == getattr(old, name) for name in _OF_CONTENT)
     if is_same_source and batch.content_sha256 and identified.content_sha256 != batch.content_sha256:
         notes.append(f"{plain_text(batch.source, _SHOWN_CHARS)} has changed since {batch.id} was ordered.")

@@ -19,6 +19,7 @@ from gemini_batch_mcp.intake.requests.passes import NO_LIMIT_BYTES
 from gemini_batch_mcp.intake.requests.reader import CopyNeeded, check_file, write_request_copy, write_requests
 from gemini_batch_mcp.intake.requests.skipping import LeftOut, leaving_out, remove_skipped
 from gemini_batch_mcp.intake.rows.choosing import Choose
+from gemini_batch_mcp.intake.rows.spreading import spread_of
 from gemini_batch_mcp.intake.tables.kinds import SourceKind
 from gemini_batch_mcp.intake.tables.text_files import TextFile, announces_wide, as_utf8
 from gemini_batch_mcp.intake.unpacked import OnRead, inner_name, is_packed, unpack
@@ -135,7 +136,7 @@ def _of_lines(
 ) -> RequestFile:
     """Write what the lines at `path` ask for; it is the user's own file, or a copy that goes."""
     order = identified.order
-    limit, rows = NO_LIMIT_BYTES, order.limit_rows
+    limit, rows, spread = NO_LIMIT_BYTES, order.limit_rows, spread_of(order)
     members = request_members(order.task, order.generation_config, {}, world)
     filling = Filling(order.task, members) if members else None
     if identified.kind is SourceKind.OPENAI:
@@ -146,6 +147,7 @@ def _of_lines(
             keys_path=keys,
             max_file_bytes=limit,
             limit_rows=rows,
+            spread=spread,
             onlooker=onlooker,
             world=world,
             filling=filling,
@@ -159,12 +161,13 @@ def _of_lines(
         keys_path=keys,
         max_file_bytes=limit,
         limit_rows=rows,
+        spread=spread,
         onlooker=onlooker,
         world=world,
         filling=filling,
         left_out=left_out,
     )
-    if left_out is not None or rows or filling is not None or path != identified.path:
+    if left_out is not None or rows or spread or filling is not None or path != identified.path:
         return copy()
     try:
         sha256 = identified.content_sha256

@@ -23,6 +23,7 @@ from gemini_batch_mcp.intake.file_kinds import MAX_PDF_PAGES, Media
 from gemini_batch_mcp.intake.files._one_file import Unusable, examine, locate_all
 from gemini_batch_mcp.intake.opened import buffered
 from gemini_batch_mcp.intake.rows.choosing import Choose
+from gemini_batch_mcp.intake.rows.spreading import Spread
 from gemini_batch_mcp.intake.tables.file_rows import PATH_COLUMN
 from gemini_batch_mcp.intake.tables.folders import Folder
 from gemini_batch_mcp.intake.tables.kinds import AS_IT_SAYS, FileOptions
@@ -213,6 +214,7 @@ def plan_attachments(
     guard: PathGuard,
     scratch: Path,
     limit_rows: int = 0,
+    spread: Spread | None = None,
     max_in_lines_bytes: int = MAX_IN_LINES_BYTES,
     where: str = "",
     choose: Choose | None = None,
@@ -221,8 +223,8 @@ def plan_attachments(
 ) -> AttachmentPlan:
     """Look at every file that the column names, in the first `limit_rows` rows (0: in all). Blocking: use a thread.
 
-    With `where`, only rows count that meet this condition, by what `choose` says. With `skip_faulty`, files that
-    cannot be used are in the plan's `faults`, unless none is left.
+    With `spread`, only its rows count. With `where`, only rows count that meet this condition, by what `choose` says.
+    With `skip_faulty`, files that cannot be used are in the plan's `faults`, unless none is left.
 
     A content is inlined when that sends fewer bytes than an upload is worth, smallest first, until `max_in_lines_bytes`
     (of base64) are used up; 0 uploads everything.
@@ -240,9 +242,10 @@ def plan_attachments(
             f'Give attach="{PATH_COLUMN}".',
         )
     if isinstance(source, Folder) and not where:
-        findings.look(column, (_Value(name, 1, row) for row, name in enumerate(source.first(limit_rows).names, 1)))
+        folder = source.spread(spread) if spread is not None else source.first(limit_rows)
+        findings.look(column, (_Value(name, 1, row) for row, name in enumerate(folder.names, 1)))
     else:
-        with _values(source, column, scratch, limit_rows, where, choose, options) as columns:
+        with _values(source, column, scratch, limit_rows, spread, where, choose, options) as columns:
             for name, values in columns:
                 findings.look(name, values)
     findings.refuse()
@@ -295,6 +298,7 @@ def _values(
     column: str,
     scratch: Path,
     limit_rows: int,
+    spread: Spread | None,
     where: str,
     choose: Choose | None,
     options: FileOptions,
@@ -305,7 +309,7 @@ def _values(
         ExitStack() as files,
     ):
         paths: dict[str, Path] = {}
-        with open_table(source, Path(directory), where=where, choose=choose, options=options) as table:
+        with open_table(source, Path(directory), where=where, choose=choose, options=options, spread=spread) as table:
             for name in columns_of(column, table.columns):
                 path = paths[name] = Path(directory).resolve() / f"values-{len(paths)}.jsonl"
                 with_effort(partial(_write_values, table, name, path, limit_rows))

@@ -28,8 +28,16 @@ from gemini_batch_mcp.intake.requests.lines import (
     without_marks,
 )
 from gemini_batch_mcp.intake.requests.mending import to_line
-from gemini_batch_mcp.intake.requests.passes import NO_LIMIT_BYTES, Report, check_size, no_requests, too_large
+from gemini_batch_mcp.intake.requests.passes import (
+    NO_LIMIT_BYTES,
+    Report,
+    check_size,
+    no_requests,
+    spread_lines,
+    too_large,
+)
 from gemini_batch_mcp.intake.requests.skipping import LeftOut
+from gemini_batch_mcp.intake.rows.spreading import Spread, has, told
 from gemini_batch_mcp.intake.validator.corrections import kind, shown, shown_value
 from gemini_batch_mcp.intake.validator.json_text import JsonFault, RepeatingObject, parse
 from gemini_batch_mcp.intake.validator.validate import OPENAI_MEMBERS, CheckedLine, is_anthropic, long_line
@@ -49,6 +57,7 @@ def write_converted(
     keys_path: Path,
     max_file_bytes: int = MAX_FILE_BYTES,
     limit_rows: int = 0,
+    spread: Spread | None = None,
     world: World = CLOSED,
     onlooker: Onlooker | None = None,
     filling: Filling | None = None,
@@ -56,7 +65,8 @@ def write_converted(
 ) -> RequestFile:
     """Write what the lines of an OpenAI batch ask for as Gemini request lines; `custom_id` becomes the key.
 
-    With `limit_rows`, only the first so many lines are converted, blank ones not counted. `world.model` is the
+    With `limit_rows`, only the first so many lines are converted, blank ones not counted; with `spread`, those spread
+    so. `world.model` is the
     one that will answer: how much it shall think is written in its own way. With `left_out`, lines that cannot be
     converted go there instead of refusing the file.
 
@@ -72,9 +82,15 @@ def write_converted(
     report, conversion = Report(), Conversion(task, world, onlooker, filling)
     with SourceFile(path) as source, KeyLog(keys_path) as keys, Draft(destination) as draft:
         converted = 0
+        rows = spread_lines(source, spread) if spread else None
+        if rows is not None:
+            report.spread = told(rows, path.name, "request")
         if left_out is not None:
             left_out.begin()
         for number, line in enumerate(_lines(source), 1):
+            if rows is not None and not has(rows, number):
+                keys.skip_line()
+                continue
             if not isinstance(line, LongLine) and is_blank(line):
                 report.blank_lines += 1
                 keys.skip_line()

@@ -11,8 +11,17 @@ from gemini_batch_mcp.intake.opened import SourceFile
 from gemini_batch_mcp.intake.requests.filling import Filling
 from gemini_batch_mcp.intake.requests.keys import KeyLog
 from gemini_batch_mcp.intake.requests.lines import Onlooker
-from gemini_batch_mcp.intake.requests.passes import NO_LIMIT_BYTES, Report, check_size, no_requests, run, too_large
+from gemini_batch_mcp.intake.requests.passes import (
+    NO_LIMIT_BYTES,
+    Report,
+    check_size,
+    no_requests,
+    run,
+    spread_lines,
+    too_large,
+)
 from gemini_batch_mcp.intake.requests.skipping import LeftOut
+from gemini_batch_mcp.intake.rows.spreading import Spread, told
 from gemini_batch_mcp.intake.validator.world import CLOSED, World
 
 _FAILED: Final = "The request file could not be written"
@@ -26,6 +35,7 @@ def write_request_copy(
     keys_path: Path,
     max_file_bytes: int,
     limit_rows: int = 0,
+    spread: Spread | None = None,
     onlooker: Onlooker | None = None,
     world: World = CLOSED,
     filling: Filling | None = None,
@@ -33,9 +43,9 @@ def write_request_copy(
 ) -> RequestFile:
     """Write what of `path` can be sent to `destination`, and say in `warnings` what differs.
 
-    With `limit_rows`, only the first so many requests are checked and written. Both files appear whole or not at all;
-    `path` is only read. `filling` goes into lines that do not set the same. With `left_out`, wrong lines go there
-    instead of refusing the file.
+    With `limit_rows`, only the first so many requests are checked and written; with `spread`, those that it takes. Both
+    files appear whole or not at all; `path` is only read. `filling` goes into lines that do not set the same. With
+    `left_out`, wrong lines go there instead of refusing the file.
 
     Raises:
         RequestProblems: lines have problems; carries the whole report.
@@ -44,10 +54,13 @@ def write_request_copy(
         PathError: the file cannot be read.
         StorageError: the copy cannot be written.
     """
-    check_size(path, NO_LIMIT_BYTES if limit_rows else max_file_bytes)
+    check_size(path, NO_LIMIT_BYTES if limit_rows or spread else max_file_bytes)
     report = Report()
     with SourceFile(path) as source, KeyLog(keys_path) as keys, Draft(destination) as draft:
-        for piece in run(source, task, keys, report, limit_rows, onlooker, world, filling, left_out):
+        rows = spread_lines(source, spread) if spread else None
+        if rows is not None:
+            report.spread = told(rows, path.name, "request")
+        for piece in run(source, task, keys, report, limit_rows, onlooker, world, filling, left_out, rows):
             draft.write(piece)
         if report.problem_count:
             raise report.as_error(path.name)

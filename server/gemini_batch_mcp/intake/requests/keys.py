@@ -90,6 +90,10 @@ class KeyLog:
         """Say that the next line has no key: it is blank, or has a problem."""
         self._skipped.append(self.count)
 
+    def skip_lines(self, count: int) -> None:
+        """Say that so many lines are passed over."""
+        self._skipped.extend([self.count] * count)
+
     def repeats(self, limit: int, unit: str = "line") -> Repeats:
         """Find the keys that came more than once, and describe up to `limit` of the lines that repeat them."""
         by_hash = 0

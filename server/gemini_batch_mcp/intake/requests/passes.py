@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from gemini_batch_mcp.domain import Task
+from gemini_batch_mcp.domain import ChosenRows, Task
 from gemini_batch_mcp.errors import Problem, RequestProblems, UsageError
 from gemini_batch_mcp.intake.opened import SourceFile, unreadable
 from gemini_batch_mcp.intake.requests.filling import Filling
@@ -26,6 +26,7 @@ from gemini_batch_mcp.intake.requests.lines import (
 )
 from gemini_batch_mcp.intake.requests.mending import Slip
 from gemini_batch_mcp.intake.requests.skipping import LeftOut
+from gemini_batch_mcp.intake.rows.spreading import NO_ROW, Spread, chosen, digest, has
 from gemini_batch_mcp.intake.unpacked import is_packed, unpacking
 from gemini_batch_mcp.intake.validator.validate import CheckedLine, long_line
 from gemini_batch_mcp.intake.validator.world import CLOSED, Note, World
@@ -38,6 +39,13 @@ MAX_NOTES: Final = 10
 NO_LIMIT_BYTES: Final = 1 << 62
 #: Bytes hashed at a time: between two blocks, it has to wait for its turn among threads that do not let others run.
 _HASHED_BYTES: Final = 1 << 24
+
+
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """So many lines that are not looked at."""
+
+    lines: int
 
 
 @dataclass
@@ -56,6 +64,8 @@ class Report:
     first_notes: dict[Note, int] = field(default_factory=dict)
     #: Notes of kinds beyond those that are described.
     more_notes: int = 0
+    #: What is said of the lines that a pilot takes.
+    spread: str = ""
 
     @property
     def differs(self) -> bool:
@@ -90,7 +100,7 @@ class Report:
 
     def warnings(self) -> tuple[str, ...]:
         """Return a sentence for each kind of thing that differs in what is sent."""
-        sentences = []
+        sentences = [self.spread] if self.spread else []
         if self.has_bom:
             sentences.append("A byte-order mark was removed.")
         if self.has_cr:
@@ -146,6 +156,13 @@ def no_requests(name: str) -> UsageError:
     return UsageError(f"{name} contains no requests.", 'Write one {"key":"…","request":{…}} on each line.')
 
 
+def spread_lines(file: BinaryIO, spread: Spread) -> ChosenRows:
+    """Return the lines that a spread takes, blank ones never. The file is at its beginning, before and afterwards."""
+    found = chosen(_digests(file), spread.rows)
+    file.seek(0)
+    return found
+
+
 def run(
     file: BinaryIO,
     task: Task,
@@ -156,11 +173,13 @@ def run(
     world: World = CLOSED,
     filling: Filling | None = None,
     left_out: LeftOut | None = None,
+    rows: ChosenRows | None = None,
 ) -> Iterator[bytes]:
     """Check a file; yield what can be sent, in whole lines, while filling `keys` and `report`.
 
-    With `limit_rows`, only so many lines are looked at, blank ones not counted. What is yielded is worth nothing if
-    the report has problems at the end. With `left_out`, wrong lines go there instead, and the rest is worth something.
+    With `limit_rows`, only so many lines are looked at, blank ones not counted; with `rows`, only those. What is
+    yielded is worth nothing if the report has problems at the end. With `left_out`, wrong lines go there instead, and
+    the rest is worth something.
 
     Raises:
         RepeatsFound: only with `left_out`.
@@ -169,7 +188,16 @@ def run(
         left_out.begin()
     checker = LineChecker(task, onlooker, world, filling)
     number = 0
-    for piece in _first_rows(pieces(file), limit_rows) if limit_rows else pieces(file):
+    found: Iterator[bytes | LongLine | PassedOver] = pieces(file)
+    if rows is not None:
+        found = _only_chosen(pieces(file), rows)
+    elif limit_rows:
+        found = _first_rows(pieces(file), limit_rows)
+    for piece in found:
+        if isinstance(piece, PassedOver):
+            number += piece.lines
+            keys.skip_lines(piece.lines)
+            continue
         if isinstance(piece, LongLine):
             number += 1
             keys.skip_line()
@@ -198,6 +226,34 @@ def run(
         left_out.refuse_repeats(keys)
     else:
         report.add_repeats(keys)
+
+
+def _only_chosen(found: Iterator[bytes | LongLine], rows: ChosenRows) -> Iterator[bytes | LongLine | PassedOver]:
+    """Yield of the pieces of a file the lines that are chosen, and in their places what is said of the others."""
+    number = passed = 0
+    for piece in found:
+        for line in [piece] if isinstance(piece, LongLine) else split_lines(piece):
+            number += 1
+            if not has(rows, number):
+                passed += 1
+                continue
+            if passed:
+                yield PassedOver(passed)
+                passed = 0
+            yield line if isinstance(line, LongLine) else line + b"\n"
+
+
+def _digests(file: BinaryIO) -> Iterator[int]:
+    """Yield a number for each line, by what it says: not by how it ends."""
+    is_first = True
+    for piece in pieces(file):
+        if isinstance(piece, LongLine):
+            yield digest(b"%d" % piece.size_bytes)
+            continue
+        for line in split_lines(piece):
+            content = without_marks(line) if is_first else line
+            is_first = False
+            yield NO_ROW if is_blank(content) else digest(content.strip())
 
 
 def _first_rows(found: Iterator[bytes | LongLine], limit_rows: int) -> Iterator[bytes | LongLine]:

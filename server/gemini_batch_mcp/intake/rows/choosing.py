@@ -28,9 +28,9 @@ class Choose(Protocol):
         """
 
 
-def number_column(columns: Sequence[str]) -> str:
+def number_column(columns: Sequence[str], name: str = _NUMBER) -> str:
     """Return a name for the rows' numbers that no column has."""
-    taken, name = {column.casefold() for column in columns}, _NUMBER
+    taken = {column.casefold() for column in columns}
     while name.casefold() in taken:
         name += "_number"
     return name

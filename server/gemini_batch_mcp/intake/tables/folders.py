@@ -19,6 +19,7 @@ from typing import Final
 from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.handles import listed
 from gemini_batch_mcp.intake.opened import SourceFile, stamp_of
+from gemini_batch_mcp.intake.rows.spreading import Spread, chosen, digest, has, told
 from gemini_batch_mcp.intake.validator.corrections import shown
 from gemini_batch_mcp.paths import PathGuard
 
@@ -94,6 +95,12 @@ class Folder:
     def first(self, count: int) -> "Folder":
         """Return the same with its first files only; 0 means all of them."""
         return replace(self, names=self.names[:count]) if count else self
+
+    def spread(self, spread: Spread) -> "Folder":
+        """Return the same with the files of a spread only, chosen by their names, and a warning that says so."""
+        rows = chosen((digest(name.encode("utf-8", "surrogateescape")) for name in self.names), spread.rows)
+        names = tuple(name for row, name in enumerate(self.names, 1) if has(rows, row))
+        return replace(self, names=names, warnings=(*self.warnings, told(rows, self.name, "file")))
 
     def path(self, name: str) -> Path:
         """Return where the file of that name was found, resolved."""

@@ -16,21 +16,18 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
-from gemini_batch_mcp.errors import BatchError, PathError, StorageError, UsageError
+from gemini_batch_mcp.errors import BatchError, PathError, StorageError, UsageError, storage_errors
 from gemini_batch_mcp.intake.rows.choosing import Choose, effect, number_column
 from gemini_batch_mcp.intake.rows.given import GivenRows
+from gemini_batch_mcp.intake.rows.spreading import DIGEST_CHARS, Spread, chosen, placed, told
 from gemini_batch_mcp.intake.tables._copies import read_through, readable, unpacked
 from gemini_batch_mcp.intake.tables._csv import (
     CsvTable,
-    Record,
-    Survey,
     SurveyOnce,
     check_columns,
-    count_records,
-    misfits,
     open_csv,
 )
-from gemini_batch_mcp.intake.tables._rejects import described, ragged
+from gemini_batch_mcp.intake.tables._rejects import check_count, check_size, unreadable_rows
 from gemini_batch_mcp.intake.tables._rendering import Renderer, columns_of, constant_chars, uses_of
 from gemini_batch_mcp.intake.tables._spool import (
     spool_given,
@@ -54,21 +51,23 @@ from gemini_batch_mcp.intake.tables.sql import (
     chosen_rows,
     column_name,
     column_query,
+    digest_query,
     distinct_names,
     file_literal,
     line_query,
     longest_query,
+    numbered_rows,
     quoted,
     value_query,
 )
-from gemini_batch_mcp.intake.tables.text_files import BLOCK_BYTES, line_at
+from gemini_batch_mcp.intake.tables.text_files import BLOCK_BYTES
+from gemini_batch_mcp.intake.template import column_named
 from gemini_batch_mcp.intake.unpacked import OnRead, is_packed
 from gemini_batch_mcp.settings import MAX_LINE_BYTES
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-_MAX_REPORTED: Final = 20
 #: Above, lines are made one after the other, outside of the engine.
 _MAX_CONSTANT_CHARS: Final = 16_000
 _MAX_USES: Final = 4
@@ -96,13 +95,14 @@ def open_table(
     where: str = "",
     choose: Choose | None = None,
     options: FileOptions = AS_IT_SAYS,
+    spread: Spread | None = None,
 ) -> Iterator["Table"]:
     """Yield the table that a source is. Copies that reading needs go to a directory in `scratch`, removed at the end.
 
     Without `with_text` the files of a folder are not opened, and there is no column `text`. With `read_once` the table
     is always such a copy: whatever becomes of the source, all that is written from it has the same rows. `on_read` is
     told how far the unpacking of a packed file is. With `where` it has only the rows that meet this condition, by what
-    `choose` says.
+    `choose` says; with `spread` only that part of them.
 
     Raises:
         UsageError: the source is no table, has no rows, or has columns that cannot be told apart; or no row is chosen.
@@ -112,18 +112,21 @@ def open_table(
     """
     with workspace_in(scratch) as workspace, connected(workspace) as connection:
         if isinstance(source, EarlierRows):
-            yield _earlier_table(connection, source, workspace, where, choose)
+            table = _earlier_table(connection, source, workspace, where, choose)
+            yield table.spread(spread, workspace)
         elif where and choose is not None:
             with open_table(source, workspace, with_text=with_text, on_read=on_read, options=options) as table:
-                yield _chosen_table(connection, table, workspace, where, choose)
+                yield _chosen_table(connection, table, workspace, where, choose).spread(spread, workspace)
         elif isinstance(source, Folder):
+            # By the names: so as not to open files that nobody asks for.
+            source = source.spread(spread) if spread is not None else source
             spool = spool_folder(source, workspace, with_text=with_text, encoding=options.encoding)
             yield _csv_table(connection, spool, "The folder")
         elif isinstance(source, GivenRows):
-            yield _csv_table(connection, spool_given(source.rows, workspace), source.name)
+            yield _csv_table(connection, spool_given(source.rows, workspace), source.name).spread(spread, workspace)
         else:
             with _file_table(connection, source, workspace, options, read_once=read_once, on_read=on_read) as table:
-                yield table
+                yield table.spread(spread, workspace)
 
 
 @contextmanager
@@ -194,6 +197,7 @@ class Table:
         #: Held while more than little memory is taken: by one of the engines of a table at a time.
         self._turn = Lock()
         self._is_stopped = False
+        self._is_part = False
 
     @contextmanager
     def beside(self, scratch: Path) -> Iterator["Table"]:
@@ -202,6 +206,25 @@ class Table:
             table = copy(self)
             table._connection = connection
             yield table
+
+    def spread(self, spread: Spread | None, workspace: Path) -> "Table":
+        """Return the table with the rows of a spread only, and a warning that says so; itself where that is None.
+
+        The rows' digests go to a file first: the engine reads in a stream. Raises as `write_lines`.
+        """
+        if spread is None:
+            return self
+        columns, path = self.columns, workspace / "digests"
+        if spread.key_column:
+            columns = (column_named(spread.key_column, columns, "key_column"),)
+        query = digest_query(columns, self._relation, self._cells, DIGEST_CHARS)
+        with_effort(lambda tried: self._rows(partial(self._copy, query, path, AS_IT_IS, tried), 0, tried))
+        with storage_errors("The rows could not be spread"), path.open(encoding="ascii") as lines:
+            rows = chosen(placed(lines), spread.rows)
+        part, number = copy(self), number_column((*self.columns, ROW_COLUMN), "chosen")
+        part._relation = chosen_rows(numbered_rows(self._relation, number), number, rows)
+        part.warnings, part._is_part = (*self.warnings, told(rows, self.name)), True
+        return part
 
     def stop(self) -> None:
         """Have what another thread is writing end with an error: nobody wants it any more."""
@@ -282,12 +305,12 @@ class Table:
                 count = write()
             except _Refused:
                 if surveying is not None:
-                    self._check_size(surveying.result(), effort)
+                    check_size(self.name, surveying.result(), effort)
                 raise self._unreadable() from None
         if surveying is not None and self._csv is not None:
-            self._check_size(surveying.result(), effort)
-            if counts_rows and not limit_rows:
-                self._check_count(count, surveying.result().record_count, self._csv, effort)
+            check_size(self.name, surveying.result(), effort)
+            if counts_rows and not limit_rows and not self._is_part:
+                check_count(self.name, count, surveying.result().record_count, self._csv, effort)
         return count
 
     def _copy(self, query: str, destination: Path, options: str, effort: Effort) -> int:
@@ -353,62 +376,11 @@ class Table:
             # Damaged Parquet fails in many ways.
             raise _Refused from error
 
-    def _check_size(self, seen: Survey, effort: Effort) -> None:
-        """Compare the largest record with what the engine's buffers hold: one that is larger may be left out silently.
-
-        Raises:
-            MoreEffort: larger buffers are needed.
-            UsageError: there are none that are large enough.
-        """
-        if seen.most_record_bytes <= effort.record_bytes:
-            return
-        if effort is EFFORTS[0]:
-            raise MoreEffort
-        # It is known to within two blocks.
-        if seen.most_record_bytes - 2 * BLOCK_BYTES > effort.record_bytes:
-            raise UsageError(
-                f"{self.name} has a row of more than {effort.record_bytes:,} bytes, or a quote that is not closed.",
-                f"Shorten it: a request has at most {MAX_LINE_BYTES:,} bytes.",
-            )
-
-    def _check_count(self, count: int, expected: int, csv: CsvTable, effort: Effort) -> None:
-        """Compare the engine's number of rows with an independent one.
-
-        Raises:
-            MoreEffort: they differ, which may come from a large record.
-            UsageError: they differ.
-        """
-        if count == expected or (len(csv.columns) == 1 and not csv.is_spool):
-            return
-        # Quotes inside of cells without quotes mislead the quick count; walking every cell does not.
-        expected = expected if csv.is_spool else count_records(csv)
-        if count == expected:
-            return
-        if effort is EFFORTS[0]:
-            raise MoreEffort
-        raise UsageError(
-            f"{self.name} cannot be read reliably: {count:,} rows were read, {expected:,} counted.",
-            "Put cells with quotes or line ends in double quotes, or convert the table to Parquet.",
-        )
-
     def _unreadable(self) -> BatchError:
-        """Return the error that names the rows which the engine refused.
-
-        They are looked for here: the engine keeps a note for each cell too many, each with the whole row.
-        """
+        """Return the error that names the rows which the engine refused."""
         if self._csv is None:
             return UsageError(f"{self.name} cannot be read: it is damaged.", "Export the Parquet file again.")
-        most_bytes, width = EFFORTS[-1].record_bytes, len(self.columns)
-        first: list[Record] = []
-        count = 0
-        for record in () if self._csv.is_spool else misfits(self._csv, most_bytes):
-            count += 1
-            if count <= _MAX_REPORTED:
-                first.append(record)
-        if not count:
-            return UsageError(f"{self.name} cannot be read as CSV.", "Save it as CSV in UTF-8, or as Parquet.")
-        told = [(line_at(self._csv.path, record.position), *described(record, width, most_bytes)) for record in first]
-        return ragged(self.name, told, count)
+        return unreadable_rows(self.name, self._csv, len(self.columns), EFFORTS[-1].record_bytes)
 
 
 def _csv_table(connection: "DuckDBPyConnection", csv: CsvTable, name: str, read: Path | None = None) -> Table:

@@ -60,6 +60,13 @@ def value_query(column: str, relation: str, cells: Mapping[str, str], limit_rows
     return f"SELECT concat('[', to_json(v), ',', uses, ',', first, ']') FROM ({counted})"
 
 
+def digest_query(columns: Sequence[str], relation: str, cells: Mapping[str, str], chars: int) -> str:
+    """Return the query for a digest of each row's cells, `chars` hexadecimal digits of it, in order."""
+    # Of the digests of cells: long ones are not copied.
+    content = ", ".join(f"md5(coalesce({cells[column]}, ''))" for column in columns)
+    return f"SELECT left(md5(concat({content})), {chars}) FROM {relation}"
+
+
 def cell_query(columns: Sequence[str], relation: str, cells: Mapping[str, str], limit_rows: int) -> str:
     """Return the query for the cells of these columns, empty where there is nothing."""
     values = ", ".join(f"coalesce({cells[column]}, '')" for column in columns) or "''"
@@ -87,6 +94,11 @@ def chosen_rows(relation: str, number: str, chosen: ChosenRows) -> str:
     # A constant of the engine: a bit is looked up in no time, and rows stay in their order, which a join may change.
     bits = f"CAST(from_hex('{chosen.bits.hex()}') AS BIT)"
     return f"(SELECT * FROM {relation} WHERE get_bit({bits}, CAST({column_name(number)} - 1 AS INTEGER)) = 1)"
+
+
+def numbered_rows(relation: str, number: str) -> str:
+    """Return a relation with its rows numbered from 1, by a column of that name."""
+    return f"(SELECT row_number() OVER () AS {column_name(number)}, * FROM {relation})"
 
 
 def as_text(column: str, kind: str) -> str:
