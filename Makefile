@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # What is compiled is kept, whatever the shell says: the tests take each process of theirs seven seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test check conformance clients matrix oldest newest bench format manifests pictures constraints clean
+.PHONY: help demo test check conformance clients matrix oldest newest reference bench format manifests pictures constraints clean
 
 help:  ## show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,7 +31,12 @@ conformance: $(STAMP) tests/conformance/node_modules  ## run the official confor
 clients: $(STAMP) tests/clients/node_modules  ## clients that nobody here wrote, each through a whole conversation; CLIENTS="inspector adk" for a part
 	PYTHONPATH=tests $(BIN)/python -m clients.run $(CLIENTS)
 
-matrix: $(STAMP) tests/js/node_modules  ## all of what the tests run a part of, each kill and fault; writes the tables of tests/README.md
+reference: $(STAMP)  ## the figures that comparisons are tested against, as scikit-learn and statsmodels have them now
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-$@
+	$(BIN)/uv pip install --quiet --python .venv-$@/bin/python 'scikit-learn>=1.9,<2' 'statsmodels>=0.15,<0.16'
+	.venv-$@/bin/python -W ignore tests/support/agreement/reference.py $(REFERENCE_ARGS)
+
+matrix: $(STAMP) reference tests/js/node_modules  ## all of what the tests run a part of, each kill and fault; writes the tables of tests/README.md
 	MATRIX=full $(BIN)/python -m pytest -q tests/crash
 	MATRIX=full $(BIN)/python -m pytest -q -n 2 -m matrix --ignore tests/crash
 
@@ -50,6 +55,7 @@ bench: $(STAMP)  ## ratios against the plain way; BENCH_ARGS="--megabytes 1000 -
 	PYTHONPATH=tests $(BIN)/python -m bench.bench $(BENCH_ARGS)
 	$(BIN)/python tests/bench/context.py
 	$(BIN)/python tests/bench/integrity.py $(INTEGRITY_ARGS)
+	$(BIN)/python tests/bench/comparing_bench.py $(COMPARING_ARGS)
 
 format: $(STAMP)  ## format and fix what can be fixed
 	$(BIN)/ruff format .
@@ -70,7 +76,7 @@ constraints: $(STAMP)  ## pin every dependency by name, version and hash
 	  --no-strip-extras --generate-hashes --no-header --no-emit-index-url --no-annotate --quiet -o constraints.txt
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) .venv-oldest .venv-newest tests/js/node_modules tests/conformance/node_modules tests/clients/node_modules gemini-batch-demo dashboard-pictures
+	rm -rf $(VENV) .venv-oldest .venv-newest .venv-reference tests/js/node_modules tests/conformance/node_modules tests/clients/node_modules gemini-batch-demo dashboard-pictures
 
 $(STAMP): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)

@@ -1,17 +1,20 @@
-"""Figures of a comparison against the formulas themselves, in exact fractions, on 200 tables made by chance."""
+"""Figures of a comparison as scikit-learn and statsmodels have them, on 200 tables; what counts as equal."""
 
-import random
+import json
 from collections import Counter
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
-from gemini_batch_mcp.batches.answers.comparing import compared_rows, pairs_of, wilson
+from gemini_batch_mcp.batches.answers._pairs import Found, Sides, compared_rows, crossed_labels
+from gemini_batch_mcp.batches.answers.comparing import kappa, wilson
 from gemini_batch_mcp.domain import Column
 from gemini_batch_mcp.results.query.queries import QueryEngine, Stop
+from support.agreement.reference import FIGURES
+from support.agreement.tables import tables
 from support.answers import table_at
+from support.extent import in_part, part
 from support.loading import scratch
 
 
@@ -21,35 +24,40 @@ def engine() -> Iterator[QueryEngine]:
         yield engine
 
 
-def test_shares_and_kappas_are_those_of_the_formulas(engine: QueryEngine, tmp_path: Path) -> None:
-    chance = random.Random(20261129)
-    for number in range(200):
-        labels = [f"label {n}" for n in range(chance.randint(1, 6))]
-        rows = [
-            (chance.choice([*labels, None]), chance.choice([*labels, None]) if chance.random() < 0.5 else "label 0")
-            for _ in range(chance.randint(1, 60))
-        ]
-        values = ", ".join(f"({n}, 'k{n}', 'ok', {_literal(a)}, {_literal(e)})" for n, (a, e) in enumerate(rows))
-        table = table_at(
-            tmp_path / f"{number}.parquet",
-            f"SELECT * FROM (VALUES {values}) t(row, key, status, actual, expected)",
-        )
-        pairs = pairs_of(Column("actual", "VARCHAR"), Column("expected", "VARCHAR"), is_batch=False)
-        (total, compared, equal, by_chance), found, differing, _ = compared_rows(
-            engine, pairs, {"results": table}, limit=200, offset=0, stop=Stop()
-        )
-        both = [(a, e) for a, e in rows if a is not None and e is not None]
-        assert (total, compared, equal) == (len(rows), len(both), sum(a == e for a, e in both))
-        assert {(e, a): n for e, a, n in found} == Counter((e, a) for a, e in both)
-        assert len(differing) == compared - equal
-        if both:
-            actual, expected = Counter(a for a, _ in both), Counter(e for _, e in both)
-            product = sum(Fraction(actual[label] * expected[label], len(both) ** 2) for label in labels)
-            assert by_chance == pytest.approx(float(product), rel=1e-12)
+@in_part
+def test_shares_kappas_and_confusions_are_those_of_the_libraries(engine: QueryEngine, tmp_path: Path) -> None:
+    """`make reference` compares the figures in the file with the libraries; see `support.agreement.reference`."""
+    given = list(zip(tables(), json.loads(FIGURES.read_text(encoding="utf-8")), strict=True))
+    assert len(given) == 200
+    for table, figures in part(given, 8):
+        rows = (f"({n}, 'k{n}', 'ok', {_literal(e)}, {_literal(a)})" for n, (e, a) in enumerate(table.written, start=1))
+        select = f"SELECT * FROM (VALUES {', '.join(rows)}) t(row, key, status, expected, actual)"
+        path = table_at(tmp_path / "t.parquet", select)
+        found = _compared(engine, path, Column("actual", "VARCHAR"), Column("expected", "VARCHAR"))
+        both = table.both
+        equal = sum(one == other for one, other in both)
+        assert (found.counted.compared, found.counted.equal) == (len(both), equal)
+        assert len(found.differing) == len(both) - equal
+        assert (kappa(found.counted) is None) == (figures["kappa"] is None)
+        if figures["kappa"] is not None:
+            assert kappa(found.counted) == pytest.approx(figures["kappa"], rel=1e-9, abs=1e-12)
+        interval = wilson(equal, len(both))
+        assert interval == ((None, None) if not both else pytest.approx(figures["interval"], rel=1e-9, abs=1e-12))
+        confusion = Counter({(e.strip().lower(), a.strip().lower()): n for e, a, n in found.pairs})
+        labels = figures["labels"]
+        assert [[confusion[e, a] for a in labels] for e in labels] == figures["confusion"]
 
 
 def _literal(value: str | None) -> str:
     return "NULL" if value is None else f"'{value}'"
+
+
+def _compared(
+    engine: QueryEngine, table: Path, actual: Column, expected: Column, *, other: Path | None = None, limit: int = 200
+) -> Found:
+    folders = {"results": table} | ({} if other is None else {"other": other})
+    sides = Sides(actual, expected, is_batch=other is not None)
+    return compared_rows(engine, sides, folders, limit=limit, max_pairs=60, stop=Stop())
 
 
 @pytest.mark.parametrize(
@@ -73,6 +81,13 @@ def test_intervals_are_wilsons(equal: int, compared: int, low: float, high: floa
         ("['b', 'A']", "['a', 'b', 'b']", True),
         ("['a']", "['a', 'c']", False),
         ("true", "'True'", True),
+        # Fields of answers that are lists are JSON; a column of right answers may hold them as text.
+        ("""'["b", "A"]'::JSON""", """'["a","b"]'::JSON""", True),
+        ("""'["b", "A"]'::JSON""", """'["a", "b"]'""", True),
+        ("""'["b"]'::JSON""", "'B'", True),
+        ("""'["b"]'::JSON""", """'["b'""", False),
+        ("""'"Good"'::JSON""", "'good'", True),
+        ("""'[1, 2]'::JSON""", "[2, 1]", True),
     ],
 )
 def test_what_counts_as_equal(engine: QueryEngine, tmp_path: Path, actual: str, expected: str, is_same: bool) -> None:
@@ -81,6 +96,33 @@ def test_what_counts_as_equal(engine: QueryEngine, tmp_path: Path, actual: str, 
         f"SELECT 1 AS row, 'k' AS key, 'ok' AS status, {actual} AS actual, {expected} AS expected",
     )
     kinds = dict(row[:2] for row in scratch().execute(f"DESCRIBE FROM '{table}'").fetchall())
-    pairs = pairs_of(Column("actual", kinds["actual"]), Column("expected", kinds["expected"]), is_batch=False)
-    counts, *_ = compared_rows(engine, pairs, {"results": table}, limit=5, offset=0, stop=Stop())
-    assert counts[1:3] == (1, int(is_same))
+    found = _compared(engine, table, Column("actual", kinds["actual"]), Column("expected", kinds["expected"]))
+    assert (found.counted.compared, found.counted.equal) == (1, int(is_same))
+
+
+def test_embeddings_are_equal_from_a_cosine_of_0_99_on(engine: QueryEngine, tmp_path: Path) -> None:
+    """Vectors at an angle to the first axis, three times as long: cos 8° is 0.9903, cos 9° is 0.9877."""
+    vectors = "SELECT i + 1 AS row, 'k' || i AS key, 'ok' AS status, {}::FLOAT[] AS embedding FROM range(5) t(i)"
+    axis = table_at(tmp_path / "axis.parquet", vectors.format("[1, 0]"))
+    turned_by = "radians([0, 8, 9, 180][i + 1])"
+    angles = f"CASE i WHEN 4 THEN [1, 0, 0] ELSE [3 * cos({turned_by}), 3 * sin({turned_by})] END"
+    turned = table_at(tmp_path / "turned.parquet", vectors.format(f"({angles})"))
+    column = Column("embedding", "FLOAT[]")
+    found = _compared(engine, turned, column, column, other=axis)
+    # Vectors of different sizes have no angle.
+    assert (found.counted.total, found.counted.compared, found.counted.equal) == (5, 4, 2)
+    assert [row[1:] for row in found.differing] == [
+        ("k2", "cosine of 1", "cosine of 0.987688"),
+        ("k3", "cosine of 1", "cosine of -1.0"),
+    ]
+    assert kappa(found.counted) is None and found.pairs == ()
+
+
+def test_of_more_labels_than_are_shown_the_rarer_ones_stand_together(engine: QueryEngine, tmp_path: Path) -> None:
+    rows = "SELECT i + 1 AS row, 'k' || i AS key, 'ok' AS status, 'Label ' || isqrt(i) AS actual, 'label 0' AS expected"
+    table = table_at(tmp_path / "t.parquet", f"{rows.replace('isqrt(i)', 'floor(sqrt(i))::INT')} FROM range(100) t(i)")
+    sides = Sides(Column("actual", "VARCHAR"), Column("expected", "VARCHAR"), is_batch=False)
+    found = crossed_labels(engine, sides, {"results": table}, max_labels=4, stop=Stop())
+    # The square roots of 0 to 99 are 9 nineteen times, 8 seventeen times, and so on.
+    assert found.labels == ("label 0", "Label 9", "Label 8", "Label 7")
+    assert found.counts == {(0, 0): 1, (0, 1): 19, (0, 2): 17, (0, 3): 15, (0, None): 48}

@@ -23,7 +23,12 @@ def reviews(data: Path, count: int = 12) -> str:
 
 async def answered(talk: Conversation, sandbox: Sandbox, data: Path, **order: Any) -> str:
     """Order the reviews, and let the batch end; returns its id."""
-    order = {"source": reviews(data), "prompt": "Mood? {{text}}", "key_column": "id", "response_schema": LABELS} | order
+    order = {
+        "source": order.get("source") or reviews(data),
+        "prompt": "Mood? {{text}}",
+        "key_column": "id",
+        "response_schema": LABELS,
+    } | order
     created = await talk.call("create_batch", **order)
     sandbox.finish(newest(sandbox))
     return str(created["batch_id"])
@@ -139,3 +144,27 @@ async def test_answers_are_compared_with_right_ones_and_with_another_batchs(
     assert "no column 'nope'" in await talk.refusal("compare_results", batch=first, other="truth", field="nope")
     assert "nowhere" in await talk.refusal("compare_results", batch=first, other="nowhere")
     assert "cursor" in await talk.refusal("compare_results", batch=first, other="truth", cursor="x")
+    cursor = (await talk.call("compare_results", batch=first, other="truth", limit=1))["next_cursor"]
+    refused = await talk.refusal("compare_results", batch=first, other=second, cursor=cursor)
+    assert "belongs to another comparison" in refused
+
+
+async def test_a_page_that_was_begun_before_a_retry_never_goes_on_with_other_rows(
+    talk: Conversation, sandbox: Sandbox, data: Path
+) -> None:
+    rows = [f"r{n},{'good' if n % 2 else 'bad'},{'[[sandbox:error:13]]' if n == 3 else ''} text {n}" for n in range(16)]
+    (data / "reviews.csv").write_text("\n".join(["id,truth,text", *rows]) + "\n", encoding="utf-8")
+    batch = await answered(talk, sandbox, data, source="reviews.csv")
+    compared = await talk.call("compare_results", batch=batch, other="truth", limit=1)
+    page = await talk.call("get_results", batch=batch, view="rows", limit=5)
+    again = await talk.call("compare_results", batch=batch, other="truth", limit=1, cursor=compared["next_cursor"])
+    assert again["rows"] and again["rows"] != compared["rows"]
+
+    await talk.call("retry_failed", batch=batch, confirm=True)
+    sandbox.finish(newest(sandbox))
+    cursor = compared["next_cursor"]
+    refused = await talk.refusal("compare_results", batch=batch, other="truth", limit=1, cursor=cursor)
+    assert f"The answers have changed since the page that gave the cursor '{cursor}'" in refused
+    # Rows of get_results stand in the order of the source, and are found by their numbers whatever is built since.
+    rest = await talk.call("get_results", batch=batch, view="rows", limit=20, cursor=page["next_cursor"])
+    assert [row["key"] for row in page["rows"] + rest["rows"]] == [f"r{n}" for n in range(16)]

@@ -1,47 +1,32 @@
 """Two batches, or a batch and a column of right answers, laid against each other row by row."""
 
-# ruff: noqa: S608 - statements consist of our own names, of numbers, and of names made by `identifier`
-
+import hashlib
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from gemini_batch_mcp.batches.answers._pairs import OTHER, Counted, Found, Sides, compared_rows
 from gemini_batch_mcp.batches.answers._saving import with_tables
 from gemini_batch_mcp.batches.answers.reading import read_also, read_results
 from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.jobs.tracking import BatchStatus
 from gemini_batch_mcp.batches.work import deadline_after
 from gemini_batch_mcp.domain import Column, ResultQuery
 from gemini_batch_mcp.errors import UsageError
-from gemini_batch_mcp.results.engine import identifier
-from gemini_batch_mcp.results.query.queries import RELATION, QueryEngine, Stop
+from gemini_batch_mcp.results.query.queries import RELATION, Stop
 from gemini_batch_mcp.results.store import ResultTable
 from gemini_batch_mcp.threads import in_stoppable_thread
 
-#: Of two numbers that count as equal, relative to the larger one.
-TOLERANCE: Final = 1e-9
-#: Of the angle between two embeddings that count as equal (our choice).
-LEAST_COSINE: Final = 0.99
 #: Pairs of expected and actual that are listed, the most frequent first.
 _MAX_PAIRS: Final = 60
-#: Pairs that kappa is computed from; a field of more different values is no classification.
-_MAX_LABELS: Final = 1000
-_OTHER: Final = "other"
 #: 97.5 % of a normal distribution: of a 95 % interval.
 _Z: Final = 1.959963984540054
-_NUMBERS: Final = (
-    "TINYINT",
-    "SMALLINT",
-    "INTEGER",
-    "BIGINT",
-    "HUGEINT",
-    "UTINYINT",
-    "USMALLINT",
-    "UINTEGER",
-    "UBIGINT",
-)
+#: A cursor: behind which row, of what was asked, of which builds of the tables.
+_CURSOR: Final = re.compile(r"(\d{1,12})-([0-9a-f]{8})-([0-9a-f]{8})", re.ASCII)
+_NEXT_STEP: Final = "Leave cursor out to start at the first differing row."
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +88,46 @@ async def compare_results(
 
     Raises:
         NotReady, StillCollecting: as `read_results` does.
-        UsageError: there is no such column, or the cursor is none of ours.
+        UsageError: there is no such column; the cursor is none of ours, or its rows may have shifted since.
     """
-    if cursor and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 10):
-        raise UsageError(f"{cursor[:40]!r} is not a cursor of compare_results.", "Leave cursor out to start.")
+    asked = await asked_for(app, reference, other, field=field, wait_seconds=wait_seconds)
+    after, build = _position(cursor, asked.digest)
+    stop = Stop()
+
+    def compare(folders: Mapping[str, Path]) -> tuple[Found, str]:
+        found_build = _digest(folder.name for folder in folders.values())
+        if build not in ("", found_build):
+            raise UsageError(
+                f"The answers have changed since the page that gave the cursor {cursor!r}: its rows may have shifted.",
+                _NEXT_STEP,
+            )
+        found = compared_rows(
+            app.queries, asked.sides, folders, limit=limit, after=after, max_pairs=_MAX_PAIRS, stop=stop
+        )
+        return found, found_build
+
+    found, build = await in_stoppable_thread(stop.set, with_tables, asked.tables, compare)
+    next_cursor = f"{found.differing[-1][0]}-{asked.digest}-{build}" if found.has_more else ""
+    return comparison_of(asked, found, next_cursor)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Two sides that can be compared, with the tables that they are in. `digest` stands for what is compared."""
+
+    status: BatchStatus
+    other: str
+    sides: Sides
+    tables: Mapping[str, ResultTable]
+
+    @property
+    def digest(self) -> str:
+        """The same for the same two sides."""
+        return _digest((self.status.batch.id, self.other, self.sides.actual.name, *self.tables))
+
+
+async def asked_for(app: App, reference: str, other: str, *, field: str, wait_seconds: float | None) -> Asked:
+    """Find what is to be compared; see `compare_results`."""
     deadline = deadline_after(wait_seconds)
     results = await read_results(app, reference, ResultQuery(), wait_seconds=wait_seconds)
     table = results.table
@@ -116,31 +137,38 @@ async def compare_results(
     expected = _source_column(table, other)
     if expected is None:
         ((name, beside),) = (await read_also(app, [other], deadline)).items()
-        tables[_OTHER] = beside
+        tables[OTHER] = beside
         expected = _column(beside, field, name)
-    pairs = pairs_of(actual, expected, is_batch=_OTHER in tables)
-    stop = Stop()
-    ask = partial(compared_rows, app.queries, pairs, limit=limit, offset=int(cursor or 0), stop=stop)
-    counts, found, differing, has_more = await in_stoppable_thread(stop.set, with_tables, tables, ask)
-    total, compared, equal, chance = counts
-    share = equal / compared if compared else None
-    low, high = wilson(equal, compared)
-    kappa = None if chance is None or share is None or chance >= 1 else (share - chance) / (1 - chance)
+    return Asked(results.status, other, Sides(actual, expected, OTHER in tables), tables)
+
+
+def comparison_of(asked: Asked, found: Found, next_cursor: str = "") -> Comparison:
+    """Return what came of a comparison, with the figures that follow from its counts."""
+    counted = found.counted
+    share = counted.equal / counted.compared if counted.compared else None
+    low, high = wilson(counted.equal, counted.compared)
     return Comparison(
-        batch_id=results.status.batch.id,
-        other=other,
-        field=field,
-        compared=compared,
-        equal=equal,
-        left_out=total - compared,
+        batch_id=asked.status.batch.id,
+        other=asked.other,
+        field=asked.sides.actual.name,
+        compared=counted.compared,
+        equal=counted.equal,
+        left_out=counted.total - counted.compared,
         share=share,
         share_low=low,
         share_high=high,
-        kappa=kappa,
-        table=tuple(Pair(str(wanted), str(got), int(rows)) for wanted, got, rows in found),
-        rows=tuple(Difference(str(key), str(wanted), str(got)) for key, wanted, got in differing),
-        next_cursor=str(int(cursor or 0) + len(differing)) if has_more else "",
+        kappa=kappa(counted),
+        table=tuple(Pair(*pair) for pair in found.pairs),
+        rows=tuple(Difference(*row[1:]) for row in found.differing),
+        next_cursor=next_cursor,
     )
+
+
+def kappa(counted: Counted) -> float | None:
+    """Return Cohen's kappa; None where chance alone would agree always, or is not known."""
+    if counted.chance is None or not counted.compared or counted.chance >= 1:
+        return None
+    return (counted.equal / counted.compared - counted.chance) / (1 - counted.chance)
 
 
 def wilson(equal: int, compared: int) -> tuple[float | None, float | None]:
@@ -154,77 +182,24 @@ def wilson(equal: int, compared: int) -> tuple[float | None, float | None]:
     return middle - half if equal else 0.0, middle + half if equal < compared else 1.0
 
 
-_Counts = tuple[int, int, int, float | None]
+def _position(cursor: str, digest: str) -> tuple[int, str]:
+    """Return behind which row a page begins, and of which builds of the tables: of any, for the first one.
 
-
-def compared_rows(
-    queries: QueryEngine, pairs: str, folders: Mapping[str, Path], *, limit: int, offset: int, stop: Stop
-) -> tuple[_Counts, Sequence[Sequence[Any]], Sequence[Sequence[Any]], bool]:
-    """Return all, compared and equal rows with the share that chance makes equal; pairs, rows that differ, and more."""
-
-    def ask(sql: str, most: int) -> Sequence[Sequence[Any]]:
-        answer = queries.query_tables(folders, f"{pairs} {sql}", limit=most, max_cell_chars=200, stop=stop)
-        return answer.rows
-
-    chance = f"""(SELECT CASE WHEN max(n) <= {_MAX_LABELS} THEN sum(one::DOUBLE * two) END FROM (
-        SELECT count(*) FILTER (WHERE side = 1) AS one, count(*) FILTER (WHERE side = 2) AS two, count(*) OVER () AS n
-        FROM (SELECT e AS label, 1 AS side FROM pairs WHERE same IS NOT NULL
-              UNION ALL SELECT a, 2 FROM pairs WHERE same IS NOT NULL) GROUP BY label))"""
-    counts = f"SELECT count(*), count(same), count(*) FILTER (WHERE same), {chance} FROM pairs"
-    ((total, compared, equal, product),) = ask(counts, 1)
-    common = "SELECT any_value(expected), any_value(actual), count(*) AS n FROM pairs WHERE same IS NOT NULL"
-    found = ask(f"{common} AND e IS NOT NULL GROUP BY e, a ORDER BY n DESC, e, a LIMIT {_MAX_PAIRS}", _MAX_PAIRS)
-    page = f"SELECT key, expected, actual FROM pairs WHERE NOT same ORDER BY row LIMIT {limit + 1} OFFSET {offset}"
-    differing = ask(page, limit + 1)
-    has_more = len(differing) > limit or offset + len(differing) < int(compared) - int(equal)
-    share = None if product is None or not compared else float(product) / int(compared) ** 2
-    return (int(total), int(compared), int(equal), share), found, differing[:limit], has_more
-
-
-def pairs_of(actual: Column, expected: Column, *, is_batch: bool) -> str:
-    """Return the WITH under which everything is asked: a row for each key, `same` NULL where a side has no answer.
-
-    `e` and `a` are what the two sides have as labels: what counts as equal has the same one.
+    Raises:
+        UsageError: the cursor is none of ours, or belongs to another comparison.
     """
-    good = "r.status = 'ok'" + (" AND o.status = 'ok'" if is_batch else "")
-    source = f"{RELATION} AS r JOIN {_OTHER} AS o ON r.key = o.key" if is_batch else f"{RELATION} AS r"
-    left = f"{'o' if is_batch else 'r'}.{identifier(expected.name)}"
-    right = f"r.{identifier(actual.name)}"
-    if _is_vector(actual) and _is_vector(expected):
-        cosine = f"CASE WHEN len({left}) = len({right}) THEN list_cosine_similarity({left}, {right}) END"
-        labels, same = ("NULL::VARCHAR", "NULL::VARCHAR"), f"({cosine}) >= {LEAST_COSINE}"
-        shown = ("'cosine of 1'", f"'cosine of ' || round({cosine}, 6)")
-    else:
-        is_number = _is_number(actual) or _is_number(expected)
-        labels = (_label(left, expected, is_number=is_number), _label(right, actual, is_number=is_number))
-        same = f"({labels[0]}) = ({labels[1]})"
-        if is_number:
-            one, two = f"TRY_CAST({left} AS DOUBLE)", f"TRY_CAST({right} AS DOUBLE)"
-            close = f"abs({one} - {two}) <= {TOLERANCE!r} * greatest(abs({one}), abs({two}))"
-            same = f"coalesce({close}, {same})"
-        shown = (_shown(left, expected), _shown(right, actual))
-    usable = f"{good} AND {left} IS NOT NULL AND {right} IS NOT NULL"
-    return f"""WITH pairs AS (SELECT r.row AS row, r.key AS key, {shown[0]} AS expected, {shown[1]} AS actual,
-        {labels[0]} AS e, {labels[1]} AS a, CASE WHEN {usable} THEN {same} END AS same FROM {source})"""
+    if not cursor:
+        return 0, ""
+    found = _CURSOR.fullmatch(cursor)
+    if found is None:
+        raise UsageError(f"{cursor[:40]!r} is not a cursor of compare_results.", _NEXT_STEP)
+    if found[2] != digest:
+        raise UsageError(f"The cursor {cursor!r} belongs to another comparison.", _NEXT_STEP)
+    return int(found[1]), found[3]
 
 
-def _label(value: str, column: Column, *, is_number: bool) -> str:
-    if column.type.endswith("[]"):
-        return f"to_json(list_sort(list_distinct(list_transform({value}, lambda v: lower(trim(v::VARCHAR))))))::VARCHAR"
-    text = f"lower(trim({value}::VARCHAR))"
-    return f"coalesce(printf('%.9g', TRY_CAST({value} AS DOUBLE)), {text})" if is_number else text
-
-
-def _shown(value: str, column: Column) -> str:
-    return f"to_json({value})::VARCHAR" if column.type.endswith("[]") else f"{value}::VARCHAR"
-
-
-def _is_number(column: Column) -> bool:
-    return column.type in (*_NUMBERS, "DOUBLE", "FLOAT") or column.type.startswith("DECIMAL")
-
-
-def _is_vector(column: Column) -> bool:
-    return column.name == "embedding"
+def _digest(names: Iterable[str]) -> str:
+    return hashlib.blake2b("\n".join(names).encode(), digest_size=4).hexdigest()
 
 
 def _first_field(table: ResultTable) -> str:

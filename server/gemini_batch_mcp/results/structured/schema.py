@@ -31,6 +31,7 @@ _ANY_TYPE: Final = "type_unspecified"
 
 _COLUMN_TYPES: Final = {"string": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN"}
 _JSON: Final = "JSON"
+_VALUE_TYPES: Final = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
 
 
 def plain_schema(schema: JsonObject) -> dict[str, Any]:
@@ -140,12 +141,18 @@ def _column_type(node: Any, document: JsonObject) -> str:
     if isinstance(choices, list):
         kinds = {_column_type(choice, document) for choice in choices if not _is_null(choice)}
     else:
-        types = node.get("type")
+        types = node.get("type", _types_of_choices(node))
         names = types if isinstance(types, list) else [types]
         kinds = {_COLUMN_TYPES.get(name, _JSON) for name in names if name != "null"}
     if kinds == {"BIGINT", "DOUBLE"}:
         return "DOUBLE"
     return kinds.pop() if len(kinds) == 1 else _JSON
+
+
+def _types_of_choices(node: JsonObject) -> list[str | None]:
+    """Return the types of the values that an `enum` or `const` allows, for a schema that leaves its type out."""
+    values = node.get("enum", [node["const"]] if "const" in node else [])
+    return list(dict.fromkeys(_VALUE_TYPES.get(type(value)) for value in values)) if isinstance(values, list) else []
 
 
 def _is_null(node: Any) -> bool:
