@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -47,15 +47,20 @@ def doctor(session: Session, as_json: bool) -> None:
     from gemini_batch_mcp.cli import console
 
     settings = session.settings()
-    report = anyio.run(examine, settings, transport_for(settings))
+    report = anyio.run(examine, settings, transport_for(settings), Path.home(), session.env)
     console.show_report(report, as_json=as_json)
     if not report.ok:
         sys.exit(1)
 
 
-async def examine(settings: Settings, transport: TransportFactory | None) -> Report:
-    """Look at versions, key, directories, ledger and Gemini. Nothing is changed but the state directory's existence."""
-    checks = [_versions(), _key(settings), _unknown(settings)]
+async def examine(
+    settings: Settings, transport: TransportFactory | None, user_home: Path, env: Mapping[str, str]
+) -> Report:
+    """Look at versions, key, hosts, directories, ledger and Gemini; nothing changes, but the state directory is made.
+
+    Hosts keep their files below `user_home`, unless `env` says otherwise.
+    """
+    checks = [_versions(), _key(settings), _unknown(settings), *await _hosts(user_home, env)]
     async with lazy_desk(settings, transport) as lazy:
         try:
             desk = await lazy.get()
@@ -91,6 +96,32 @@ def _key(settings: Settings) -> Check:
     hidden = settings.api_key.hides
     besides = f", which takes precedence; the other key, in {hidden}, is not used" if hidden else ""
     return Check("key", True, f"from {settings.api_key.origin}{besides}")
+
+
+async def _hosts(user_home: Path, env: Mapping[str, str]) -> list[Check]:
+    """Look at the assistants that have an entry for this server: whether it starts as they start it."""
+    from gemini_batch_mcp.cli.hosts import configuration, trying
+    from gemini_batch_mcp.cli.hosts.known import HOSTS, this_system
+
+    checks = []
+    for host in HOSTS.values():
+        file = host.file(this_system(), user_home, env)
+        try:
+            entry = configuration.entry_of(host, file)
+        except BatchError as error:
+            checks.append(Check("host", False, str(error)))
+            continue
+        if entry is None:
+            continue
+        trial = await trying.start(entry, env)
+        finding = f"{host.title} starts it from {file}; it offers {trial.tools} tools"
+        if trial.failure:
+            finding = (
+                f"{host.title} cannot start it: {trial.failure}. gemini-batch-mcp install {host.name} corrects the "
+                f"entry in {file}"
+            )
+        checks.append(Check("host", not trial.failure, finding))
+    return checks
 
 
 def _unknown(settings: Settings) -> Check:

@@ -79,9 +79,10 @@ class _Commands(click.Group):
     def _load(self) -> None:
         from gemini_batch_mcp.cli.answers import ANSWER_COMMANDS
         from gemini_batch_mcp.cli.doctor import doctor
+        from gemini_batch_mcp.cli.install import install
         from gemini_batch_mcp.cli.orders import ORDER_COMMANDS
 
-        for command in (*SERVING_COMMANDS, *ORDER_COMMANDS, *ANSWER_COMMANDS, doctor):
+        for command in (*SERVING_COMMANDS, *ORDER_COMMANDS, *ANSWER_COMMANDS, doctor, install):
             self.add_command(command)
 
 

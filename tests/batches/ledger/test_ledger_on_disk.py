@@ -121,7 +121,7 @@ async def test_doctor_says_what_was_taken_back_and_what_cannot_be(
     _empty(settings.home)
     (settings.home / "batches" / "old-abc234").mkdir()
 
-    report = await examine(settings, sandbox.transport)
+    report = await examine(settings, sandbox.transport, data, {})
     (state,) = [check for check in report.checks if check.name == "state"]
 
     assert not state.ok

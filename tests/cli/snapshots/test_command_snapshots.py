@@ -38,6 +38,7 @@ _MISTYPED: Final[dict[str, tuple[str, ...]]] = {
     "cancel": ("cancel",),
     "delete": ("delete",),
     "doctor": ("doctor --jsn",),
+    "install": ("install emacs",),
     "serve": ("serve --transport http --host 0.0.0.0", "serve --transport web"),
     "sandbox": ("sandbox",),
     "demo": ("demo --rows 1",),
