@@ -97,11 +97,11 @@ def no_json(word: str) -> None:
 
 
 def saved_row(line: bytes) -> dict[str, Any]:
-    """Read a line; a number beyond any double, kept as it was answered, is JSON that only an odd row may hold."""
+    """Read a line; a number beyond any double, kept as it was answered, is JSON too, in odd rows only."""
     try:
         return SAVED_ROW.decode(line)
     except msgspec.ValidationError:
-        row: dict[str, Any] = json.loads(line, parse_constant=no_json)
+        row: dict[str, Any] = json.loads(line, parse_constant=no_json, parse_int=float)
         assert row["key"].startswith("odd"), line
         return row
 
