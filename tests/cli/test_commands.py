@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from gemini_batch_mcp import __version__
 from gemini_batch_mcp.cli.main import commands
+from support.answers import read_page
 from support.conversation import Run, line, process_env, request_file, write_lines
 
 COMMANDS = [
@@ -54,6 +55,29 @@ def test_create_check_and_get_work_with_their_short_flags(run_at_port: Run, data
     assert after["groups"] == [before["groups"][0] | {"name": f"{batch} (deleted)"}]
     assert after["total"] == before["total"]
     assert 0 < after["total"]["wasted_usd"] < after["total"]["cost_usd"]
+
+
+def test_pages_about_a_batch_and_a_comparison_show_what_was_answered(run_at_port: Run, data: Path) -> None:
+    rows = (f"r{n},{('de', 'fr')[n % 2]},{('good', 'bad')[n % 3 == 0]},text {n}" for n in range(60))
+    (data / "reviews.csv").write_text("\n".join(["id,country,truth,text", *rows]) + "\n", encoding="utf-8")
+    schema = {"type": "object", "properties": {"label": {"enum": ["good", "bad"]}}, "required": ["label"]}
+    (data / "schema.json").write_text(json.dumps(schema), encoding="utf-8")
+    order = ("reviews.csv", "--prompt", "Mood? {{text}}", "--key-column", "id", "--schema", "schema.json")
+    batch = run_at_port("create-batch", *order).stdout.strip()
+    assert run_at_port("check-status", batch, "-w").returncode == 0
+
+    said = run_at_port("compare", batch, "truth", "-o", "compared.html")
+    assert "label: " in said.stdout and "compared.html" in said.stdout, said.stderr
+    compared = read_page(data / "compared.html")
+    equal = int(re.findall(r"label: (\d+) of 60 rows equal", said.stdout)[0])
+    assert "Compared600 rows without" in compared.words
+    assert f"Different{60 - equal}" in compared.words
+    assert "ExpectedRows" in compared.words
+
+    assert run_at_port("report", batch, "-o", "report.html").returncode == 0
+    report = read_page(data / "report.html")
+    for words in ("Answers", "Fields of 60 OK rows.", "label by ", "out of: country, truth", "2 different answers"):
+        assert words in report.words, words
 
 
 def test_a_terminal_shows_each_stage_with_what_is_done(tmp_path: Path, data: Path, at_port: dict[str, str]) -> None:

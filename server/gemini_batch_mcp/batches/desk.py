@@ -149,6 +149,12 @@ class Desk:
 
         return await write_batch_report(self.app, reference, save_to)
 
+    async def comparison_report(self, reference: str, other: str, save_to: str, *, field: str = "") -> SavedFile:
+        """Write a page about a comparison; see `reporting.write_comparison_report`."""
+        from gemini_batch_mcp.batches.answers.reporting import write_comparison_report
+
+        return await write_comparison_report(self.app, reference, other, save_to, field=field)
+
     async def quote_retry(
         self, reference: str, include: Sequence[str], *, model: str = "", wait_seconds: float | None = None
     ) -> Quote | None:

@@ -148,8 +148,9 @@ def collect(session: Session) -> None:
 @click.option("--field", default="", help="A field of the answers; by default the first.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 200), help="Differing rows shown.")
 @click.option("--cursor", default="", help="next_cursor of the previous page.")
+@click.option("-o", "--output", default="", help="Write a page about it, with a heat map, to this HTML file.")
 @click.pass_obj
-def compare(session: Session, batch: str, other: str, field: str, limit: int, cursor: str) -> None:
+def compare(session: Session, batch: str, other: str, field: str, limit: int, cursor: str, output: str) -> None:
     """Compare the answers of BATCH with OTHER: another batch, or a column of its source with right answers."""
     from gemini_batch_mcp.assistant import render
     from gemini_batch_mcp.cli import console
@@ -157,7 +158,10 @@ def compare(session: Session, batch: str, other: str, field: str, limit: int, cu
     async def show(desk: "Desk") -> None:
         with console.working("Comparing") as gauge:
             found = await desk.watched_by(gauge).compare(batch, other, field=field, limit=limit, cursor=cursor)
+            written = await desk.comparison_report(batch, other, output, field=field) if output else None
         console.output().print(render.compared(found).text(), markup=False, highlight=False, soft_wrap=True)
+        if written is not None:
+            console.show_saved(written)
 
     session.run(show)
 

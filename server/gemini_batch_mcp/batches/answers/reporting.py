@@ -1,10 +1,14 @@
-"""A page about one batch, written where the user wants it."""
+"""Pages about one batch, and about a comparison with it, written where the user wants them."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
-from gemini_batch_mcp.batches.answers._saving import draft_of, publish_saved, sweep_drafts
+from gemini_batch_mcp.batches.answers._pairs import Crossed, Found, compared_rows, crossed_labels
+from gemini_batch_mcp.batches.answers._saving import draft_of, publish_saved, sweep_drafts, with_tables
+from gemini_batch_mcp.batches.answers.comparing import asked_for, comparison_of
 from gemini_batch_mcp.batches.answers.reading import read_results
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.finding import find_batch
@@ -13,9 +17,16 @@ from gemini_batch_mcp.batches.jobs.tracking import BatchStatus, describe, refres
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry
 from gemini_batch_mcp.batches.orders.pricing import actual_cost, read_prices
 from gemini_batch_mcp.domain import Job, ResultQuery, ResultSummary, SavedFile
+from gemini_batch_mcp.results.query.queries import Stop
+from gemini_batch_mcp.results.report.comparing import ComparedFacts, write_comparison
 from gemini_batch_mcp.results.report.writing import ReportCost, ReportFacts, write_report
 from gemini_batch_mcp.results.store import ResultTable
-from gemini_batch_mcp.threads import in_thread
+from gemini_batch_mcp.threads import in_stoppable_thread, in_thread
+
+#: Of a page about a comparison: rows that differ, labels in its heat map, and labels from which on there is none.
+_DIFFERING_ROWS: Final = 500
+_SHOWN_LABELS: Final = 12
+_MOST_LABELS: Final = 200
 
 
 async def write_batch_report(app: App, reference: str, save_to: str, *, wait_seconds: float | None = None) -> SavedFile:
@@ -39,14 +50,62 @@ async def write_batch_report(app: App, reference: str, save_to: str, *, wait_sec
     return await in_thread(_write, app, facts, table, destination)
 
 
+async def write_comparison_report(
+    app: App, reference: str, other: str, save_to: str, *, field: str = "", wait_seconds: float | None = None
+) -> SavedFile:
+    """Compare a batch as `compare_results` does, and write a page about it; what may be replaced is as for reports.
+
+    Raises:
+        as `compare_results`, and PathError for a place outside the roots.
+    """
+    asked = await asked_for(app, reference, other, field=field, wait_seconds=wait_seconds)
+    batch_id = asked.status.batch.id
+    destination = app.guard.writable_file(save_to, default_name=f"{batch_id}-compared.html")
+    stop = Stop()
+
+    def read(folders: Mapping[str, Path]) -> tuple[Found, Crossed]:
+        found = compared_rows(app.queries, asked.sides, folders, limit=_DIFFERING_ROWS, max_pairs=1, stop=stop)
+        if not 0 < found.counted.labels <= _MOST_LABELS:
+            return found, Crossed((), {})
+        return found, crossed_labels(app.queries, asked.sides, folders, max_labels=_SHOWN_LABELS, stop=stop)
+
+    found, crossed = await in_stoppable_thread(stop.set, with_tables, asked.tables, read)
+    comparison = comparison_of(asked, found)
+    facts = ComparedFacts(
+        batch_id=batch_id,
+        other=comparison.other,
+        field=comparison.field,
+        other_is_batch=asked.sides.is_batch,
+        compared=comparison.compared,
+        equal=comparison.equal,
+        left_out=comparison.left_out,
+        share=comparison.share,
+        share_low=comparison.share_low,
+        share_high=comparison.share_high,
+        kappa=comparison.kappa,
+        label_count=found.counted.labels,
+        labels=crossed.labels,
+        counts=crossed.counts,
+        differing=tuple((row.key, row.expected, row.actual) for row in comparison.rows),
+        written_at=datetime.now(UTC),
+    )
+    return await in_thread(_publish, app, batch_id, destination, lambda draft: write_comparison(facts, draft))
+
+
 def _write(app: App, facts: ReportFacts, table: ResultTable | None, destination: Path) -> SavedFile:
-    sweep_drafts(app, destination.parent)
-    with saving_lock(app, facts.batch_id), draft_of(app, destination) as draft:
+    def write(draft: Path) -> SavedFile:
         if table is None:
-            written = write_report(facts, None, draft)
-        else:
-            written = table.while_there(lambda table: write_report(facts, table.folder, draft))
-        return replace(written, path=publish_saved(app, facts.batch_id, draft, destination))
+            return write_report(facts, None, draft)
+        return table.while_there(lambda table: write_report(facts, table.folder, draft))
+
+    return _publish(app, facts.batch_id, destination, write)
+
+
+def _publish(app: App, batch_id: str, destination: Path, write: Callable[[Path], SavedFile]) -> SavedFile:
+    sweep_drafts(app, destination.parent)
+    with saving_lock(app, batch_id), draft_of(app, destination) as draft:
+        written = write(draft)
+        return replace(written, path=publish_saved(app, batch_id, draft, destination))
 
 
 def _facts(status: BatchStatus, summary: ResultSummary | None, cost: ReportCost) -> ReportFacts:

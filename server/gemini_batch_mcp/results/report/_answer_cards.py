@@ -224,6 +224,14 @@ def heat_cell(number: int, whole: int, tone: str = "heat", *, mark: str = "") ->
     return element("td", words, element("small", count(number)), class_=f"{tone}-{shade}")
 
 
+def table_of_head(kind: str, caption: str, heads: Sequence[str], lines: Iterator[Html]) -> Html:
+    """Return a table with a shown caption; all columns but the first hold numbers unless it is one of texts."""
+    first, *others = heads
+    align = "" if kind == "texts" else "number"
+    cells = (_head(name, align if kind != "heat" or place == 0 else "") for place, name in enumerate(others))
+    return _table(kind, caption, [_head(first), *cells], lines, is_shown=kind != "texts")
+
+
 def _table(kind: str, caption: str, head: Sequence[Html], lines: Iterator[Html], *, is_shown: bool = False) -> Html:
     return element(
         "div",

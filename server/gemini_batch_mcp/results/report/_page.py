@@ -23,7 +23,14 @@ _ICON: Final = (
 )
 
 
-def page(title: str, body: Sequence[Html], shown: ShownRows | None, written_at: datetime | None) -> str:
+def page(
+    title: str,
+    body: Sequence[Html],
+    shown: ShownRows | None,
+    written_at: datetime | None,
+    *,
+    kind: str = "Gemini batch report",
+) -> str:
     """Return the document: `body` are the sections above the list of rows, `shown` the rows, None for no list."""
     style, script = _part("report.css"), _part("report.js")
     policy = "; ".join(
@@ -46,7 +53,7 @@ def page(title: str, body: Sequence[Html], shown: ShownRows | None, written_at: 
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="color-scheme", content="light dark"),
         element("meta", name="referrer", content="no-referrer"),
-        element("title", f"{visible_cell(title, _TITLE_CHARS)} · Gemini batch report"),
+        element("title", f"{visible_cell(title, _TITLE_CHARS)} · {kind}"),
         element("link", rel="icon", href=f"data:image/svg+xml,{quote(_ICON)}"),
         element("style", Html(style)),
     )
