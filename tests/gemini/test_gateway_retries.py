@@ -79,7 +79,7 @@ async def test_a_read_ends_within_its_total_time(tmp_path: Path) -> None:
 
 async def test_every_request_carries_our_timeouts_in_seconds(tmp_path: Path) -> None:
     script = Script(answer(sample("06")))
-    gateway = open_gateway(tmp_path, script, timeouts=Timeouts(1.5, 2.5, 3.5, 4.5))
+    gateway = open_gateway(tmp_path, script, timeouts=Timeouts(1.5, 2.5, 3.5, transfer_seconds=4.5))
     await gateway.get_job(JOB)
     await create(gateway)
     assert [request.extensions["timeout"] for request in script.requests] == [

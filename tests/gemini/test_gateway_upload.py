@@ -88,6 +88,29 @@ async def test_a_file_of_several_chunks_arrives_whole(
     await gateway.aclose()
 
 
+class _Pieces(httpx2.AsyncBaseTransport):
+    """The way to a sandbox; notes how large the pieces are in which bodies leave."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._way = sandbox.transport()
+        self.sizes: list[int] = []
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        assert isinstance(request.stream, httpx2.AsyncByteStream)
+        self.sizes += [len(piece) async for piece in request.stream]
+        return await self._way.handle_async_request(request)
+
+
+async def test_a_chunk_leaves_in_slices_between_which_others_have_their_turn(tmp_path: Path, sandbox: Sandbox) -> None:
+    way, content = _Pieces(sandbox), bytes(range(256)) * (5 * MIB // 256) + b"x"
+    gateway = open_gateway(tmp_path, way)
+    uploaded = await upload(gateway, io.BytesIO(content), content)
+    assert uploaded.sha256 == hashlib.sha256(content).hexdigest()
+    assert sum(way.sizes) >= len(content)
+    assert max(way.sizes) <= MIB
+    await gateway.aclose()
+
+
 async def test_a_reader_that_hands_out_little_still_fills_whole_chunks(tmp_path: Path, sandbox: Sandbox) -> None:
     content = request_lines(20_000)[: CHUNK + 1000] + b"x" * CHUNK
     gateway = open_gateway(tmp_path, sandbox.transport())

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import httpx2
 
-from gemini_batch_mcp.gemini.bodies import ACCEPTED, OF_THE_BODY, PACKED, check_values, unpack
+from gemini_batch_mcp.gemini.bodies import ACCEPTED, OF_THE_BODY, PACKED, check_values, send_in_slices, unpack
 from gemini_batch_mcp.gemini.resume import Send, Sink, WholeBody, send_chunk
 from gemini_batch_mcp.gemini.retry import RetryPolicy, Timeouts
 from gemini_batch_mcp.redaction import Secrets
@@ -117,6 +117,7 @@ class GeminiHttpClient(httpx2.AsyncClient):
         current.has_left = True
 
         async def send(request: httpx2.Request) -> httpx2.Response:
+            send_in_slices(request)
             response = await super(GeminiHttpClient, self).send(request, stream=stream, **options)
             if stream and response.status_code in (200, 206):
                 return response
