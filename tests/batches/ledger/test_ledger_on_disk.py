@@ -43,6 +43,26 @@ def _empty(home: Path) -> None:
     database.close()
 
 
+async def test_a_look_that_finds_nothing_new_does_not_wait_for_the_disk(
+    settings: Settings, sandbox: Sandbox, data: Path
+) -> None:
+    async with converse(settings, sandbox) as talk:
+        batch = (await talk.call("create_batch", source=request_file(data)))["batch_id"]
+        await talk.call("check_status", batch=batch)
+        onlooker = sqlite3.connect(settings.home / "ledger.sqlite3")
+
+        def version() -> int:
+            return int(onlooker.execute("PRAGMA data_version").fetchone()[0])
+
+        before = version()
+        await talk.call("check_status", batch=batch)
+        assert version() == before
+        sandbox.finish(newest(sandbox))
+        assert (await talk.call("check_status", batch=batch))["done"]
+        assert version() != before
+        onlooker.close()
+
+
 @few(2)
 @pytest.mark.parametrize("lose", [_remove, _replace, _new_ledger, _empty])
 async def test_a_ledger_that_is_lost_under_a_running_server_is_named_before_anything_is_sent(

@@ -101,7 +101,7 @@ async def refresh(app: App, batch: BatchEntry) -> BatchEntry:
 
 async def _refresh(app: App, batch: BatchEntry) -> BatchEntry:
     # While a create is on its way its job is in nobody's list, and not lost either.
-    is_being_submitted = await in_thread(_is_being_submitted, app, batch)
+    is_being_submitted = not batch.is_submitted and await in_thread(_is_being_submitted, app, batch)
     forgotten = ""
     for job in batch.jobs:
         if job.is_unproved and job.stage in _LOOKED_FOR and not is_being_submitted:
@@ -122,7 +122,10 @@ async def _refresh(app: App, batch: BatchEntry) -> BatchEntry:
 
 
 async def record(app: App, job: JobEntry, seen: Job) -> None:
-    """Write what Gemini said about a job into the ledger, unless somebody has taken the job further meanwhile."""
+    """Write what Gemini said about a job into the ledger, unless somebody has taken the job further meanwhile.
+
+    Where it said the same at the last look, as it mostly does, nobody waits for the disk.
+    """
     stage, now = Stage.SUBMITTED, datetime.now(UTC)
     look: dict[str, Any] = {}
     if seen.state is JobState.FAILED:
@@ -138,25 +141,25 @@ async def record(app: App, job: JobEntry, seen: Job) -> None:
     has_moved = job.stage in UNSUBMITTED or seen.state != job.state or seen.counts != job.counts
     # Gemini goes on saying RUNNING for a while after it has taken a cancel.
     is_cancelling = job.state is JobState.CANCELLING and not seen.state.is_terminal
-    await in_thread(
-        app.ledger.update_job,
-        job.id,
-        expected=job.stage,
-        stage=stage,
-        name=seen.name,
-        wait_reason="",
-        wait_until=None,
-        state=JobState.CANCELLING if is_cancelling else seen.state,
-        wire_state=seen.wire_state,
-        counts=seen.counts,
-        # What a create that was refused has left is not the job's.
-        error=seen.error or (JobError(0, "") if job.stage is Stage.FAILED else None),
-        responses_file=seen.responses_file,
-        created_at=seen.created_at,
-        ended_at=seen.ended_at,
-        moved_at=now if has_moved else job.moved_at,
+    # What a create that was refused has left is not the job's.
+    if (error := seen.error or (JobError(0, "") if job.stage is Stage.FAILED else None)) is not None:
+        look["error"] = error
+    values: dict[str, Any] = {
+        "stage": stage,
+        "name": seen.name,
+        "wait_reason": "",
+        "wait_until": None,
+        "state": JobState.CANCELLING if is_cancelling else seen.state,
+        "wire_state": seen.wire_state,
+        "counts": seen.counts,
+        "responses_file": seen.responses_file,
+        "created_at": seen.created_at,
+        "ended_at": seen.ended_at,
+        "moved_at": now if has_moved else job.moved_at,
         **look,
-    )
+    }
+    if any(getattr(job, name) != value for name, value in values.items()):
+        await in_thread(app.ledger.update_job, job.id, expected=job.stage, **values)
 
 
 class Unproved(NotReady):
