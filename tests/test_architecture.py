@@ -30,6 +30,7 @@ HALL = {
     "errors",
     "handles",
     "json_members",
+    "loading",
     "paths",
     "patterns",
     "redaction",

@@ -9,6 +9,7 @@ import click
 
 from gemini_batch_mcp.cli import ending
 from gemini_batch_mcp.cli.session import Session, transport_for
+from gemini_batch_mcp.loading import loading
 from gemini_batch_mcp.settings import Settings
 
 #: Checking, hashing and uploading a large order take turns with the calls beside it, and a call takes many. With the
@@ -84,11 +85,12 @@ def demo(session: Session, /, live: bool, rows: int, directory: Path) -> None:
 
 def serve_stdio(settings: Settings) -> None:
     """Serve MCP on stdio until the input ends."""
-    from gemini_batch_mcp.assistant.server import build_server
-    from gemini_batch_mcp.assistant.transports.stdio import over_stdio
-
     sys.setswitchinterval(_TURN_SECONDS)
-    server = build_server(settings, transport=transport_for(settings), warm_up=True)
+    with loading():
+        from gemini_batch_mcp.assistant.server import build_server
+        from gemini_batch_mcp.assistant.transports.stdio import over_stdio
+
+        server = build_server(settings, transport=transport_for(settings), warm_up=True)
     ending.run(partial(over_stdio, server, ending.leave_soon))
     ending.leave(0)
 
@@ -100,9 +102,10 @@ def serve_http(settings: Settings, host: str, port: int, allowed: tuple[str, ...
         ConfigurationError: the port cannot be had.
         click.UsageError: others would reach it without a token.
     """
-    from gemini_batch_mcp.assistant.server import build_server
-    from gemini_batch_mcp.assistant.transports import http
-    from gemini_batch_mcp.assistant.transports.visitors import LOOPBACK, Visitors
+    with loading():
+        from gemini_batch_mcp.assistant.server import build_server
+        from gemini_batch_mcp.assistant.transports import http
+        from gemini_batch_mcp.assistant.transports.visitors import LOOPBACK, Visitors
 
     token = settings.http_token.value if settings.http_token is not None else ""
     if host not in LOOPBACK and not token:

@@ -11,6 +11,7 @@ from tempfile import gettempdir
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from gemini_batch_mcp.errors import StorageError, is_disk_full, system_reason
+from gemini_batch_mcp.loading import load_in_background
 from gemini_batch_mcp.settings import ENGINE_MEMORY_BYTES
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class TableReader:
 
     def warm_up(self) -> None:
         """Load the engine in a daemon thread; call it once, after the start."""
-        threading.Thread(target=_load_quietly, name="duckdb import", daemon=True).start()
+        load_in_background("duckdb import", lambda: importlib.import_module("duckdb"))
 
     def close(self) -> None:
         """Close the database; it is opened again when somebody reads."""
@@ -82,12 +83,6 @@ class TableReader:
             if self._database is not None:
                 self._database.close()
                 self._database = None
-
-
-def _load_quietly() -> None:
-    # A broken installation is reported by the first call, to somebody who reads it.
-    with suppress(ImportError):
-        importlib.import_module("duckdb")
 
 
 def execute_widening(connection: "DuckDBPyConnection", statement: str, memory_limit_bytes: int) -> None:

@@ -2,9 +2,8 @@
 
 import hmac
 import json
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import anyio
@@ -16,6 +15,7 @@ from gemini_batch_mcp.gemini.developer._client import Connection, connect, home_
 from gemini_batch_mcp.gemini.failures import gemini_failure, not_understood
 from gemini_batch_mcp.gemini.http import Exchange, Hook, exchange
 from gemini_batch_mcp.gemini.retry import RetryPolicy, Timeouts, repeat
+from gemini_batch_mcp.loading import load_in_background
 from gemini_batch_mcp.settings import Settings
 from gemini_batch_mcp.threads import in_thread
 
@@ -83,7 +83,7 @@ class Session:
 
     def warm_up(self) -> None:
         """Import the SDK in the background, so that the first call does not wait for it."""
-        threading.Thread(target=_load_quietly, name="google-genai import", daemon=True).start()
+        load_in_background("google-genai import", load_sdk)
 
     @asynccontextmanager
     async def effect(
@@ -183,9 +183,3 @@ async def raw_reply(current: Exchange, call: Awaitable[object]) -> object:
         if current.reply is None:
             raise
     return json.loads(current.reply or b"")
-
-
-def _load_quietly() -> None:
-    # A broken installation is reported by the first call, to somebody who reads it.
-    with suppress(Exception):
-        load_sdk()
