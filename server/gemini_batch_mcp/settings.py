@@ -184,7 +184,8 @@ SETTINGS: Final = (
     ),
     Setting(
         "GEMINI_BATCH_CONFIRM_ABOVE_USD",
-        "Orders whose upper estimate is higher are submitted only after the user has agreed.",
+        "Orders that may cost more are submitted only after the user has agreed: by the bound of what is likely where "
+        "there is one, else by the upper estimate.",
         "1.00; the sandbox never asks",
         format="number",
     ),

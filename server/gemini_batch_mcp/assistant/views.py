@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from gemini_batch_mcp.assistant.replies import NEEDED, SHORTER, Text, is_short, shortened
 from gemini_batch_mcp.text import dollars, duration
@@ -99,20 +99,16 @@ class EstimateView(View):
     input_tokens: int
     output_tokens_max: int
     cost_usd_low: float | None
+    cost_usd_likely: float | None
     cost_usd_high: float | None
     priced_on: Text
     basis: Text
+    shown_cost: Text = Field("", exclude=True)
 
     def sentence(self) -> str:
         """The same facts for an assistant to read."""
         tokens = f"{self.input_tokens:,} input tokens, at most {self.output_tokens_max:,} output tokens"
-        return f"Estimate: {tokens}; {self.cost() or 'cost not known'}. {self.basis}"
-
-    def cost(self) -> str:
-        """The range in dollars; empty where no price is known."""
-        if self.cost_usd_low is None or self.cost_usd_high is None:
-            return ""
-        return f"{dollars(self.cost_usd_low)} to {dollars(self.cost_usd_high)}"
+        return f"Estimate: {tokens}; {self.shown_cost or 'cost not known'}. {self.basis}"
 
 
 class ProblemView(View):
@@ -229,7 +225,7 @@ class StatusView(Answer):
         facts = [self.state, self._rows(), f"model {self.model}", self._time()]
         facts += [f"expires {self.expires_at:%Y-%m-%d %H:%M} UTC"] if self.expires_at else []
         facts += [f"made elsewhere at {self.created_at:%Y-%m-%d %H:%M} UTC"] if self.made_elsewhere else []
-        facts += [f"estimated at {self.estimate.cost()}"] if self.estimate is not None and self.estimate.cost() else []
+        facts += [f"estimated at {self.estimate.shown_cost}"] if self.estimate and self.estimate.shown_cost else []
         lines = [f"{self.batch_id}{name}: {', '.join(facts)}."]
         lines += [
             f"{job.name or 'not at Gemini yet'}: {job.state}{f', {job.error}' if job.error else ''}"

@@ -157,9 +157,8 @@ def show_preview(preview: "Preview") -> None:
         table.add_row("left out", f"{preview.skipped_count:,} of {preview.request_count:,}, wrong as told above")
     estimate = preview.estimate
     table.add_row("tokens", f"about {estimate.input_tokens:,} in, at most {estimate.output_tokens_max:,} out")
-    if estimate.cost_usd_low is not None and estimate.cost_usd_high is not None:
-        low, high = dollars(estimate.cost_usd_low), dollars(estimate.cost_usd_high)
-        table.add_row("cost", f"{low} to {high}, at the prices of {estimate.priced_on}")
+    if estimate.shown_cost:
+        table.add_row("cost", f"{estimate.shown_cost}, at the prices of {estimate.priced_on}")
     table.add_row("basis", escape(estimate.basis))
     if preview.standing:
         table.add_row("ordered", f"already, as {escape(preview.standing)}")
@@ -190,8 +189,8 @@ def show_status(status: "BatchStatus") -> None:
     if status.expires_at:
         table.add_row("expires", f"{status.expires_at:%Y-%m-%d %H:%M} UTC")
     estimate = status.batch.estimate
-    if estimate is not None and estimate.cost_usd_low is not None and estimate.cost_usd_high is not None:
-        table.add_row("estimated", f"{dollars(estimate.cost_usd_low)} to {dollars(estimate.cost_usd_high)}")
+    if estimate is not None and estimate.shown_cost:
+        table.add_row("estimated", estimate.shown_cost)
     table.add_row("next", escape(status.advice))
     output().print(table)
 

@@ -66,6 +66,18 @@ _MAX_REASON_CHARS: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
+class TokenSample:
+    """What answers took: `rows` of them have counts of tokens, the longest `longest` tokens of output.
+
+    `each` has some of them, as tokens of input and of output, thinking included.
+    """
+
+    rows: int
+    longest: int
+    each: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ResultTable:
     """A result table on disk, as one build made it. It holds no file open, and may be used from several threads.
 
@@ -221,6 +233,23 @@ class ResultTable:
             key: tuple(_attempt(**entry) for entry in entries) if entries else (_attempt(*own),)
             for key, *own, entries in found
         }
+
+    def tokens(self, limit: int) -> TokenSample:
+        """Return what answers took, of `limit` rows at most, which are the same ones each time.
+
+        Raises:
+            StorageError: the table cannot be read.
+        """
+        return self.while_there(lambda table: table._tokens(limit))
+
+    def _tokens(self, limit: int) -> TokenSample:
+        metered = f"""SELECT key, coalesce(input_tokens, 0) AS taken,
+                             coalesce(output_tokens, 0) + coalesce(thoughts_tokens, 0) AS written
+                      FROM {rows_of(self.folder)} WHERE coalesce(input_tokens, output_tokens, 0) > 0"""
+        with self._reading() as connection:
+            (rows, longest) = connection.execute(f"SELECT count(*), max(written) FROM ({metered})").fetchall()[0]
+            found = connection.execute(f"SELECT taken, written FROM ({metered}) ORDER BY hash(key), key LIMIT {limit}")
+            return TokenSample(rows, longest or 0, tuple(found.fetchall()))
 
     def media_files(self, limit: int) -> tuple[Path, ...]:
         """Return the first `limit` files that answers carried, in request order.

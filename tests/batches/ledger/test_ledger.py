@@ -11,7 +11,7 @@ import pytest
 
 from gemini_batch_mcp.batches.ledger.entries import NewBatch, SavedEntry, Stage
 from gemini_batch_mcp.batches.ledger.ledger import Ledger
-from gemini_batch_mcp.domain import JobError, JobState, Order, RowCounts, UploadedFile
+from gemini_batch_mcp.domain import JobError, JobState, Order, RowCounts, RowOutcomes, UploadedFile
 from gemini_batch_mcp.errors import StorageError
 
 ORDER = NewBatch(
@@ -144,6 +144,28 @@ def test_a_forgotten_batch_leaves_nothing(ledger: Ledger, tmp_path: Path) -> Non
     assert ledger.batches_named("My reviews") == ()
     assert ledger.saves.found(batch.id, tmp_path / "out.jsonl") is None
     assert ledger.batch_ids() == ()
+
+
+def test_a_ledger_from_before_templates_were_noted_is_read_on(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite3"
+    before = Ledger.open(path)
+    old, _ = before.reserve(ORDER)
+    before.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP INDEX batches_template")
+        connection.execute("ALTER TABLE batches DROP COLUMN template_sha256")
+        connection.execute("DELETE FROM migrations WHERE name = '_m018_templates'")
+    connection.close()
+
+    ledger = Ledger.open(path)
+    new, _ = ledger.reserve(replace(ORDER, order_sha256="b" * 64, template_sha256="t" * 64))
+    for batch in (old, new):
+        ledger.update_batch(batch.id, rows=RowOutcomes(ok=1))
+    seen = ledger.batch(old.id)
+    assert seen is not None
+    assert seen.template_sha256 == ""
+    assert [batch.id for batch in ledger.answered_alike("t" * 64, limit=5)] == [new.id]
+    ledger.close()
 
 
 def test_a_ledger_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:

@@ -25,7 +25,15 @@ pytestmark = [pytest.mark.anyio, in_part]
 
 SCHEMA = {"type": "object", "properties": {f"mood_{n}": {"type": "string"} for n in range(30)}}
 PNG = {"inlineData": {"mimeType": "image/png", "data": base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"0" * 60).decode()}}
-FIGURES = ("input_tokens", "output_tokens_max", "cost_usd_low", "cost_usd_high", "priced_on", "basis")
+FIGURES = (
+    "input_tokens",
+    "output_tokens_max",
+    "cost_usd_low",
+    "cost_usd_likely",
+    "cost_usd_high",
+    "priced_on",
+    "basis",
+)
 CAP = {"maxOutputTokens": 300}
 
 

@@ -81,6 +81,7 @@ async def test_a_small_batch_is_counted_by_gemini_line_for_line() -> None:
             "included; the low figure counts no output. Batch prices of 2026-11-28."
         ),
         warnings=(),
+        is_counted=True,
     )
     assert len(counter.calls) == 2
 

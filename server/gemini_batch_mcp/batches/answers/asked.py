@@ -44,6 +44,8 @@ class Asked:
         facts["ordered_at"] = f"{self.status.created_at:%Y-%m-%d %H:%M} UTC"
         if estimate is not None:
             facts["estimate_usd"] = [estimate.cost_usd_low, estimate.cost_usd_high]
+            if estimate.likely is not None:
+                facts["likely_usd"] = [estimate.likely.low_usd, estimate.likely.usd, estimate.likely.high_usd]
         if summary is not None:
             facts["answered_by"] = dict(summary.model_versions)
             facts["outcomes"] = {name: count for name, count in _outcomes(summary).items() if count}

@@ -141,10 +141,12 @@ def _facts(status: BatchStatus, summary: ResultSummary | None, cost: ReportCost)
 async def _cost(app: App, batch: BatchEntry, summary: ResultSummary | None) -> ReportCost:
     prices = await read_prices(app)
     estimated = batch.estimate
+    likely = estimated.likely if estimated is not None else None
     return ReportCost(
         actual_usd=actual_cost(prices, batch, summary).usd if summary is not None else None,
         low_usd=estimated.cost_usd_low if estimated is not None else None,
         high_usd=estimated.cost_usd_high if estimated is not None else None,
+        likely_usd=(likely.low_usd, likely.usd, likely.high_usd) if likely is not None else None,
         priced_on=prices.priced_on.isoformat(),
         note="From the tokens that Gemini reported, at list prices for batches.",
     )

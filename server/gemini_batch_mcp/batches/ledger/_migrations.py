@@ -254,6 +254,12 @@ def _m017_skipped_lines(connection: sa.Connection) -> None:
     connection.exec_driver_sql("ALTER TABLE batches ADD COLUMN skipped_count INTEGER NOT NULL DEFAULT 0")
 
 
+def _m018_templates(connection: sa.Connection) -> None:
+    # Empty: ordered by a version that did not note what asks the same of other rows.
+    connection.exec_driver_sql("ALTER TABLE batches ADD COLUMN template_sha256 TEXT NOT NULL DEFAULT ''")
+    connection.exec_driver_sql("CREATE INDEX batches_template ON batches (template_sha256)")
+
+
 #: In order, for ever.
 MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     _m001_batches_and_jobs,
@@ -273,6 +279,7 @@ MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     _m015_what_saved_files_hold,
     _m016_charges,
     _m017_skipped_lines,
+    _m018_templates,
 )
 
 

@@ -198,6 +198,8 @@ class BatchEntry:
     order: Order | None = None
     #: Of the source's bytes when it was ordered.
     content_sha256: str = ""
+    #: What it asks of each row, whatever the rows are; empty where that is not known.
+    template_sha256: str = ""
     #: The user's own file, where its bytes are what was checked and sent; empty when a copy is kept here.
     request_path: str = ""
     estimate: Estimate | None = None
@@ -279,6 +281,7 @@ class NewBatch:
     is_ours: bool = True
     order: Order | None = None
     content_sha256: str = ""
+    template_sha256: str = ""
     estimate: Estimate | None = None
     #: What an older version may have called the order; never stored.
     earlier_sha256: tuple[str, ...] = ()

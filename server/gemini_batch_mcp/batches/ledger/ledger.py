@@ -280,6 +280,14 @@ class Ledger:
             found = connection.execute(query.order_by(batches.c.created_at.desc())).all()
             return tuple(self._load(connection, row.id) for row in found)
 
+    def answered_alike(self, template_sha256: str, *, limit: int) -> tuple[BatchEntry, ...]:
+        """Return batches that ask the same of their rows and have a result table, newest first."""
+        with self._transaction() as connection:
+            has_table = sa.and_(sa.type_coerce(batches.c.rows, sa.Text) != "", batches.c.is_deleting.is_(False))
+            query = sa.select(batches.c.id).where(batches.c.template_sha256 == template_sha256, has_table)
+            found = connection.execute(query.order_by(batches.c.created_at.desc()).limit(limit)).scalars().all()
+            return tuple(self._load(connection, batch_id) for batch_id in found)
+
     def batch_ids(self, *, offset: int = 0, limit: int = 1000) -> tuple[str, ...]:
         """Return ids of batches, newest first."""
         with self._transaction() as connection:

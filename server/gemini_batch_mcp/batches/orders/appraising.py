@@ -18,10 +18,11 @@ from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry
 from gemini_batch_mcp.batches.orders._staging import clear, held, sweep_others
 from gemini_batch_mcp.batches.orders.ahead import PassAhead, survey_lines
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
-from gemini_batch_mcp.batches.orders.pricing import Cost, cost_of, read_prices
+from gemini_batch_mcp.batches.orders.pricing import Cost, cost_of, evidence_for, read_prices
 from gemini_batch_mcp.domain import JobState, JsonObject, Order, RequestFile, ResultSummary, Skipped
 from gemini_batch_mcp.errors import StillPreparing, storage_errors
 from gemini_batch_mcp.intake.prices.estimate import Counting, Estimate, count, estimate, limits_of
+from gemini_batch_mcp.intake.prices.likely import Evidence
 from gemini_batch_mcp.intake.prices.price_list import PriceTable, load_prices
 from gemini_batch_mcp.intake.prices.survey import Limits, Survey
 from gemini_batch_mcp.intake.requests.skipping import remove_skipped
@@ -66,8 +67,9 @@ async def appraise(
     prices, order = await read_prices(app), identified.order
     limits = limits_of(prices, order.model, datetime.now(UTC).date())
     known = await in_thread(_whole_facts, _staging_directory(app, identified), limits)
+    evidence = await in_thread(evidence_for, app, identified)
     if known is not None and known.counting is not None:
-        return Appraisal(known.request_file, priced(prices, order, known))
+        return Appraisal(known.request_file, priced(prices, order, known, evidence))
     found: list[Facts] = []
 
     async def work() -> None:
@@ -85,11 +87,11 @@ async def appraise(
     if not found:
         # Somebody else's work was waited for: what it found is kept.
         await work()
-    return Appraisal(found[0].request_file, priced(prices, order, found[0]))
+    return Appraisal(found[0].request_file, priced(prices, order, found[0], evidence))
 
 
-def priced(prices: PriceTable, order: Order, facts: Facts) -> Estimate:
-    """Return the figure for what a pass and Gemini found, at the prices of today."""
+def priced(prices: PriceTable, order: Order, facts: Facts, evidence: Evidence | None = None) -> Estimate:
+    """Return the figure for what a pass and Gemini found, at the prices of today, and by answers that exist."""
     return estimate(
         facts.survey,
         facts.counting or Counting(),
@@ -97,6 +99,7 @@ def priced(prices: PriceTable, order: Order, facts: Facts) -> Estimate:
         task=order.task,
         prices=prices,
         today=datetime.now(UTC).date(),
+        evidence=evidence,
     )
 
 

@@ -145,17 +145,26 @@ def name_of_source(app: App, identified: IdentifiedOrder) -> str:
 def cost_question(app: App, priced: Estimate, wish: str, fingerprint: str) -> str:
     """Return what the user has to be asked before this is ordered, empty when it costs too little to ask.
 
+    Where there are answers to the same prompt, the cost is what these let expect; otherwise what no bill passes.
+
     `wish` says what is to be done, to which rows of what. The same order gives the same words: a client may send them
     back with the answer.
     """
     threshold = app.settings.confirm_above_usd
-    high, low = priced.cost_usd_high, priced.cost_usd_low
-    if threshold is None or (high is not None and high <= threshold):
+    high, low, expected = priced.cost_usd_high, priced.cost_usd_low, priced.cost_usd_expected_high
+    if threshold is None or (expected is not None and expected <= threshold):
         return ""
     order = f"(Order {fingerprint[:8]}.)"
     if high is None or low is None:
         return f"gemini-batch-mcp asks: {wish}? The cost is unknown: there is no price for this model here. {order}"
     longest = " if every answer reached its length limit" if priced.output_tokens_max else ""
+    if priced.likely is not None:
+        rows = f"the {priced.likely.rows:,} answers to the same prompt so far"
+        return (
+            f"gemini-batch-mcp asks: {wish}? By {rows} this will likely cost {dollars(priced.likely.usd)}, up to "
+            f"{dollars(priced.likely.high_usd)} with 95 %; at most {dollars(high)}{longest}. Prices of "
+            f"{priced.priced_on}. The server asks because it may be more than {dollars(threshold)}. {order}"
+        )
     return (
         f"gemini-batch-mcp asks: {wish}? This may cost up to {dollars(high)}{longest}, and {dollars(low)} for the "
         f"input alone, at the prices of {priced.priced_on}. The server asks because it may be more than "

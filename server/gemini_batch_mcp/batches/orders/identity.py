@@ -15,7 +15,7 @@ from gemini_batch_mcp import __version__
 from gemini_batch_mcp.domain import Order
 from gemini_batch_mcp.errors import PathError, StorageError, UsageError
 from gemini_batch_mcp.intake.encodings.names import UTF_8, page_named
-from gemini_batch_mcp.intake.files.planning import MAX_IN_LINES_BYTES, AttachmentPlan, plan_attachments
+from gemini_batch_mcp.intake.files.planning import MAX_IN_LINES_BYTES, AttachmentPlan, column_of, plan_attachments
 from gemini_batch_mcp.intake.requests.reader import file_sha256
 from gemini_batch_mcp.intake.rows.choosing import Choose
 from gemini_batch_mcp.intake.rows.given import GivenRows, given_rows
@@ -44,6 +44,8 @@ from gemini_batch_mcp.paths import PathGuard
 _FINGERPRINT_VERSION = "order-2"
 #: The way before, which the ledger's migration `_m007_kinds_of_files` has put the kind of file to.
 _EARLIER_VERSION = "order-1"
+#: In front of what a template's fingerprint is made of.
+_TEMPLATE_VERSION = "template-1"
 #: The same, which earlier versions did not have: they count only where they are given.
 _LATER_PARTS = ("where", "sample_rows")
 #: Parts of an order that say how rows become requests.
@@ -123,6 +125,29 @@ class IdentifiedOrder:
                 f"{self.place.name} changed while it was read; nothing was submitted.",
                 "Submit the order again once nothing writes to the file any more.",
             )
+
+
+def template_sha256(identified: IdentifiedOrder) -> str:
+    """Return the fingerprint of what an order asks of each row, whatever the rows are and how many.
+
+    Two orders with the same one differ in their sources, or in which rows they take, or in how they are delivered:
+    what one was answered with tells what the other will be. Lines that ask for themselves are the same template where
+    they come from the same content.
+    """
+    order = identified.order
+    of_rows = identified.kind is SourceKind.TABLE
+    parts = [
+        _TEMPLATE_VERSION,
+        order.model,
+        order.task,
+        order.prompt,
+        order.system_instruction,
+        order.response_schema,
+        order.generation_config,
+        column_of(order.attach),
+        "" if of_rows else identified.content_sha256,
+    ]
+    return _sha256(json.dumps(parts, separators=(",", ":")))
 
 
 def identify(

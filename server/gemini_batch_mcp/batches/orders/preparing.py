@@ -24,10 +24,14 @@ from gemini_batch_mcp.intake.files.planning import MAX_IN_LINES_BYTES
 from gemini_batch_mcp.intake.opened import buffered
 from gemini_batch_mcp.intake.prices.estimate import Estimate
 from gemini_batch_mcp.intake.tables.kinds import SourceKind
+from gemini_batch_mcp.text import dollars
 from gemini_batch_mcp.threads import in_thread
 
 #: Rendered requests that a preview shows.
 _SHOWN_REQUESTS: Final = 2
+#: Rows of the pilot that a preview proposes, and the rows from which on it proposes one (our choice).
+_PILOT_ROWS: Final = 20
+_WORTH_A_PILOT_ROWS: Final = 100
 #: Of attached files, inside the requests of an inline create, which takes 20 MB in all.
 _INLINE_FILES_BYTES: Final = 10 * 1000**2
 
@@ -101,10 +105,32 @@ async def _previewed(app: App, order: Order, ahead: PassAhead, wait_seconds: flo
         problem_count=request_file.skipped_count,
         size_bytes=request_file.size_bytes,
         job_count=limits.job_count(request_file, estimate),
-        warnings=(*notes, *request_file.warnings, *estimate.warnings),
+        warnings=(
+            *notes,
+            *request_file.warnings,
+            *estimate.warnings,
+            *_pilot_notes(app, identified, request_file.count, estimate),
+        ),
         sample=await in_thread(_first_requests, request_file.path),
         estimate=estimate,
         standing=standing.id if standing is not None else "",
+    )
+
+
+def _pilot_notes(app: App, identified: IdentifiedOrder, count: int, estimate: Estimate) -> tuple[str, ...]:
+    """Say how to learn what an order will cost, where that is worth it: it is large, and nothing tells yet."""
+    order, low, high = identified.order, estimate.cost_usd_low, estimate.cost_usd_high
+    is_pilot = bool(order.limit_rows or order.sample_rows)
+    if estimate.likely is not None or low is None or high is None or order.task == "embed":
+        return ()
+    if is_pilot or identified.place is None or count < _WORTH_A_PILOT_ROWS:
+        return ()
+    if high <= (app.settings.confirm_above_usd or 0.0):
+        return ()
+    pilot = f"sample_rows={_PILOT_ROWS} (its input is about {dollars(low / count * _PILOT_ROWS)})"
+    return (
+        f"No answers to this prompt tell yet what it will likely cost. Order a pilot first: {pilot}, then preview this "
+        "again.",
     )
 
 

@@ -2,19 +2,27 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
+from typing import Final
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.rows import charges_of
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, Charge
+from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder, template_sha256
 from gemini_batch_mcp.domain import RequestFile, ResultSummary, Usage
-from gemini_batch_mcp.errors import UsageError
+from gemini_batch_mcp.errors import StorageError, UsageError
 from gemini_batch_mcp.intake.prices.estimate import Estimate, over_cap
+from gemini_batch_mcp.intake.prices.likely import MOST_ANSWERS, Evidence
 from gemini_batch_mcp.intake.prices.price_list import PriceTable, load_prices
-from gemini_batch_mcp.results.store import Rates
+from gemini_batch_mcp.intake.tables.kinds import SourceKind
+from gemini_batch_mcp.results.store import Rates, ResultTable, TokenSample
 from gemini_batch_mcp.text import dollars
 from gemini_batch_mcp.threads import in_thread
+
+#: Batches that are looked at for answers to the same prompt (our choice).
+_MOST_BATCHES: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +68,50 @@ async def read_prices(app: App) -> PriceTable:
         ConfigurationError: the user's table cannot be used.
     """
     return await in_thread(load_prices, app.settings.prices_path)
+
+
+def evidence_for(app: App, identified: IdentifiedOrder) -> Evidence | None:
+    """Return answers that exist to what an order asks, None where there are none.
+
+    All of the same source count; where there are none of it, those of the batch that was ordered last.
+    """
+    order = identified.order
+    if order.task == "embed" or identified.kind is SourceKind.UPLOADED:
+        return None
+    alike = app.ledger.answered_alike(template_sha256(identified), limit=_MOST_BATCHES)
+    same = [batch for batch in alike if _is_same_source(batch, identified)]
+    found: list[tuple[BatchEntry, TokenSample]] = []
+    for batch in same or alike[:1]:
+        with suppress(StorageError):
+            # One that was deleted meanwhile tells nothing any more.
+            sample = ResultTable.open(app.files(batch.id).table, app.tables).tokens(MOST_ANSWERS)
+            found += [(batch, sample)] if sample.rows else []
+    if not found:
+        return None
+    each = tuple(tokens for _, sample in found for tokens in sample.each)
+    return Evidence(
+        batches=tuple(batch.id for batch, _ in found),
+        rows=sum(sample.rows for _, sample in found),
+        tokens=each[:MOST_ANSWERS],
+        longest=max(sample.longest for _, sample in found),
+        first_rows=all(batch.order is not None and batch.order.limit_rows > 0 for batch, _ in found),
+        same_source=bool(same),
+        estimated_input=_estimated_input([batch for batch, _ in found]),
+    )
+
+
+def _is_same_source(batch: BatchEntry, identified: IdentifiedOrder) -> bool:
+    """True for rows of the same file, or of the same content; a file that rows were added to is the same one."""
+    is_named_alike = batch.order is not None and batch.order.source == identified.order.source != ""
+    return is_named_alike or batch.content_sha256 == identified.content_sha256
+
+
+def _estimated_input(batches: Sequence[BatchEntry]) -> float:
+    """Return the input tokens of a row as Gemini counted them beforehand, 0 where it did not for all of the batches."""
+    if not all(batch.estimate is not None and batch.estimate.is_counted for batch in batches):
+        return 0.0
+    rows = sum(batch.request_count for batch in batches)
+    return sum(batch.estimate.input_tokens for batch in batches if batch.estimate is not None) / max(1, rows)
 
 
 def job_limits(app: App, prices: PriceTable, model: str) -> JobLimits:

@@ -24,7 +24,7 @@ from gemini_batch_mcp.batches.orders.consent import (
     refuse_unagreed,
     unpriced_question,
 )
-from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
+from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder, template_sha256
 from gemini_batch_mcp.batches.orders.likeness import likeness_notes
 from gemini_batch_mcp.batches.orders.models import check_model, check_thinking
 from gemini_batch_mcp.batches.orders.preparing import identify_for
@@ -307,6 +307,7 @@ def _new_batch(app: App, identified: IdentifiedOrder, priced: Estimate | None) -
         uploaded_file=order.source if identified.kind is SourceKind.UPLOADED else "",
         order=order,
         content_sha256=identified.content_sha256,
+        template_sha256=template_sha256(identified),
         estimate=priced,
     )
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Final
 
@@ -10,6 +10,7 @@ import anyio
 
 from gemini_batch_mcp.domain import JsonObject, Task
 from gemini_batch_mcp.errors import BatchError, Rejected
+from gemini_batch_mcp.intake.prices.likely import Evidence, Likely, Rate, likely, proposed_limit, share_beyond
 from gemini_batch_mcp.intake.prices.price_list import OUTPUT_TOKEN_LIMIT, Modality, Price, PriceTable
 from gemini_batch_mcp.intake.prices.survey import CACHE, FILE, Limits, Load, SampledLine, Survey, Unbounded
 from gemini_batch_mcp.intake.prices.tokens import Tokens
@@ -42,6 +43,30 @@ class Estimate:
     basis: str
     warnings: tuple[str, ...] = ()
     unbounded: tuple[str, ...] = ()
+    #: By answers that exist to the same prompt; None without such, or without a price.
+    likely: Likely | None = None
+    #: True when Gemini itself counted the input of some lines.
+    is_counted: bool = False
+
+    @property
+    def cost_usd_likely(self) -> float | None:
+        """What the batch will cost by answers that exist, None without such."""
+        return self.likely.usd if self.likely is not None else None
+
+    @property
+    def cost_usd_expected_high(self) -> float | None:
+        """What the batch costs at most with 95 %, by answers that exist; without such, what no bill passes."""
+        return self.likely.high_usd if self.likely is not None else self.cost_usd_high
+
+    @property
+    def shown_cost(self) -> str:
+        """The cost in dollars as people read it; empty where no price is known."""
+        if self.cost_usd_low is None or self.cost_usd_high is None:
+            return ""
+        if self.likely is None:
+            return f"{dollars(self.cost_usd_low)} to {dollars(self.cost_usd_high)}"
+        shown = f"likely {dollars(self.likely.usd)} (up to {dollars(self.likely.high_usd)} with 95 %)"
+        return f"{shown}, at most {dollars(self.cost_usd_high)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +115,16 @@ async def count(requests: Mapping[int, JsonObject], count_tokens: CountTokens) -
 
 
 def estimate(
-    survey: Survey, counting: Counting, *, model: str, task: Task, prices: PriceTable, today: date
+    survey: Survey,
+    counting: Counting,
+    *,
+    model: str,
+    task: Task,
+    prices: PriceTable,
+    today: date,
+    evidence: Evidence | None = None,
 ) -> Estimate:
-    """Return the estimate for a batch that is created today: the same for the same lines, counts and prices.
+    """Return the estimate for a batch that is created today: the same for the same lines, counts, prices and evidence.
 
     A job lives up to 48 hours: of the prices in that time the low figure takes the lowest, the high one the highest.
     """
@@ -102,6 +134,9 @@ def estimate(
     costs = [(_low_usd(price, survey, rows, scaled), _high_usd(price, survey, rows)) for price in known]
     low, high = min((low for low, _ in costs), default=None), max((high for _, high in costs), default=None)
     unbounded = tuple(map(_unbounded, _left_open(survey, counting)))
+    if evidence is not None and not evidence.is_enough:
+        evidence = None
+    expected = _likely(evidence, survey, scaled, known, high, is_counted=bool(counting.tokens)) if evidence else None
     return Estimate(
         input_tokens=round(scaled.tokens),
         output_tokens_max=survey.most.output_tokens,
@@ -113,6 +148,7 @@ def estimate(
             [
                 _input_basis(survey, rows, scaled),
                 *([] if task == "embed" else [_output_basis(survey)]),
+                *([_likely_basis(evidence, expected)] if evidence and expected else []),
                 f"Batch prices of {prices.priced_on}.",
             ]
         ),
@@ -120,9 +156,11 @@ def estimate(
             *prices.advice(model, today),
             *_warnings(survey, counting, known),
             *unbounded,
-            *([] if task == "embed" else _cap_warnings(survey)),
+            *([] if task == "embed" else _cap_warnings(survey, counting, known, evidence)),
         ),
         unbounded=unbounded,
+        likely=expected,
+        is_counted=bool(counting.tokens),
     )
 
 
@@ -309,15 +347,66 @@ def _output_basis(survey: Survey) -> str:
     return f"Output: at most {bound}, thinking included; the low figure counts no output."
 
 
-def _cap_warnings(survey: Survey) -> list[str]:
+def _likely(
+    evidence: Evidence,
+    survey: Survey,
+    scaled: _Scaled,
+    known: tuple[Price, ...],
+    high: float | None,
+    *,
+    is_counted: bool,
+) -> Likely | None:
+    """Return what the batch will cost by answers that exist, counted as its bill is; never above its bound."""
+    if high is None:
+        return None
+    rates = [Rate(price.input_usd({"text": 1.0}), price.output_usd(1)) for price in known]
+    found = likely(
+        evidence, survey.rows, rates, input_tokens=scaled.tokens, margin=scaled.margin, is_counted=is_counted
+    )
+    return replace(
+        found, usd=min(found.usd, high), low_usd=min(found.low_usd, high), high_usd=min(found.high_usd, high)
+    )
+
+
+def _likely_basis(evidence: Evidence, found: Likely) -> str:
+    rows = "" if evidence.same_source else " about another source"
+    rows = " for the first rows of their source, which the others need not be like" if evidence.first_rows else rows
+    return (
+        f"Likely: by {evidence.rows:,} answers of {' and '.join(evidence.batches)}{rows}; with 95 % "
+        f"{dollars(found.low_usd)} to {dollars(found.high_usd)}."
+    )
+
+
+def _cap_warnings(survey: Survey, counting: Counting, known: tuple[Price, ...], evidence: Evidence | None) -> list[str]:
     uncapped = survey.uncapped_rows
     if not uncapped:
         return []
     lines = f"{uncapped:,} lines set" if uncapped > 1 else "1 line sets"
-    return [
-        f"{lines} no maxOutputTokens: the high figure assumes {survey.limits.output_tokens:,} tokens for each. "
-        "Setting it narrows the range."
-    ]
+    said = f"{lines} no maxOutputTokens: the high figure assumes {survey.limits.output_tokens:,} tokens for each."
+    if evidence is None or (limit := proposed_limit(evidence)) >= survey.limits.output_tokens:
+        return [f"{said} Setting it narrows the range."]
+    longest = f"The longest of {evidence.rows:,} answers so far took {evidence.longest:,} tokens, thinking included:"
+    met = f"maxOutputTokens={limit} would have cut none of them, and cuts at most {share_beyond(evidence.rows):.1%}"
+    high = ""
+    if uncapped == survey.rows and known:
+        capped = _capped(survey, limit / survey.limits.output_tokens)
+        usd = max(_high_usd(price, capped, _rows(capped, counting)) for price in known)
+        high = f"; at most {dollars(usd)} then"
+    return [f"{said} {longest} {met} of all rows, with 95 %{high}."]
+
+
+def _capped(survey: Survey, share: float) -> Survey:
+    """Return the survey of the same lines with answers of that share of their length at most."""
+
+    def cut(load: Load) -> Load:
+        return replace(load, output_tokens=math.ceil(load.output_tokens * share))
+
+    return replace(
+        survey,
+        most=cut(survey.most),
+        most_of_long=cut(survey.most_of_long),
+        lines=tuple(replace(line, most=cut(line.most)) for line in survey.lines),
+    )
 
 
 def _warnings(survey: Survey, counting: Counting, known: tuple[Price, ...]) -> list[str]:

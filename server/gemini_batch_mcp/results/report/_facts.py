@@ -10,7 +10,8 @@ from gemini_batch_mcp.domain import Job, JobState, ResultSummary, RowCounts, Tas
 class ReportCost:
     """What the batch cost, or is going to, in USD; None is not known.
 
-    `actual_usd` is the price of the tokens that Gemini reported, `low_usd` and `high_usd` are the estimate before.
+    `actual_usd` is the price of the tokens that Gemini reported, `low_usd` and `high_usd` are the estimate before,
+    `likely_usd` what answers to the same prompt let expect, with the range that holds with 95 %.
     `priced_on` is the date of the price list, `note` one sentence about it.
     """
 
@@ -19,6 +20,7 @@ class ReportCost:
     high_usd: float | None = None
     priced_on: str = ""
     note: str = ""
+    likely_usd: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

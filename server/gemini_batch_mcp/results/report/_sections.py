@@ -274,6 +274,9 @@ def _cost(facts: ReportFacts, pictures: Pictures) -> Html:
         items.append(("By reported tokens", usd(cost.actual_usd)))
     if cost.low_usd is not None and cost.high_usd is not None:
         items.append(("Estimated beforehand", f"{usd(cost.low_usd)} to {usd(cost.high_usd)}"))
+    if cost.likely_usd is not None:
+        low, middle, high = map(usd, cost.likely_usd)
+        items.append(("Likely, by earlier answers", f"{middle} ({low} to {high} with 95 %)"))
     if not items:
         return Html("")
     if cost.priced_on:

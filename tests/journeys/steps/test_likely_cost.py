@@ -1,0 +1,81 @@
+"""What an order will likely cost, by the answers of a pilot: shown wherever the cost is, asked about, and kept to."""
+
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gemini_batch_mcp.sandbox.app import Sandbox
+from gemini_batch_mcp.settings import Settings
+from support.conversation import Conversation, Person, converse
+
+pytestmark = pytest.mark.anyio
+
+ROWS = 400
+ORDER: dict[str, Any] = {"source": "reviews.csv", "prompt": "Sum up {{text}}", "key_column": "id"}
+
+
+def reviews(data: Path) -> None:
+    rng = random.Random(7)
+    rows = [f'r{n:04},"{" ".join(["word"] * rng.randint(3, 60))}"\n' for n in range(ROWS)]
+    (data / "reviews.csv").write_text("id,text\n" + "".join(rows), encoding="utf-8")
+
+
+async def ordered(talk: Conversation, sandbox: Sandbox, **order: Any) -> dict[str, Any]:
+    """The results of an order that is placed and ends."""
+    created = await talk.call("create_batch", **order)
+    for job in created["jobs"]:
+        sandbox.finish(job["name"])
+    return await talk.call("get_results", batch=created["batch_id"])
+
+
+async def test_a_pilot_tells_what_the_whole_will_cost_and_the_bill_keeps_to_it(
+    settings: Settings, sandbox: Sandbox, data: Path
+) -> None:
+    reviews(data)
+    person = Person()
+    settings = replace(settings, confirm_above_usd=1.0)
+    async with converse(settings, sandbox, person=person) as talk:
+        before = await talk.call("preview_batch", **ORDER)
+        assert before["estimate"]["cost_usd_likely"] is None
+        assert before["estimate"]["cost_usd_high"] > 1
+        assert "Order a pilot first: sample_rows=20" in before["warnings"][-2]
+
+        pilot = await ordered(talk, sandbox, **ORDER, sample_rows=50)
+        assert len(person.questions) == 1
+        preview = await talk.call("preview_batch", **ORDER)
+        estimate = preview["estimate"]
+        asked = f"by 50 answers of {pilot['batch_id']}; with 95 %"
+        assert asked in estimate["basis"]
+        assert not any("pilot" in warning for warning in preview["warnings"])
+        text = await talk.text("preview_batch", **ORDER)
+        assert f"likely ${estimate['cost_usd_likely']:.4f} (up to $" in text
+        assert "at most $" in text
+        # A limit that no answer has met so far, with what it would cut and what it would save.
+        [limit] = [warning for warning in preview["warnings"] if "maxOutputTokens=" in warning]
+        assert "would have cut none of them, and cuts at most 5.8% of all rows, with 95 %; at most $" in limit
+
+        # The bound of what is likely lies below what the user wants to be asked about: nobody asks.
+        whole = await ordered(talk, sandbox, **ORDER)
+        assert len(person.questions) == 1
+        kept = (await talk.call("get_results", batch=whole["batch_id"], view="order"))["order"]
+        low, likely, high = kept["likely_usd"]
+        assert likely == estimate["cost_usd_likely"]
+        assert low <= whole["usage"]["cost_usd"] <= high < 1
+
+        # The same prompt over another source is told by these answers, too, which is said; another prompt is not.
+        (data / "others.csv").write_text("id,text\n1,short\n2,this one as well\n", encoding="utf-8")
+        other = (await talk.call("preview_batch", **ORDER | {"source": "others.csv"}))["estimate"]
+        assert f"by 400 answers of {whole['batch_id']} about another source" in other["basis"]
+        new = await talk.call("preview_batch", **ORDER | {"prompt": "Translate {{text}}"})
+        assert new["estimate"]["cost_usd_likely"] is None
+
+    # Who wants to be asked about less is asked by what is likely.
+    async with converse(replace(settings, confirm_above_usd=low / 10), sandbox, person=person) as talk:
+        await talk.call("create_batch", **ORDER, resubmit=True)
+    assert (
+        f"answers to the same prompt so far this will likely cost ${kept['likely_usd'][1]:.3f}"[:-2]
+        in (person.questions[-1])
+    )
