@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # What is compiled is kept, whatever the shell says: the tests take each process of theirs seven seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test check conformance clients matrix oldest newest reference bench format manifests pictures constraints clean
+.PHONY: help demo test check conformance clients matrix oldest newest reference bench format manifests bundle validate pictures constraints clean
 
 help:  ## show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,12 @@ manifests: $(STAMP)  ## write server.json, manifest.json and the README's tables
 
 snapshots: $(STAMP)  ## write what every tool and command says anew, after a text was changed on purpose
 	UPDATE_SNAPSHOTS=1 $(BIN)/python -m pytest -q tests/assistant/snapshots tests/cli/snapshots
+
+validate: $(STAMP) tests/clients/node_modules  ## every validator that hosts offer, over bundle, plugins, extension and skill; needs npm
+	$(BIN)/python tests/clients/validate.py
+
+bundle: $(STAMP)  ## pack dist/gemini-batch-mcp.mcpb for Claude Desktop: the wheel, with every dependency pinned by hash
+	$(BIN)/python manifests/bundle.py
 
 pictures: $(STAMP) tests/js/node_modules  ## renew the README's picture of the dashboard; all of its views are in dashboard-pictures then
 	DASHBOARD_PICTURES=dashboard-pictures $(BIN)/python -m pytest -q tests/assistant/test_dashboard.py

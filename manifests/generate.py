@@ -1,4 +1,4 @@
-"""Writes what hosts read about this server, from the package itself: `server.json`, `manifest.json`, README tables.
+"""Writes what hosts read about this server, from the package itself: manifests, plugins, the README's tables.
 
 And what the server itself reads when it starts: `definitions.json`, the tools as clients are told of them.
 
@@ -8,29 +8,28 @@ And what the server itself reads when it starts: `definitions.json`, the tools a
 import argparse
 import json
 import sys
-from importlib.metadata import metadata
 from pathlib import Path
 from typing import Any, Final
 
+import hosts
 from mcp_types import Tool
 
 from gemini_batch_mcp import __version__
 from gemini_batch_mcp.assistant.definitions import DEFINITIONS_FILE, made_definitions, written
+from gemini_batch_mcp.cli.hosts.known import HOSTS
 from gemini_batch_mcp.settings import LIMITS, SETTINGS, Setting
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 #: The registry's name of this server; README.md carries it as `mcp-name:` so that the registry trusts the package.
 REGISTRY_NAME: Final = "io.github.gemini-batch-mcp/gemini-batch-mcp"
-REPOSITORY: Final = "https://github.com/gemini-batch-mcp/gemini-batch-mcp"
 SERVER_SCHEMA: Final = "https://static.modelcontextprotocol.io/schemas/2025-12-11/server.schema.json"
-PACKAGE: Final = "gemini-batch-mcp"
 #: The registry's limit for a description.
 _MAX_DESCRIPTION_CHARS: Final = 100
 
 
 def server_json() -> dict[str, Any]:
     """Return the MCP Registry entry (schema of 2025-12-11)."""
-    summary = str(metadata(PACKAGE)["Summary"])
+    summary = hosts.summary()
     assert len(summary) <= _MAX_DESCRIPTION_CHARS, summary
     return {
         "$schema": SERVER_SCHEMA,
@@ -38,11 +37,11 @@ def server_json() -> dict[str, Any]:
         "title": "Gemini Batch",
         "description": summary,
         "version": __version__,
-        "repository": {"url": REPOSITORY, "source": "github"},
+        "repository": {"url": hosts.REPOSITORY, "source": "github"},
         "packages": [
             {
                 "registryType": "pypi",
-                "identifier": PACKAGE,
+                "identifier": hosts.PACKAGE,
                 "version": __version__,
                 "runtimeHint": "uvx",
                 "transport": {"type": "stdio"},
@@ -66,54 +65,9 @@ def _registry_variable(setting: Setting) -> dict[str, Any]:
     return variable
 
 
-def mcpb_manifest(tools: list[Tool]) -> dict[str, Any]:
-    """Return the MCPB manifest (version 0.4). Type `uv`: compiled wheels cannot travel inside a bundle portably."""
-    return {
-        "manifest_version": "0.4",
-        "name": PACKAGE,
-        "display_name": "Gemini Batch",
-        "version": __version__,
-        "description": str(metadata(PACKAGE)["Summary"]),
-        "author": {"name": "gemini-batch-mcp contributors", "url": REPOSITORY},
-        "repository": {"type": "git", "url": REPOSITORY},
-        "license": "Apache-2.0",
-        "keywords": ["gemini", "batch", "jsonl"],
-        "server": {
-            "type": "uv",
-            "entry_point": "server/gemini_batch_mcp/__main__.py",
-            "mcp_config": {
-                "command": "uv",
-                "args": ["run", "--directory", "${__dirname}", PACKAGE],
-                "env": {
-                    "GEMINI_API_KEY": "${user_config.api_key}",
-                    "GEMINI_BATCH_ROOTS": "${user_config.directory}",
-                },
-            },
-        },
-        "tools": [{"name": tool.name, "description": _first_sentence(tool)} for tool in tools],
-        "user_config": {
-            "api_key": {
-                "type": "string",
-                "title": "Gemini API key",
-                "description": "From Google AI Studio. Batches need a project with billing.",
-                "required": True,
-                "sensitive": True,
-            },
-            "directory": {
-                "type": "directory",
-                "title": "Directory",
-                "description": "Where request files are read and results are written.",
-                "required": True,
-                "default": "${HOME}",
-            },
-        },
-        "compatibility": {"platforms": ["darwin", "win32", "linux"], "runtimes": {"python": ">=3.11"}},
-    }
-
-
 def tools_table(tools: list[Tool]) -> str:
     """Return the README's table of tools."""
-    rows = [f"| `{tool.name}` | {_first_sentence(tool)} |" for tool in tools]
+    rows = [f"| `{tool.name}` | {hosts.first_sentence(tool)} |" for tool in tools]
     return "\n".join(["| tool | what it does |", "| --- | --- |", *rows])
 
 
@@ -129,8 +83,20 @@ def limits_table() -> str:
     return "\n".join(["| what | how much | what is said beyond |", "| --- | --- | --- |", *rows])
 
 
-def _first_sentence(tool: Tool) -> str:
-    return (tool.description or "").split(". ")[0].rstrip(".") + "."
+def hosts_section() -> str:
+    """Return the README's other ways into hosts: a click, or lines put into a file by hand."""
+    blocks = [
+        f"{HOSTS[name].title}:\n\n```{form}\n{hosts.by_hand(name)}\n```"
+        for name, form in (("claude-desktop", "json"), ("codex", "toml"))
+    ]
+    return "\n\n".join(
+        [
+            f"At a click: [VS Code]({hosts.vscode_link()}), [Cursor]({hosts.cursor_link()}).",
+            "<details><summary>By hand</summary>",
+            *blocks,
+            "</details>",
+        ]
+    )
 
 
 def _between(text: str, name: str, content: str) -> str:
@@ -150,10 +116,23 @@ def generated() -> dict[Path, str]:
         sys.exit(f"README.md must hold the line mcp-name: {REGISTRY_NAME}")
     readme = _between(_between(readme, "tools", tools_table(tools)), "settings", settings_table())
     readme = _between(readme, "limits", limits_table())
+    readme = _between(readme, "hosts", hosts_section())
+    files: dict[str, dict[str, Any]] = {
+        "server.json": server_json(),
+        "manifest.json": hosts.mcpb_manifest(tools),
+        ".claude-plugin/marketplace.json": hosts.claude_marketplace(),
+        "plugin/.claude-plugin/plugin.json": hosts.claude_plugin(),
+        "plugin/.mcp.json": hosts.claude_servers(),
+        "plugin/plugin.json": hosts.agent_plugin(),
+        "plugin/mcp.json": hosts.agent_servers(),
+        "plugin/gemini-extension.json": hosts.gemini_extension(),
+    }
     return {
         ROOT / "server" / "gemini_batch_mcp" / "assistant" / DEFINITIONS_FILE: written(tools),
-        ROOT / "manifests" / "server.json": json.dumps(server_json(), indent=2, ensure_ascii=False) + "\n",
-        ROOT / "manifests" / "manifest.json": json.dumps(mcpb_manifest(tools), indent=2, ensure_ascii=False) + "\n",
+        **{
+            ROOT / "manifests" / name: json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+            for name, content in files.items()
+        },
         ROOT / "README.md": readme,
     }
 
@@ -168,6 +147,7 @@ def main() -> None:
         if not path.exists() or path.read_text(encoding="utf-8") != content:
             stale.append(path.relative_to(ROOT))
             if not check:
+                path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(content, encoding="utf-8")
     if check and stale:
         names = ", ".join(str(path) for path in stale)

@@ -2,10 +2,14 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
+import tomllib
+from base64 import b64decode
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import jsonschema
 import skillsaw
@@ -36,7 +40,8 @@ def test_generated_files_are_up_to_date() -> None:
 def test_check_names_a_file_that_is_not_up_to_date(tmp_path: Path) -> None:
     """On a copy, so that nothing here is touched."""
     definitions = f"server/gemini_batch_mcp/assistant/{DEFINITIONS_FILE}"
-    for name in ("README.md", "manifests/generate.py", "manifests/server.json", "manifests/manifest.json", definitions):
+    shutil.copytree(MANIFESTS, tmp_path / "manifests", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("README.md", definitions):
         target = tmp_path / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes((ROOT / name).read_bytes())
@@ -65,7 +70,9 @@ def test_server_json_fits_the_registrys_schema() -> None:
 
 def test_one_version_everywhere() -> None:
     server = _read("server.json")
-    assert server["version"] == server["packages"][0]["version"] == _read("manifest.json")["version"] == __version__
+    plugins = (".claude-plugin/plugin.json", "plugin.json", "gemini-extension.json")
+    versions = {_read("manifest.json")["version"], *(_read(f"plugin/{name}")["version"] for name in plugins)}
+    assert {server["version"], server["packages"][0]["version"], *versions} == {__version__}
 
 
 def test_the_readme_carries_the_registrys_name() -> None:
@@ -84,7 +91,7 @@ def test_the_bundle_has_what_its_format_requires() -> None:
     manifest = _read("manifest.json")
     assert all(manifest[key] for key in ("manifest_version", "name", "version", "description", "author", "server"))
     assert manifest["server"]["mcp_config"]["command"] == "uv"
-    assert (ROOT / manifest["server"]["entry_point"]).is_file()
+    assert (MANIFESTS / manifest["server"]["entry_point"]).is_file()
     assert {tool["name"] for tool in manifest["tools"]} == {spec.function.__name__ for spec in TOOLS}
 
 
@@ -92,4 +99,34 @@ def test_the_bundle_asks_the_user_for_what_it_hands_to_the_server() -> None:
     manifest = _read("manifest.json")
     handed = {name for value in manifest["server"]["mcp_config"]["env"].values() for name in _FILLED_IN.findall(value)}
     assert handed == manifest["user_config"].keys()
+    # Nothing is read before the user has chosen a directory.
+    assert "default" not in manifest["user_config"]["directory"]
     assert manifest["server"]["mcp_config"]["env"].keys() <= {setting.name for setting in SETTINGS}
+
+
+def test_every_host_is_given_the_same_server_in_its_own_form() -> None:
+    """Whoever installs by hand, at a click, as a plugin or as an extension gets what `install` writes."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (vscode,) = re.findall(r"vscode\.dev/redirect/mcp/install\?name=gemini-batch&config=([^)]+)\)", readme)
+    (cursor,) = re.findall(r"cursor-deeplink/mcp/install\?name=gemini-batch&config=([^)]+)\)", readme)
+    entries = {
+        "Claude Code": _read("plugin/.mcp.json")["mcpServers"]["gemini-batch"],
+        "Gemini CLI": _read("plugin/gemini-extension.json")["mcpServers"]["gemini-batch"],
+        "Agent Plugins": _read("plugin/mcp.json")["mcpServers"]["gemini-batch"],
+        "VS Code": json.loads(unquote(vscode)),
+        "Cursor": json.loads(b64decode(unquote(cursor))),
+        **{
+            host: next(iter(_parsed(form, text).values()))["gemini-batch"]
+            for host, form, text in re.findall(
+                r"^(Claude Desktop|Codex):\n\n```(\w+)\n(.*?)\n```$", readme, re.M | re.S
+            )
+        },
+    }
+    assert len(entries) == 7
+    for host, entry in entries.items():
+        assert (entry["command"], entry["args"]) == ("gemini-batch-mcp", []), host
+        assert entry.get("env", {}).keys() <= {setting.name for setting in SETTINGS}, host
+
+
+def _parsed(form: str, text: str) -> dict[str, Any]:
+    return tomllib.loads(text) if form == "toml" else dict(json.loads(text))
