@@ -24,16 +24,17 @@ from support.services import MovedClock
 
 Seen = dict[str, Any]
 
-BOUND_TOOLS = {"check_status", "get_results", "list_jobs"}
+BOUND_TOOLS = {"check_status", "get_results", "list_jobs", "compare_results"}
 ROWS = 120
 RAN_SECONDS = 42 * 60
 #: How rows of the batch "moods" go wrong, by their number.
 TROUBLE = {7: "error:14", 19: "error:14", 31: "error:8", 43: "blocked", 58: "cut_text", 77: "empty", 90: "dropped"}
 LEGEND = ["113\nok", "3\nfailed", "1\nblocked", "1\ntruncated", "1\nempty", "1\nmissing"]
+MOODS = ["delighted", "content", "neutral", "annoyed"]
 SCHEMA = {
     "type": "object",
     "properties": {
-        "mood": {"type": "string", "enum": ["delighted", "content", "neutral", "annoyed"]},
+        "mood": {"type": "string", "enum": MOODS},
         "topic": {"type": "string", "enum": ["delivery", "price", "quality", "service", "size"]},
         "wants_reply": {"type": "boolean"},
         "reason": {"type": "string"},
@@ -70,11 +71,13 @@ async def _ordered(talk: Conversation, sandbox: Sandbox) -> dict[str, str]:
     hostile += [{"key": "emoji", "prompt": "\U0001f600" * 190}, {"key": "error", "prompt": "[[sandbox:error:13]]"}]
     ids["hostile"] = await _order(talk, requests=hostile, display_name=f"hostile {HOSTILE[2]}")
     sandbox.finish(newest(sandbox))
-    rows = [
-        {"key": f"review-{number:03}", "prompt": f"{REVIEWS[number % 3]} {number} {_mark(number)}"}
+    rows: list[dict[str, str]] = [
+        {"id": f"review-{number:03}", "mood_before": MOODS[number % 4]}
+        | {"review": f"{REVIEWS[number % 3]} {number} {_mark(number)}"}
         for number in range(1, ROWS + 1)
     ]
-    moods = {"requests": rows, "display_name": "moods", "response_schema": SCHEMA}
+    moods: dict[str, Any] = {"requests": rows, "prompt": "{{review}}", "key_column": "id", "display_name": "moods"}
+    moods |= {"response_schema": SCHEMA}
     ids["moods"] = await _order(talk, **moods, generation_config={"maxOutputTokens": 300})
     sandbox.advance(newest(sandbox))
     return ids
@@ -145,7 +148,7 @@ def _names(calls: list[list[Any]]) -> list[str]:
 
 @pytest.mark.anyio
 @pytest.mark.both_eras
-async def test_three_tools_name_the_page_which_is_served_with_nothing_allowed(talk: Conversation, era: str) -> None:
+async def test_four_tools_name_the_page_which_is_served_with_nothing_allowed(talk: Conversation, era: str) -> None:
     tools = (await talk.client.list_tools()).tools
     bound = {name: {"ui": {"resourceUri": DASHBOARD_URI}} for name in BOUND_TOOLS}
     assert {tool.name: tool.meta for tool in tools if tool.meta} == bound
@@ -171,7 +174,7 @@ async def test_the_page_is_one_small_file_that_names_no_address_and_makes_no_mar
     talk: Conversation,
 ) -> None:
     page = await _page(talk)
-    assert len(page.encode()) < 36_000
+    assert len(page.encode()) < 40_000
     assert not re.search(r"https?:|//[a-z]|\bsrc=|\bhref=|@import|url\(", page)
     assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b|new Function|srcdoc", page)
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]+)"', page)
@@ -340,6 +343,31 @@ def test_a_host_that_lets_no_view_call_tools_is_shown_what_there_is_and_asked_fo
     assert [row[0] for row in alone["table"][1]] == ["review-007", "review-019", "review-031"]
     ((_, message),) = alone["told"]
     assert message["content"][0]["text"].startswith("Retry the failed rows of batch moods-")
+
+
+@pytest.mark.npm
+def test_a_comparison_shows_its_share_its_heat_map_and_the_rows_that_differ_in_pages(seen: Seen) -> None:
+    compared = seen["compared"]
+    told, first, second = compared["told"], compared["first"], compared["second"]
+    assert first["captions"] == ["Expected in rows, actual in columns", "Rows that differ"]
+    assert set(first["scopes"]) == {"col", "row"}
+    figures = f"{told['equal']} of 113 rows are equal · 95 % interval {100 * told['share_low']:.1f} % to "
+    assert f"{100 * told['share']:.1f} %" in compared["text"] and figures in compared["text"]
+    assert "7 without an answer on one side" in compared["text"]
+    crossed, differing = first["table"]
+    counts = {
+        (row[0], head): (cell.startswith("✓"), int(cell.split()[-1]))
+        for row in crossed
+        for head, cell in zip(first["head"][1:], row[1:], strict=False)
+        if cell != "–"
+    }
+    assert counts == {
+        (pair["expected"], pair["actual"]): (pair["expected"] == pair["actual"], pair["rows"]) for pair in told["table"]
+    }
+    assert differing == [[row["key"], row["expected"], row["actual"]] for row in told["rows"]]
+    assert second["pager"] == ["Previous", "Page 2", "Next"]
+    assert {row[0] for row in second["table"][1]}.isdisjoint(row["key"] for row in told["rows"])
+    assert compared["opened"] == "moods"
 
 
 @pytest.mark.npm

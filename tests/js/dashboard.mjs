@@ -215,6 +215,19 @@ const STEPS = {
     colours.push(await ground());
     return colours;
   },
+  compared: async () => {
+    const told = (await called("compare_results", { batch: "moods", other: "mood_before", limit: 5 })).structuredContent;
+    await until(at("compared"), "Page 1");
+    await picture("compared");
+    const first = await look(), text = await at("compared").innerText();
+    await at("compared").getByRole("button", { name: "Next" }).click();
+    await until(at("compared"), "Page 2");
+    const second = await look();
+    await at("compared").getByRole("button", { name: "moods" }).click();
+    await until(at("title"), "moods");
+    await settled();
+    return { told, first, second, text, opened: (await look()).title };
+  },
   asked: async () => {
     await called("check_status", { batch: "moods" });
     await at("panel").waitFor();

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from gemini_batch_mcp.domain import Delivery, Order, Task
 
-Batch = Annotated[str, Field(description="Batch id, Gemini job name, or unique display name.")]
+Batch = Annotated[str, Field(description="Batch id, job name, or unique name.")]
 Also = Annotated[list[str], Field(description="More batches to join: tables named by their ids, _ for -.")]
 Cursor = Annotated[str, Field(description="next_cursor of the previous page.")]
 Confirm = Annotated[bool, Field(description="The user agreed to the cost or risk shown.")]

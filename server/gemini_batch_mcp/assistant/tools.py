@@ -164,7 +164,7 @@ async def compare_results(
     limit: Annotated[int, Field(ge=1, le=200, description="Differing rows per page.")] = 20,
     cursor: args.Cursor = "",
 ) -> Annotated[CallToolResult, CompareView]:
-    """Compare a batch's answers with another batch's or with known right ones: share equal, kappa, differing rows."""
+    """Compare a batch's answers with another batch's or known right ones: share equal, kappa, differing rows."""
     desk = await ctx.request_context.lifespan_context.get()
     found = await desk.compare(batch, other, field=field, limit=limit, cursor=cursor, wait_seconds=MAX_CALL_SECONDS)
     return _result(render.compared(found))
@@ -217,7 +217,7 @@ async def retry_failed(
 ) -> Annotated[CallToolResult, CreateView]:
     """Resend only the rows of an ended batch without a usable answer.
 
-    get_results on the same batch then returns the merged rows.
+    get_results then returns the merged rows.
     """
     desk = await ctx.request_context.lifespan_context.get()
     agreed_to = await gate.agreed(desk, quoted, gated)
@@ -290,7 +290,7 @@ TOOLS: Final = (
     ToolSpec(check_status, "Check status", _hints(read_only=True, idempotent=True), DASHBOARD_URI),
     ToolSpec(get_results, "Get results", _hints(idempotent=True), DASHBOARD_URI),
     ToolSpec(query_results, "Query results", _hints(read_only=True, idempotent=True)),
-    ToolSpec(compare_results, "Compare results", _hints(read_only=True, idempotent=True)),
+    ToolSpec(compare_results, "Compare results", _hints(read_only=True, idempotent=True), DASHBOARD_URI),
     ToolSpec(list_jobs, "List jobs", _hints(read_only=True, idempotent=True), DASHBOARD_URI),
     ToolSpec(cancel_batch, "Cancel batch", _hints(destructive=True, idempotent=True)),
     ToolSpec(retry_failed, "Retry failed rows", _hints()),
