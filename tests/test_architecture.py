@@ -46,8 +46,8 @@ MAY_IMPORT = {
     # the command line, which puts the parts together
     "__main__": "cli",
     "cli": (
-        "assistant.render assistant.server assistant.transports batches.* intake.* results.query sandbox.app "
-        "sandbox.config"
+        "assistant.drop assistant.render assistant.server assistant.transports batches.* intake.* results.query "
+        "sandbox.app sandbox.config"
     ),
     # what assistants see
     "assistant.server": "assistant.* batches.opening",
@@ -56,13 +56,15 @@ MAY_IMPORT = {
     "assistant.prompts": "assistant.render batches.opening",
     "assistant.resources": "assistant.render batches.opening batches.jobs batches.orders intake.templates",
     "assistant.strict": (
-        "assistant.as_sent assistant.definitions assistant.gate assistant.replies assistant.telling batches.gauge"
+        "assistant.as_sent assistant.definitions assistant.drop assistant.gate assistant.replies assistant.telling "
+        "batches.gauge"
     ),
     "assistant.definitions": "assistant.tools",
     "assistant.tools": (
-        "assistant.arguments assistant.comparison assistant.gate assistant.render assistant.resources.dashboard "
-        "assistant.views batches.opening batches.work"
+        "assistant.arguments assistant.comparison assistant.drop assistant.gate assistant.render "
+        "assistant.resources.dashboard assistant.views batches.work"
     ),
+    "assistant.drop": "assistant.transports batches.opening",
     "assistant.gate": (
         "assistant.arguments batches.desk batches.gauge batches.losses batches.opening batches.orders batches.work"
     ),
@@ -188,7 +190,8 @@ LIVES_IN = {
     "python_calamine": "intake.workbooks",
     "charset_normalizer": "intake.encodings",
     "compression": "intake.unpacked",
-    "starlette": "sandbox",
+    "starlette": "sandbox assistant.drop",
+    "python_multipart": "assistant.drop",
     "uvicorn": "sandbox assistant.transports",
 }
 

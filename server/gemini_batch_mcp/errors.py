@@ -63,11 +63,20 @@ class BatchError(Exception):
 
 
 class UsageError(BatchError):
-    """An argument, or a combination of arguments, that the caller can correct."""
+    """An argument, or a combination of arguments, that the caller can correct.
+
+    `elsewhere` holds the paths among them that lie where a chat keeps its files, which is no place of this machine.
+    """
+
+    elsewhere: tuple[str, ...] = ()
 
 
 class PathError(UsageError):
     """A path that is missing, is no regular file, or lies outside the allowed roots."""
+
+    def __init__(self, message: str, next_step: str = "", *, elsewhere: tuple[str, ...] = ()) -> None:
+        super().__init__(message, next_step)
+        self.elsewhere = elsewhere
 
 
 class UnknownBatch(UsageError):
@@ -77,10 +86,19 @@ class UnknownBatch(UsageError):
 class RequestProblems(UsageError):
     """Request lines with problems. `problems` holds the first ones, `problem_count` counts all of them."""
 
-    def __init__(self, problems: Sequence[Problem], problem_count: int, message: str, next_step: str) -> None:
+    def __init__(
+        self,
+        problems: Sequence[Problem],
+        problem_count: int,
+        message: str,
+        next_step: str,
+        *,
+        elsewhere: tuple[str, ...] = (),
+    ) -> None:
         super().__init__(message, next_step)
         self.problems = tuple(problems)
         self.problem_count = problem_count
+        self.elsewhere = elsewhere
 
     def __str__(self) -> str:
         return "\n".join((self.message, *(str(problem) for problem in self.problems), self.next_step))

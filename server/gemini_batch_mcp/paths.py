@@ -26,6 +26,15 @@ DRAFT_SECONDS = 24 * 3600.0
 _SHOWN_CHARS = 200
 #: What makes a piece of a path a pattern, unless there is something of that very name.
 _WILDCARD = re.compile(r"[*?\[]")
+#: Where chats keep what was dropped into them and what they make: machines of their own, whose paths their models give
+#: as if they were ours. Claude's /mnt/user-data and /home/claude, Cowork's /sessions/…/mnt, ChatGPT's sandbox:/mnt/data
+#: and /home/oai, Manus' /home/ubuntu/upload, Open WebUI's /mnt/uploads, as their users report them.
+_CHATS_PLACE = re.compile(
+    r"/mnt/(?:user-data|data|uploads|outputs|project|skills)(?:/|$)|/sessions/[^/]+/mnt(?:/|$)"
+    r"|/home/(?:claude|oai|ubuntu/upload)(?:/|$)"
+)
+#: Addresses that stand for a file in a chat, and what may be in front of a path there.
+_CHATS_ADDRESS = re.compile(r"(?:sandbox|attachments?|file-service|upload|content|blob):", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +113,13 @@ class PathGuard:
         Raises:
             PathError: the place is outside the roots, hidden, no directory, or not a regular file.
         """
-        path = self._resolve(text)
+        try:
+            path = self._resolve(text)
+        except PathError as error:
+            if error.elsewhere:
+                where = f"it is saved in {_printable(self._relative_base())}"
+                error.next_step = f"Give {_shown(Path(text).name or default_name)} instead: {where}."
+            raise
         mode = _mode(path, text)
         if mode is not None and stat.S_ISDIR(mode):
             path = self._inside(path / default_name, text)
@@ -131,7 +146,21 @@ class PathGuard:
         if text.startswith(("\\\\", "//")) or PureWindowsPath(text).drive.startswith("\\\\"):
             raise PathError(f"{_shown(text)} is a network path.", "Copy the file into one of the roots first.")
         path = Path(text)
-        return path if path.is_absolute() else (beside or self._relative_base()) / path
+        if not path.is_absolute():
+            path = (beside or self._relative_base()) / path
+            if not os.path.lexists(path):
+                self._refuse_chats(text)
+        return path
+
+    def _refuse_chats(self, text: str) -> None:
+        """Refuse a path of a chat's own machine. Raises `PathError`."""
+        if is_chats_path(text):
+            raise PathError(
+                f"{_shown(text)} looks like a path inside the chat's own sandbox, which this server cannot reach.",
+                f"Save the file in {self.shown_roots()} and give its path there, or give a few rows in `requests`. If "
+                "the path is one of this machine, add its directory to GEMINI_BATCH_ROOTS.",
+                elsewhere=(text,),
+            )
 
     def _settled(self, path: Path, text: str) -> Path:
         """Return where a path leads, which must be inside. `text` is how it was given."""
@@ -152,6 +181,7 @@ class PathGuard:
                     "Copy what is needed to a file that is not hidden.",
                 )
             return path
+        self._refuse_chats(text)
         raise PathError(
             f"{_shown(text)} lies outside the directories this server may use: {self.shown_roots()}.",
             "Move the file there, or add its directory to GEMINI_BATCH_ROOTS in the server's configuration.",
@@ -165,6 +195,14 @@ class PathGuard:
     def shown_roots(self) -> str:
         """The roots, for people."""
         return ", ".join(str(root) for root in self.roots) or "none"
+
+
+def is_chats_path(text: str) -> bool:
+    """True for what looks like a path on the machine that a chat's model works on, not on this one."""
+    plain = text.strip().strip("\"'`").replace("\\", "/")
+    if plain.lower().startswith("file://"):
+        plain = "/" + plain[len("file://") :].partition("/")[2]
+    return bool(_CHATS_ADDRESS.match(plain) or _CHATS_PLACE.match(plain))
 
 
 def sweep(directory: Path, *patterns: str, older_than_seconds: float = 0.0) -> None:

@@ -55,6 +55,8 @@ async def test_a_whole_conversation_over_a_real_process(
         results = await client.call_tool("get_results", {"batch": batch, "save_to": "out.jsonl"})
         assert results.structured_content is not None
         assert (data / "out.jsonl").exists()
+        elsewhere = await client.call_tool("preview_batch", {"source": "/mnt/user-data/uploads/x.csv"})
+        assert "Ask the user to open http://127.0.0.1:" in str(elsewhere.content)
 
 
 @pytest.mark.parametrize("ending", ["end of input", "SIGTERM", "SIGINT"])

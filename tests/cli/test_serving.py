@@ -65,6 +65,9 @@ async def test_mcp_over_http_serves_several_clients_and_only_those_who_may_come_
                 assert len((await client.list_tools()).tools) == 10
                 created = await client.call_tool("create_batch", {"source": source, "display_name": era})
                 assert created.structured_content is not None, created.content
+                # No page of this machine for those who may come from another one, through the proxy.
+                elsewhere = await client.call_tool("preview_batch", {"source": "sandbox:/mnt/data/x.csv"})
+                assert "Save the file in" in str(elsewhere.content)
 
         async with anyio.create_task_group() as clients:
             for era in ("legacy", "auto", "legacy", "auto"):

@@ -86,9 +86,16 @@ def status(seen: "BatchStatus") -> StatusView:
 
 
 def results(
-    read: "Results", cost: "Cost", history: Mapping[str, tuple[RowAttempt, ...]], keys: Sequence[str]
+    read: "Results",
+    cost: "Cost",
+    history: Mapping[str, tuple[RowAttempt, ...]],
+    keys: Sequence[str],
+    way_out: str = "",
 ) -> ResultsView:
-    """Answer of get_results. `history` has the attempts at the rows that were asked for by their `keys`."""
+    """Answer of get_results. `history` has the attempts at the rows that were asked for by their `keys`.
+
+    `way_out` says where the user finds what was saved.
+    """
     summary, page, saved = read.summary, read.page, read.saved
     return ResultsView.of(
         summary,
@@ -102,15 +109,15 @@ def results(
         columns=[] if page or saved else _columns(read),
         rows=[_row(row, history.get(row.key, ())) for row in page.rows] if page else [],
         next_cursor=page.next_cursor if page else "",
-        saved=_saved(saved) if saved else None,
+        saved=_saved(saved, way_out) if saved else None,
         order={},
         warnings=[*read.warnings, *_absent(keys, history)],
     )
 
 
-def _saved(saved: SavedFile) -> SavedView:
+def _saved(saved: SavedFile, way_out: str) -> SavedView:
     beside = [companion.path.name for companion in saved.companions]
-    return SavedView.of(saved, path=str(saved.path), bytes=saved.size_bytes, beside=beside)
+    return SavedView.of(saved, path=str(saved.path), bytes=saved.size_bytes, beside=beside, download=way_out)
 
 
 def _absent(keys: Sequence[str], history: Mapping[str, tuple[RowAttempt, ...]]) -> list[str]:

@@ -12,6 +12,7 @@ from mcp_types import INVALID_PARAMS, GetPromptResult, InputRequiredResult
 
 from gemini_batch_mcp import __version__
 from gemini_batch_mcp.assistant.definitions import made_tools
+from gemini_batch_mcp.assistant.drop.pages import DropPages
 from gemini_batch_mcp.assistant.prompts import add_prompts
 from gemini_batch_mcp.assistant.resources.batches import add_batches
 from gemini_batch_mcp.assistant.resources.completion import add_completion
@@ -66,11 +67,14 @@ def build_server(
     transport: TransportFactory | None = None,
     warm_up: bool = False,
     undertakings: Undertakings | None = None,
+    pages: DropPages | None = None,
 ) -> MCPServer[LazyDesk]:
     """Build the server; nothing is opened yet.
 
-    `transport` replaces the network by an in-process service, `undertakings` what its tasks stand for.
+    `transport` replaces the network by an in-process service, `undertakings` what its tasks stand for. `pages` are
+    where people hand over files; without, none is opened.
     """
+    opens = pages or DropPages(settings, may_open=False)
     bus, desks = InMemorySubscriptionBus(), OpenDesks()
     news = BatchNews(bus)
 
@@ -80,14 +84,15 @@ def build_server(
             settings, transport, warm_up=warm_up, warm_up_first=made_tools, lives_on=True, on_seen=news.note
         ) as desk:
             with desks.holding(desk):
-                yield desk
+                async with opens.ready():
+                    yield desk
 
     server = _Server(
         "gemini-batch-mcp",
         title="Gemini Batch",
         instructions=INSTRUCTIONS,
         version=__version__,
-        tools=strict_tools(read_only=settings.read_only),
+        tools=strict_tools(opens, read_only=settings.read_only),
         lifespan=lifespan,
         log_level="WARNING",
         # The lists are the same for everybody and change only with the version.

@@ -24,6 +24,8 @@ from pydantic import Field, ValidationError
 
 from gemini_batch_mcp.assistant.as_sent import read_arguments, takers
 from gemini_batch_mcp.assistant.definitions import made_tools, read_definitions
+from gemini_batch_mcp.assistant.drop.calls import Call
+from gemini_batch_mcp.assistant.drop.pages import DropPages
 from gemini_batch_mcp.assistant.replies import short
 from gemini_batch_mcp.assistant.telling import while_telling
 from gemini_batch_mcp.batches.gauge import Gauge
@@ -41,6 +43,8 @@ class StrictTool(Tool):
 
     #: Which tools of this server take an argument of that name.
     takers: Mapping[str, Sequence[str]] = Field(default={}, exclude=True)
+    #: Where a person is sent whose files are in a chat.
+    pages: Any = Field(default=None, exclude=True)
 
     async def run(self, arguments: dict[str, Any], context: Any, convert_result: bool = False) -> Any:
         """Run the tool; every failure leaves as a ToolError without a cause that a log could print."""
@@ -61,10 +65,10 @@ class StrictTool(Tool):
         try:
             with anyio.move_on_after(longest_seconds):
                 gauge = Gauge()
-                run = partial(made.run, meant, _watched(context, gauge), convert_result)
+                run = partial(made.run, meant, self._watched(context, gauge), convert_result)
                 return await while_telling(context.session, gauge, run)
         except UnexpectedToolError as error:
-            raise ToolError(self._sentence(error.__cause__)) from None
+            raise ToolError(await self._sentence(error.__cause__)) from None
         except ToolError as error:
             if isinstance(error.__cause__, ValidationError):
                 raise ToolError(self._argument_sentence(error.__cause__)) from None
@@ -82,10 +86,23 @@ class StrictTool(Tool):
             "Whatever was submitted or under way continues: call list_jobs or check_status."
         )
 
-    def _sentence(self, cause: BaseException | None) -> str:
+    def _watched(self, context: Any, gauge: Gauge) -> Any:
+        """Return the context of a call with a desk that moves this call's gauge."""
+        request = context.request_context
+        watched = copy.copy(context)
+        watched._request_context = replace(request, lifespan_context=Call(request.lifespan_context, gauge, self.pages))
+        return watched
+
+    async def _sentence(self, cause: BaseException | None) -> str:
         while isinstance(cause, BaseExceptionGroup):
             # Task groups wrap what happens inside them; the first failure is the one to tell.
             cause = cause.exceptions[0]
+        if isinstance(cause, UsageError) and cause.elsewhere:
+            # Of these tools get_results alone writes where it is told.
+            if self.name == "get_results":
+                cause.next_step = f"{cause.next_step} {self.pages.way_back()}"
+            else:
+                cause.next_step = await self.pages.way_in(cause.elsewhere) or cause.next_step
         if isinstance(cause, BatchError):
             return str(cause)
         # Its text and its traceback may hold anything, a key included; its place in our code cannot.
@@ -106,16 +123,19 @@ class StrictTool(Tool):
         return f"{' '.join(problems)} {self.name} takes {', '.join(self.parameters['properties'])}."
 
 
-def strict_tools(*, read_only: bool) -> list[Tool]:
-    """Return the tools of a server, each of which knows what the others take; `read_only` leaves out those that act."""
+def strict_tools(pages: DropPages, *, read_only: bool) -> list[Tool]:
+    """Return the tools of a server, each of which knows what the others take; `read_only` leaves out those that act.
+
+    People whose files are in a chat are sent to its `pages`.
+    """
     offered = [
         told for told in read_definitions() if not read_only or (told.annotations and told.annotations.read_only_hint)
     ]
     known = takers({told.name: told.input_schema for told in offered})
-    return [_strict_tool(told, known) for told in offered]
+    return [_strict_tool(told, known, pages) for told in offered]
 
 
-def _strict_tool(told: mcp_types.Tool, known: Mapping[str, Sequence[str]]) -> StrictTool:
+def _strict_tool(told: mcp_types.Tool, known: Mapping[str, Sequence[str]], pages: DropPages) -> StrictTool:
     return StrictTool(
         name=told.name,
         title=told.title,
@@ -124,6 +144,7 @@ def _strict_tool(told: mcp_types.Tool, known: Mapping[str, Sequence[str]]) -> St
         annotations=told.annotations,
         meta=told.meta,
         takers=known,
+        pages=pages,
         # What the SDK keeps of a function. It is asked for the output schema only: the made tool does the rest.
         fn=made_tools,
         fn_metadata=FuncMetadata(arg_model=ArgModelBase, output_schema=told.output_schema),
@@ -136,11 +157,3 @@ def _unanswered(reason: str = "") -> str:
     from gemini_batch_mcp.assistant.gate import unanswered
 
     return unanswered(reason)
-
-
-def _watched(context: Any, gauge: Gauge) -> Any:
-    """Return the context of a call with a desk that moves this call's gauge."""
-    request = context.request_context
-    watched = copy.copy(context)
-    watched._request_context = replace(request, lifespan_context=request.lifespan_context.watched_by(gauge))
-    return watched

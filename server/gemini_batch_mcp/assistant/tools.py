@@ -12,6 +12,7 @@ from pydantic import Field
 from gemini_batch_mcp.assistant import arguments as args
 from gemini_batch_mcp.assistant import gate, render
 from gemini_batch_mcp.assistant.comparison import CompareView
+from gemini_batch_mcp.assistant.drop.calls import Call
 from gemini_batch_mcp.assistant.resources.dashboard import DASHBOARD_URI
 from gemini_batch_mcp.assistant.views import (
     Answer,
@@ -24,7 +25,6 @@ from gemini_batch_mcp.assistant.views import (
     ResultsView,
     StatusView,
 )
-from gemini_batch_mcp.batches.opening import WatchedDesk
 from gemini_batch_mcp.batches.work import within
 from gemini_batch_mcp.domain import FileFormat, JobFilter, ResultQuery, Retryable, View
 from gemini_batch_mcp.threads import in_thread
@@ -38,7 +38,7 @@ _AFTER_GATE_SECONDS: Final = 28.0
 #: The same, where the gate only looks at the jobs of a batch.
 _AFTER_LOOK_SECONDS: Final = 35.0
 
-Ctx = Context[WatchedDesk]
+Ctx = Context[Call]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,8 +132,10 @@ async def get_results(
     )
     results = await desk.results(batch, query, wait_seconds=MAX_CALL_SECONDS)
     history = await in_thread(results.table.history, keys) if keys else {}
-    answer = _result(render.results(results, await desk.cost(results.status.batch, results.summary), history, keys))
     written = (results.saved, *results.saved.companions) if results.saved is not None else ()
+    way_out = await ctx.request_context.lifespan_context.pages.way_out([file.path for file in written])
+    cost = await desk.cost(results.status.batch, results.summary)
+    answer = _result(render.results(results, cost, history, keys, way_out))
     pages = await desk.written_reports(results.status.batch.id)
     answer.content.extend(_link(file.path, file.format) for file in written)
     answer.content.extend(_link(path, "html") for path in pages[:_MAX_LINKS])

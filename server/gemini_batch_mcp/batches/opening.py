@@ -70,10 +70,6 @@ class LazyDesk:
                 self._desk = await in_thread(self._open)
             return self._desk
 
-    def watched_by(self, gauge: Gauge) -> "WatchedDesk":
-        """Return the same desk for one call, whose gauge it is."""
-        return WatchedDesk(self, gauge)
-
     async def warm_up(self) -> None:
         """Open the desk, load the Gemini client and the engine before they are asked for.
 

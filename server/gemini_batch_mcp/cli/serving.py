@@ -87,10 +87,12 @@ def serve_stdio(settings: Settings) -> None:
     """Serve MCP on stdio until the input ends."""
     sys.setswitchinterval(_TURN_SECONDS)
     with loading():
+        from gemini_batch_mcp.assistant.drop.pages import DropPages
         from gemini_batch_mcp.assistant.server import build_server
         from gemini_batch_mcp.assistant.transports.stdio import over_stdio
 
-        server = build_server(settings, transport=transport_for(settings), warm_up=True)
+        pages = DropPages(settings, may_open=True)
+        server = build_server(settings, transport=transport_for(settings), warm_up=True, pages=pages)
     ending.run(partial(over_stdio, server, ending.leave_soon))
     ending.leave(0)
 
@@ -103,6 +105,7 @@ def serve_http(settings: Settings, host: str, port: int, allowed: tuple[str, ...
         click.UsageError: others would reach it without a token.
     """
     with loading():
+        from gemini_batch_mcp.assistant.drop.pages import DropPages
         from gemini_batch_mcp.assistant.server import build_server
         from gemini_batch_mcp.assistant.transports import http
         from gemini_batch_mcp.assistant.transports.visitors import LOOPBACK, Visitors
@@ -115,7 +118,9 @@ def serve_http(settings: Settings, host: str, port: int, allowed: tuple[str, ...
         )
     listening = http.listen(host, port)
     sys.setswitchinterval(_TURN_SECONDS)
-    server = build_server(settings, transport=transport_for(settings), warm_up=True)
+    # Whoever comes from another machine, through a proxy as well, would find a page of this one under that address.
+    pages = DropPages(settings, may_open=host in LOOPBACK and not allowed)
+    server = build_server(settings, transport=transport_for(settings), warm_up=True, pages=pages)
     said = f"Serving MCP (Streamable HTTP) at {listening.url}. Stop it with Ctrl-C."
     click.echo(said, err=True)
     click.echo(f"For your client: {http.client_configuration(listening.url, with_token=bool(token))}", err=True)

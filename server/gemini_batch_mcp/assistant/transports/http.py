@@ -4,7 +4,7 @@ import errno
 import json
 import logging
 import socket
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
@@ -68,6 +68,20 @@ def _why_not(host: str, port: int, error: Exception) -> tuple[str, str]:
 
 async def over_http(server: MCPServer[LazyDesk], listening: Listening, visitors: Visitors) -> None:
     """Serve on a port until cancelled. The port is given back at the end."""
+    # The SDK's own check takes `localhost:1.evil.example` for localhost; ours stands in front of all paths.
+    own_check = TransportSecuritySettings(enable_dns_rebinding_protection=False)
+    application = server.streamable_http_app(streamable_http_path=MCP_PATH, transport_security=own_check)
+    await serve_on(listening.sockets, visitors.let_in(_healthy(_answering(application))))
+
+
+async def serve_on(
+    sockets: Sequence[socket.socket], application: Asgi, *, most_at_once: int | None = None, patience_seconds: int = 0
+) -> None:
+    """Serve an application on ports that have been taken until cancelled. They are given back at the end.
+
+    More than `most_at_once` connections are answered with 503; None sets no limit. Answers under way have
+    `patience_seconds` to finish; 0 suits streams that never end.
+    """
     import uvicorn
 
     class Server(uvicorn.Server):
@@ -76,26 +90,24 @@ async def over_http(server: MCPServer[LazyDesk], listening: Listening, visitors:
         def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]  # a generator there
             return nullcontext()
 
-    # The SDK's own check takes `localhost:1.evil.example` for localhost; ours stands in front of all paths.
-    own_check = TransportSecuritySettings(enable_dns_rebinding_protection=False)
-    application = server.streamable_http_app(streamable_http_path=MCP_PATH, transport_security=own_check)
-    # Without an access log: addresses say what is asked for. With 0 seconds for streams that never end.
+    # Without an access log: addresses say what is asked for.
     config = uvicorn.Config(
-        visitors.let_in(_healthy(_answering(application))), log_config=None, log_level="warning", access_log=False,
-        ws="none", timeout_graceful_shutdown=0,
+        application, log_config=None, log_level="warning", access_log=False, ws="none", limit_concurrency=most_at_once,
+        timeout_graceful_shutdown=patience_seconds,
     )  # fmt: skip
     serving = Server(config)
     try:
-        await serving.serve(sockets=list(listening.sockets))
+        await serving.serve(sockets=list(sockets))
     except anyio.get_cancelled_exc_class():
-        # It would complain of every stream that it ends.
-        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        if not patience_seconds:
+            # It would complain of every stream that it ends.
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         with anyio.CancelScope(shield=True):
             if serving.started:
-                await serving.shutdown(sockets=list(listening.sockets))
+                await serving.shutdown(sockets=list(sockets))
         raise
     finally:
-        for taken in listening.sockets:
+        for taken in sockets:
             taken.close()
 
 

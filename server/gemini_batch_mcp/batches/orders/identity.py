@@ -275,7 +275,7 @@ def _may_be_batch(source: str) -> bool:
 
 def _neither(source: str, error: PathError) -> PathError:
     """Return what to say of a source that is no file, and no batch where it could be one by its form."""
-    if not _may_be_batch(source) or file_kind(Path(source)) is not None:
+    if error.elsewhere or not _may_be_batch(source) or file_kind(Path(source)) is not None:
         return error
     return PathError(
         f"{error.message} No batch goes by that id or name either.", f"{error.next_step} list_jobs lists batches."

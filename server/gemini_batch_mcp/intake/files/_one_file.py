@@ -24,7 +24,7 @@ from gemini_batch_mcp.intake.tables.earlier import EarlierRows
 from gemini_batch_mcp.intake.tables.folders import Folder
 from gemini_batch_mcp.intake.tables.reading import Place
 from gemini_batch_mcp.intake.validator.corrections import shown
-from gemini_batch_mcp.paths import PathGuard
+from gemini_batch_mcp.paths import PathGuard, is_chats_path
 from gemini_batch_mcp.settings import MAX_FILE_BYTES
 
 _BLOCK_BYTES: Final = 1 << 20
@@ -32,12 +32,13 @@ _LINK: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 class Unusable(Exception):
-    """A file that cannot be attached: what is wrong with it, and what to do."""
+    """A file that cannot be attached: what is wrong with it, and what to do. `elsewhere` as in `UsageError`."""
 
-    def __init__(self, message: str, fix: str) -> None:
+    def __init__(self, message: str, fix: str, elsewhere: tuple[str, ...] = ()) -> None:
         super().__init__(message, fix)
         self.message = message
         self.fix = fix
+        self.elsewhere = elsewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def locate(cell: str, source: Place, guard: PathGuard) -> Path | str:
             return guard.readable_file(str(source.path(cell)))
         if (elsewhere := remote(text)) and not elsewhere.startswith("files/"):
             return elsewhere
-        if _LINK.match(text) and not elsewhere:
+        if _LINK.match(text) and not elsewhere and not is_chats_path(text):
             raise Unusable(
                 "This is a link; the path of a local file is expected.",
                 "Download the file and give its path; gs://bucket/name and YouTube links are passed on.",
@@ -82,7 +83,8 @@ def locate(cell: str, source: Place, guard: PathGuard) -> Path | str:
     except PathError as error:
         if elsewhere:
             return elsewhere
-        raise Unusable(error.message, error.next_step) from None
+        fix = "Give the path of a file on this machine." if error.elsewhere else error.next_step
+        raise Unusable(error.message, fix, error.elsewhere) from None
 
 
 def locate_all(cell: str, source: Place, guard: PathGuard) -> tuple[Path | str, ...]:

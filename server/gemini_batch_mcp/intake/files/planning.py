@@ -147,6 +147,7 @@ class _Findings:
         self._examined: dict[Path, Attachment] = {}
         self._problems: list[Problem] = []
         self._problem_count = 0
+        self._elsewhere: list[str] = []
 
     def look(self, column: str, values: Iterable[_Value]) -> None:
         """Look at the files that the values of a column mean."""
@@ -175,6 +176,7 @@ class _Findings:
                 f"{self._problem_count:,} {rows} of {self._source.name} {verb} a file that can't be used; "
                 "nothing was submitted.",
                 "Correct them, then submit the order again.",
+                elsewhere=tuple(self._elsewhere),
             )
 
     def contents(self) -> tuple[Attachment, ...]:
@@ -205,6 +207,7 @@ class _Findings:
             more = f" and {value.rows - 1:,} more" if value.rows > 1 else ""
             what = f"Row {value.first_row:,}{more}: {error.message}"
             self._problems.append(Problem(0, "", what, error.fix))
+            self._elsewhere += error.elsewhere
 
 
 def plan_attachments(
