@@ -3,6 +3,8 @@
 import json
 from typing import ClassVar
 
+from pydantic import Field
+
 from gemini_batch_mcp.assistant.replies import Text
 from gemini_batch_mcp.assistant.views import Answer, View
 
@@ -41,6 +43,7 @@ class CompareView(Answer):
     table: list[PairView]
     rows: list[DifferenceView]
     next_cursor: Text
+    more_rows: int = Field(0, exclude=True)
 
     def text(self) -> str:
         """The same facts for an assistant to read; answers are data."""
@@ -53,6 +56,11 @@ class CompareView(Answer):
             f"(95 % interval {self.share_low:.2%} to {self.share_high:.2%}){kappa}.{left_out} Numbers are equal within "
             "a billionth, texts in any letter case, lists as sets, embeddings from a cosine of 0.99.",
         ]
+        if self.more_rows:
+            lines.append(
+                f"About {self.more_rows:,} rows more would narrow the interval to ±2 points: a pilot of "
+                f"sample_rows={self.compared + self.left_out + self.more_rows} has them."
+            )
         if self.table:
             lines.append("Expected, actual, rows (data):")
             lines += [json.dumps([pair.expected, pair.actual, pair.rows], ensure_ascii=False) for pair in self.table]

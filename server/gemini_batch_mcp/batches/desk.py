@@ -9,6 +9,7 @@ from gemini_batch_mcp.batches.answers.asked import Asked, read_asked
 from gemini_batch_mcp.batches.answers.asking import ask_results
 from gemini_batch_mcp.batches.answers.comparing import Comparison, compare_results
 from gemini_batch_mcp.batches.answers.reading import Results, read_results
+from gemini_batch_mcp.batches.answers.telling import Telling, telling_rows
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.ending import Deletion, cancel_batch, cancel_loss, delete_batch, delete_loss
 from gemini_batch_mcp.batches.gauge import Gauge
@@ -148,6 +149,10 @@ class Desk:
         from gemini_batch_mcp.batches.answers.reporting import write_batch_report
 
         return await write_batch_report(self.app, reference, save_to)
+
+    async def telling_rows(self, reference: str, expected: str, *, wait_seconds: float | None = None) -> Telling | None:
+        """Return how a batch stands against right answers, with rows that tell why; see `telling.telling_rows`."""
+        return await telling_rows(self.app, reference, expected=expected, wait_seconds=wait_seconds)
 
     async def comparison_report(self, reference: str, other: str, save_to: str, *, field: str = "") -> SavedFile:
         """Write a page about a comparison; see `reporting.write_comparison_report`."""

@@ -3,6 +3,7 @@
 import hashlib
 import math
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from gemini_batch_mcp.batches.answers._saving import with_tables
 from gemini_batch_mcp.batches.answers.reading import read_also, read_results
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.tracking import BatchStatus
+from gemini_batch_mcp.batches.ledger.entries import BatchEntry
 from gemini_batch_mcp.batches.work import deadline_after
 from gemini_batch_mcp.domain import Column, ResultQuery
 from gemini_batch_mcp.errors import UsageError
@@ -24,6 +26,8 @@ from gemini_batch_mcp.threads import in_stoppable_thread
 _MAX_PAIRS: Final = 60
 #: 97.5 % of a normal distribution: of a 95 % interval.
 _Z: Final = 1.959963984540054
+#: How wide on either side an interval may be that a pilot is read by (our choice): two points.
+_NARROW: Final = 0.02
 #: A cursor: behind which row, of what was asked, of which builds of the tables.
 _CURSOR: Final = re.compile(r"(\d{1,12})-([0-9a-f]{8})-([0-9a-f]{8})", re.ASCII)
 _NEXT_STEP: Final = "Leave cursor out to start at the first differing row."
@@ -68,6 +72,9 @@ class Comparison:
     table: tuple[Pair, ...]
     rows: tuple[Difference, ...]
     next_cursor: str
+    #: How many rows more would narrow the interval to two points on either side; 0 where it is that narrow, or where
+    #: the batch is no pilot, of which there are more rows.
+    more_rows: int = 0
 
 
 async def compare_results(
@@ -131,7 +138,7 @@ async def asked_for(app: App, reference: str, other: str, *, field: str, wait_se
     deadline = deadline_after(wait_seconds)
     results = await read_results(app, reference, ResultQuery(), wait_seconds=wait_seconds)
     table = results.table
-    field = field or _first_field(table)
+    field = field or first_field(table)
     actual = _column(table, field, results.status.batch.id)
     tables = {RELATION: table}
     expected = _source_column(table, other)
@@ -161,7 +168,12 @@ def comparison_of(asked: Asked, found: Found, next_cursor: str = "") -> Comparis
         table=tuple(Pair(*pair) for pair in found.pairs),
         rows=tuple(Difference(*row[1:]) for row in found.differing),
         next_cursor=next_cursor,
+        more_rows=rows_needed(counted.equal, counted.compared) if _is_pilot(asked.status.batch) else 0,
     )
+
+
+def _is_pilot(batch: BatchEntry) -> bool:
+    return batch.order is not None and bool(batch.order.limit_rows or batch.order.sample_rows)
 
 
 def kappa(counted: Counted) -> float | None:
@@ -180,6 +192,21 @@ def wilson(equal: int, compared: int) -> tuple[float | None, float | None]:
     half = _Z * math.sqrt(share * (1 - share) / compared + square / (4 * compared**2)) / (1 + square / compared)
     # At the ends the bound is the share itself, which rounding would miss by a hair.
     return middle - half if equal else 0.0, middle + half if equal < compared else 1.0
+
+
+def rows_needed(equal: int, compared: int, half: float = _NARROW) -> int:
+    """Return how many rows more make the 95 % interval as narrow as `half` on either side, if they come out alike."""
+    if not compared:
+        return 0
+    share, square = equal / compared, _Z * _Z
+
+    def is_narrow(rows: int) -> bool:
+        spread = math.sqrt(share * (1 - share) / rows + square / (4 * rows**2))
+        return _Z * spread / (1 + square / rows) <= half
+
+    # No share needs more than the one in the middle, and an interval only narrows with rows.
+    most = math.ceil((_Z / (2 * half)) ** 2)
+    return bisect_left(range(compared, max(compared, most)), True, key=is_narrow)
 
 
 def _position(cursor: str, digest: str) -> tuple[int, str]:
@@ -202,7 +229,8 @@ def _digest(names: Iterable[str]) -> str:
     return hashlib.blake2b("\n".join(names).encode(), digest_size=4).hexdigest()
 
 
-def _first_field(table: ResultTable) -> str:
+def first_field(table: ResultTable) -> str:
+    """Return what of the answers is compared where nothing is named."""
     names = [column.name for column in table.columns]
     if "embedding" in names:
         return "embedding"
