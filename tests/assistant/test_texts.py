@@ -266,7 +266,7 @@ async def test_a_result_holds_what_its_views_name_and_nothing_else_of_what_they_
     job = {"name", "state", "request_count", "error"}
     created = await reviews.talk.call("create_batch", **_ORDER)
     assert created["estimate"].keys() == {
-        *("input_tokens", "output_tokens_max", "cost_usd_low", "cost_usd_high", "priced_on", "basis")
+        *("input_tokens", "output_tokens_max", "cost_usd_low", "cost_usd_likely", "cost_usd_high", "priced_on", "basis")
     }
     assert created["jobs"][0].keys() == job
     reviews.sandbox.finish(newest(reviews.sandbox))
