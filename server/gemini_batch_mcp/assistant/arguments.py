@@ -34,7 +34,7 @@ def order(
     response_schema: Annotated[dict[str, Any], Field(description="JSON Schema of each answer.")] = {},  # noqa: B006 - as above
     generation_config: Annotated[dict[str, Any], Field(description="E.g. maxOutputTokens, temperature.")] = {},  # noqa: B006 - as above
     attach: Annotated[str, Field(description="Column of files (path for a directory).")] = "",
-    key_column: Annotated[str, Field(description="Column of unique keys.")] = "",
+    key_column: Annotated[str, Field(description="Column of keys.")] = "",
     model: Annotated[str, Field(description="Empty: the configured one.")] = "",
     task: Annotated[Task, Field(description="embed makes embeddings.")] = "generate",
     delivery: Annotated[Delivery, Field(description="inline only below 20 MB.")] = "file",

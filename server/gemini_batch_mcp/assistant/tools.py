@@ -53,7 +53,7 @@ class ToolSpec:
 
 @args.with_order
 async def preview_batch(ctx: Ctx, order: args.Ordered) -> Annotated[CallToolResult, PreviewView]:
-    """Check an order; show its first requests and its cost range. Uploads nothing, costs nothing.
+    """Check an order; show its first requests and its cost range. Sends nothing, costs nothing.
 
     Takes create_batch's arguments.
     """
@@ -105,10 +105,10 @@ async def get_results(
     ),
     limit: Annotated[int, Field(ge=1, le=200, description="Rows per page.")] = 20,
     cursor: args.Cursor = "",
-    keys: Annotated[list[str], Field(description="Only rows with these keys, with their history.")] = [],  # noqa: B006 - pydantic copies it; null would be a union
+    keys: Annotated[list[str], Field(description="Only these rows, with their history.")] = [],  # noqa: B006 - pydantic copies it; null would be a union
     save_to: Annotated[str, Field(description="File for all rows, or those of keys or sql.")] = "",
     format: Annotated[FileFormat, Field(description="From save_to's extension.")] = "jsonl",
-    sql: Annotated[str, Field(description="SELECT whose rows are saved, as in query_results.")] = "",
+    sql: Annotated[str, Field(description="SELECT whose rows are saved.")] = "",
     also: args.Also = [],  # noqa: B006 - as above
 ) -> Annotated[CallToolResult, ResultsView]:
     """Read a batch's answers: counts, tokens, missing or duplicate keys, pages of rows, or a file.
@@ -163,7 +163,7 @@ async def compare_results(
     batch: args.Batch,
     other: Annotated[str, Field(description="Another batch, or a source column with right answers.")],
     field: Annotated[str, Field(description="Answer field; empty for the first.")] = "",
-    limit: Annotated[int, Field(ge=1, le=200, description="Differing rows per page.")] = 20,
+    limit: Annotated[int, Field(ge=1, le=200, description="Rows per page.")] = 20,
     cursor: args.Cursor = "",
 ) -> Annotated[CallToolResult, CompareView]:
     """Compare a batch's answers with another batch's or known right ones: share equal, kappa, differing rows."""
