@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gemini_batch_mcp.batches.gauge import Gauge
+from gemini_batch_mcp.cli.wording import as_commands
 from gemini_batch_mcp.domain import ResultSummary, RowStatus, SavedFile
 from gemini_batch_mcp.text import dollars
 
@@ -122,12 +123,17 @@ async def follow(desk: "Desk", reference: str) -> "BatchStatus":
                 return status
 
 
+def _said(text: str) -> str:
+    """Return a sentence of ours as a terminal shows it: with commands and flags, and no markup in it."""
+    return escape(as_commands(text))
+
+
 def show_placement(placement: "Placement") -> None:
     """Print the batch id on stdout, and what became of the order on stderr."""
     status = placement.status
     for warning in placement.warnings:
-        notes().print(f"Warning: {escape(warning)}")
-    notes().print(escape(f"{_what_was_placed(placement)}. {status.state}. {status.advice}"))
+        notes().print(f"Warning: {_said(warning)}")
+    notes().print(_said(f"{_what_was_placed(placement)}. {status.state}. {status.advice}"))
     output().print(status.batch.id)
 
 
@@ -146,7 +152,7 @@ def show_preview(preview: "Preview") -> None:
     """Print what an order would send and cost, or what is wrong with it."""
     console = output()
     for problem in preview.problems:
-        console.print(escape(str(problem)), soft_wrap=True)
+        console.print(_said(str(problem)), soft_wrap=True)
     if preview.estimate is None:
         return
     for request in preview.sample:
@@ -164,7 +170,7 @@ def show_preview(preview: "Preview") -> None:
         table.add_row("ordered", f"already, as {escape(preview.standing)}")
     console.print(table)
     for warning in preview.warnings:
-        notes().print(f"Warning: {escape(warning)}", soft_wrap=True)
+        notes().print(f"Warning: {_said(warning)}", soft_wrap=True)
 
 
 def show_status(status: "BatchStatus") -> None:
@@ -191,7 +197,7 @@ def show_status(status: "BatchStatus") -> None:
     estimate = status.batch.estimate
     if estimate is not None and estimate.shown_cost:
         table.add_row("estimated", estimate.shown_cost)
-    table.add_row("next", escape(status.advice))
+    table.add_row("next", _said(status.advice))
     output().print(table)
 
 
@@ -204,7 +210,7 @@ def show_results(results: "Results", cost: "Cost") -> None:
     )
     console.print(table)
     for warning in results.warnings:
-        notes().print(f"Warning: {escape(warning)}")
+        notes().print(f"Warning: {_said(warning)}")
     if results.page is not None:
         console.print(rows_table([(row.key, row.status, row.text or row.error) for row in results.page.rows]))
         if results.page.next_cursor:
@@ -272,7 +278,7 @@ def show_jobs(listed: "JobList") -> None:
         )
     output().print(table)
     if listed.note:
-        notes().print(escape(listed.note))
+        notes().print(_said(listed.note))
     if listed.next_cursor:
         notes().print(f"More jobs: --cursor {escape(listed.next_cursor)}")
 
@@ -305,7 +311,7 @@ def show_spending(spending: "Spending", *, as_json: bool) -> None:
             f"Since {spending.since}, at the prices of {spending.priced_on}. Batches that were deleted count."
         )
     for note in spending.notes:
-        notes().print(escape(note), soft_wrap=True)
+        notes().print(_said(note), soft_wrap=True)
 
 
 def _spent_facts(spent: "SpentOn") -> dict[str, object]:
@@ -328,7 +334,7 @@ def show_advanced(advanced: "tuple[Advanced, ...]") -> None:
     for entry in advanced:
         state = entry.status.state if entry.status is not None else "-"
         table.add_row(
-            escape(entry.batch_id), state, escape(entry.failure or (entry.status.advice if entry.status else ""))
+            escape(entry.batch_id), state, _said(entry.failure or (entry.status.advice if entry.status else ""))
         )
     if advanced:
         output().print(table)

@@ -16,6 +16,7 @@ from gemini_batch_mcp import __version__
 from gemini_batch_mcp.cli.serving import SERVING_COMMANDS, serve_stdio
 from gemini_batch_mcp.cli.session import Session
 from gemini_batch_mcp.cli.streams import clean_streams
+from gemini_batch_mcp.cli.wording import as_commands
 from gemini_batch_mcp.errors import BatchError, RequestProblems, UsageError
 from gemini_batch_mcp.settings import secrets_of
 
@@ -30,7 +31,7 @@ def main() -> None:
     except* BatchError as group:
         # Task groups wrap what happens inside them, however deep; the first failure is the one to tell.
         error = _first(group)
-        _complain(str(error))
+        _complain(as_commands(str(error)))
         sys.exit(2 if isinstance(error, UsageError) and not isinstance(error, RequestProblems) else 1)
     except* SystemExit as group:
         # rich ends a command like this when whoever reads its output has seen enough.

@@ -1,0 +1,87 @@
+"""What we say names tools and their arguments, as assistants call them; a person at a terminal gets commands and flags.
+
+One table for all texts, because the sentences are the same everywhere: advice, warnings, errors, fixes.
+"""
+
+import re
+from typing import Final
+
+#: Tools by the command that does the same.
+_COMMANDS: Final = {
+    "preview_batch": "preview",
+    "create_batch": "create-batch",
+    "check_status": "check-status",
+    "get_results": "get-results",
+    "query_results": "query",
+    "compare_results": "compare",
+    "list_jobs": "list-jobs",
+    "cancel_batch": "cancel",
+    "retry_failed": "retry-failed",
+    "delete_batch": "delete",
+}
+#: Arguments by their flag; a flag without a value stands for `true`, or for any value.
+_FLAGS: Final = {
+    "confirm": "--yes",
+    "resubmit": "--resubmit",
+    "skip_invalid": "--skip-invalid",
+    "wait_seconds": "--wait",
+}
+_OPTIONS: Final = {
+    "attach": "--attach",
+    "cursor": "--cursor",
+    "delivery": "--delivery",
+    "encoding": "--encoding",
+    "format": "--format",
+    "generation_config": "--config",
+    "include": "--include",
+    "key_column": "--key-column",
+    "like": "--like",
+    "limit": "--limit",
+    "limit_rows": "--limit-rows",
+    "model": "-m",
+    "prompt": "--prompt",
+    "response_schema": "--schema",
+    "sample_rows": "--sample-rows",
+    "save_to": "-o",
+    "system_instruction": "--system",
+    "task": "--task",
+    "view": "--view",
+    "where": "--where",
+}
+_TOOL: Final = "|".join(_COMMANDS)
+_VALUE: Final = r"""'[^']*'|"[^"]*"|\[[^\]]*\]|[^\s,.;:)]+"""
+_CALL: Final = re.compile(rf"\b(?P<call>[Cc])all (?=(?:{_TOOL})\b)")
+_SAME: Final = re.compile(r"\bmake the same call again with\b")
+_NAMED: Final = re.compile(rf"\b(?P<tool>{_TOOL})\b(?: with (?=\w+=))?")
+_ARGUMENT: Final = re.compile(rf"\b(?P<name>batch|{'|'.join([*_FLAGS, *_OPTIONS])})=(?P<value>{_VALUE})")
+_GIVE: Final = re.compile(r"\b(?P<give>[Gg])ive (?=--?\w)")
+
+
+def as_commands(text: str) -> str:
+    """Return one of our sentences with commands and flags in place of tools and arguments.
+
+    `get_results with view='failures'` becomes `get-results --view failures`.
+    """
+    text = _CALL.sub(lambda found: "Run " if found["call"] == "C" else "run ", text)
+    text = _SAME.sub("run the same command again with", text)
+    text = _NAMED.sub(lambda found: f"{_COMMANDS[found['tool']]} ".rstrip() + " " * found[0].endswith(" "), text)
+    text = _ARGUMENT.sub(_flag, text)
+    return _GIVE.sub(lambda found: "Use " if found["give"] == "G" else "use ", text)
+
+
+def _flag(found: re.Match[str]) -> str:
+    name, value = found["name"], found["value"]
+    if name == "batch":
+        return value.strip("'\"")
+    if name in _FLAGS:
+        return _FLAGS[name]
+    flag = _OPTIONS[name]
+    if value.startswith("["):
+        return " ".join(f"{flag} {_plain(part.strip())}" for part in value[1:-1].split(","))
+    return f"{flag} {_plain(value)}"
+
+
+def _plain(value: str) -> str:
+    """Return a value without quotes, if a shell takes it as one word all the same."""
+    inner = value[1:-1] if value[:1] in ("'", '"') else value
+    return inner if inner.replace("-", "").replace("_", "").replace(".", "").isalnum() else value
