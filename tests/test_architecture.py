@@ -93,11 +93,13 @@ MAY_IMPORT = {
         "batches.app batches.gauge batches.jobs batches.ledger batches.orders batches.work intake.prices results.*"
     ),
     # an earlier batch may be what an order is made of
-    "batches.orders": "batches.app batches.gauge batches.jobs batches.ledger intake.* results.engine results.store",
+    "batches.orders": (
+        "batches.app batches.gauge batches.jobs batches.ledger intake.* results.engine results.reuse results.store"
+    ),
     "batches.jobs": "batches.app batches.ledger gemini.wire results.store",
     "batches.app": (
-        "batches.gauge batches.hashes batches.ledger batches.work gemini.developer intake.validator "
-        "results.query results.store"
+        "batches.gauge batches.hashes batches.ledger batches.work gemini.developer intake.request_files "
+        "intake.validator results.query results.reuse results.store"
     ),
     "batches.work": "batches.gauge",
     "batches.gauge": "",
@@ -110,7 +112,9 @@ MAY_IMPORT = {
     "results.profile": "results.engine results.table results.visible",
     "results.export": "results.engine results.table",
     "results.query": "results.engine results.sql_names results.visible",
-    "results.table": "results.engine results.structured results.visible",
+    "results.answer_index": "results.engine",
+    "results.reuse": "results.answer_index results.engine results.table",
+    "results.table": "results.answer_index results.engine results.structured results.visible",
     "results.structured": "",
     "results.engine": "",
     "results.cursor": "",
@@ -118,23 +122,26 @@ MAY_IMPORT = {
     "results.visible": "",
     # whatever the user has, as checked request lines
     "intake.compose": (
-        "intake.files intake.generation_config intake.requests intake.rows intake.tables intake.template "
-        "intake.unpacked intake.validator"
+        "intake.files intake.generation_config intake.request_files intake.requests intake.rows intake.tables "
+        "intake.template intake.unpacked intake.validator"
     ),
     "intake.openai": (
-        "intake.opened intake.prices intake.requests intake.response_schema intake.rows intake.validator"
+        "intake.opened intake.prices intake.request_files intake.requests intake.response_schema intake.rows "
+        "intake.validator"
     ),
     "intake.prices": "intake.file_kinds intake.files intake.validator",
     # a row whose file cannot be attached says so in its line, in the form that the pass over lines knows
     "intake.files": (
-        "intake.file_kinds intake.opened intake.requests intake.rows intake.tables intake.template intake.validator"
+        "intake.file_kinds intake.opened intake.request_files intake.requests intake.rows intake.tables "
+        "intake.template intake.validator"
     ),
     "intake.tables": (
         "intake.encodings intake.file_kinds intake.opened intake.requests intake.rows intake.template intake.unpacked "
         "intake.validator intake.workbooks"
     ),
     "intake.rows": "intake.template intake.validator",
-    "intake.requests": "intake.opened intake.rows intake.unpacked intake.validator",
+    "intake.requests": "intake.opened intake.request_files intake.rows intake.unpacked intake.validator",
+    "intake.request_files": "",
     "intake.generation_config": "intake.response_schema intake.validator",
     "intake.response_schema": "intake.validator",
     "intake.template": "intake.validator",

@@ -8,6 +8,7 @@ own instructions for SHA). What decides whether something is paid for is recogni
 import hashlib
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,6 +35,15 @@ class Digest:
     def __str__(self) -> str:
         """Return the digest of all that came."""
         return f"{_ALGORITHM}:{self._hash.hexdigest()}"
+
+
+def request_digester(model: str, task: str) -> Callable[[bytes], str]:
+    """Return the function that makes the identity of a request to a model: XXH3-128 of its canonical bytes, as hex.
+
+    The same request to another model, or for another task, has another identity.
+    """
+    seed = xxhash.xxh3_64_intdigest(f"{model}\n{task}".encode())
+    return partial(xxhash.xxh3_128_hexdigest, seed=seed)
 
 
 def text_digest(text: str) -> str:

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 Task = Literal["generate", "embed"]
 Delivery = Literal["file", "inline"]
+Reuse = Literal["auto", "always", "never"]
 #: What of a batch may be read: counts, rows, those without a good answer, what was asked.
 View = Literal["summary", "rows", "failures", "order"]
 #: What results may be saved as.
@@ -234,6 +235,8 @@ class Order:
     like: str = ""
     #: Wrong lines or rows are left out instead of refusing the order.
     skip_invalid: bool = False
+    #: Whether rows whose very request was answered before, or stands twice, are sent; `auto` decides by the requests.
+    reuse: Reuse = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,56 +263,29 @@ class ChosenRows:
 
 
 @dataclass(frozen=True, slots=True)
-class SkippedLine:
-    """A line or row that is wrong and was left out: its number in the source, the key that it stands under, and why."""
+class Donor:
+    """A batch from which an order takes answers: for so many of its rows."""
 
-    line: int
-    key: str
-    message: str
-    fix: str
+    batch_id: str
+    rows: int
 
 
 @dataclass(frozen=True, slots=True)
-class Skipped:
-    """What was left out of a request file, and the first lines of it.
+class Spared:
+    """How many rows of an order are not sent: an earlier batch has answered them, or another row asks the same.
 
-    `path` holds each as an answer line with an error, `keys_path` their keys, one JSON string a line, in order.
+    Which they are, and whose answers they get, stands in files in `directory` (see `results.reuse`).
     """
 
-    #: The names of both beside the request lines.
-    NAME: ClassVar = "skipped.jsonl"
-    KEYS_NAME: ClassVar = "skipped-keys.jsonl"
-
-    path: Path
-    keys_path: Path
-    count: int
-    first: tuple[SkippedLine, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class RequestFile:
-    """Checked request lines, ready to be sent: one JSON object a line, LF, UTF-8, unique keys.
-
-    `path` holds exactly the bytes that are (or were) uploaded. `sha256` is of those bytes. `keys_path` holds one
-    JSON string a line: the keys in order. `columns_path` holds the source's own columns, a row for each line, where the
-    source has columns. `mended` says that `path` is a copy which differs from the user's file.
-    """
-
-    path: Path
-    count: int
-    size_bytes: int
-    sha256: str
-    keys_path: Path
-    warnings: tuple[str, ...] = ()
-    mended: bool = False
-    columns_path: Path | None = None
-    #: Wrong lines of the source that are not sent; None where there are none.
-    skipped: Skipped | None = None
+    directory: Path
+    reused_count: int
+    identical_count: int
+    donors: tuple[Donor, ...] = ()
 
     @property
-    def skipped_count(self) -> int:
-        """How many lines of the source are not sent."""
-        return self.skipped.count if self.skipped is not None else 0
+    def count(self) -> int:
+        """How many rows are not sent."""
+        return self.reused_count + self.identical_count
 
 
 @dataclass(frozen=True, slots=True)
@@ -396,6 +372,8 @@ class ResultSummary:
     gained: int | None = None
     #: Good answers whose JSON had something around it, and was taken out.
     cleaned: int = 0
+    #: Rows whose answer was taken from an earlier batch.
+    reused: int = 0
     #: Rows whose answer holds function calls, code, files by address or further candidates.
     calls: int = 0
 

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from gemini_batch_mcp.domain import Order, RequestFile
+from gemini_batch_mcp.domain import Order
 from gemini_batch_mcp.errors import RequestProblems, StorageError, UsageError
 from gemini_batch_mcp.intake.compose import write_rows
+from gemini_batch_mcp.intake.request_files import RequestFile
 from gemini_batch_mcp.intake.validator.validate import check_line
 from gemini_batch_mcp.settings import MAX_FILE_BYTES
 from support.extent import in_part, tries

@@ -9,30 +9,30 @@ from mcp.server.mcpserver import Resolve
 from mcp_types import CallToolResult
 from pydantic import Field
 
-from gemini_batch_mcp.domain import Delivery, Order, Task
+from gemini_batch_mcp.domain import Delivery, Order, Reuse, Task
 
 Batch = Annotated[str, Field(description="Batch id, job name, or unique name.")]
-Also = Annotated[list[str], Field(description="More batches to join: tables named by their ids, _ for -.")]
-Cursor = Annotated[str, Field(description="next_cursor of the previous page.")]
-Confirm = Annotated[bool, Field(description="The user agreed to the cost or risk shown.")]
+Also = Annotated[list[str], Field(description="Batches to join: tables by id, _ for -.")]
+Cursor = Annotated[str, Field(description="next_cursor of the last page.")]
+Confirm = Annotated[bool, Field(description="The user agreed to what was shown.")]
 
 
 def order(
     source: Annotated[
         str,
         Field(
-            description="Path (.jsonl .csv .tsv .json .parquet .txt .xlsx, book.xlsx#Sheet; text packed, too), "
+            description="Path (.jsonl .csv .tsv .json .parquet .txt .xlsx book.xlsx#Sheet; packed too), "
             "directory, glob, batch (its rows), files/<id>."
         ),
     ] = "",
     requests: Annotated[
         list[dict[str, Any]],
-        Field(description="Instead of source: rows for prompt, [{key, prompt}], [{key, request}]."),
+        Field(description="Or rows for prompt, [{key, prompt}], [{key, request}]."),
     ] = [],  # noqa: B006 - pydantic copies it; null would be a union
     prompt: Annotated[str, Field(description="Row template with {{column}}.")] = "",
     system_instruction: Annotated[str, Field(description="Also a template.")] = "",
     response_schema: Annotated[dict[str, Any], Field(description="JSON Schema of each answer.")] = {},  # noqa: B006 - as above
-    generation_config: Annotated[dict[str, Any], Field(description="E.g. maxOutputTokens, temperature.")] = {},  # noqa: B006 - as above
+    generation_config: Annotated[dict[str, Any], Field(description="E.g. maxOutputTokens.")] = {},  # noqa: B006 - as above
     attach: Annotated[str, Field(description="Column of files (path for a directory).")] = "",
     key_column: Annotated[str, Field(description="Column of keys.")] = "",
     model: Annotated[str, Field(description="Empty: the configured one.")] = "",
@@ -45,6 +45,7 @@ def order(
     where: Annotated[str, Field(description="Only rows meeting this SQL.")] = "",
     encoding: Annotated[str, Field(description="When asked for it.")] = "",
     skip_invalid: Annotated[bool, Field(description="Leave wrong lines out.")] = False,
+    reuse: Annotated[Reuse, Field(description="Pay once for equal rows.")] = "auto",
 ) -> Order:
     """Return the order that the arguments of a tool describe. A resolver: it is given those of its names."""
     return Order(
@@ -65,6 +66,7 @@ def order(
         where=where,
         encoding=encoding,
         skip_invalid=skip_invalid,
+        reuse=reuse,
         like=like,
     )
 

@@ -215,6 +215,7 @@ def _jobs(batch: "BatchEntry") -> list[JobView]:
             job, state=job.shown_state, request_count=job.request_count or job.counts.total, error=_job_error(job)
         )
         for job in batch.jobs
+        if not job.is_of_nothing
     ]
 
 

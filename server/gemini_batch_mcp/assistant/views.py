@@ -186,7 +186,7 @@ class CreateView(Answer):
         """The same facts for an assistant to read."""
         verb = "was already ordered; nothing new was submitted" if self.reused else "ordered"
         names = [job.name for job in self.jobs if job.name]
-        jobs = ", ".join(names[:_SHOWN_JOBS]) or "none at Gemini yet"
+        jobs = ", ".join(names[:_SHOWN_JOBS]) or ("none at Gemini yet" if self.jobs else "none needed")
         if len(self.jobs) > 1:
             jobs = f"{len(names)} of {len(self.jobs)} jobs at Gemini"
         requests = f"{self.request_count} request{'' if self.request_count == 1 else 's'}"

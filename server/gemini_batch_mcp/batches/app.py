@@ -14,13 +14,15 @@ from gemini_batch_mcp.batches.hashes import FileHashes
 from gemini_batch_mcp.batches.ledger.cards import refuse_lost, take_back, write_card
 from gemini_batch_mcp.batches.ledger.ledger import Ledger
 from gemini_batch_mcp.batches.work import Work
-from gemini_batch_mcp.domain import Account, ChosenRows, Skipped
+from gemini_batch_mcp.domain import Account, ChosenRows
 from gemini_batch_mcp.errors import StorageError, state_failure
 from gemini_batch_mcp.gemini.developer.gateway import Gateway, Hook, RetryPolicy
 from gemini_batch_mcp.gemini.developer.installed import installed_types
+from gemini_batch_mcp.intake.request_files import Skipped
 from gemini_batch_mcp.intake.validator.world import World
 from gemini_batch_mcp.paths import PathGuard
 from gemini_batch_mcp.results.query.queries import QueryEngine
+from gemini_batch_mcp.results.reuse.spared_files import SparedFiles
 from gemini_batch_mcp.results.store import TableReader
 from gemini_batch_mcp.settings import Settings
 from gemini_batch_mcp.threads import in_thread, in_thread_left_behind
@@ -72,6 +74,16 @@ class BatchFiles:
     def skipped_keys(self) -> Path:
         """Their keys, one JSON string a line."""
         return self.directory / Skipped.KEYS_NAME
+
+    @property
+    def identities(self) -> Path:
+        """The identity of each row's request, one a line; absent where an earlier version has ordered it."""
+        return self.directory / "identities.txt"
+
+    @property
+    def spared(self) -> SparedFiles:
+        """Where it stands which rows were not sent, and whose answers they get; absent where all were."""
+        return SparedFiles(self.directory)
 
     @property
     def source_columns(self) -> Path:

@@ -25,7 +25,7 @@ from gemini_batch_mcp.batches.jobs.tracking import (
     reread,
 )
 from gemini_batch_mcp.batches.ledger.entries import UNSUBMITTED, BatchEntry, JobEntry, Stage
-from gemini_batch_mcp.batches.losses import Loss, loss_of_cancel, loss_of_delete, refuse_unagreed
+from gemini_batch_mcp.batches.losses import Loss, kept_by_others, loss_of_cancel, loss_of_delete, refuse_unagreed
 from gemini_batch_mcp.domain import JobState
 from gemini_batch_mcp.errors import BatchError, GeminiError, NotFound, NotReady, Rejected
 from gemini_batch_mcp.threads import in_thread
@@ -75,7 +75,7 @@ async def delete_loss(app: App, reference: str) -> Loss:
         AnothersBatch: it was made with another key.
         GeminiError: Gemini could not be asked.
     """
-    return loss_of_delete(await _to_delete(app, reference))
+    return await in_thread(loss_of_delete, app, await _to_delete(app, reference))
 
 
 async def cancel_batch(
@@ -192,7 +192,7 @@ async def delete_batch(app: App, reference: str, *, agreed_to: Loss | None = Non
         BatchLocked: somebody else submits or collects it, and does not come to an end.
     """
     batch = await _to_delete(app, reference)
-    await refuse_unagreed(app, loss_of_delete(batch), agreed_to=agreed_to, confirm=confirm)
+    await refuse_unagreed(app, await in_thread(loss_of_delete, app, batch), agreed_to=agreed_to, confirm=confirm)
     for doing in ("submit", "collect"):
         await app.work.cancel(f"{doing} {batch.id}")
     async with batch_lock(app, batch.id, wait_seconds=_LOCK_SECONDS):
@@ -239,6 +239,8 @@ async def _delete_locked(app: App, batch: BatchEntry) -> Deletion:
         reason = await _delete_at_gemini(app.gateway.delete_file, attached.name)
         files += [attached.name] if reason is None else []
         kept += [NotDeleted(attached.name, reason)] if reason is not None else []
+    # Each has copies of its own.
+    kept += [NotDeleted(taker, f"It {keeps}") for taker, keeps in await in_thread(kept_by_others, app, batch.id)]
     job_names = {job.name or batch.id for job in batch.jobs}
     local = not any(entry.name in job_names for entry in kept)
     if local:

@@ -61,8 +61,8 @@ def loss_of_cancel(app: App, batch: BatchEntry) -> Loss:
     return Loss("cancel", batch.id, _tags(at_gemini), question)
 
 
-def loss_of_delete(batch: BatchEntry) -> Loss:
-    """Say what a delete loses: always something."""
+def loss_of_delete(app: App, batch: BatchEntry) -> Loss:
+    """Say what a delete loses: always something. Answers that other batches took are theirs."""
     at_gemini = [job for job in batch.jobs if job.name or job.is_unproved]
     running = [job for job in at_gemini if job.stage in (Stage.SUBMITTED, Stage.UNKNOWN)]
     gone = f"{_named(at_gemini)} at Gemini with what was uploaded there, and " if at_gemini else ""
@@ -79,8 +79,17 @@ def loss_of_delete(batch: BatchEntry) -> Loss:
         sentences.append(f"{what} not ended and would be cancelled first. {_CHARGED}")
     elif any(job.stage is Stage.FINISHED for job in batch.jobs) and not is_collected(batch):
         sentences.append("Answers not fetched yet are lost with it, but still charged.")
+    sentences += [f"{taker} {keeps}" for taker, keeps in kept_by_others(app, batch.id)[:_NAMED_JOBS]]
     sentences.append("This cannot be undone. Files saved with save_to are kept.")
     return Loss("delete", batch.id, _tags(at_gemini), " ".join(sentences))
+
+
+def kept_by_others(app: App, batch_id: str) -> list[tuple[str, str]]:
+    """Return the batches that took answers from a batch, and what of them they keep, in words."""
+    return [
+        (taker, f"keeps the answers to {rows:,} row{'' if rows == 1 else 's'} that it took from {batch_id}.")
+        for taker, rows in app.ledger.donors.takers(batch_id)
+    ]
 
 
 def _named(jobs: list[JobEntry]) -> str:

@@ -140,6 +140,8 @@ def show_placement(placement: "Placement") -> None:
 def _what_was_placed(placement: "Placement") -> str:
     count = placement.request_count
     requests = f"{count:,} request{'' if count == 1 else 's'}"
+    if placement.send_count != count - placement.skipped_count:
+        requests += f" ({placement.send_count:,} of them sent)"
     if placement.skipped_count:
         requests += f" ({placement.skipped_count:,} of them wrong and left out)"
     if placement.reused:
@@ -159,6 +161,10 @@ def show_preview(preview: "Preview") -> None:
         console.print(escape(json.dumps(request, ensure_ascii=False)), soft_wrap=True)
     table = Table(show_header=False, box=None)
     table.add_row("requests", f"{preview.send_count:,} ({preview.size_bytes:,} bytes) for {escape(preview.model)}")
+    if preview.reused_count:
+        table.add_row("not sent", f"{preview.reused_count:,} of {preview.request_count:,}, answered before")
+    if preview.identical_count:
+        table.add_row("not sent", f"{preview.identical_count:,} of {preview.request_count:,}, the same as another row")
     if preview.skipped_count:
         table.add_row("left out", f"{preview.skipped_count:,} of {preview.request_count:,}, wrong as told above")
     estimate = preview.estimate

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 import click
 
 from gemini_batch_mcp.cli.session import Session
-from gemini_batch_mcp.domain import Order, Retryable
+from gemini_batch_mcp.domain import Order, Retryable, Reuse
 from gemini_batch_mcp.errors import BatchError
 
 if TYPE_CHECKING:
@@ -63,6 +63,13 @@ def _order_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--where", default="", help="For a table: only rows that meet this SQL condition."),
         click.option("--encoding", default="", help="Encoding of a text file, where it cannot be told."),
         click.option("--skip-invalid", is_flag=True, help="Leave wrong lines or rows out; they stand as failed."),
+        click.option(
+            "--reuse",
+            type=click.Choice(get_args(Reuse)),
+            default="auto",
+            show_default=True,
+            help="Send no row that was answered before, or stands twice; auto: with a schema, and embeddings.",
+        ),
         click.option(
             "--task",
             type=click.Choice(["generate", "embed"]),

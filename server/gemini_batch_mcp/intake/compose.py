@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gemini_batch_mcp.domain import Order, RequestFile, Task, UploadedFile
+from gemini_batch_mcp.domain import Order, Task, UploadedFile
 from gemini_batch_mcp.errors import Problem, RequestProblems, StorageError, UsageError, storage_errors
 from gemini_batch_mcp.intake.files.in_lines import AttachedLines, Parts
 from gemini_batch_mcp.intake.files.planning import AttachmentPlan, column_of, columns_of
 from gemini_batch_mcp.intake.generation_config import request_members
+from gemini_batch_mcp.intake.request_files import RequestFile
 from gemini_batch_mcp.intake.requests.copies import Draft
 from gemini_batch_mcp.intake.requests.inspection import GrowingFile, Inspection, RowKeys
 from gemini_batch_mcp.intake.requests.keys import KeyLog

@@ -12,6 +12,7 @@ as one (see `table.summary`), with one row for each key that was sent and whose 
     files           paths, relative to the table's directory, of files that the answer carried; else NULL
     calls           as JSON: function calls, code and its output, files by address, further candidates; else NULL
     cleaned         where a response schema was ordered: true for a good answer whose JSON had something around it
+    answered_by     the batch that an answer was taken from instead of sending the row; empty for the batch's own
     embedding       for embedding batches: the vector; NULL where there is none
     history         for batches with retries: how each attempt at the row ended, where there is more than one
     row             place in request order, from 1; readers go by it, not by the place in the file

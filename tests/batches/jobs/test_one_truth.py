@@ -207,7 +207,7 @@ async def test_embeddings_are_counted_by_their_table(
 ) -> None:
     faults["k2"] = RowFault.EMPTY
     order = {"task": "embed", "model": "gemini-embedding-2"}
-    created = await talk.call("create_batch", requests=[{"key": f"k{n}", "prompt": "x"} for n in range(4)], **order)
+    created = await talk.call("create_batch", requests=[{"key": f"k{n}", "prompt": f"x{n}"} for n in range(4)], **order)
     sandbox.finish(newest(sandbox))
     await talk.call("get_results", batch=created["batch_id"])
     status = await talk.call("check_status", batch=created["batch_id"])

@@ -74,9 +74,9 @@ async def test_it_is_taken_once_by_whoever_wants_the_same_figure_and_else_given_
     async with desk_of(settings, sandbox) as desk:
         with PassAhead(desk.app) as ahead:
             identified = identify_for(desk.app, ORDER, ahead)
-            lines, surveyor = ahead.take(identified, data, ahead.limits) or pytest.fail("it was not begun")
-            assert (lines.count, lines.sha256) == (ROWS, identified.content_sha256)
-            assert surveyor.survey().rows == ROWS
+            found = ahead.take(identified, data, ahead.limits) or pytest.fail("it was not begun")
+            assert (found.lines.count, found.lines.sha256) == (ROWS, identified.content_sha256)
+            assert found.surveyor.survey().rows == ROWS
             assert ahead.take(identified, data, ahead.limits) is None, "it was taken"
         assert left(settings) == set()
 

@@ -12,12 +12,13 @@ import filelock
 import pytest
 import time_machine
 
-from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.app import App, BatchFiles
 from gemini_batch_mcp.batches.opening import lazy_desk
 from gemini_batch_mcp.batches.orders.appraising import discard_staged_lines, stage_lines, take_staged_lines
 from gemini_batch_mcp.batches.orders.preparing import identify_for
-from gemini_batch_mcp.domain import Order, RequestFile
+from gemini_batch_mcp.domain import Order
 from gemini_batch_mcp.errors import StorageError
+from gemini_batch_mcp.intake.request_files import RequestFile
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.settings import Settings
 
@@ -25,7 +26,15 @@ pytestmark = pytest.mark.anyio
 
 DAY_SECONDS = 24 * 3600
 ORDER = Order(source="t.csv", prompt="Mood of {{a}}?")
-WRITTEN = {"lock", "facts.json", "sample.json", "requests.jsonl", "keys.jsonl", "columns.parquet"}
+WRITTEN = {
+    "lock",
+    "facts.json",
+    "sample.json",
+    "requests.jsonl",
+    "keys.jsonl",
+    "columns.parquet",
+    "identities.txt",
+}
 
 
 @pytest.fixture
@@ -66,15 +75,17 @@ async def test_of_many_that_take_an_order_at_once_each_gets_all_of_its_lines(app
     expected = staged(app).path.read_bytes()
 
     def take(number: int) -> RequestFile:
-        return take_staged_lines(app, identified, *(tmp_path / f"{name}{number}" for name in "rkc"))
+        files = BatchFiles(tmp_path / str(number))
+        files.make_directory()
+        return take_staged_lines(app, identified, files)
 
     with ThreadPoolExecutor(6) as pool:
         taken = list(pool.map(take, range(6)))
 
     assert [one.path.read_bytes() for one in taken] == [expected] * 6
     assert [one.keys_path.read_bytes().count(b"\n") for one in taken] == [500] * 6
-    assert [one.columns_path for one in taken] == [tmp_path / f"c{number}" for number in range(6)]
-    assert len({(tmp_path / f"c{number}").read_bytes() for number in range(6)}) == 1
+    assert [one.columns_path for one in taken] == [tmp_path / str(number) / "source.parquet" for number in range(6)]
+    assert len({one.columns_path.read_bytes() for one in taken if one.columns_path is not None}) == 1
     assert names(place(app)) == {"lock"}
 
 
@@ -174,5 +185,5 @@ async def test_a_staging_area_that_cannot_be_used_is_said(app: App) -> None:
 async def test_facts_and_lines_that_cannot_be_put_in_place_are_said(app: App, tmp_path: Path) -> None:
     identified = identify_for(app, ORDER)
     with pytest.raises(StorageError, match="could not be staged"):
-        take_staged_lines(app, identified, *(tmp_path / "none" / name for name in "rkc"))
+        take_staged_lines(app, identified, BatchFiles(tmp_path / "none"))
     assert staged(app).count == 500

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from gemini_batch_mcp.domain import Order, RequestFile, UploadedFile
+from gemini_batch_mcp.domain import Order, UploadedFile
 from gemini_batch_mcp.errors import PathError, RequestProblems, StorageError, UsageError
 from gemini_batch_mcp.intake.compose import write_rows
 from gemini_batch_mcp.intake.files.in_lines import AttachedLines, Parts, renew_references, without_files
 from gemini_batch_mcp.intake.files.planning import AttachmentPlan, plan_attachments
+from gemini_batch_mcp.intake.request_files import RequestFile
 from gemini_batch_mcp.intake.tables.folders import Folder, find_source
 from gemini_batch_mcp.intake.validator.validate import check_line
 from gemini_batch_mcp.paths import PathGuard

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gemini_batch_mcp.domain import RequestFile
 from gemini_batch_mcp.errors import PathError, RequestProblems, StorageError, UsageError
+from gemini_batch_mcp.intake.request_files import RequestFile
 from gemini_batch_mcp.intake.requests.copies import write_request_copy
 from gemini_batch_mcp.intake.requests.mending import to_line
 from gemini_batch_mcp.intake.validator.validate import check_line

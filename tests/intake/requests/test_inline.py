@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from gemini_batch_mcp.domain import RequestFile, Task
+from gemini_batch_mcp.domain import Task
 from gemini_batch_mcp.errors import RequestProblems, UsageError
+from gemini_batch_mcp.intake.request_files import RequestFile
 from gemini_batch_mcp.intake.requests.reader import write_requests
 
 HELLO = [{"role": "user", "parts": [{"text": "hi"}]}]

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gemini_batch_mcp.domain import RequestFile, Task
+from gemini_batch_mcp.domain import Task
 from gemini_batch_mcp.errors import PathError, RequestProblems, StorageError, UsageError
+from gemini_batch_mcp.intake.request_files import RequestFile
 from gemini_batch_mcp.intake.requests.reader import CopyNeeded, check_file, file_sha256
 from gemini_batch_mcp.settings import MAX_LINE_BYTES
 from support.extent import in_part, tries

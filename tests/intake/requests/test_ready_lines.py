@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from gemini_batch_mcp.domain import RequestFile
 from gemini_batch_mcp.errors import RequestProblems
+from gemini_batch_mcp.intake.request_files import RequestFile
 from gemini_batch_mcp.intake.requests.filling import Filling
 from gemini_batch_mcp.intake.requests.lines import LineChecker
 from gemini_batch_mcp.intake.requests.reader import CopyNeeded, check_file, write_request_copy

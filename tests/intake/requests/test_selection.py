@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gemini_batch_mcp.domain import RequestFile
 from gemini_batch_mcp.errors import PathError, StorageError, UsageError
+from gemini_batch_mcp.intake.request_files import RequestFile
 from gemini_batch_mcp.intake.requests.copies import write_request_copy
 from gemini_batch_mcp.intake.requests.selection import write_selected
 from support.extent import in_part, tries

@@ -22,6 +22,7 @@ OURS += [
     "files",
     "calls",
     "cleaned",
+    "answered_by",
     "row",
     "file",
     "line",

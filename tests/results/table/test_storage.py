@@ -145,7 +145,7 @@ def test_a_directory_is_no_table(tmp_path: Path) -> None:
         ResultTable.open(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"{", b"[]", b'{"build": 1}', b'{"version": 7}', b"\xff", b""])
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"build": 1}', b'{"version": 8}', b"\xff", b""])
 def test_a_damaged_table_says_so(tmp_path: Path, content: bytes) -> None:
     table_of(tmp_path, answer("a"), keys=["a"])
     (tmp_path / "results.json").write_bytes(content)

@@ -40,7 +40,15 @@ class Asked:
             facts = order_facts(batch.order)
         if self.source_now:
             facts["source_now"] = self.source_now
-        facts["rows"] = batch.request_count or self.status.counts.total
+        facts["rows"] = batch.row_count or self.status.counts.total
+        if batch.reused_count or batch.identical_count:
+            facts["rows_not_sent"] = {
+                name: count
+                for name, count in (("answered_before", batch.reused_count), ("identical", batch.identical_count))
+                if count
+            }
+        if batch.donors:
+            facts["answers_taken_from"] = {donor.batch_id: donor.rows for donor in batch.donors}
         facts["ordered_at"] = f"{self.status.created_at:%Y-%m-%d %H:%M} UTC"
         if estimate is not None:
             facts["estimate_usd"] = [estimate.cost_usd_low, estimate.cost_usd_high]

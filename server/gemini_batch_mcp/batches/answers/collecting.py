@@ -33,6 +33,7 @@ from gemini_batch_mcp.errors import ConfigurationError, NotFound, StorageError
 from gemini_batch_mcp.intake.prices.price_list import load_prices
 from gemini_batch_mcp.paths import DRAFT_PREFIX, sweep
 from gemini_batch_mcp.results.store import AnswerFile, ResultTable, TableBuild, TablePlan, build_planned
+from gemini_batch_mcp.results.table.inputs import Identified, OrderedRows
 from gemini_batch_mcp.results.table.lines import count_answers, ends_whole
 from gemini_batch_mcp.threads import in_thread
 from gemini_batch_mcp.tracing import span
@@ -138,7 +139,7 @@ async def _collect(app: App, batch: BatchEntry, now: datetime) -> Mapping[int, B
     build = TableBuild(plan, files.table)
     await in_thread(build.open)
     try:
-        # What was left out stands behind the answers of all jobs.
+        # What was not sent stands behind the answers of all jobs.
         for number, (job, answer) in enumerate(zip(jobs, plan.answers, strict=False)):
             _show(app, build, plan)
             path = answer.path
@@ -290,11 +291,14 @@ def _ended_jobs(batch: BatchEntry, now: datetime) -> list[JobEntry]:
     )
 
 
-def _left_out(files: BatchFiles) -> tuple[AnswerFile, ...]:
-    """Return what was left out of the order as wrong: it is answered with its reasons, whatever the jobs do."""
-    if not files.skipped.is_file():
-        return ()
-    return (AnswerFile(files.skipped, files.skipped_keys),)
+def _not_sent(files: BatchFiles) -> tuple[AnswerFile, ...]:
+    """Return the answers to rows that were not sent: taken from earlier batches, or the reasons why they were left out.
+
+    They are there whatever the jobs do.
+    """
+    taken = files.spared
+    answers = [AnswerFile(taken.taken_path, taken.taken_keys_path, is_taken=True)] if taken.taken_path.is_file() else []
+    return (*answers, *([AnswerFile(files.skipped, files.skipped_keys)] if files.skipped.is_file() else []))
 
 
 def _plan(app: App, batch: BatchEntry, jobs: Sequence[JobEntry]) -> TablePlan:
@@ -306,7 +310,8 @@ def _plan(app: App, batch: BatchEntry, jobs: Sequence[JobEntry]) -> TablePlan:
         prices = load_prices(app.settings.prices_path)
 
     def answers_of(job: JobEntry) -> AnswerFile:
-        path = files.answers(job.id) if job.stage in _WITH_ANSWERS and has_rows(job) else None
+        has_answers = job.stage in _WITH_ANSWERS and has_rows(job) and not job.is_of_nothing
+        path = files.answers(job.id) if has_answers else None
         keys_path = files.keys(job.attempt) if has_keys else None
         is_whole = sum(other.attempt == job.attempt for other in batch.jobs) == 1
         row_count = 0 if is_whole or not has_keys else job.request_count
@@ -314,11 +319,18 @@ def _plan(app: App, batch: BatchEntry, jobs: Sequence[JobEntry]) -> TablePlan:
         return AnswerFile(path, keys_path, job.attempt, job.first_row, row_count, rates)
 
     return TablePlan(
-        answers=(*map(answers_of, jobs), *_left_out(files)),
+        answers=(*map(answers_of, jobs), *_not_sent(files)),
         batch_id=batch.id,
         expected_rows=sum(job.counts.total or job.request_count for job in jobs if job.attempt == 1),
         task=batch.task,
         response_schema=batch.order.response_schema if batch.order is not None else {},
         source_columns=files.source_columns,
         media=files.media,
+        rows=OrderedRows(files.spared.keys_path, files.spared.alike_path) if files.spared.are_there else None,
+        identified=Identified(files.identities, _of_own_model(batch)) if files.identities.is_file() else None,
     )
+
+
+def _of_own_model(batch: BatchEntry) -> frozenset[int]:
+    """Return the attempts that asked the model that was ordered."""
+    return frozenset(job.attempt for job in batch.jobs if job.model in ("", batch.model))

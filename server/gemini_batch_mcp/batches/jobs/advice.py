@@ -90,7 +90,8 @@ def _after_the_end(batch: BatchEntry, state: JobState, counts: RowCounts) -> str
     if batch.attempts > 1:
         return f"{stopped}The resent rows are done. Call get_results to fetch their answers."
     # Of what was left out, Gemini knows nothing.
-    failed_there, sent = counts.failed - batch.skipped_count, counts.total - batch.skipped_count
+    failed_there = counts.failed - batch.skipped_count
+    sent = counts.total - batch.skipped_count - batch.reused_count - batch.identical_count
     if not failed_there and state is JobState.SUCCEEDED:
         return "Call get_results."
     failed = f"Gemini counts {failed_there:,} of {sent:,} rows as failed. " if failed_there else ""

@@ -63,15 +63,22 @@ def model_of(batch: BatchEntry, attempt: int) -> tuple[str, date]:
 def batch_counts(batch: BatchEntry) -> RowCounts:
     """Return the counts of a batch: those of its table, and before there is one those of Gemini.
 
-    Rows that were left out of the order as wrong have failed from the beginning.
+    Rows that were left out of the order as wrong have failed from the beginning; those that were answered before have
+    their answers. Which of the others ask the same as one that failed, Gemini does not know: they are open until then.
 
     Rows that are being sent again count as they stand in the table, until there are new answers.
     """
     if batch.rows is not None:
         return batch.rows.counts()
     counts = _gemini_counts(batch)
-    skipped = batch.skipped_count
-    return replace(counts, total=counts.total + skipped, failed=counts.failed + skipped)
+    skipped, reused, identical = batch.skipped_count, batch.reused_count, batch.identical_count
+    are_good = counts.succeeded == counts.total and bool(counts.total)
+    return RowCounts(
+        total=counts.total + skipped + reused + identical,
+        succeeded=counts.succeeded + reused + (identical if are_good else 0),
+        failed=counts.failed + skipped,
+        pending=counts.pending + (0 if are_good else identical),
+    )
 
 
 def newest_counts(batch: BatchEntry) -> RowCounts:

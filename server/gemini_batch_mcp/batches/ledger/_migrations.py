@@ -260,6 +260,16 @@ def _m018_templates(connection: sa.Connection) -> None:
     connection.exec_driver_sql("CREATE INDEX batches_template ON batches (template_sha256)")
 
 
+def _m019_reuse(connection: sa.Connection) -> None:
+    for column, kind in (
+        ("reused_count", "INTEGER NOT NULL DEFAULT 0"),
+        ("identical_count", "INTEGER NOT NULL DEFAULT 0"),
+        ("donors", "TEXT NOT NULL DEFAULT '[]'"),
+        ("is_anew", "BOOLEAN NOT NULL DEFAULT 0"),
+    ):
+        connection.exec_driver_sql(f"ALTER TABLE batches ADD COLUMN {column} {kind}")
+
+
 #: In order, for ever.
 MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     _m001_batches_and_jobs,
@@ -280,6 +290,7 @@ MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     _m016_charges,
     _m017_skipped_lines,
     _m018_templates,
+    _m019_reuse,
 )
 
 

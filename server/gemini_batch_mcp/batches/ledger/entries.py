@@ -4,7 +4,18 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
 
-from gemini_batch_mcp.domain import Account, Delivery, JobError, JobState, Order, RowCounts, RowOutcomes, Task, Usage
+from gemini_batch_mcp.domain import (
+    Account,
+    Delivery,
+    Donor,
+    JobError,
+    JobState,
+    Order,
+    RowCounts,
+    RowOutcomes,
+    Task,
+    Usage,
+)
 from gemini_batch_mcp.errors import StorageError
 from gemini_batch_mcp.intake.prices.estimate import Estimate
 
@@ -114,6 +125,11 @@ class JobEntry:
     key_origin: str = ""
 
     @property
+    def is_of_nothing(self) -> bool:
+        """True for the one job of an order of which nothing had to be sent: Gemini has none."""
+        return self.stage is Stage.COLLECTED and not self.name
+
+    @property
     def is_waiting(self) -> bool:
         """True while it is held back here until Gemini has room for it."""
         return self.stage in UNSUBMITTED and bool(self.wait_reason)
@@ -188,6 +204,13 @@ class BatchEntry:
     request_sha256: str = ""
     #: Wrong lines that were left out; they are no part of `request_count`.
     skipped_count: int = 0
+    #: Nor are rows that an earlier batch has answered, and rows that ask the same as another one.
+    reused_count: int = 0
+    identical_count: int = 0
+    #: The batches that answers were taken from.
+    donors: tuple[Donor, ...] = ()
+    #: It was ordered once more on purpose: no answers of earlier batches are taken.
+    is_anew: bool = False
     #: Made by this ledger, as opposed to a job made elsewhere that was looked at here.
     is_ours: bool = True
     warnings: tuple[str, ...] = ()
@@ -215,6 +238,16 @@ class BatchEntry:
     forgotten: str = ""
     #: The requests are not here any more, or never were; never stored.
     lacks_requests: bool = False
+
+    @property
+    def row_count(self) -> int:
+        """How many rows were ordered: those that are sent, and those that are not."""
+        return self.request_count + self.skipped_count + self.reused_count + self.identical_count
+
+    @property
+    def sends_nothing(self) -> bool:
+        """True when all that was ordered had been answered before: there is no job at Gemini."""
+        return bool(self.jobs) and all(job.is_of_nothing for job in self.jobs)
 
     @property
     def is_standing(self) -> bool:
@@ -288,6 +321,12 @@ class NewBatch:
     account: Account = field(default_factory=Account)
     #: When a job made elsewhere was made; None stands for now.
     created_at: datetime | None = None
+    #: Where not all rows are sent: how many are not, from whom their answers are, and the digest of the lines that are.
+    reused_count: int = 0
+    identical_count: int = 0
+    donors: tuple[Donor, ...] = ()
+    request_sha256: str = ""
+    is_anew: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import sqlalchemy as sa
 
-from gemini_batch_mcp.batches.ledger import _bills, _quotes, _saves
+from gemini_batch_mcp.batches.ledger import _bills, _donors, _quotes, _saves
 from gemini_batch_mcp.batches.ledger._cleaning import clean_once
 from gemini_batch_mcp.batches.ledger._database import NO_SECRETS, Database, Hook
 from gemini_batch_mcp.batches.ledger._tables import (
@@ -72,6 +72,7 @@ class Ledger:
         self.quotes = _quotes.Quotes(database)
         self.saves = _saves.Saves(database)
         self.bills = _bills.Bills(database)
+        self.donors = _donors.Donors(database)
         #: At its opening, of secrets that an earlier version had written into it.
         self.was_cleaned = False
 

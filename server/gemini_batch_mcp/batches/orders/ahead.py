@@ -9,7 +9,7 @@ import shutil
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Self
@@ -19,11 +19,12 @@ from gemini_batch_mcp.batches.gauge import Gauge
 from gemini_batch_mcp.batches.orders.counted import Counted
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
 from gemini_batch_mcp.batches.orders.rendering import write_lines
-from gemini_batch_mcp.domain import RequestFile
 from gemini_batch_mcp.errors import BatchError, storage_errors
 from gemini_batch_mcp.intake.prices.estimate import limits_of
 from gemini_batch_mcp.intake.prices.price_list import load_prices
 from gemini_batch_mcp.intake.prices.survey import Limits, Surveyor
+from gemini_batch_mcp.intake.request_files import RequestFile
+from gemini_batch_mcp.intake.requests.identities import Identities
 from gemini_batch_mcp.intake.rows.choosing import Choose
 from gemini_batch_mcp.intake.tables.kinds import SourceKind
 from gemini_batch_mcp.intake.validator.terms import Terms
@@ -34,6 +35,16 @@ LEAST_BYTES: Final = 16 << 20
 _REQUESTS: Final = "requests.jsonl"
 _KEYS: Final = "keys.jsonl"
 _COLUMNS: Final = "columns.parquet"
+_IDENTITIES: Final = "identities.txt"
+
+
+@dataclass(frozen=True, slots=True)
+class Surveyed:
+    """An order's lines as one pass has left them, and what it has seen of them: their price, and their identities."""
+
+    lines: RequestFile
+    surveyor: Surveyor
+    identities: Identities
 
 
 def survey_lines(
@@ -43,8 +54,8 @@ def survey_lines(
     gauge: Gauge,
     choose: Choose | None = None,
     world: World = CLOSED,
-) -> tuple[RequestFile, Surveyor]:
-    """Write the order's lines into a directory; return them, and what the one pass has seen of their price.
+) -> Surveyed:
+    """Write the order's lines into a directory; return them, and what the one pass has seen of them.
 
     How far it is, is read on the gauge.
 
@@ -52,20 +63,34 @@ def survey_lines(
         as `rendering.write_lines`.
     """
     surveyor = Surveyor(identified.order.model, identified.order.task, limits=limits)
-    return _written(identified, directory, Counted(surveyor, gauge), choose, world), surveyor
+    return _written(identified, directory, surveyor, gauge, choose, world)
 
 
 def _written(
     identified: IdentifiedOrder,
     directory: Path,
-    counted: Counted,
+    surveyor: Surveyor,
+    gauge: Gauge,
     choose: Choose | None = None,
     world: World = CLOSED,
-) -> RequestFile:
+) -> Surveyed:
     requests, keys, columns = directory / _REQUESTS, directory / _KEYS, directory / _COLUMNS
-    return write_lines(
-        identified, requests, keys, columns, onlooker=counted, on_read=counted.unpacked, choose=choose, world=world
-    )
+    counted, order = Counted(surveyor, gauge), identified.order
+    identities = Identities(counted, directory / _IDENTITIES, model=order.model, task=order.task)
+    try:
+        lines = write_lines(
+            identified,
+            requests,
+            keys,
+            columns,
+            onlooker=identities,
+            on_read=counted.unpacked,
+            choose=choose,
+            world=world,
+        )
+    finally:
+        identities.close()
+    return Surveyed(replace(lines, identities_path=directory / _IDENTITIES), surveyor, identities)
 
 
 class PassAhead:
@@ -75,7 +100,7 @@ class PassAhead:
         self._app = app
         self._on_begin = on_begin
         self._directory = app.settings.home / "staged" / f"ahead-{secrets.token_hex(8)}"
-        self._found: Future[RequestFile] = Future()
+        self._found: Future[Surveyed] = Future()
         #: What the figure depends on that it finds.
         self.limits = Limits()
         self._surveyor: _Stoppable | None = None
@@ -122,7 +147,7 @@ class PassAhead:
         if self._on_begin is not None:
             self._on_begin(found)
 
-    def take(self, identified: IdentifiedOrder, directory: Path, limits: Limits) -> tuple[RequestFile, Surveyor] | None:
+    def take(self, identified: IdentifiedOrder, directory: Path, limits: Limits) -> Surveyed | None:
         """Wait for the end of the pass, and bring what it has written to `directory`; None where there is none.
 
         Raises:
@@ -133,26 +158,26 @@ class PassAhead:
             if surveyor is None or surveyor.is_stopped or self._is_taken or self.limits != limits:
                 return None
             self._is_taken = True
+        requests = directory / _REQUESTS
         try:
-            lines = self._found.result()
+            found = self._found.result()
+            lines = found.lines
             is_own_file = lines.path == identified.path
             with storage_errors("The requests could not be staged"):
                 lines.keys_path.replace(directory / _KEYS)
+                (self._directory / _IDENTITIES).replace(directory / _IDENTITIES)
                 if not is_own_file:
-                    lines.path.replace(directory / _REQUESTS)
+                    lines.path.replace(requests)
         finally:
             self._remove()
-        lines = replace(lines, keys_path=directory / _KEYS)
-        if is_own_file:
-            return replace(lines, sha256=identified.content_sha256), surveyor
-        return replace(lines, path=directory / _REQUESTS), surveyor
+        lines = replace(lines, keys_path=directory / _KEYS, identities_path=directory / _IDENTITIES)
+        lines = replace(lines, sha256=identified.content_sha256) if is_own_file else replace(lines, path=requests)
+        return replace(found, lines=lines)
 
     def _run(self, found: IdentifiedOrder, surveyor: "_Stoppable") -> None:
         try:
             self._found.set_result(
-                _written(
-                    found, self._directory, Counted(surveyor, self._app.gauge), world=self._app.world(found.order.model)
-                )
+                _written(found, self._directory, surveyor, self._app.gauge, world=self._app.world(found.order.model))
             )
         except BaseException as error:
             self._found.set_exception(error)

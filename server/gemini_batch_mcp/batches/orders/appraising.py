@@ -4,7 +4,9 @@ Lines that have to be written are staged under the order's fingerprint, and so a
 asks for its figure, in whichever process, is told the same.
 """
 
-from collections.abc import Mapping
+import os
+import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,20 +14,24 @@ from typing import Any, Final
 
 import msgspec
 
-from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.app import App, BatchFiles
 from gemini_batch_mcp.batches.jobs.rows import charges_of
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry
+from gemini_batch_mcp.batches.orders._sparing import answers_now, may_spare, without_known_rows
 from gemini_batch_mcp.batches.orders._staging import clear, held, sweep_others
 from gemini_batch_mcp.batches.orders.ahead import PassAhead, survey_lines
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
 from gemini_batch_mcp.batches.orders.pricing import Cost, cost_of, evidence_for, read_prices
-from gemini_batch_mcp.domain import JobState, JsonObject, Order, RequestFile, ResultSummary, Skipped
+from gemini_batch_mcp.domain import JobState, JsonObject, Order, ResultSummary
 from gemini_batch_mcp.errors import StillPreparing, storage_errors
 from gemini_batch_mcp.intake.prices.estimate import Counting, Estimate, count, estimate, limits_of
 from gemini_batch_mcp.intake.prices.likely import Evidence
 from gemini_batch_mcp.intake.prices.price_list import PriceTable, load_prices
 from gemini_batch_mcp.intake.prices.survey import Limits, Survey
+from gemini_batch_mcp.intake.request_files import RequestFile, Skipped
 from gemini_batch_mcp.intake.requests.skipping import remove_skipped
+from gemini_batch_mcp.results.reuse.spared_files import SparedFiles
+from gemini_batch_mcp.results.reuse.taking import are_there, take_answers
 from gemini_batch_mcp.threads import in_thread
 
 #: In an order's directory: what is staged there, written last, and the requests that Gemini is still to be asked about.
@@ -37,25 +43,39 @@ _NOT_THERE_YET: Final = "Gemini cannot count files that have not been uploaded y
 
 @dataclass(frozen=True, slots=True)
 class Appraisal:
-    """An order's checked lines, and the one figure for them."""
+    """An order's checked lines, and the one figure for them. `whole` is that of all rows, where some are not sent."""
 
     request_file: RequestFile
     estimate: Estimate
+    whole: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What one pass over an order's lines found. `counting` is None until Gemini has been asked."""
+    """What one pass over an order's lines found. `counting` is None until Gemini has been asked.
+
+    `survey` is of the lines that are sent, `all_rows` of all, where some are not. `answers` stands for what earlier
+    batches had to give then; None where nothing is taken.
+    """
 
     request_file: RequestFile
     survey: Survey
     counting: Counting | None = None
+    all_rows: Survey | None = None
+    answers: str | None = None
 
 
 async def appraise(
-    app: App, identified: IdentifiedOrder, wait_seconds: float | None, ahead: PassAhead | None = None
+    app: App,
+    identified: IdentifiedOrder,
+    wait_seconds: float | None,
+    ahead: PassAhead | None = None,
+    *,
+    is_to_take: bool = False,
 ) -> Appraisal:
     """Return the order's lines and its figure; make them in one pass unless they are kept. It may have begun `ahead`.
+
+    With `is_to_take`, the answers that it takes from earlier batches are copied: from then on they are sure.
 
     Gemini is asked to count at most 20 lines, for at most 15 seconds. Where it cannot be asked, the offline rule is
     what is kept.
@@ -66,14 +86,15 @@ async def appraise(
     """
     prices, order = await read_prices(app), identified.order
     limits = limits_of(prices, order.model, datetime.now(UTC).date())
-    known = await in_thread(_whole_facts, _staging_directory(app, identified), limits)
+    known = await in_thread(_up_to_date, app, identified, limits)
     evidence = await in_thread(evidence_for, app, identified)
-    if known is not None and known.counting is not None:
-        return Appraisal(known.request_file, priced(prices, order, known, evidence))
+    is_ready = known is not None and known.counting is not None and not (is_to_take and _lacks_answers(known))
+    if known is not None and is_ready:
+        return _appraisal(prices, order, known, evidence)
     found: list[Facts] = []
 
     async def work() -> None:
-        facts, requests = await in_thread(_stage, app, identified, ahead)
+        facts, requests = await in_thread(_stage, app, identified, ahead, is_to_take)
         if facts.counting is None:
             counting = await _ask(app, identified, requests)
             facts = await in_thread(_keep_counting, app, identified, facts, counting)
@@ -87,7 +108,19 @@ async def appraise(
     if not found:
         # Somebody else's work was waited for: what it found is kept.
         await work()
-    return Appraisal(found[0].request_file, priced(prices, order, found[0], evidence))
+    return _appraisal(prices, order, found[0], evidence)
+
+
+def _appraisal(prices: PriceTable, order: Order, facts: Facts, evidence: Evidence | None) -> Appraisal:
+    whole = None
+    if facts.all_rows is not None:
+        whole = priced(prices, order, replace(facts, survey=facts.all_rows, counting=None))
+    return Appraisal(facts.request_file, priced(prices, order, facts, evidence), whole)
+
+
+def _lacks_answers(facts: Facts) -> bool:
+    spared = facts.request_file.spared
+    return spared is not None and bool(spared.reused_count) and not SparedFiles(spared.directory).taken_path.is_file()
 
 
 def priced(prices: PriceTable, order: Order, facts: Facts, evidence: Evidence | None = None) -> Estimate:
@@ -169,13 +202,15 @@ def read_facts(path: Path) -> Facts | None:
 
 
 async def _ask(app: App, identified: IdentifiedOrder, requests: Mapping[int, JsonObject]) -> Counting:
+    if not requests:
+        return Counting()
     if identified.attachments is not None and identified.attachments.uploads:
         return Counting(failure=_NOT_THERE_YET)
     return await ask_gemini(app, identified.order, requests)
 
 
 def stage_lines(app: App, identified: IdentifiedOrder) -> RequestFile:
-    """Return the order's checked request lines, writing them unless they are staged already.
+    """Return the order's checked request lines as they were staged, writing them unless they are.
 
     `path` is the user's own file where that can be sent as it is.
 
@@ -189,10 +224,12 @@ def stage_lines(app: App, identified: IdentifiedOrder) -> RequestFile:
         return _read_or_write(app, identified, directory).request_file
 
 
-def take_staged_lines(app: App, identified: IdentifiedOrder, requests: Path, keys: Path, columns: Path) -> RequestFile:
+def take_staged_lines(app: App, identified: IdentifiedOrder, files: BatchFiles) -> RequestFile:
     """Bring the order's lines to where a batch keeps them, out of the staging area if they are there.
 
-    What belongs to them comes along: their keys, and the columns of their source where it has any.
+    What belongs to them comes along: their keys, the columns of their source where it has any, and which rows are not
+    sent. Where that is so, all of it stays staged as well until it is discarded: whatever happens, the same rows are
+    sent.
 
     Raises:
         as `stage_lines`.
@@ -200,33 +237,77 @@ def take_staged_lines(app: App, identified: IdentifiedOrder, requests: Path, key
     directory = _staging_directory(app, identified)
     with held(directory):
         request_file = _read_or_write(app, identified, directory).request_file
-        taken = replace(request_file, keys_path=keys)
+        taken = replace(request_file, keys_path=files.keys())
         if request_file.path.parent == directory:
-            taken = replace(taken, path=requests)
+            taken = replace(taken, path=files.requests())
+        put: Callable[[Path, Path], None] = _move
         with storage_errors(_FAILED):
-            # Facts first: what is half moved counts as not staged.
-            (directory / _FACTS).unlink(missing_ok=True)
-            (directory / _SAMPLE).unlink(missing_ok=True)
-            if taken.path == requests:
-                request_file.path.replace(requests)
-            request_file.keys_path.replace(keys)
-            taken = replace(taken, skipped=_take_skipped(request_file.skipped, requests.parent))
-            columns.unlink(missing_ok=True)
+            if request_file.spared is not None:
+                take_answers(request_file.spared)
+                put = _link
+            else:
+                # Facts first: what is half moved counts as not staged.
+                (directory / _FACTS).unlink(missing_ok=True)
+                (directory / _SAMPLE).unlink(missing_ok=True)
+            for left in files.spared.kept:
+                left.unlink(missing_ok=True)
+            if taken.path == files.requests():
+                put(request_file.path, taken.path)
+            put(request_file.keys_path, taken.keys_path)
+            taken = replace(taken, skipped=_take_skipped(request_file.skipped, files.directory, put))
+            files.source_columns.unlink(missing_ok=True)
             if request_file.columns_path is not None:
-                request_file.columns_path.replace(columns)
-                taken = replace(taken, columns_path=columns)
+                put(request_file.columns_path, files.source_columns)
+                taken = replace(taken, columns_path=files.source_columns)
+            if request_file.identities_path is not None:
+                put(request_file.identities_path, files.identities)
+                taken = replace(taken, identities_path=files.identities)
+            if (spared := request_file.spared) is not None:
+                for path in SparedFiles(spared.directory).kept:
+                    if path.is_file():
+                        put(path, files.directory / path.name)
+                taken = replace(taken, spared=replace(spared, directory=files.directory))
     # The directory and its lock stay until they are swept: somebody may be waiting for it.
     return taken
 
 
-def _take_skipped(skipped: Skipped | None, directory: Path) -> Skipped | None:
+def take_identities(app: App, identified: IdentifiedOrder, files: BatchFiles) -> None:
+    """Bring the identities of an order's requests to where a batch keeps them, while its lines are written anew.
+
+    Raises:
+        as `stage_lines`.
+    """
+    directory = _staging_directory(app, identified)
+    with held(directory):
+        identities = _read_or_write(app, identified, directory).request_file.identities_path
+        if identities is not None:
+            with storage_errors(_FAILED):
+                _link(identities, files.identities)
+
+
+def _move(source: Path, destination: Path) -> None:
+    source.replace(destination)
+
+
+def _link(source: Path, destination: Path) -> None:
+    """Give a file a second name; where that cannot be, a copy."""
+    draft = destination.with_name(f"{destination.name}.part")
+    draft.unlink(missing_ok=True)
+    try:
+        os.link(source, draft)
+    except OSError:
+        shutil.copyfile(source, draft)
+    draft.replace(destination)
+
+
+def _take_skipped(skipped: Skipped | None, directory: Path, put: Callable[[Path, Path], None]) -> Skipped | None:
     """Bring what was left out to where a batch keeps it."""
     remove_skipped(directory)
     if skipped is None:
         return None
     kept = replace(skipped, path=directory / Skipped.NAME, keys_path=directory / Skipped.KEYS_NAME)
-    skipped.keys_path.replace(kept.keys_path)
-    skipped.path.replace(kept.path)
+    put(skipped.keys_path, kept.keys_path)
+    put(skipped.path, kept.path)
     return kept
 
 
@@ -239,11 +320,15 @@ def discard_staged_lines(app: App, identified: IdentifiedOrder) -> None:
         clear(directory)
 
 
-def _stage(app: App, identified: IdentifiedOrder, ahead: PassAhead | None) -> tuple[Facts, dict[int, JsonObject]]:
+def _stage(
+    app: App, identified: IdentifiedOrder, ahead: PassAhead | None, is_to_take: bool
+) -> tuple[Facts, dict[int, JsonObject]]:
     """Return what is known of the order's lines, and the requests that Gemini is still to be asked about."""
     directory = _staging_directory(app, identified)
     with held(directory):
-        facts = _read_or_write(app, identified, directory, ahead)
+        facts = _read_or_write(app, identified, directory, ahead, is_to_be_current=True)
+        if is_to_take and facts.request_file.spared is not None:
+            take_answers(facts.request_file.spared)
         try:
             sample = msgspec.json.decode((directory / _SAMPLE).read_bytes(), type=dict[int, Any])
         except (OSError, msgspec.MsgspecError):
@@ -266,23 +351,49 @@ def _keep_counting(app: App, identified: IdentifiedOrder, facts: Facts, counting
         return facts
 
 
-def _read_or_write(app: App, identified: IdentifiedOrder, directory: Path, ahead: PassAhead | None = None) -> Facts:
-    """Return what is known of lines staged in a directory that is held, or write them. Raises as `stage_lines`."""
+def _read_or_write(
+    app: App,
+    identified: IdentifiedOrder,
+    directory: Path,
+    ahead: PassAhead | None = None,
+    *,
+    is_to_be_current: bool = False,
+) -> Facts:
+    """Return what is known of lines staged in a directory that is held, or write them. Raises as `stage_lines`.
+
+    What of the answers of earlier batches is taken stays as it is, unless it `is_to_be_current`.
+    """
     order = identified.order
     limits = limits_of(load_prices(app.settings.prices_path), order.model, datetime.now(UTC).date())
-    if (known := _whole_facts(directory, limits)) is not None:
+    known = _whole_facts(directory, limits)
+    if known is not None and (not is_to_be_current or _is_current(app, identified, known)):
         return known
     sweep_others(directory)
     clear(directory)
-    taken = ahead.take(identified, directory, limits) if ahead is not None else None
-    lines, surveyor = taken or survey_lines(
-        identified, directory, limits, app.gauge, app.choose, app.world(order.model)
-    )
-    facts = Facts(lines, surveyor.survey())
+    found = ahead.take(identified, directory, limits) if ahead is not None else None
+    if found is None:
+        found = survey_lines(identified, directory, limits, app.gauge, app.choose, app.world(order.model))
+    all_rows, answers = None, None
+    if may_spare(identified, found):
+        # Before it is looked for: what comes meanwhile is looked for again.
+        answers, whole = answers_now(app, identified), found.surveyor
+        found = without_known_rows(app, identified, directory, found, limits)
+        all_rows = whole.survey() if found.surveyor is not whole else None
+    facts = Facts(found.lines, found.surveyor.survey(), all_rows=all_rows, answers=answers)
     with storage_errors(_FAILED):
-        (directory / _SAMPLE).write_bytes(msgspec.json.encode(surveyor.requests()))
+        (directory / _SAMPLE).write_bytes(msgspec.json.encode(found.surveyor.requests()))
     write_facts(directory / _FACTS, facts)
     return facts
+
+
+def _up_to_date(app: App, identified: IdentifiedOrder, limits: Limits) -> Facts | None:
+    facts = _whole_facts(_staging_directory(app, identified), limits)
+    return facts if facts is not None and _is_current(app, identified, facts) else None
+
+
+def _is_current(app: App, identified: IdentifiedOrder, facts: Facts) -> bool:
+    """True when earlier batches have no other answers to give than when the lines were staged."""
+    return facts.answers is None or facts.answers == answers_now(app, identified)
 
 
 def _whole_facts(directory: Path, limits: Limits) -> Facts | None:
@@ -291,13 +402,14 @@ def _whole_facts(directory: Path, limits: Limits) -> Facts | None:
     if facts is None or facts.survey.limits != limits:
         return None
     lines = facts.request_file
+    beside = [lines.keys_path, *filter(None, (lines.columns_path, lines.identities_path))]
+    beside += [lines.skipped.path, lines.skipped.keys_path] if lines.skipped is not None else []
+    beside += SparedFiles(lines.spared.directory).kept[:2] if lines.spared is not None else []
     try:
-        beside = [lines.keys_path, *([lines.columns_path] if lines.columns_path is not None else [])]
-        beside += [lines.skipped.path, lines.skipped.keys_path] if lines.skipped is not None else []
         is_whole = all(path.is_file() for path in beside) and lines.path.stat().st_size == lines.size_bytes
     except OSError:
         return None
-    return facts if is_whole else None
+    return facts if is_whole and (lines.spared is None or are_there(lines.spared)) else None
 
 
 def _staging_directory(app: App, identified: IdentifiedOrder) -> Path:

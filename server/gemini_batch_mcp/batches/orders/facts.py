@@ -23,6 +23,7 @@ PARTS: Final = (
     "where",
     "encoding",
     "skip_invalid",
+    "reuse",
 )
 #: Requests given in the call that are shown.
 _SHOWN_REQUESTS: Final = 3
@@ -36,8 +37,13 @@ def order_facts(order: Order) -> dict[str, Any]:
             "source": f"{len(order.requests)} given in the call",
             "requests": list(order.requests[:_SHOWN_REQUESTS]),
         }
-    facts |= {name: value for name in (*PARTS, "like") if (value := _plain(getattr(order, name)))}
+    facts |= {name: value for name in (*PARTS, "like") if is_given(name, value := _plain(getattr(order, name)))}
     return facts | {"task": order.task, "model": order.model, "delivery": order.delivery}
+
+
+def is_given(name: str, value: Any) -> bool:
+    """True for a part that is not left to its default."""
+    return bool(value) and (name, value) != ("reuse", "auto")
 
 
 def source_now(app: App, batch: BatchEntry) -> str:

@@ -8,14 +8,17 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Final
 
 from gemini_batch_mcp import __version__
 from gemini_batch_mcp.domain import Order
 from gemini_batch_mcp.errors import PathError, StorageError, UsageError
 from gemini_batch_mcp.intake.encodings.names import UTF_8, page_named
 from gemini_batch_mcp.intake.files.planning import MAX_IN_LINES_BYTES, AttachmentPlan, column_of, plan_attachments
+from gemini_batch_mcp.intake.request_files import RequestFile
 from gemini_batch_mcp.intake.requests.reader import file_sha256
 from gemini_batch_mcp.intake.rows.choosing import Choose
 from gemini_batch_mcp.intake.rows.given import GivenRows, given_rows
@@ -59,6 +62,12 @@ _ROW_PARTS = (
 )
 
 
+#: What sets an order apart from the plain one: wrong lines are left out; what was answered is not sent, or is.
+_SKIPPING: Final = "skip_invalid"
+_ALWAYS: Final = "always"
+_NEVER: Final = "never"
+#: Members of generationConfig, in lower case, that describe an answer.
+_SCHEMAS: Final = frozenset({"responseschema", "responsejsonschema", "responseformat"})
 #: Those that go with ready lines as well.
 _READY_PARTS = ("limit_rows", "sample_rows", "generation_config")
 
@@ -80,26 +89,42 @@ class IdentifiedOrder:
     place: Place | None = None
     stamp: str = ""
     attachments: AttachmentPlan | None = None
-    #: Of the same order that skips nothing; empty where this is that one.
+    #: Of the same order with nothing of `variants`, which says in words what sets it apart.
     plain_sha256: str = ""
+    variants: tuple[str, ...] = ()
     #: What its lines were staged under, where that is not `sha256`.
     staged_sha256: str = ""
+    #: It is ordered once more on purpose: nothing is taken from earlier batches.
+    is_anew: bool = False
 
     @property
     def staged_as(self) -> str:
         """What its lines are staged under: another version of this program may write them in another way."""
-        return _sha256(f"{__version__} {self.staged_sha256 or self.sha256}")
+        again = " again" if self.is_anew else ""
+        return _sha256(f"{__version__} {self.staged_sha256 or self.sha256}{again}")
 
-    def settled(self, skipped_count: int) -> "IdentifiedOrder":
+    @property
+    def wants_all_sent(self) -> bool:
+        """True for another order than the plain one, since all of it is to be sent."""
+        return _NEVER in self.variants
+
+    def settled(self, lines: RequestFile) -> "IdentifiedOrder":
         """Return the order as it is once its lines are known: one that leaves nothing out is the plain order."""
-        if not self.plain_sha256 or skipped_count:
+        left = {_SKIPPING: lines.skipped_count, _ALWAYS: lines.spared is not None, _NEVER: True}
+        variants = tuple(variant for variant in self.variants if left[variant])
+        if variants == self.variants:
             return self
+        order = self.order
         return replace(
             self,
-            order=replace(self.order, skip_invalid=False),
-            sha256=self.plain_sha256,
-            earlier_sha256=tuple(sha256 for sha256 in self.earlier_sha256 if sha256 != self.plain_sha256),
-            plain_sha256="",
+            order=replace(
+                order,
+                skip_invalid=order.skip_invalid and _SKIPPING in variants,
+                reuse="auto" if _ALWAYS in self.variants and _ALWAYS not in variants else order.reuse,
+            ),
+            variants=variants,
+            sha256=(sha256 := _varied(self.plain_sha256, variants)),
+            earlier_sha256=tuple(earlier for earlier in self.earlier_sha256 if earlier != sha256),
             staged_sha256=self.sha256,
         )
 
@@ -190,6 +215,11 @@ def identify(
             raise UsageError(
                 f"{order.source} was uploaded earlier and cannot be read here, so skip_invalid finds no wrong lines.",
                 "Leave skip_invalid out, or give the local file.",
+            )
+        if order.reuse == "always":
+            raise UsageError(
+                f"{order.source} was uploaded earlier and cannot be read here, so no rows of it can be left out.",
+                "Leave reuse out, or give the local file.",
             )
         _refuse_parts(order, "A file uploaded earlier", (*_ROW_PARTS, *_LATER_PARTS, "attach", "encoding"))
         return _identified(order, order.source, SourceKind.UPLOADED)
@@ -351,22 +381,45 @@ def _identified(
     # Objects keep their order: Gemini fills in a schema's fields in theirs, and lines are written in it.
     fingerprint = _sha256(json.dumps(parts, separators=(",", ":")))
     earlier = () if later else _earlier(content, order, row_parts, place)
-    plain = ""
-    if order.skip_invalid:
-        # Where the plain order stands, nothing of it was wrong: it is this one.
-        plain, fingerprint = fingerprint, _sha256(f"{fingerprint} skip_invalid")
-        earlier = (plain, *earlier)
+    variants = _variants(order, kind)
+    if _NEVER in variants:
+        # What stands may have sent less.
+        earlier = ()
+    elif variants:
+        # Where the plain order stands, nothing of it was wrong, and all of it has been sent: it is this one.
+        fewer = [other for count in range(len(variants)) for other in combinations(variants, count)]
+        earlier = (*(_varied(fingerprint, other) for other in fewer), *earlier)
     return IdentifiedOrder(
         order=order,
-        sha256=fingerprint,
+        sha256=_varied(fingerprint, variants),
         earlier_sha256=earlier,
         content_sha256=content,
         kind=kind,
         place=place,
         stamp=stamp,
         attachments=attachments,
-        plain_sha256=plain,
+        plain_sha256=fingerprint,
+        variants=variants,
     )
+
+
+def _variants(order: Order, kind: SourceKind) -> tuple[str, ...]:
+    """Return what makes another order of the same requests: that fewer of them are sent, or more."""
+    reuse = "" if order.reuse == "auto" or kind is SourceKind.UPLOADED else order.reuse
+    # Of ready lines, each may ask for a schema of its own.
+    if kind is SourceKind.TABLE and (order.reuse == "always") == reuses_by_itself(order):
+        reuse = ""
+    return (*([_SKIPPING] if order.skip_invalid else []), *([reuse] if reuse else []))
+
+
+def reuses_by_itself(order: Order) -> bool:
+    """True for an order of which `reuse` needs not be said: its answers follow from the requests, as far as any do."""
+    names = {name.replace("_", "").lower() for name in order.generation_config}
+    return order.task == "embed" or bool(order.response_schema) or not names.isdisjoint(_SCHEMAS)
+
+
+def _varied(plain_sha256: str, variants: Sequence[str]) -> str:
+    return _sha256(f"{plain_sha256} {' '.join(variants)}") if variants else plain_sha256
 
 
 def _form(place: Place | None) -> str:

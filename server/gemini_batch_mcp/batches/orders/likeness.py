@@ -5,7 +5,7 @@ from typing import Final
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.finding import known_batch
-from gemini_batch_mcp.batches.orders.facts import PARTS
+from gemini_batch_mcp.batches.orders.facts import PARTS, is_given
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
 from gemini_batch_mcp.domain import Order
 from gemini_batch_mcp.errors import UnknownBatch, UsageError
@@ -46,7 +46,8 @@ def take_over(app: App, order: Order) -> Order:
         model=order.model or batch.model,
         task=old.task if order.task == "generate" else order.task,
         delivery=old.delivery if order.delivery == "file" else order.delivery,
-        **{name: getattr(order, name) or getattr(old, name) for name in PARTS} | _limits(order, old),
+        **{name: getattr(order if is_given(name, getattr(order, name)) else old, name) for name in PARTS}
+        | _limits(order, old),
     )
 
 

@@ -11,7 +11,7 @@ from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry
 from gemini_batch_mcp.batches.orders._earlier import earlier_rows
 from gemini_batch_mcp.batches.orders.ahead import PassAhead
-from gemini_batch_mcp.batches.orders.appraising import appraise
+from gemini_batch_mcp.batches.orders.appraising import Appraisal, appraise
 from gemini_batch_mcp.batches.orders.consent import quote_of, record_quote
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder, identify
 from gemini_batch_mcp.batches.orders.likeness import likeness_notes
@@ -81,7 +81,7 @@ async def _previewed(app: App, order: Order, ahead: PassAhead, wait_seconds: flo
     await check_model(app, prices, order.model, order.task, ask=True)
     check_thinking(prices, order)
     notes = await in_thread(likeness_notes, app, identified)
-    standing = await in_thread(app.ledger.standing, identified.sha256, identified.earlier_sha256)
+    standing = await in_thread(standing_for, app, identified)
     if standing is not None and (seen := await in_thread(_as_it_stands, app, standing)) is not None:
         return replace(seen, warnings=(*notes, *seen.warnings))
     try:
@@ -89,17 +89,19 @@ async def _previewed(app: App, order: Order, ahead: PassAhead, wait_seconds: flo
     except RequestProblems as report:
         return Preview(order.model, problems=report.problems, problem_count=report.problem_count)
     request_file, estimate = appraisal.request_file, appraisal.estimate
-    identified = identified.settled(request_file.skipped_count)
-    skipped = request_file.skipped.first if request_file.skipped is not None else ()
+    identified = identified.settled(request_file)
+    spared, skipped = request_file.spared, request_file.skipped.first if request_file.skipped is not None else ()
     if standing is None:
         await record_quote(app, quote_of(identified, estimate))
     elif standing.estimate is not None:
         # What was agreed to holds, whatever prices have become since.
         estimate = standing.estimate
-    limits = job_limits(app, prices, order.model)
+    limits, spared = job_limits(app, prices, order.model), request_file.spared
     return Preview(
         model=order.model,
-        request_count=request_file.count + request_file.skipped_count,
+        request_count=request_file.row_count + request_file.skipped_count,
+        reused_count=spared.reused_count if spared is not None else 0,
+        identical_count=spared.identical_count if spared is not None else 0,
         skipped_count=request_file.skipped_count,
         problems=tuple(Problem(line.line, line.key, line.message, line.fix) for line in skipped),
         problem_count=request_file.skipped_count,
@@ -107,6 +109,7 @@ async def _previewed(app: App, order: Order, ahead: PassAhead, wait_seconds: flo
         job_count=limits.job_count(request_file, estimate),
         warnings=(
             *notes,
+            *_saving(appraisal),
             *request_file.warnings,
             *estimate.warnings,
             *_pilot_notes(app, identified, request_file.count, estimate),
@@ -137,19 +140,44 @@ def _pilot_notes(app: App, identified: IdentifiedOrder, count: int, estimate: Es
 def _as_it_stands(app: App, batch: BatchEntry) -> Preview | None:
     """Return the preview of an order that is a batch already, out of what is kept of it; None when that is not all."""
     path = Path(batch.request_path) if batch.request_path else app.files(batch.id).requests()
-    if batch.estimate is None or not batch.request_count or not path.is_file():
+    if batch.estimate is None or not (batch.request_count or batch.sends_nothing) or not path.is_file():
         return None
     return Preview(
         model=batch.model,
-        request_count=batch.request_count + batch.skipped_count,
+        request_count=batch.row_count,
+        reused_count=batch.reused_count,
+        identical_count=batch.identical_count,
         skipped_count=batch.skipped_count,
         size_bytes=batch.size_bytes,
-        job_count=sum(job.attempt == 1 for job in batch.jobs),
+        job_count=sum(job.attempt == 1 and not job.is_of_nothing for job in batch.jobs),
         warnings=(*batch.warnings, *batch.estimate.warnings),
         sample=_first_requests(path),
         estimate=batch.estimate,
         standing=batch.id,
     )
+
+
+def _saving(appraisal: Appraisal) -> tuple[str, ...]:
+    """Say what is saved by rows that are not sent; nothing where all are, or no price is known."""
+    whole, sent = appraisal.whole, appraisal.estimate
+    if whole is None or whole.cost_usd_low is None or whole.cost_usd_high is None:
+        return ()
+    low = max(0.0, whole.cost_usd_low - (sent.cost_usd_low or 0.0))
+    high = max(low, whole.cost_usd_high - (sent.cost_usd_high or 0.0))
+    return (f"Rows that are not sent save {dollars(low)} to {dollars(high)}.",)
+
+
+def standing_for(app: App, identified: IdentifiedOrder) -> BatchEntry | None:
+    """Return the batch that stands for an order, None when none does.
+
+    One that has sent fewer rows than there are does not stand for an order that wants all of them sent.
+    """
+    standing = app.ledger.standing(identified.sha256, identified.earlier_sha256)
+    if standing is not None or not identified.wants_all_sent:
+        return standing
+    plain = app.ledger.standing(identified.plain_sha256, ())
+    is_same = plain is not None and plain.is_submitted and not plain.reused_count and not plain.identical_count
+    return plain if is_same else None
 
 
 def identify_for(app: App, order: Order, ahead: PassAhead | None = None) -> IdentifiedOrder:

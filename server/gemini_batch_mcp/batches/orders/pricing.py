@@ -11,11 +11,12 @@ from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.rows import charges_of
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, Charge
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder, template_sha256
-from gemini_batch_mcp.domain import RequestFile, ResultSummary, Usage
+from gemini_batch_mcp.domain import ResultSummary, Usage
 from gemini_batch_mcp.errors import StorageError, UsageError
 from gemini_batch_mcp.intake.prices.estimate import Estimate, over_cap
 from gemini_batch_mcp.intake.prices.likely import MOST_ANSWERS, Evidence
 from gemini_batch_mcp.intake.prices.price_list import PriceTable, load_prices
+from gemini_batch_mcp.intake.request_files import RequestFile
 from gemini_batch_mcp.intake.tables.kinds import SourceKind
 from gemini_batch_mcp.results.store import Rates, ResultTable, TokenSample
 from gemini_batch_mcp.text import dollars
@@ -44,6 +45,8 @@ class JobLimits:
 
     def job_count(self, request_file: RequestFile, priced: Estimate) -> int:
         """Return how many jobs it takes, or one more where lines do not fill them evenly."""
+        if not request_file.count:
+            return 0
         by_bytes = math.ceil(request_file.size_bytes / self.max_bytes)
         return max(1, min(request_file.count, max(by_bytes, math.ceil(priced.input_tokens / self.max_tokens))))
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
-from gemini_batch_mcp.domain import RequestFile, UploadedFile
+from gemini_batch_mcp.domain import UploadedFile
 from gemini_batch_mcp.errors import BatchError, RequestProblems, storage_errors
 from gemini_batch_mcp.intake.compose import write_rows
 from gemini_batch_mcp.intake.generation_config import request_members
 from gemini_batch_mcp.intake.openai.lines import write_converted
+from gemini_batch_mcp.intake.request_files import RequestFile
 from gemini_batch_mcp.intake.requests.filling import Filling
 from gemini_batch_mcp.intake.requests.lines import Onlooker
 from gemini_batch_mcp.intake.requests.passes import NO_LIMIT_BYTES

@@ -7,6 +7,7 @@ nothing, vanish by themselves after 48 hours, and the same order goes on from th
 import hashlib
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -72,7 +73,9 @@ async def renew_attachments(app: App, batch_id: str, plan: AttachmentPlan) -> Ma
     `upload_attachments`.
     """
     before = await in_thread(app.ledger.attachments, batch_id)
-    now = await upload_attachments(app, batch_id, plan)
+    # Of an order of which not all was sent, not all files are there.
+    contents = tuple(content for content in plan.contents if content.sha256 in before or content.mode == "uploaded")
+    now = await upload_attachments(app, batch_id, replace(plan, contents=contents))
     return {
         file.uri: now[sha256].uri
         for sha256, file in before.items()

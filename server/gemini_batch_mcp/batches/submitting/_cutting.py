@@ -4,18 +4,27 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from gemini_batch_mcp.batches.app import App
-from gemini_batch_mcp.batches.jobs.tracking import changed_meanwhile
+from gemini_batch_mcp.batches.jobs.tracking import changed_meanwhile, move
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry, NewJob, Stage
-from gemini_batch_mcp.batches.orders.appraising import appraise, take_staged_lines
+from gemini_batch_mcp.batches.orders.appraising import (
+    appraise,
+    discard_staged_lines,
+    stage_lines,
+    take_identities,
+    take_staged_lines,
+)
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
 from gemini_batch_mcp.batches.orders.pricing import JobLimits, job_limits, read_prices, refuse_over_cap
 from gemini_batch_mcp.batches.orders.rendering import write_lines
-from gemini_batch_mcp.batches.orders.stored_lines import request_path, shard_of
 from gemini_batch_mcp.batches.submitting._attached_files import expiry_warnings, upload_attachments
+from gemini_batch_mcp.batches.submitting._stored_lines import request_path, shard_of
 from gemini_batch_mcp.batches.submitting.quota import enqueued_tokens
-from gemini_batch_mcp.domain import RequestFile
+from gemini_batch_mcp.domain import JobState
+from gemini_batch_mcp.errors import UsageError
+from gemini_batch_mcp.intake.files.in_lines import references_in, staged_uri, uri_of, with_references
 from gemini_batch_mcp.intake.files.planning import AttachmentPlan
 from gemini_batch_mcp.intake.prices.estimate import Estimate
+from gemini_batch_mcp.intake.request_files import RequestFile
 from gemini_batch_mcp.intake.requests.shards import Shard, cut, split
 from gemini_batch_mcp.threads import in_thread
 
@@ -32,20 +41,38 @@ async def plan_jobs(app: App, batch: BatchEntry, job: JobEntry, identified: Iden
         GeminiError: an attached file could not be uploaded.
     """
     limits = job_limits(app, await read_prices(app), batch.model)
-    files = app.files(batch.id)
     # The figure that was agreed to. One that is not in the ledger is made now, in the pass that checks the lines.
     priced = batch.estimate or (await appraise(app, identified, None)).estimate
-    refuse_over_cap(app, priced)
-    if identified.attachments is not None and identified.attachments.uploads:
-        request_file = await _write_with_files(app, batch, identified, identified.attachments)
+    staged = await in_thread(stage_lines, app, identified)
+    _refuse_other_rows(batch, staged)
+    if staged.count:
+        refuse_over_cap(app, priced)
+    attachments = identified.attachments
+    if attachments is None or not attachments.uploads or not staged.count:
+        request_file = await in_thread(take_staged_lines, app, identified, app.files(batch.id))
+    elif staged.spared is None:
+        request_file = await _write_with_files(app, batch, identified, attachments)
     else:
-        request_file = await in_thread(
-            take_staged_lines, app, identified, files.requests(), files.keys(), files.source_columns
-        )
+        request_file = await _name_files(app, batch, identified, attachments)
     parts: tuple[NewJob, ...] = (one_job(request_file, priced),)
-    if batch.delivery == "file":
+    if batch.delivery == "file" and request_file.count:
         parts = await in_thread(cut_jobs, request_file, priced.input_tokens, limits)
     await _record(app, batch, job, request_file, priced, parts)
+    if request_file.spared is not None:
+        await in_thread(discard_staged_lines, app, identified)
+
+
+def _refuse_other_rows(batch: BatchEntry, staged: RequestFile) -> None:
+    """Refuse to send other rows than those that were agreed to, where some are not sent.
+
+    Raises:
+        UsageError: what was not to be sent is not what it was, since lines that were staged are gone.
+    """
+    if batch.request_sha256 and staged.sha256 != batch.request_sha256:
+        raise UsageError(
+            f"The answers that {batch.id} was to take from earlier batches have changed; nothing was submitted.",
+            "Submit the same order again for its present price.",
+        )
 
 
 async def _write_with_files(
@@ -54,9 +81,25 @@ async def _write_with_files(
     """Bring the attached files to Gemini, then write the lines that name them."""
     uploaded = await upload_attachments(app, batch.id, attachments)
     files = app.files(batch.id)
+    await in_thread(take_identities, app, identified, files)
     request_file = await in_thread(
         write_lines, identified, files.requests(), files.keys(), files.source_columns, uploaded=uploaded
     )
+    warnings = (*request_file.warnings, *expiry_warnings(uploaded, datetime.now(UTC)))
+    return replace(request_file, warnings=warnings)
+
+
+async def _name_files(
+    app: App, batch: BatchEntry, identified: IdentifiedOrder, attachments: AttachmentPlan
+) -> RequestFile:
+    """Bring the files to Gemini that the lines to be sent name, and put their names into the lines."""
+    request_file = await in_thread(take_staged_lines, app, identified, app.files(batch.id))
+    named = await in_thread(references_in, request_file.path)
+    wanted = {content.sha256: uri for content in attachments.uploads if (uri := staged_uri(content)) in named}
+    contents = tuple(content for content in attachments.contents if content.sha256 in wanted)
+    uploaded = await upload_attachments(app, batch.id, replace(attachments, contents=contents))
+    uris = {uri: uri_of(uploaded[sha256]) for sha256, uri in wanted.items()}
+    request_file = await in_thread(with_references, request_file, uris)
     warnings = (*request_file.warnings, *expiry_warnings(uploaded, datetime.now(UTC)))
     return replace(request_file, warnings=warnings)
 
@@ -150,7 +193,7 @@ async def _record(
     priced: Estimate,
     parts: tuple[NewJob, ...],
 ) -> None:
-    is_kept = request_file.path == app.files(batch.id).requests()
+    is_kept, spared = request_file.path == app.files(batch.id).requests(), request_file.spared
     await in_thread(
         app.ledger.update_batch,
         batch.id,
@@ -159,8 +202,22 @@ async def _record(
         request_sha256=request_file.sha256,
         request_path="" if is_kept else str(request_file.path),
         skipped_count=request_file.skipped_count,
+        reused_count=spared.reused_count if spared is not None else 0,
+        identical_count=spared.identical_count if spared is not None else 0,
+        donors=spared.donors if spared is not None else (),
         warnings=request_file.warnings,
         estimate=priced,
     )
-    if not await in_thread(app.ledger.plan, batch.id, job.attempt, parts):
+    if not request_file.count:
+        await _end_unsent(app, batch, job)
+    elif not await in_thread(app.ledger.plan, batch.id, job.attempt, parts):
         raise changed_meanwhile(batch.id)
+
+
+async def _end_unsent(app: App, batch: BatchEntry, job: JobEntry) -> None:
+    """End the job of an order of which nothing has to be sent: Gemini never hears of it."""
+    now = datetime.now(UTC)
+    await move(
+        app, job, Stage.COLLECTED, state=JobState.SUCCEEDED, answer_count=0, created_at=now, ended_at=now, moved_at=now
+    )
+    await in_thread(app.keep_card, batch.id)

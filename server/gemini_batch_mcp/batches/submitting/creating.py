@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import anyio
@@ -124,7 +124,8 @@ class Submission:
         if self.identified is None:
             if batch.order is None:
                 raise StorageError(f"The order of {batch.id} is not in the ledger.", "Submit the same order again.")
-            self.identified = await in_thread(identify_for, self.app, batch.order)
+            identified = await in_thread(identify_for, self.app, batch.order)
+            self.identified = replace(identified, is_anew=batch.is_anew)
         if batch.content_sha256 and self.identified.content_sha256 != batch.content_sha256:
             raise StorageError(f"{batch.source} has changed since it was ordered.", "Submit it again.")
         return self.identified

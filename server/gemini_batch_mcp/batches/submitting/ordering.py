@@ -2,11 +2,13 @@
 
 import contextlib
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import anyio
 
+from gemini_batch_mcp.batches.answers.collecting import collect_batch
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.accounts import claim, is_anothers, refuse_anothers, was_sent
 from gemini_batch_mcp.batches.jobs.finding import MAX_DISPLAY_NAME_CHARS
@@ -27,7 +29,7 @@ from gemini_batch_mcp.batches.orders.consent import (
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder, template_sha256
 from gemini_batch_mcp.batches.orders.likeness import likeness_notes
 from gemini_batch_mcp.batches.orders.models import check_model, check_thinking
-from gemini_batch_mcp.batches.orders.preparing import identify_for
+from gemini_batch_mcp.batches.orders.preparing import identify_for, standing_for
 from gemini_batch_mcp.batches.orders.pricing import read_prices, refuse_over_cap
 from gemini_batch_mcp.batches.submitting._early_upload import EarlyUpload
 from gemini_batch_mcp.batches.submitting._withdrawing import join, notes_about, withdrawn_on_cancel
@@ -36,6 +38,7 @@ from gemini_batch_mcp.batches.work import deadline_after, seconds_left, within
 from gemini_batch_mcp.domain import Order
 from gemini_batch_mcp.errors import BatchError, NotReady, UsageError
 from gemini_batch_mcp.intake.prices.estimate import Estimate
+from gemini_batch_mcp.intake.request_files import RequestFile
 from gemini_batch_mcp.intake.tables.earlier import EarlierRows
 from gemini_batch_mcp.intake.tables.folders import Folder
 from gemini_batch_mcp.intake.tables.kinds import SourceKind
@@ -59,8 +62,6 @@ class Placement:
     estimate_again: Estimate | None = None
     #: What the caller has to be told beside, in sentences.
     notes: tuple[str, ...] = ()
-    #: Requests that are not sent, because they were answered in an earlier batch.
-    reused_count: int = 0
 
     @property
     def skipped_count(self) -> int:
@@ -68,9 +69,14 @@ class Placement:
         return 0 if self.rows_again else self.status.batch.skipped_count
 
     @property
+    def reused_count(self) -> int:
+        """How many requests are not sent, because they were answered in an earlier batch."""
+        return 0 if self.rows_again else self.status.batch.reused_count
+
+    @property
     def send_count(self) -> int:
         """How many requests are sent."""
-        return self.request_count - self.reused_count - self.skipped_count
+        return self.rows_again or self.status.batch.request_count
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -80,7 +86,7 @@ class Placement:
     @property
     def request_count(self) -> int:
         """How many requests were asked for."""
-        return self.rows_again or self.status.batch.request_count + self.skipped_count
+        return self.rows_again or self.status.batch.row_count
 
     @property
     def estimate(self) -> Estimate | None:
@@ -96,6 +102,8 @@ class _Appraised:
     quote: Quote
     standing: BatchEntry | None = None
     estimate: Estimate | None = None
+    #: None for an uploaded file.
+    lines: RequestFile | None = None
 
 
 async def quote_order(app: App, order: Order, *, resubmit: bool = False, wait_seconds: float | None = None) -> Quote:
@@ -184,7 +192,7 @@ async def _place_appraised(
         batch = await claim(app, earlier)
     else:
         by_word = await refuse_unagreed(app, appraised.quote, agreed_to=agreed_to, confirm=confirm)
-        new = _new_batch(app, identified, appraised.estimate)
+        new = _new_batch(app, identified, appraised)
         batch, is_new = await in_thread(app.ledger.reserve, new, always=resubmit, on_quote=by_word)
     if batch.is_submitted or (is_anothers(app, batch) and was_sent(batch)):
         now = await current(app, batch.id)
@@ -196,6 +204,11 @@ async def _place_appraised(
     async with withdrawn_on_cancel(app, batch.id, 1, identified.sha256, limit):
         notes = await notes_about(app, identified.sha256, earlier)
         is_ours = await _submit(app, batch, identified, deadline, early, is_new=is_new)
+        if (await current(app, batch.id)).sends_nothing:
+            # Its answers are here: they need not be waited for.
+            await app.run(
+                f"collect {batch.id}", partial(collect_batch, app, batch.id), wait_seconds=seconds_left(deadline)
+            )
     return Placement(describe(await current(app, batch.id)), reused=not is_ours, notes=(*likeness, *notes))
 
 
@@ -248,9 +261,9 @@ async def _appraise_order(
     await check_model(app, prices, order.model, order.task, ask=False)
     check_thinking(prices, order)
     if not resubmit:
-        for sha256 in filter(None, (identified.sha256, identified.plain_sha256)):
+        for sha256 in {identified.sha256, identified.plain_sha256}:
             await _look_for_refused(app, sha256)
-    standing = await in_thread(app.ledger.standing, identified.sha256, identified.earlier_sha256)
+    standing = await in_thread(standing_for, app, identified)
     if standing is not None and not resubmit:
         return _Appraised(identified, quote_of(identified, standing.estimate), standing)
     app.gateway.check_key()
@@ -260,14 +273,18 @@ async def _appraise_order(
         to = f"{order.model} once more (already ordered as {standing.id}, and charged again)"
     if identified.kind is SourceKind.UPLOADED:
         return _Appraised(identified, quote_of(identified, None, unpriced_question(source, to)))
-    appraisal = await appraise(app, identified, seconds_left(deadline), ahead)
-    identified = identified.settled(appraisal.request_file.skipped_count)
-    priced, count = appraisal.estimate, appraisal.request_file.count
+    identified = replace(identified, is_anew=resubmit)
+    appraisal = await appraise(app, identified, seconds_left(deadline), ahead, is_to_take=True)
+    lines, priced = appraisal.request_file, appraisal.estimate
+    identified, count = identified.settled(lines), lines.count
+    if not count:
+        # Nothing is sent, so nothing is asked.
+        return _Appraised(identified, quote_of(identified, priced), estimate=priced, lines=lines)
     refuse_over_cap(app, priced)
     plural = "" if count == 1 else "s"
     requests = f"{count:,} request{plural} {f'of {source}' if order.source else 'given in the call'}"
     question = cost_question(app, priced, f"submit {requests} to {to}", identified.sha256)
-    return _Appraised(identified, quote_of(identified, priced, question), estimate=priced)
+    return _Appraised(identified, quote_of(identified, priced, question), estimate=priced, lines=lines)
 
 
 async def _look_for_refused(app: App, order_sha256: str) -> None:
@@ -285,8 +302,9 @@ async def _look_for_refused(app: App, order_sha256: str) -> None:
                 await prove_absent(app, batch, job)
 
 
-def _new_batch(app: App, identified: IdentifiedOrder, priced: Estimate | None) -> NewBatch:
-    order = identified.order
+def _new_batch(app: App, identified: IdentifiedOrder, appraised: _Appraised) -> NewBatch:
+    order, lines = identified.order, appraised.lines
+    spared = lines.spared if lines is not None else None
     place = identified.place
     stem = "batch"
     if isinstance(place, Path):
@@ -308,7 +326,12 @@ def _new_batch(app: App, identified: IdentifiedOrder, priced: Estimate | None) -
         order=order,
         content_sha256=identified.content_sha256,
         template_sha256=template_sha256(identified),
-        estimate=priced,
+        estimate=appraised.estimate,
+        reused_count=spared.reused_count if spared is not None else 0,
+        identical_count=spared.identical_count if spared is not None else 0,
+        donors=spared.donors if spared is not None else (),
+        request_sha256=lines.sha256 if lines is not None and spared is not None else "",
+        is_anew=identified.is_anew,
     )
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -37,21 +37,21 @@ from gemini_batch_mcp.batches.orders.pricing import (
     read_prices,
     refuse_over_cap,
 )
-from gemini_batch_mcp.batches.orders.stored_lines import request_path
 from gemini_batch_mcp.batches.submitting._attached_files import renew_attachments
 from gemini_batch_mcp.batches.submitting._cutting import cut_jobs
+from gemini_batch_mcp.batches.submitting._stored_lines import request_path
 from gemini_batch_mcp.batches.submitting._withdrawing import join, notes_about, withdrawn_on_cancel
 from gemini_batch_mcp.batches.submitting.creating import Submission
 from gemini_batch_mcp.batches.submitting.ordering import Placement
 from gemini_batch_mcp.batches.work import deadline_after, seconds_left, within
-from gemini_batch_mcp.domain import PERMANENT_CODES, RETRYABLE, Order, RequestFile, ResultSummary, RowStatus
+from gemini_batch_mcp.domain import PERMANENT_CODES, RETRYABLE, Order, ResultSummary, RowStatus
 from gemini_batch_mcp.errors import BatchError, NotFound, NotReady, StillPreparing, UsageError
-from gemini_batch_mcp.intake.files.in_lines import renew_references
+from gemini_batch_mcp.intake.files.in_lines import with_references
 from gemini_batch_mcp.intake.files.placeholder import Known
 from gemini_batch_mcp.intake.prices.estimate import Estimate, limits_of
 from gemini_batch_mcp.intake.prices.survey import Surveyor
+from gemini_batch_mcp.intake.request_files import RequestFile
 from gemini_batch_mcp.intake.requests.lines import Onlooker
-from gemini_batch_mcp.intake.requests.reader import file_sha256
 from gemini_batch_mcp.intake.requests.selection import write_selected
 from gemini_batch_mcp.results.chosen import keys_that_ended
 from gemini_batch_mcp.results.store import ResultTable
@@ -193,6 +193,10 @@ def _keys(
     """Return the keys of rows that were sent with one of these statuses in the table; see `keys_that_ended`."""
     table = ResultTable.open(app.files(batch.id).table)
     ended = table.while_there(lambda there: keys_that_ended(there.folder, statuses, without_codes=without_codes))
+    if batch.reused_count or batch.identical_count:
+        # A row that asks the same as another one is answered with that one, again.
+        with app.files(batch.id).keys().open("rb") as lines:
+            return frozenset(key for line in lines if (key := json.loads(line)) in ended)
     return ended - _left_out(app, batch)
 
 
@@ -382,18 +386,7 @@ async def _with_renewed_files(app: App, batch: BatchEntry, request_file: Request
     if identified.attachments is None or identified.content_sha256 != batch.content_sha256:
         raise UsageError(f"The source of {batch.id}, or a file it attaches, has changed.", "Submit the rows again.")
     uris = await renew_attachments(app, batch.id, identified.attachments)
-    return await in_thread(_renewed, request_file, uris) if uris else request_file
-
-
-def _renewed(request_file: RequestFile, uris: Mapping[str, str]) -> RequestFile:
-    draft = request_file.path.with_name(f"{request_file.path.name}.renewed")
-    try:
-        renew_references(request_file.path, draft, uris)
-        draft.replace(request_file.path)
-    finally:
-        draft.unlink(missing_ok=True)
-    path = request_file.path
-    return replace(request_file, size_bytes=path.stat().st_size, sha256=file_sha256(path))
+    return await in_thread(with_references, request_file, uris) if uris else request_file
 
 
 def _statuses(include: Sequence[str]) -> Collection[RowStatus]:

@@ -9,6 +9,7 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol
 
@@ -19,6 +20,8 @@ from gemini_batch_mcp.errors import StorageError, UsageError, storage_errors
 from gemini_batch_mcp.intake.files.placeholder import Known, placeholder
 from gemini_batch_mcp.intake.files.planning import Attachment, AttachmentPlan
 from gemini_batch_mcp.intake.opened import buffered
+from gemini_batch_mcp.intake.request_files import RequestFile
+from gemini_batch_mcp.intake.requests.reader import file_sha256
 from gemini_batch_mcp.intake.requests.skipping import FAULT
 from gemini_batch_mcp.intake.tables.sql import MARK
 
@@ -88,11 +91,10 @@ class Parts:
         if content.mode == "linked":
             return {"fileUri": content.sha256, **({"mimeType": content.mime_type} if content.mime_type else {})}
         if self._uploaded is None:
-            name = content.sha256 if content.mode == "uploaded" else _not_yet(content)
-            file = UploadedFile(name, content.size_bytes, mime_type=content.mime_type)
+            file = UploadedFile("", content.size_bytes, mime_type=content.mime_type, uri=staged_uri(content))
         else:
             file = self._uploaded[content.sha256]
-        reference = {"fileUri": file.uri or _URI_START + file.name}
+        reference = {"fileUri": uri_of(file)}
         mime_type = content.mime_type or file.mime_type
         return {**reference, "mimeType": mime_type} if mime_type else reference
 
@@ -141,6 +143,38 @@ def renew_references(source: Path, destination: Path, uris: Mapping[str, str]) -
         for line in lines:
             output.write(_REFERENCE.sub(renewed, line))
     return changed
+
+
+def staged_uri(content: Attachment) -> str:
+    """Return what lines name a content by that is not known to be at Gemini: it follows from what it holds."""
+    return _URI_START + (content.sha256 if content.mode == "uploaded" else _not_yet(content))
+
+
+def uri_of(file: UploadedFile) -> str:
+    """Return what requests name an uploaded file by."""
+    return file.uri or _URI_START + file.name
+
+
+def references_in(requests: Path) -> frozenset[str]:
+    """Return the URIs that request lines of ours name.
+
+    Raises:
+        StorageError: they cannot be read.
+    """
+    with storage_errors("The request lines could not be read"), requests.open("rb") as lines:
+        return frozenset(uri.decode() for line in lines for uri in _REFERENCE.findall(line))
+
+
+def with_references(request_file: RequestFile, uris: Mapping[str, str]) -> RequestFile:
+    """Return request lines of ours with other URIs of uploaded files in them; see `renew_references`."""
+    path = request_file.path
+    draft = path.with_name(f"{path.name}.renewed")
+    try:
+        renew_references(path, draft, uris)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return replace(request_file, size_bytes=path.stat().st_size, sha256=file_sha256(path))
 
 
 def without_files(request: Any) -> Any:

@@ -8,13 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from gemini_batch_mcp.domain import RequestFile, Task
+from gemini_batch_mcp.domain import Task
 from gemini_batch_mcp.errors import Problem, UsageError
 from gemini_batch_mcp.intake.openai._body import Notes, embedding, generation
 from gemini_batch_mcp.intake.openai._dialects import chat_of_anthropic, chat_of_responses
 from gemini_batch_mcp.intake.openai._messages import Unconvertible, refuse
 from gemini_batch_mcp.intake.opened import SourceFile
 from gemini_batch_mcp.intake.prices.price_list import load_prices
+from gemini_batch_mcp.intake.request_files import RequestFile
 from gemini_batch_mcp.intake.requests.copies import Draft
 from gemini_batch_mcp.intake.requests.filling import Filling
 from gemini_batch_mcp.intake.requests.keys import KeyLog, Keys

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from gemini_batch_mcp.domain import JsonObject, RequestFile, Task
+from gemini_batch_mcp.domain import JsonObject, Task
 from gemini_batch_mcp.errors import Problem, RequestProblems, UsageError
+from gemini_batch_mcp.intake.request_files import RequestFile
 from gemini_batch_mcp.intake.requests.copies import Draft
 from gemini_batch_mcp.intake.requests.keys import KeyLog, Keys
 from gemini_batch_mcp.intake.requests.lines import Examined, LineChecker, Onlooker

@@ -5,9 +5,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from gemini_batch_mcp.domain import RequestFile, Task
+from gemini_batch_mcp.domain import Task
 from gemini_batch_mcp.errors import storage_errors
 from gemini_batch_mcp.intake.opened import SourceFile
+from gemini_batch_mcp.intake.request_files import RequestFile
 from gemini_batch_mcp.intake.requests.filling import Filling
 from gemini_batch_mcp.intake.requests.keys import KeyLog
 from gemini_batch_mcp.intake.requests.lines import Onlooker

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from gemini_batch_mcp.domain import RequestFile, Task
+from gemini_batch_mcp.domain import Task
 from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.intake.opened import SourceFile, unreadable
+from gemini_batch_mcp.intake.request_files import RequestFile
 from gemini_batch_mcp.intake.requests._inline import write_requests
 from gemini_batch_mcp.intake.requests.copies import write_request_copy
 from gemini_batch_mcp.intake.requests.keys import KeyLog

@@ -8,16 +8,19 @@ from typing import BinaryIO, Final
 
 import msgspec
 
-from gemini_batch_mcp.domain import RequestFile, Task
-from gemini_batch_mcp.errors import StorageError, UsageError
+from gemini_batch_mcp.domain import Task
+from gemini_batch_mcp.errors import StorageError, UsageError, storage_errors
 from gemini_batch_mcp.intake.opened import SourceFile, buffered
+from gemini_batch_mcp.intake.request_files import RequestFile
 from gemini_batch_mcp.intake.requests.copies import Draft
 from gemini_batch_mcp.intake.requests.keys import KeyLog, Keys
 from gemini_batch_mcp.intake.requests.lines import LineChecker, LongLine, Onlooker, pieces, split_lines
 from gemini_batch_mcp.intake.requests.passes import Report
+from gemini_batch_mcp.intake.validator.terms import Terms
 from gemini_batch_mcp.intake.validator.world import OPEN
 
 _KEYS_AT_ONCE: Final = 10_000
+_FAILED: Final = "The requests to be sent could not be written"
 _KEYS: Final = msgspec.json.Decoder(list[str])
 
 
@@ -85,6 +88,63 @@ def write_selected(
                 "Submit these rows again from their source.",
             )
         return draft.keep(log, Report(), mended=True)
+
+
+def write_numbered(
+    requests: Path,
+    keys: Path,
+    numbers: Iterator[int],
+    destination: Path,
+    keys_destination: Path,
+    *,
+    task: Task = "generate",
+    onlooker: Onlooker,
+    terms: Terms | None = None,
+) -> RequestFile:
+    """Copy the lines with these numbers (from 1, in order), and their keys; none at all is right, too.
+
+    `requests` are lines that were checked just now, `keys` theirs. `terms` says what each of them asks for; without it
+    that is read from the lines once more.
+
+    Raises:
+        StorageError: the files cannot be read or written.
+    """
+    digest, size_bytes, count, before = hashlib.sha256(), 0, 0, 0
+    checker = LineChecker(task, onlooker, OPEN)
+    wanted = next(numbers, 0)
+    with (
+        storage_errors(_FAILED),
+        SourceFile(requests) as source,
+        buffered(keys) as names,
+        destination.open("wb") as lines_file,
+        keys_destination.open("wb") as keys_file,
+    ):
+        for piece in pieces(source):
+            if isinstance(piece, LongLine):
+                raise _changed(requests)
+            if not wanted:
+                break
+            lines = split_lines(piece)
+            own_keys, end = list(islice(names, len(lines))), before + len(lines)
+            chosen: list[int] = []
+            while 0 < wanted <= end:
+                chosen.append(wanted - before - 1)
+                wanted = next(numbers, 0)
+            before = end
+            if not chosen:
+                continue
+            picked, their_keys = [lines[place] for place in chosen], b"".join([own_keys[place] for place in chosen])
+            block = b"\n".join(picked) + b"\n"
+            if terms is not None:
+                onlooker.see(block, picked, their_keys, count, terms)
+            else:
+                for number, line in enumerate(picked, count + 1):
+                    checker.examine(line, number)
+            digest.update(block)
+            count, size_bytes = count + len(picked), size_bytes + len(block)
+            lines_file.write(block)
+            keys_file.write(their_keys)
+    return RequestFile(destination, count, size_bytes, digest.hexdigest(), keys_destination, mended=True)
 
 
 def _next_keys(names: BinaryIO, count: int, path: Path) -> list[str]:

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import msgspec
 
-from gemini_batch_mcp.domain import RequestFile, Skipped, SkippedLine
 from gemini_batch_mcp.errors import Problem, RequestProblems, storage_errors
 from gemini_batch_mcp.intake.opened import buffered
+from gemini_batch_mcp.intake.request_files import RequestFile, Skipped, SkippedLine
 from gemini_batch_mcp.intake.requests.keys import KeyLog
 from gemini_batch_mcp.intake.validator.decoders import MAX_KEY_CHARACTERS
 from gemini_batch_mcp.intake.validator.validate import CheckedLine

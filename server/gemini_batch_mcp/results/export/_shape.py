@@ -91,6 +91,8 @@ def _may_hold(column: Column, facts: TableFacts | None) -> bool:
         return facts.summary.calls > 0
     if column.name == "cleaned":
         return facts.summary.cleaned > 0
+    if column.name == "answered_by":
+        return facts.summary.reused > 0
     return column.name not in _PLACES
 
 

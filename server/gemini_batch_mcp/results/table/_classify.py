@@ -74,7 +74,11 @@ _RESPONSE: Final = f"""STRUCT(
     tokenCount VARCHAR,
     embedding STRUCT("values" JSON),
     embeddings JSON)"""
-_COLUMNS: Final = f"{{key: 'VARCHAR', error: 'JSON', status: 'JSON', response: '{_RESPONSE}'}}"
+#: `answeredBy` is in lines of ours only, which were taken from an earlier batch.
+ANSWERED_BY: Final = "answeredBy"
+_COLUMNS: Final = (
+    f"{{key: 'VARCHAR', error: 'JSON', status: 'JSON', response: '{_RESPONSE}', {ANSWERED_BY}: 'VARCHAR'}}"
+)
 
 #: JSON values of `error` and `status` that mean "no error" (an empty string is how the Agent Platform writes it).
 _NO_FAILURE: Final = """('{}', '[]', '""', 'false', '0')"""
@@ -133,14 +137,14 @@ def classified(source: str, *, with_embedding: bool = False) -> str:
     Columns: line (counts from 1, without blank lines), key, status, text, finish_reason, error_code, error_message,
     model_version, input_tokens, output_tokens, thoughts_tokens, files (a list of one empty name for an answer that
     carries files, else NULL), calls (a JSON list of function calls, code and its output, files by address, and the
-    texts of further candidates, each under its name; else NULL), and embedding if asked for. The text of an embedding
-    says how long the vector is.
+    texts of further candidates, each under its name; else NULL), answered_by (which batch a line of ours names), and
+    embedding if asked for. The text of an embedding says how long the vector is.
     """
     vector = _VECTOR if with_embedding else "NULL"
     is_broken = f"is_embedding AND NOT coalesce({_IS_VECTOR}, false)" if with_embedding else "false"
     return f"""
         WITH members AS (
-            SELECT row_number() OVER () AS line, nullif(key, '') AS key, response,
+            SELECT row_number() OVER () AS line, nullif(key, '') AS key, response, {ANSWERED_BY} AS answered_by,
                    response.candidates[1] AS candidate,
                    response.candidates[1].content.parts AS parts,
                    coalesce(response.candidates[1].finishReason, '') AS finish_reason,
@@ -201,7 +205,7 @@ def classified(source: str, *, with_embedding: bool = False) -> str:
                {_tokens("response.usageMetadata.thoughtsTokenCount")} AS thoughts_tokens,
                CASE WHEN {_IS_PLAIN} AND parts[1]."inlineData" IS NULL THEN NULL
                     WHEN len(list_filter({_SPOKEN}, lambda p: p."inlineData" IS NOT NULL)) > 0 THEN [''] END AS files,
-               {_CALLS} AS calls
+               {_CALLS} AS calls, answered_by
                {f", CASE WHEN {_IS_VECTOR} THEN vector END AS embedding" if with_embedding else ""}
         FROM rated
     """

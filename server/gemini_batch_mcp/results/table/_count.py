@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 #: Rows with these have no error that could be grouped.
 _WITHOUT_ERROR: Final = ("ok", "missing")
 #: An answer that Gemini gave without saying what it took; for a row that failed nothing is said, and nothing is paid.
+#: What was not paid for with a row costs 0; what nobody knows has no cost.
 _UNMETERED: Final = (
-    "status NOT IN ('failed', 'missing') AND "
+    "status NOT IN ('failed', 'missing') AND cost_usd IS DISTINCT FROM 0 AND "
     "coalesce(input_tokens, 0) + coalesce(output_tokens, 0) + coalesce(thoughts_tokens, 0) = 0"
 )
 _SHOWN_VERSIONS: Final = 20
@@ -54,7 +55,7 @@ def summarise(
     """
     rows: dict[str, int] = {}
     tokens, wasted = [0, 0, 0, 0], [0, 0, 0, 0]
-    media_files = permanent = gained = cleaned = calls = 0
+    media_files = permanent = gained = cleaned = reused = calls = 0
     newest = max(1, len(attempts))
     codes = ", ".join(map(str, sorted(PERMANENT_CODES)))
     for (
@@ -64,18 +65,20 @@ def summarise(
         status_permanent,
         from_newest,
         status_cleaned,
+        status_reused,
         status_calls,
         *status_tokens,
     ) in connection.execute(
         f"""SELECT status, count(*), coalesce(sum(len(files)), 0),
                    count(*) FILTER (error_code IN ({codes})), count(*) FILTER (attempt = {newest}),
-                   count(*) FILTER (cleaned), count(calls),
+                   count(*) FILTER (cleaned), count(*) FILTER (answered_by <> ''), count(calls),
                    sum(input_tokens), sum(output_tokens), sum(thoughts_tokens), count(*) FILTER ({_UNMETERED})
             FROM {rows_of(table)} GROUP BY status"""
     ).fetchall():
         rows[status] = status_rows
         media_files += int(files)
         cleaned += status_cleaned
+        reused += status_reused
         calls += status_calls
         if status == RowStatus.FAILED:
             permanent = status_permanent
@@ -112,6 +115,7 @@ def summarise(
         permanent=permanent,
         gained=gained,
         cleaned=cleaned,
+        reused=reused,
         calls=calls,
     )
 
@@ -124,7 +128,7 @@ def tokens_by_attempt(
         f"""SELECT attempt, status IS DISTINCT FROM 'ok' AS is_wasted, sum(input_tokens), sum(output_tokens),
                    sum(thoughts_tokens), count(*) FILTER ({_UNMETERED})
             FROM (SELECT attempt, unnest(min_by(
-                      struct_pack(status, input_tokens, output_tokens, thoughts_tokens), position))
+                      struct_pack(status, cost_usd, input_tokens, output_tokens, thoughts_tokens), position))
                   FROM ({answered_rows(staged, position)}) SEMI JOIN asked USING (key) GROUP BY key, attempt)
             GROUP BY attempt, is_wasted"""
     ).fetchall()

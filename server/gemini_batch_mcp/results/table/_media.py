@@ -117,8 +117,11 @@ def load_media(connection: "DuckDBPyConnection", plan: TablePlan, staged: Path, 
             path = plan.answers[number].path
             assert path is not None, "the line was read from it"
             lines = enumerate(answer_lines(path), start=1)
+            at, line = 0, b""
             for _, line_number, row, key, attempt in rows:
-                line = next(content for at, (_, content) in lines if at == line_number)
+                # Several rows may have the same answer.
+                while at < line_number:
+                    at, (_, line) = next(lines)
                 names, fault = _write_files(line, plan.media, _stem(key, attempt))
                 paths = [f"{plan.media.name}/{name}" for name in names]
                 file.write(encoder.encode({"row": row, "files": paths or None, "fault": fault or None}) + b"\n")

@@ -33,7 +33,7 @@ from gemini_batch_mcp.results.structured.exact import LONG_NUMBER, ExactNumbers
 from gemini_batch_mcp.results.table._classify import answer_source, classified
 from gemini_batch_mcp.results.table._parts import PART_FORMAT, agree, member_pointer
 from gemini_batch_mcp.results.table._slice_files import SliceFiles
-from gemini_batch_mcp.results.table.inputs import Rates
+from gemini_batch_mcp.results.table.inputs import NOT_PAID, Rates
 from gemini_batch_mcp.results.table.layout import Layout, with_texts
 from gemini_batch_mcp.results.table.lines import (
     BOM,
@@ -76,6 +76,8 @@ class Place:
     lines_before: int
     rows_before: int
     rates: Rates | None = None
+    #: The answers were taken from earlier batches, which have paid for them.
+    is_taken: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +261,10 @@ class Stager:
             "attempt": f"{place.attempt}::INTEGER",
             "history": "NULL",
             "cost_usd": _cost(place.rates),
+            "answered_by": "''",
         }
+        if place.is_taken:
+            own |= {**NOT_PAID, "answered_by": "coalesce(rows.answered_by, '')"}
         if self._check is None:
             own |= {"json": "NULL::JSON", "cleaned": "NULL::BOOLEAN"}
         source = {named.column.name: f"source.{identifier(named.origin)}" for named in self._layout.source}

@@ -23,6 +23,7 @@ import msgspec
 from gemini_batch_mcp.domain import Column, ResultSummary
 from gemini_batch_mcp.errors import StorageError
 from gemini_batch_mcp.paths import DRAFT_PREFIX
+from gemini_batch_mcp.results.answer_index import write_index
 from gemini_batch_mcp.results.engine import (
     connect,
     execute_widening,
@@ -131,6 +132,9 @@ class TableBuild:
         with table_errors(self._failure, self._destination.parent):
             for path in self._plan.keys_paths:
                 _require(path)
+            if self._plan.rows is not None:
+                _require(self._plan.rows.keys_path)
+                _require(self._plan.rows.alike_path)
             self._workspace = self._stack.enter_context(_workspace(self._destination.parent))
 
     def close(self) -> None:
@@ -223,7 +227,9 @@ class TableBuild:
         lines_before = self._line_counts[file]
         rows_before = lines_before + (answer.first_row if answer.row_count else sum(self._line_counts[:file]))
         part = self._staged.add(
-            self._stager.stage(piece, Place(file, answer.attempt, lines_before, rows_before, answer.rates))
+            self._stager.stage(
+                piece, Place(file, answer.attempt, lines_before, rows_before, answer.rates, answer.is_taken)
+            )
         )
         self._answers[file] += merge.readable_rows(self._connection, part)
         if self._plan.keys_paths:
@@ -290,7 +296,7 @@ class TableBuild:
     def _is_settled(self) -> bool:
         """True when the staged rows are the table: every key answered once, in order, and nothing else is there."""
         connection, plan, staged = self._connection, self._plan, rows_of(self._staged.folder)
-        if plan.attempts > 1:
+        if plan.attempts > 1 or plan.rows is not None:
             return False
         if not plan.keys_paths:
             settled = merge.has_distinct_keys(connection, self._staged.folder)
@@ -317,7 +323,13 @@ class TableBuild:
         """Write the table in a second pass, and a third one where rows are missing or have columns of the source."""
         load_media(self._connection, self._plan, self._staged.folder, position, self._workspace)
         querying = partial(
-            merge.merged, self._connection, self._staged.folder, position, self._layout, media=MEDIA_TABLE
+            merge.merged,
+            self._connection,
+            self._staged.folder,
+            position,
+            self._layout,
+            media=MEDIA_TABLE,
+            shares_answers=self._plan.rows is not None,
         )
         query = self._within_memory(querying)
         merged, table = self._workspace / "merged.parquet", Parts(self._workspace / "table")
@@ -342,6 +354,9 @@ class TableBuild:
     def _commit(self, table: Path, summary: ResultSummary) -> None:
         """Put the table in place. Its parts go first; what names them follows in one step, and makes them the table."""
         destination, plan = self._destination, self._plan
+        if plan.identified is not None:
+            asked = plan.identified
+            write_index(self._connection, table, asked.path, asked.attempts, self._memory_limit_bytes)
         row_count = merge.count(self._connection, rows_of(table))
         ranges = row_ranges(self._connection, table) if summary.pending else [(1, row_count)] if row_count else []
         identity = plan.batch_id or str(destination)

@@ -11,7 +11,13 @@ import msgspec
 from gemini_batch_mcp.domain import JsonObject, Task
 
 #: Raised whenever the same answers would make another table, so that older tables are built again.
-TABLE_VERSION: Final = 7
+TABLE_VERSION: Final = 8
+
+#: What stands in the row of an answer that was not paid for with it.
+NOT_PAID: Final = {
+    "cost_usd": "0.0::DOUBLE",
+    **dict.fromkeys(("input_tokens", "output_tokens", "thoughts_tokens"), "0::BIGINT"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +35,8 @@ class AnswerFile:
     `keys_path` holds the keys that its attempt sent, one JSON string a line, in request order; None when nobody knows
     them. Jobs of one attempt share it, and each sent `row_count` of these keys from the line `first_row` (from 0) on; a
     `row_count` of 0 stands for all. `attempt` counts from 1 and orders a first submission before its retries.
-    `rates` are those of the model that was asked; without them nobody knows what the answers cost.
+    `rates` are those of the model that was asked; without them nobody knows what the answers cost. `is_taken` says that
+    an earlier batch has got these answers and paid for them: each line names it.
     """
 
     path: Path | None
@@ -38,6 +45,30 @@ class AnswerFile:
     first_row: int = 0
     row_count: int = 0
     rates: Rates | None = None
+    is_taken: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OrderedRows:
+    """All rows of an order of which some were not sent.
+
+    `keys_path` holds their keys, one JSON string a line, in order; `alike_path` (Parquet: row, first_row) says by their
+    numbers from 1 which rows have the answer of which other one.
+    """
+
+    keys_path: Path
+    alike_path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Identified:
+    """The identity of each row's request, one a line, in order; answers of `attempts` are what others may take.
+
+    Other attempts have asked another model than the identities are made with.
+    """
+
+    path: Path
+    attempts: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +80,8 @@ class TablePlan:
     `expected_rows` counts the rows sent; it is used only when no keys are known. `source_columns` is a Parquet file
     with the column `row` (from 1, as the keys of the first attempt) and the user's own columns; it may be absent.
     `response_schema` is as the order gave it. Files that answers carry are written into `media`; None leaves them out.
+    `rows` are those of the order where not all were sent. With `identified`, an index of good answers by the identity
+    of what was asked is kept with the table.
     """
 
     answers: tuple[AnswerFile, ...]
@@ -58,6 +91,8 @@ class TablePlan:
     response_schema: JsonObject = field(default_factory=dict[str, Any])
     source_columns: Path | None = None
     media: Path | None = None
+    rows: OrderedRows | None = None
+    identified: Identified | None = None
 
     @property
     def attempts(self) -> int:
@@ -79,6 +114,7 @@ class TablePlan:
                 answer.first_row,
                 answer.row_count,
                 answer.rates,
+                answer.is_taken,
             ]
             for answer in self.answers
         ]
@@ -87,7 +123,8 @@ class TablePlan:
             seen = self.source_columns.stat()
             source = [seen.st_size, seen.st_mtime_ns]
         content = [TABLE_VERSION, jobs, self.expected_rows, self.task, _plain(self.response_schema), source]
-        return hashlib.sha256(msgspec.json.encode([*content, self.media is not None])).hexdigest()
+        beside = [self.media is not None, self.rows is not None, self.identified is not None]
+        return hashlib.sha256(msgspec.json.encode([*content, *beside])).hexdigest()
 
 
 def _plain(value: Any) -> Any:

@@ -31,6 +31,7 @@ ANSWER_COLUMNS: Final = (
     Column("files", "VARCHAR[]"),
     Column("calls", "JSON"),
     Column("cleaned", "BOOLEAN"),
+    Column("answered_by", "VARCHAR"),
 )
 EMBEDDING: Final = Column("embedding", "FLOAT[]")
 HISTORY: Final = Column(

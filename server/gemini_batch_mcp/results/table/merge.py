@@ -1,10 +1,11 @@
 """Which line answers which key: the answer lines laid against the keys that were sent, in SQL.
 
 Tables of a build: `sent` (one row for each key of each attempt, `number` in order), `asked` (one for each key of a job
-that has ended; `row` counts all keys from 1 in request order), `lines` (one for each answer line), `placed` (asked,
-with the `position` of the line that answers it, or NULL). Positions number the lines of all files such that later
-attempts come first. A key's answer is its first ok line in that order, or else its first line: an ok answer beats any
-other, then a later attempt beats an earlier one, and among duplicates the first one stays.
+that has ended; `row` counts all keys from 1 in request order, `source_key` is the key under which its answer comes:
+another one's where a row asks the same as an earlier one), `lines` (one for each answer line), `placed` (asked, with
+the `position` of the line that answers it, or NULL). Positions number the lines of all files such that later attempts
+come first. A key's answer is its first ok line in that order, or else its first line: an ok answer beats any other,
+then a later attempt beats an earlier one, and among duplicates the first one stays.
 
 When nobody knows which keys were sent, they are those of the lines, in order, and a line without a key gets one that
 says where it stands. If other lines have keys, such a line counts as unexpected all the same: something was lost there.
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gemini_batch_mcp.domain import Column
 from gemini_batch_mcp.errors import StorageError
 from gemini_batch_mcp.results.engine import identifier, listed, quoted, rows_of
-from gemini_batch_mcp.results.table.inputs import AnswerFile, TablePlan
+from gemini_batch_mcp.results.table.inputs import NOT_PAID, AnswerFile, OrderedRows, TablePlan
 from gemini_batch_mcp.results.table.layout import Layout
 from gemini_batch_mcp.results.table.lines import answer_lines, mended
 from gemini_batch_mcp.results.visible import visible_cell
@@ -37,7 +38,7 @@ _HISTORY_CHARS: Final = 300
 
 #: What stands in the row of a key without an answer; everything else is NULL there.
 _OF_MISSING: Final = {"status": "'missing'", "key": "placed.key", "row": "placed.row"} | {
-    **dict.fromkeys(("text", "finish_reason", "error_message", "model_version"), "''"),
+    **dict.fromkeys(("text", "finish_reason", "error_message", "model_version", "answered_by"), "''"),
     **dict.fromkeys(("input_tokens", "output_tokens", "thoughts_tokens"), "0"),
 }
 
@@ -69,25 +70,61 @@ def load_sent(connection: "DuckDBPyConnection", plan: TablePlan) -> int:
     for path in plan.keys_paths:
         jobs = [answer for answer in plan.answers if answer.keys_path == path]
         before = count(connection, "sent")
-        connection.execute(
-            f"""INSERT INTO sent SELECT {before} + number, key, {jobs[0].attempt}, {_has_ended(jobs)}
-                FROM (SELECT row_number() OVER () AS number, key
-                      FROM read_json({quoted(path)}, format = 'newline_delimited', records = false,
-                                     ignore_errors = true, columns = {{key: 'VARCHAR'}}, hive_partitioning = false,
-                                     compression = 'none'))"""
-        )
-        if count(connection, "sent WHERE key IS NULL"):
-            _mend_keys(connection, path, before)
+        _load_keys(connection, path, before, "sent", f"{jobs[0].attempt}, {_has_ended(jobs)}")
+    if plan.rows is not None:
+        return _load_ordered(connection, plan.rows)
     keys, distinct = _row(connection, "SELECT count(*), count(DISTINCT key) FROM sent")
     if keys == distinct:  # the rule, and a view costs nothing
-        connection.execute("CREATE TEMP VIEW asked AS SELECT number AS row, key FROM sent WHERE has_ended")
+        connection.execute(
+            "CREATE TEMP VIEW asked AS SELECT number AS row, key, key AS source_key FROM sent WHERE has_ended"
+        )
     else:
         connection.execute(
             """CREATE TEMP TABLE asked AS
-               SELECT row, key FROM (SELECT row_number() OVER (ORDER BY min(number)) AS row, key,
-                                            bool_or(has_ended) AS has_ended FROM sent GROUP BY key) WHERE has_ended"""
+               SELECT row, key, key AS source_key
+               FROM (SELECT row_number() OVER (ORDER BY min(number)) AS row, key, bool_or(has_ended) AS has_ended
+                     FROM sent GROUP BY key) WHERE has_ended"""
         )
     return int(distinct) - count(connection, "asked")
+
+
+def _load_ordered(connection: "DuckDBPyConnection", rows: OrderedRows) -> int:
+    """Make `asked` of an order's rows, and behind them of keys that were left out of it; returns how many are pending.
+
+    A row ends with the one whose answer it has.
+    """
+    connection.execute("CREATE TEMP TABLE ordered (number BIGINT, key VARCHAR)")
+    _load_keys(connection, rows.keys_path, 0, "ordered")
+    connection.execute(
+        f"""CREATE TEMP TABLE every AS
+            SELECT ordered.number AS row, ordered.key AS key, coalesce(other.key, ordered.key) AS source_key
+            FROM ordered LEFT JOIN read_parquet({quoted(rows.alike_path)}) alike ON alike.row = ordered.number
+            LEFT JOIN ordered other ON other.number = alike.first_row
+            UNION ALL
+            SELECT (SELECT count(*) FROM ordered) + row_number() OVER (ORDER BY min(number)), key, key
+            FROM sent WHERE key NOT IN (SELECT key FROM ordered) GROUP BY key"""
+    )
+    connection.execute("DROP TABLE ordered")
+    connection.execute(
+        """CREATE TEMP TABLE asked AS
+           SELECT * FROM every WHERE source_key IN (SELECT key FROM sent WHERE has_ended)"""
+    )
+    pending = count(connection, "every") - count(connection, "asked")
+    connection.execute("DROP TABLE every")
+    return pending
+
+
+def _load_keys(connection: "DuckDBPyConnection", path: Path, before: int, table: str, more: str = "") -> None:
+    """Put keys into a table, numbered behind so many others."""
+    connection.execute(
+        f"""INSERT INTO {table} SELECT {before} + number, key {f", {more}" if more else ""}
+            FROM (SELECT row_number() OVER () AS number, key
+                  FROM read_json({quoted(path)}, format = 'newline_delimited', records = false,
+                                 ignore_errors = true, columns = {{key: 'VARCHAR'}}, hive_partitioning = false,
+                                 compression = 'none'))"""
+    )
+    if count(connection, f"{table} WHERE key IS NULL"):
+        _mend_keys(connection, path, before, table)
 
 
 def agreeing_rows(connection: "DuckDBPyConnection", part: Path, rows_before: int) -> int:
@@ -140,7 +177,7 @@ def load_asked_from_lines(connection: "DuckDBPyConnection") -> None:
     """Make `asked` from `lines`, when nobody knows which keys were sent."""
     connection.execute(
         """CREATE OR REPLACE TEMP TABLE asked AS
-           SELECT row_number() OVER (ORDER BY min((file, line))) AS row, key
+           SELECT row_number() OVER (ORDER BY min((file, line))) AS row, key, key AS source_key
            FROM lines WHERE key IS NOT NULL GROUP BY key"""
     )
 
@@ -149,10 +186,10 @@ def load_placed(connection: "DuckDBPyConnection") -> None:
     """Make `placed`: for each key the position of its answer."""
     connection.execute(
         """CREATE OR REPLACE TEMP TABLE placed AS
-           SELECT row, key, position FROM asked LEFT JOIN (
+           SELECT row, asked.key AS key, source_key, position FROM asked LEFT JOIN (
                SELECT key, coalesce(min(position) FILTER (is_ok), min(position)) AS position
                FROM lines WHERE key IS NOT NULL GROUP BY key
-           ) USING (key)"""
+           ) answered ON answered.key = asked.source_key"""
     )
 
 
@@ -165,10 +202,10 @@ def load_history(connection: "DuckDBPyConnection") -> None:
         """CREATE OR REPLACE TEMP TABLE history AS
            WITH ended AS (
                SELECT asked.row, lines.attempt, lines.status, error_code, error_message, finish_reason, file, line
-               FROM lines JOIN asked USING (key)
+               FROM lines JOIN asked ON lines.key = asked.source_key
                UNION ALL
                SELECT asked.row, sent.attempt, 'missing', NULL, '', '', 0, 0
-               FROM sent JOIN asked USING (key)
+               FROM sent JOIN asked ON sent.key = asked.source_key
                ANTI JOIN lines ON lines.key = sent.key AND lines.attempt = sent.attempt
                WHERE sent.has_ended
            )
@@ -218,12 +255,21 @@ def answered_rows(staged: Path, position: str) -> str:
     return f"SELECT *, {position} AS position FROM {rows_of(staged)} WHERE status IS NOT NULL"
 
 
-def merged(connection: "DuckDBPyConnection", staged: Path, position: str, layout: Layout, *, media: str) -> str:
+def merged(
+    connection: "DuckDBPyConnection",
+    staged: Path,
+    position: str,
+    layout: Layout,
+    *,
+    media: str,
+    shares_answers: bool = False,
+) -> str:
     """Return the query of the whole table, one row for each key, without the columns of the source.
 
     `media` is a table with `row`, `files` and `fault`. Rows with an answer stand in request order, those without one
     behind them. They are sorted only when answers came out of request order, because that moves every text through the
-    disk. Of the tables, `placed`, `history`, `costs` and `media` are left.
+    disk. Of the tables, `placed`, `history`, `costs` and `media` are left. With `shares_answers` several rows may have
+    the answer of one: it was paid once.
     """
     is_shuffled = count(
         connection,
@@ -246,6 +292,11 @@ def merged(connection: "DuckDBPyConnection", staged: Path, position: str, layout
         joins = "LEFT JOIN history ON history.row = placed.row"
         cost_joins = "LEFT JOIN costs ON costs.key = placed.key"
         own["cost_usd"] = "coalesce(costs.cost_usd, answers.cost_usd)"
+    if shares_answers:
+        own |= {
+            name: f"CASE WHEN placed.key = placed.source_key THEN {own.get(name, f'answers.{name}')} ELSE {nothing} END"
+            for name, nothing in NOT_PAID.items()
+        }
 
     def of_answer(column: Column) -> str:
         return beside.get(column.name) or own.get(column.name) or f"answers.{identifier(column.name)}"
@@ -280,10 +331,10 @@ def _has_ended(jobs: Sequence[AnswerFile]) -> str:
     return " OR ".join(f"number BETWEEN {job.first_row + 1} AND {job.first_row + job.row_count}" for job in jobs)
 
 
-def _mend_keys(connection: "DuckDBPyConnection", path: Path, before: int) -> None:
+def _mend_keys(connection: "DuckDBPyConnection", path: Path, before: int, table: str) -> None:
     """Read keys that hold what JSON does not allow, as answers are read: mended."""
     wanted = {
-        number - before for (number,) in connection.execute("SELECT number FROM sent WHERE key IS NULL").fetchall()
+        number - before for (number,) in connection.execute(f"SELECT number FROM {table} WHERE key IS NULL").fetchall()
     }
     found: list[tuple[str, int]] = []
     for number, (_, content) in enumerate(answer_lines(path), start=1):
@@ -295,7 +346,7 @@ def _mend_keys(connection: "DuckDBPyConnection", path: Path, before: int) -> Non
             if not isinstance(key, str):
                 raise StorageError(f"Key {number} in {path} cannot be read.", "Submit the batch again from its source.")
             found.append((key, before + number))
-    connection.executemany("UPDATE sent SET key = ? WHERE number = ?", found)
+    connection.executemany(f"UPDATE {table} SET key = ? WHERE number = ?", found)
 
 
 def _keys(connection: "DuckDBPyConnection", query: str) -> tuple[str, ...]:
