@@ -7,6 +7,8 @@ these arguments, and answers with its exit code. Forked, because to load Google'
 takes a command two seconds, and to do what it is asked a tenth of one. Nothing but imports precedes the fork.
 """
 
+import atexit
+import gc
 import json
 import os
 import runpy
@@ -14,6 +16,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -72,19 +76,18 @@ class Commands:
 def main() -> None:
     """Run the commands of standard input."""
     load_everything()
+    gc.freeze()
     while line := sys.stdin.readline():
         command = Command(**json.loads(line))
         child = os.fork()
         if child == 0:
-            # Out of here through the interpreter's ordinary end: threads are waited for, what is open is closed.
-            return _become(command)
+            os._exit(_become(command))
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         sys.stdout.write(f"{code}\n")
         sys.stdout.flush()
-    return None
 
 
-def _become(command: Command) -> None:
+def _become(command: Command) -> int:
     signal.alarm(_LIMIT_SECONDS)
     files = [os.open(os.devnull, os.O_RDONLY)]
     files += [os.open(Path(command.output, name), os.O_WRONLY | os.O_CREAT, 0o600) for name in ("stdout", "stderr")]
@@ -96,7 +99,30 @@ def _become(command: Command) -> None:
     os.environ.update(command.env)
     os.chdir(command.directory)
     sys.argv[1:] = command.arguments
-    runpy.run_module("gemini_batch_mcp", run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module("gemini_batch_mcp", run_name="__main__", alter_sys=True)
+        return _ended(None)
+    except SystemExit as end:
+        return _ended(end.code)
+    except BaseException:
+        traceback.print_exc()
+        return _ended(1)
+
+
+def _ended(code: object) -> int:
+    """Do what an interpreter does at its end, but for taking apart all that is loaded: 0.7 s of a command's 0.8.
+
+    Threads are waited for, and what was registered for the end is called. Returns the exit code.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]  # as multiprocessing does at the end of what it forks
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    if code is None or isinstance(code, int):
+        return code or 0
+    sys.stderr.write(f"{code}\n")
+    sys.stderr.flush()
+    return 1
 
 
 if __name__ == "__main__":
