@@ -17,7 +17,7 @@ from gemini_batch_mcp.settings import Secret, Settings
 from support.commands import Commands
 from support.conversation import Conversation, Run, converse, process_env
 from support.extent import IS_FULL, Cost, in_part
-from support.loading import share_compiled_sql
+from support.loading import share_compiled_sql, share_definitions, share_empty_ledgers, share_reading
 from support.services import MovedClock
 
 #: Both protocol eras: 2025-11-25 with its handshake, and 2026-07-28 without.
@@ -29,6 +29,9 @@ if not IS_FULL:
     hypothesis.settings.load_profile("the same each time")
 
 share_compiled_sql()
+share_definitions()
+share_empty_ledgers()
+share_reading()
 
 
 def pytest_configure(config: pytest.Config) -> None:
