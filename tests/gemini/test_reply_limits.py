@@ -3,7 +3,10 @@
 import gzip
 import tracemalloc
 import zlib
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Final
 
 import httpx2
 import pytest
@@ -14,31 +17,42 @@ from support.gateways import JOB, Body, Script, failure_of_create, failure_of_re
 
 pytestmark = pytest.mark.anyio
 
-BOMB = b'{"name":"' + JOB.encode() + b'","metadata":{"x":"' + b" " * (MAX_REPLY_BYTES + 1)
 TOO_LARGE = (
     "Gemini's answer has {much} when asked to describe batches/q7m2k9x4c1v8b5n3z6l0p2w4t8r1y5u7d3e9, so the rest was "
     "not read. If GOOGLE_GEMINI_BASE_URL is set, check it; otherwise order fewer rows at once, or from a file."
 )
 
 
+@cache
+def bomb() -> bytes:
+    """A reply that is larger than replies may be."""
+    return b'{"name":"' + JOB.encode() + b'","metadata":{"x":"' + b" " * (MAX_REPLY_BYTES + 1)
+
+
+@cache
+def small_bomb() -> bytes:
+    """The same, packed: made once, and not while tests are collected."""
+    return gzip.compress(bomb(), 1)
+
+
 def packed(content: bytes, encoding: str = "gzip", status_code: int = 200) -> httpx2.Response:
     return httpx2.Response(status_code, headers={"content-encoding": encoding}, stream=Body(content))
 
 
-@pytest.mark.parametrize(
-    "reply",
-    [
-        packed(gzip.compress(BOMB)),
-        packed(zlib.compress(BOMB), "deflate"),
-        packed(gzip.compress(BOMB), status_code=503),
-        httpx2.Response(200, stream=Body(BOMB)),
-        httpx2.Response(
-            302, headers={"location": "/other", "content-encoding": "gzip"}, stream=Body(gzip.compress(BOMB))
-        ),
-    ],
-    ids=["gzip", "deflate", "in an error", "plain", "in a redirect"],
-)
-async def test_a_reply_beyond_the_limit_is_not_read(tmp_path: Path, reply: httpx2.Response) -> None:
+REPLIES: Final[dict[str, Callable[[], httpx2.Response]]] = {
+    "gzip": lambda: packed(small_bomb()),
+    "deflate": lambda: packed(zlib.compress(bomb(), 1), "deflate"),
+    "in an error": lambda: packed(small_bomb(), status_code=503),
+    "plain": lambda: httpx2.Response(200, stream=Body(bomb())),
+    "in a redirect": lambda: httpx2.Response(
+        302, headers={"location": "/other", "content-encoding": "gzip"}, stream=Body(small_bomb())
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REPLIES)
+async def test_a_reply_beyond_the_limit_is_not_read(tmp_path: Path, name: str) -> None:
+    reply = REPLIES[name]()
     tracemalloc.start()
     error, requests = await failure_of_read(tmp_path, reply)
     _, peak_bytes = tracemalloc.get_traced_memory()
@@ -49,30 +63,28 @@ async def test_a_reply_beyond_the_limit_is_not_read(tmp_path: Path, reply: httpx
 
 
 @pytest.mark.parametrize(
-    ("content", "much"),
-    [
-        (b"[" + b"{}," * 300_001 + b"{}]", "more than 300,000 objects and lists"),
-        (b"[" + b"1," * 3_000_001 + b"1]", "more than 3,000,000 values"),
-    ],
+    ("item", "count", "much"),
+    [(b"{}", 300_001, "more than 300,000 objects and lists"), (b"1", 3_000_001, "more than 3,000,000 values")],
     ids=["objects", "numbers"],
 )
 async def test_a_reply_that_would_take_many_times_its_size_is_not_parsed(
-    tmp_path: Path, content: bytes, much: str
+    tmp_path: Path, item: bytes, count: int, much: str
 ) -> None:
+    content = b"[" + (item + b",") * count + item + b"]"
     error, requests = await failure_of_read(tmp_path, httpx2.Response(200, stream=Body(content)))
     assert (str(error), requests) == (TOO_LARGE.format(much=much), 1)
 
 
 async def test_a_reply_to_a_create_that_is_too_large_leaves_its_outcome_unknown(tmp_path: Path) -> None:
-    error, requests = await failure_of_create(tmp_path, packed(gzip.compress(BOMB)))
+    error, requests = await failure_of_create(tmp_path, packed(small_bomb()))
     assert (type(error), requests) == (OutcomeUnknown, 1)
     assert "the reply has more than 50,331,648 bytes" in str(error)
 
 
-@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(BOMB)[:500] + b"\0" * 500])
-async def test_a_reply_that_is_not_packed_as_it_says_is_not_understood(tmp_path: Path, content: bytes) -> None:
-    error, _ = await failure_of_read(tmp_path, *[packed(content) for _ in range(3)])
-    assert "could not be understood" in str(error)
+async def test_a_reply_that_is_not_packed_as_it_says_is_not_understood(tmp_path: Path) -> None:
+    for content in (b"no gzip", small_bomb()[:500] + b"\0" * 500):
+        error, _ = await failure_of_read(tmp_path, *[packed(content) for _ in range(3)])
+        assert "could not be understood" in str(error)
 
 
 async def test_a_reply_packed_as_nobody_asked_for_is_not_unpacked(tmp_path: Path) -> None:
