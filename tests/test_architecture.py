@@ -79,24 +79,32 @@ MAY_IMPORT = {
     # the life of a batch
     "batches.desk": "batches.* intake.* results.query",
     "batches.opening": "batches.desk batches.gauge batches.jobs batches.work",
-    "batches.advancing": "batches.app batches.gauge batches.answers batches.jobs batches.ledger batches.submitting",
+    "batches.advancing": (
+        "batches.app batches.answers batches.calls batches.gauge batches.jobs batches.ledger batches.submitting"
+    ),
     "batches.spending": "batches.app batches.jobs batches.ledger batches.orders intake.prices",
-    "batches.ending": "batches.app batches.jobs batches.ledger batches.losses batches.waiting",
+    "batches.ending": "batches.app batches.calls batches.jobs batches.ledger batches.losses batches.waiting",
     "batches.undertakings": "batches.app batches.jobs batches.ledger batches.submitting batches.waiting",
     "batches.losses": "batches.app batches.jobs batches.ledger batches.orders",
-    "batches.waiting": "batches.app batches.gauge batches.jobs batches.ledger batches.submitting",
+    "batches.waiting": "batches.app batches.calls batches.gauge batches.jobs batches.ledger batches.submitting",
     "batches.submitting": (
-        "batches.app batches.answers batches.gauge batches.jobs batches.ledger batches.orders batches.work "
-        "intake.* results.*"
+        "batches.app batches.answers batches.calls batches.gauge batches.jobs batches.ledger batches.orders "
+        "batches.work intake.* results.*"
     ),
     "batches.answers": (
-        "batches.app batches.gauge batches.jobs batches.ledger batches.orders batches.work intake.prices results.*"
+        "batches.app batches.calls batches.gauge batches.jobs batches.ledger batches.orders batches.work "
+        "intake.prices results.*"
+    ),
+    # rows that are answered now
+    "batches.calls": (
+        "batches.app batches.gauge batches.jobs batches.ledger batches.orders intake.opened intake.requests "
+        "results.table"
     ),
     # an earlier batch may be what an order is made of
     "batches.orders": (
         "batches.app batches.gauge batches.jobs batches.ledger intake.* results.engine results.reuse results.store"
     ),
-    "batches.jobs": "batches.app batches.ledger gemini.wire results.store",
+    "batches.jobs": "batches.app batches.ledger gemini.wire intake.prices intake.requests results.store",
     "batches.app": (
         "batches.gauge batches.hashes batches.ledger batches.work gemini.developer intake.request_files "
         "intake.validator results.query results.reuse results.store"

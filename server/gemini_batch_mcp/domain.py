@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 Task = Literal["generate", "embed"]
-Delivery = Literal["file", "inline"]
+Delivery = Literal["file", "inline", "now"]
 Reuse = Literal["auto", "always", "never"]
 #: What of a batch may be read: counts, rows, those without a good answer, what was asked.
 View = Literal["summary", "rows", "failures", "order"]

@@ -9,7 +9,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal, TypeVar, get_args
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from platformdirs import user_data_path
@@ -27,6 +27,8 @@ D = TypeVar("D")
 MAX_FILE_BYTES: Final = 2 * 1000**3
 #: One create call with inlined requests, whole body (the same guide, read 2026-09): below 20 MB.
 MAX_INLINE_CREATE_BYTES: Final = 20 * 1000**2
+#: Rows of an order that is answered now, one call each (our choice): a trial, not a bulk.
+MAX_NOW_ROWS: Final = 200
 #: One request line (our choice): users met undocumented caps at tens of MB, and no answer to such a row is known.
 MAX_LINE_BYTES: Final = 20 * 1024**2
 #: One line of answers (our choice): several images of a model's largest size, as base64.
@@ -208,6 +210,12 @@ SETTINGS: Final = (
         "warn",
     ),
     Setting(
+        "GEMINI_BATCH_NOW_TIER",
+        "What orders with delivery=now pay: flex, the batch price for answers in minutes, or standard, twice that for "
+        "answers at once.",
+        "flex",
+    ),
+    Setting(
         _TOKEN,
         "What clients of `serve --transport http` send as a bearer token; required if other machines may connect.",
         is_secret=True,
@@ -242,6 +250,8 @@ class Settings:
     prices_path: Path | None = None
     #: What nobody here knows is refused, not passed on to Gemini.
     refuse_unknown: bool = False
+    #: The service tier of rows that are answered now.
+    now_tier: Tier = "flex"
     #: What a client has to send over HTTP; None lets in whoever reaches this machine's own ports.
     http_token: Secret | None = None
     #: What else the environment has that nobody is to see: a second key, passwords of proxies.
@@ -285,6 +295,7 @@ class Settings:
             max_cost_usd=_value(env, "GEMINI_BATCH_MAX_COST_USD", _not_negative, None),
             prices_path=_absolute(env, "GEMINI_BATCH_PRICES", "file"),
             refuse_unknown=_value(env, "GEMINI_BATCH_UNKNOWN", _refuses, False),
+            now_tier=_value(env, "GEMINI_BATCH_NOW_TIER", _tier, "flex"),
             http_token=Secret(token, _TOKEN) if (token := env.get(_TOKEN, "").strip()) else None,
             other_secrets=tuple(_secrets(env)),
         )
@@ -348,6 +359,14 @@ def _refuses(text: str) -> bool:
     if text.lower() not in ("warn", "refuse"):
         raise ValueError("warn or refuse")
     return text.lower() == "refuse"
+
+
+def _tier(text: str) -> Tier:
+    tiers: tuple[Tier, ...] = get_args(Tier)
+    for tier in tiers:
+        if text.lower() == tier:
+            return tier
+    raise ValueError("flex or standard")
 
 
 def _number(text: str, lowest: float, what: str) -> float:

@@ -15,6 +15,7 @@ import anyio
 
 from gemini_batch_mcp.batches.answers.collecting import collect_batch
 from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.calls.calling import go_on_calling, is_calling
 from gemini_batch_mcp.batches.gauge import Gauge
 from gemini_batch_mcp.batches.jobs.accounts import is_anothers
 from gemini_batch_mcp.batches.jobs.delivery import can_fetch, utc_now
@@ -82,6 +83,10 @@ async def advance_batch(app: App, batch_id: str) -> BatchStatus:
     if any(can_submit(job) for job in batch.jobs):
         await app.run(f"submit {batch_id}", Submission(app, batch_id).run, wait_seconds=None)
         batch = await current(app, batch_id)
+    if is_calling(batch):
+        # Beside the others while a server runs; a command that ends waits for it.
+        await go_on_calling(app, batch_id, wait_seconds=0 if app.lives_on else None)
+        batch = await load(app, batch_id)
     if any(can_fetch(job, utc_now()) for job in batch.jobs):
         await app.run(f"collect {batch_id}", partial(collect_batch, app, batch_id), wait_seconds=None)
         batch = await load(app, batch_id)

@@ -104,6 +104,10 @@ class BatchFiles:
         """The answers of one job, as Gemini sent them."""
         return self.directory / f"answers-{job_id}.jsonl"
 
+    def calls(self, job_id: int) -> Path:
+        """The journal of the calls of one job whose rows are answered now."""
+        return self.directory / f"calls-{job_id}.jsonl"
+
 
 def _suffix(attempt: int) -> str:
     return "" if attempt == 1 else f"-{attempt}"

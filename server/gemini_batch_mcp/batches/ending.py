@@ -10,6 +10,7 @@ from typing import Any, Final
 import anyio
 
 from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.calls.calling import settle_cancelled
 from gemini_batch_mcp.batches.jobs.accounts import refuse_anothers
 from gemini_batch_mcp.batches.jobs.advice import EXPIRES_AFTER
 from gemini_batch_mcp.batches.jobs.finding import find_batch, find_sent
@@ -154,7 +155,12 @@ async def _cancel_job(app: App, batch: BatchEntry, job: JobEntry, search_seconds
         job = await reread(app, job)
     if job.is_unproved and job.stage in UNSUBMITTED and search_seconds is not None:
         job = await _resolve_unknown(app, batch, job, search_seconds)
-    if job.stage is Stage.SUBMITTED:
+    if job.stage is Stage.CALLING:
+        # Whoever calls its rows sees that, and calls no other; replies to those that have left are waited for.
+        await _set(app, job, expected=Stage.CALLING, state=JobState.CANCELLING)
+        if search_seconds is not None:
+            await settle_cancelled(app, batch, job)
+    elif job.stage is Stage.SUBMITTED:
         await app.gateway.cancel_job(job.name)
         await _set(app, job, expected=Stage.SUBMITTED, state=JobState.CANCELLING)
     elif job.stage in UNSUBMITTED:
@@ -193,7 +199,7 @@ async def delete_batch(app: App, reference: str, *, agreed_to: Loss | None = Non
     """
     batch = await _to_delete(app, reference)
     await refuse_unagreed(app, await in_thread(loss_of_delete, app, batch), agreed_to=agreed_to, confirm=confirm)
-    for doing in ("submit", "collect"):
+    for doing in ("submit", "call", "collect"):
         await app.work.cancel(f"{doing} {batch.id}")
     async with batch_lock(app, batch.id, wait_seconds=_LOCK_SECONDS):
         # From now on the same order is another batch, and this one is not what it is answered with.

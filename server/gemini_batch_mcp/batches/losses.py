@@ -64,7 +64,7 @@ def loss_of_cancel(app: App, batch: BatchEntry) -> Loss:
 def loss_of_delete(app: App, batch: BatchEntry) -> Loss:
     """Say what a delete loses: always something. Answers that other batches took are theirs."""
     at_gemini = [job for job in batch.jobs if job.name or job.is_unproved]
-    running = [job for job in at_gemini if job.stage in (Stage.SUBMITTED, Stage.UNKNOWN)]
+    running = [job for job in batch.jobs if job.stage in (Stage.SUBMITTED, Stage.UNKNOWN, Stage.CALLING)]
     gone = f"{_named(at_gemini)} at Gemini with what was uploaded there, and " if at_gemini else ""
     answers = "its answers"
     if batch.rows is not None:

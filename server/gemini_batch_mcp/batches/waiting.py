@@ -5,6 +5,7 @@ import time
 import anyio
 
 from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.calls.calling import go_on_calling, is_calling
 from gemini_batch_mcp.batches.gauge import Doing, Progress
 from gemini_batch_mcp.batches.jobs.accounts import is_anothers
 from gemini_batch_mcp.batches.jobs.finding import find_batch
@@ -37,7 +38,12 @@ async def batch_status(app: App, reference: str, *, wait_seconds: float = 0.0) -
         and (left := deadline - time.monotonic()) > 0
     ):
         _show(app, status)
-        await anyio.sleep(min(left, jittered(pause_seconds)))
+        pause = min(left, jittered(pause_seconds))
+        if may_submit and is_calling(batch):
+            # It may end sooner, and Gemini need not be asked.
+            await _call(app, batch.id, pause)
+        else:
+            await anyio.sleep(pause)
         pause_seconds = next_pause(pause_seconds)
         batch = await _look(app, batch, may_submit=may_submit)
     if wait_seconds > 0:
@@ -62,4 +68,23 @@ async def _look(app: App, batch: BatchEntry, *, may_submit: bool) -> BatchEntry:
             if not describe(await current(app, batch.id)).done:
                 raise
         batch = await current(app, batch.id)
+    if may_submit and not is_anothers(app, batch) and is_calling(batch):
+        await _call(app, batch.id, 0)
+        batch = await current(app, batch.id)
     return batch
+
+
+async def _call(app: App, batch_id: str, wait_seconds: float) -> None:
+    """Have rows called that are answered now, and wait so long for the end of it.
+
+    In a process that ends with its command, calls that have left are waited for.
+
+    Raises:
+        BatchError: they cannot be called.
+    """
+    try:
+        await go_on_calling(app, batch_id, wait_seconds=wait_seconds if app.lives_on else None)
+    except BatchError:
+        # A refusal has become the batch's state, which is what was asked for; anything else has to be told.
+        if not describe(await current(app, batch_id)).done:
+            raise

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 import click
 
 from gemini_batch_mcp.cli.session import Session
-from gemini_batch_mcp.domain import Order, Retryable, Reuse
+from gemini_batch_mcp.domain import Delivery, Order, Retryable, Reuse
 from gemini_batch_mcp.errors import BatchError
 
 if TYPE_CHECKING:
@@ -77,6 +77,13 @@ def _order_options(command: Callable[..., None]) -> Callable[..., None]:
             show_default=True,
             help="Answers, or embeddings.",
         ),
+        click.option(
+            "--delivery",
+            type=click.Choice(get_args(Delivery)),
+            default="file",
+            show_default=True,
+            help="Upload the requests as a file, send them in the call, or have up to 200 rows answered now.",
+        ),
     )
     for option in reversed(options):
         command = option(command)
@@ -105,13 +112,6 @@ def preview(session: Session, /, **order: Any) -> None:
 
 @click.command("create-batch")
 @_order_options
-@click.option(
-    "--delivery",
-    type=click.Choice(["file", "inline"]),
-    default="file",
-    show_default=True,
-    help="Upload the requests as a file, or send them in the call.",
-)
 @click.option("--yes", "confirm", is_flag=True, help="Agree to the cost, or to a file that cannot be checked.")
 @click.option("--resubmit", is_flag=True, help="Submit an order again; you are charged again.")
 @click.pass_obj

@@ -9,6 +9,7 @@ from pathlib import Path
 import anyio
 
 from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.calls.journal import write_answers
 from gemini_batch_mcp.batches.gauge import Doing, Progress
 from gemini_batch_mcp.batches.jobs.delivery import LATE_FILE, since_end
 from gemini_batch_mcp.batches.ledger.entries import JobEntry, Lack
@@ -40,6 +41,8 @@ async def fetch_answers(app: App, job: JobEntry, destination: Path, build: Table
         GeminiError: they could not be fetched.
         StorageError: they could not be stored, or not be staged.
     """
+    if job.tier:
+        return await _take_from_journal(app, job, destination, build)
     name = job.responses_file
     inlined: Sequence[JsonObject] | None = None
     if not name:
@@ -71,6 +74,22 @@ async def fetch_answers(app: App, job: JobEntry, destination: Path, build: Table
             "Results are kept for a limited time; retry_failed resends the rows.",
             status_code=404,
         ) from None
+
+
+async def _take_from_journal(app: App, job: JobEntry, destination: Path, build: TableBuild | None) -> str:
+    """Bring what calls came to: their replies are here already."""
+    files = app.files(job.batch_id)
+    if not await in_thread(files.calls(job.id).is_file):
+        raise NotFound(
+            f"{files.calls(job.id)}, which holds the answers of {job.batch_id}, is gone.",
+            "Restore the file; retry_failed resends the rows.",
+        )
+    await in_thread(write_answers, files.calls(job.id), files.keys(job.attempt), destination)
+    digest = await in_thread(file_digest, destination)
+    await _record(app, job, digest)
+    if build is not None:
+        await in_thread(build.add_next)
+    return digest
 
 
 async def _record(app: App, job: JobEntry, digest: str) -> None:

@@ -24,7 +24,7 @@ from gemini_batch_mcp.batches.jobs.delivery import (
     utc_now,
 )
 from gemini_batch_mcp.batches.jobs.lock import BatchLocked, batch_lock
-from gemini_batch_mcp.batches.jobs.rows import charges_of, model_of, table_summary
+from gemini_batch_mcp.batches.jobs.rows import asked_of, charges_of, table_summary
 from gemini_batch_mcp.batches.jobs.tracking import load
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry, Lack, Stage
 from gemini_batch_mcp.batches.orders.pricing import rates_of
@@ -315,7 +315,7 @@ def _plan(app: App, batch: BatchEntry, jobs: Sequence[JobEntry]) -> TablePlan:
         keys_path = files.keys(job.attempt) if has_keys else None
         is_whole = sum(other.attempt == job.attempt for other in batch.jobs) == 1
         row_count = 0 if is_whole or not has_keys else job.request_count
-        rates = rates_of(prices, *model_of(batch, job.attempt)) if prices is not None else None
+        rates = rates_of(prices, *asked_of(batch, job.attempt)) if prices is not None else None
         return AnswerFile(path, keys_path, job.attempt, job.first_row, row_count, rates)
 
     return TablePlan(

@@ -51,6 +51,8 @@ async def _fail(app: App, job: JobEntry, why: JobError) -> None:
 
 async def _is_lost(app: App, job: JobEntry) -> bool:
     answers = app.files(job.batch_id).answers(job.id)
+    if job.tier:
+        return not await anyio.Path(app.files(job.batch_id).calls(job.id)).is_file()
     is_here = not job.lack and await anyio.Path(answers).is_file()
     if since_end(job, utc_now()) < LATE_FILE or not job.responses_file or is_here:
         return False

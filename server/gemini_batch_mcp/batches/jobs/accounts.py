@@ -21,7 +21,7 @@ def is_anothers(app: App, batch: BatchEntry) -> bool:
 
 def was_sent(batch: BatchEntry) -> bool:
     """True when a job of a batch is at Gemini, was there, or may be."""
-    return any(job.name or job.is_unproved for job in batch.jobs)
+    return any(job.has_left for job in batch.jobs)
 
 
 def refuse_anothers(app: App, batch: BatchEntry) -> None:

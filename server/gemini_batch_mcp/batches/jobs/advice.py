@@ -63,6 +63,8 @@ def advice(batch: BatchEntry, state: JobState, counts: RowCounts, progress: RowC
                 or batch.failure
                 or ("The requests are being sent to Gemini. Call check_status with wait_seconds=30.")
             )
+        case JobState.CANCELLING if batch.is_now:
+            return "No further row is called. Calls that have left still finish; call check_status again."
         case JobState.CANCELLING:
             return "Gemini is cancelling the job; rows in flight still finish. Call check_status again."
         case JobState.PAUSED:
@@ -113,7 +115,7 @@ def _sent_in_vain(batch: BatchEntry) -> int:
     if rows is None or rows.attempt == 1 or rows.attempt != batch.attempts or rows.gained != 0 or not rows.not_ok:
         return 0
     # One that Gemini refused as a whole has sent nothing.
-    return sum(job.request_count for job in batch.jobs if job.attempt == batch.attempts and job.name)
+    return sum(job.request_count for job in batch.jobs if job.attempt == batch.attempts and job.has_left)
 
 
 def what_helps(batch: BatchEntry) -> str:
@@ -143,6 +145,9 @@ def what_helps(batch: BatchEntry) -> str:
         (rows.empty, "empty rows: retry_failed with include=['empty'] and another model"),
     )
     helps = "; ".join(way for count, way in ways if count)
+    if lost := sum(job.lost_rows for job in batch.jobs if job.attempt == batch.attempts):
+        rows_are = "1 missing row is one" if lost == 1 else f"{lost:,} missing rows are ones"
+        helps += f". {rows_are} whose reply was lost: answered and charged perhaps, and charged again by retry_failed"
     return f"{said} get_results with view='failures' shows them. What helps: {helps}."
 
 
@@ -157,6 +162,12 @@ def next_step(batch: BatchEntry, now: datetime) -> str:
 
 def _progress(batch: BatchEntry, state: JobState, counts: RowCounts, age: timedelta) -> str:
     done = counts.succeeded + counts.failed
+    if batch.is_now:
+        tier = batch.jobs[-1].tier
+        return (
+            f"{done:,} of {counts.total:,} rows are back. They are called one by one at the {tier} tier while a server "
+            "runs. Call check_status with wait_seconds=45; cancel_batch keeps the rest from being called."
+        )
     what = "retry" if batch.attempts > 1 else "job"
     doing = (
         "is waiting in Gemini's queue"
@@ -197,6 +208,8 @@ def _waiting(batch: BatchEntry) -> str:
         return ""
     until = min((job.wait_until for job in waiting if job.wait_until), default=None)
     then = f", next try at {until:%H:%M:%S} UTC" if until is not None else ""
+    if batch.is_now:
+        return f"{waiting[0].wait_reason}{then}. Nothing is charged for that, and nothing needs to be done."
     return (
         f"{len(waiting)} of {len(batch.jobs)} jobs wait here: {waiting[0].wait_reason}{then}. "
         "Nothing needs to be done: a running server submits them, or check_status, or gemini-batch-mcp collect."

@@ -11,6 +11,7 @@ from gemini_batch_mcp.batches.jobs.delivery import has_rows
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, Charge, JobEntry, Stage
 from gemini_batch_mcp.domain import JobState, ResultSummary, RowCounts, Usage
 from gemini_batch_mcp.errors import StorageError
+from gemini_batch_mcp.intake.prices.price_list import CallTier
 from gemini_batch_mcp.results.store import ResultTable
 
 _USEFUL = frozenset({JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED})
@@ -48,16 +49,17 @@ def charges_of(batch: BatchEntry, summary: ResultSummary) -> tuple[Charge, ...]:
     none = (Usage(),) * len(summary.attempt_usage)
     wasted = summary.attempt_wasted or none
     for attempt, (usage, lost) in enumerate(zip(summary.attempt_usage, wasted, strict=True), 1):
-        model, sent_on = model_of(batch, attempt)
-        charges.append(Charge(attempt, model, sent_on, usage, lost))
+        model, sent_on, tier = asked_of(batch, attempt)
+        charges.append(Charge(attempt, model, sent_on, usage, lost, tier))
     return tuple(charges)
 
 
-def model_of(batch: BatchEntry, attempt: int) -> tuple[str, date]:
-    """Return the model that an attempt asked, and the day on which it was sent."""
+def asked_of(batch: BatchEntry, attempt: int) -> tuple[str, date, CallTier]:
+    """Return the model that an attempt asked, the day on which it was sent, and at which tier its rows were called."""
     job = next((job for job in batch.jobs if job.attempt == attempt), None)
     model = job.model if job is not None and job.model else batch.model
-    return model, (job.created_at if job is not None and job.created_at else batch.created_at).date()
+    sent_at = job.created_at if job is not None and job.created_at else batch.created_at
+    return model, sent_at.date(), job.tier if job is not None else ""
 
 
 def batch_counts(batch: BatchEntry) -> RowCounts:
@@ -118,7 +120,7 @@ def _counting_jobs(batch: BatchEntry) -> tuple[JobEntry, ...]:
 
     Nor does a retry that Gemini refused as a whole.
     """
-    came_to_be = {1} | {job.attempt for job in batch.jobs if job.name or job.stage is not Stage.FAILED}
+    came_to_be = {1} | {job.attempt for job in batch.jobs if job.has_left or job.stage is not Stage.FAILED}
     batch = replace(batch, jobs=tuple(job for job in batch.jobs if job.attempt in came_to_be))
     retried = any(job.attempt > 1 and job.state is not JobState.FAILED for job in batch.jobs)
     if not retried:

@@ -17,6 +17,8 @@ _IS_UNKNOWN = sa.and_(
     jobs.c.answers_digest == "",
     sa.or_(jobs.c.responses_file != "", jobs.c.state.in_((JobState.CANCELLED, JobState.EXPIRED))),
 )
+#: Rows that were called one by one: answered and not in a table yet, or called without a reply that came.
+_CALLED = sa.case((jobs.c.answers_digest == "", jobs.c.rows_succeeded), else_=0) + jobs.c.lost_rows
 _ROWS = sa.func.max(jobs.c.request_count, jobs.c.rows_total)
 
 
@@ -49,7 +51,7 @@ def _live() -> sa.Select[tuple[object, ...]]:
     columns = (
         batches.c.id.label("batch_id"),
         *(batches.c[name] for name in ("display_name", "model", "created_at", "charges")),
-        sa.func.sum(sa.case((_IS_UNKNOWN, _ROWS), else_=0)).label("unknown_rows"),
+        sa.func.sum(sa.case((jobs.c.tier != "", _CALLED), (_IS_UNKNOWN, _ROWS), else_=0)).label("unknown_rows"),
         sa.func.sum(sa.case((jobs.c.answers_digest != "", 1), else_=0)).label("answered_jobs"),
     )
     of_batch = batches.outerjoin(jobs, jobs.c.batch_id == batches.c.id)

@@ -270,6 +270,11 @@ def _m019_reuse(connection: sa.Connection) -> None:
         connection.exec_driver_sql(f"ALTER TABLE batches ADD COLUMN {column} {kind}")
 
 
+def _m020_calls(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("ALTER TABLE jobs ADD COLUMN tier TEXT NOT NULL DEFAULT ''")
+    connection.exec_driver_sql("ALTER TABLE jobs ADD COLUMN lost_rows INTEGER NOT NULL DEFAULT 0")
+
+
 #: In order, for ever.
 MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     _m001_batches_and_jobs,
@@ -291,6 +296,7 @@ MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     _m017_skipped_lines,
     _m018_templates,
     _m019_reuse,
+    _m020_calls,
 )
 
 

@@ -89,8 +89,9 @@ def take_back(ledger: Ledger, directories: Path) -> tuple[str, ...]:
             )
             continue
         for before, now in renamed.items():
-            with contextlib.suppress(OSError):
-                (directory / f"answers-{before}.jsonl").rename(directory / f"answers-{now}.jsonl")
+            for name in ("answers", "calls"):
+                with contextlib.suppress(OSError):
+                    (directory / f"{name}-{before}.jsonl").rename(directory / f"{name}-{now}.jsonl")
         taken.append(batch_id)
         logger.warning("%s was not in the ledger and was restored from its directory.", batch_id)
     for batch_id in ledger.batch_ids(limit=-1):

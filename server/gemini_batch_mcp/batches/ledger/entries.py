@@ -18,6 +18,7 @@ from gemini_batch_mcp.domain import (
 )
 from gemini_batch_mcp.errors import StorageError
 from gemini_batch_mcp.intake.prices.estimate import Estimate
+from gemini_batch_mcp.intake.prices.price_list import CallTier
 
 
 class DamagedEntry(StorageError):
@@ -33,6 +34,8 @@ class Stage(StrEnum):
     UPLOADED = "uploaded"
     #: A create has left and its outcome is not known.
     UNKNOWN = "unknown"
+    #: Its rows are called one by one from here; a job of this kind has no name at Gemini.
+    CALLING = "calling"
     #: Gemini has the job.
     SUBMITTED = "submitted"
     #: Gemini is done with it; its answers have not been fetched, or have not been delivered yet (see `Lack`).
@@ -62,11 +65,21 @@ class Lack(StrEnum):
 
 
 #: A job in one of these stages stands for its order: the same order again is answered with it.
-STANDING = frozenset({Stage.RESERVED, Stage.UPLOADED, Stage.UNKNOWN, Stage.SUBMITTED, Stage.FINISHED, Stage.COLLECTED})
+STANDING = frozenset(
+    {
+        Stage.RESERVED,
+        Stage.UPLOADED,
+        Stage.UNKNOWN,
+        Stage.CALLING,
+        Stage.SUBMITTED,
+        Stage.FINISHED,
+        Stage.COLLECTED,
+    }
+)
 #: Stages in which the submission has not come to an end.
 UNSUBMITTED = frozenset({Stage.RESERVED, Stage.UPLOADED, Stage.UNKNOWN})
 #: Stages in which something is left to be done, here or at Gemini.
-UNSETTLED = UNSUBMITTED | {Stage.SUBMITTED, Stage.FINISHED}
+UNSETTLED = UNSUBMITTED | {Stage.CALLING, Stage.SUBMITTED, Stage.FINISHED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +136,10 @@ class JobEntry:
     #: The `Account` that its create is made with; empty when an earlier version did not write it down.
     account: str = ""
     key_origin: str = ""
+    #: The service tier at which its rows are called one by one; empty for a job that Gemini works on.
+    tier: CallTier = ""
+    #: Rows whose call has left and whose reply is lost: they may have been answered, and charged.
+    lost_rows: int = 0
 
     @property
     def is_of_nothing(self) -> bool:
@@ -132,7 +149,12 @@ class JobEntry:
     @property
     def is_waiting(self) -> bool:
         """True while it is held back here until Gemini has room for it."""
-        return self.stage in UNSUBMITTED and bool(self.wait_reason)
+        return self.stage in (*UNSUBMITTED, Stage.CALLING) and bool(self.wait_reason)
+
+    @property
+    def has_left(self) -> bool:
+        """True when Gemini has it, had it or may have, or when calls of its rows may have left."""
+        return bool(self.name) or self.is_unproved or (bool(self.tier) and self.created_at is not None)
 
     @property
     def is_unknown(self) -> bool:
@@ -167,6 +189,8 @@ class Charge:
     sent_on: date
     usage: Usage
     wasted: Usage
+    #: What its price goes by; empty for that of a batch.
+    tier: CallTier = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +281,11 @@ class BatchEntry:
         return any(job.stage in STANDING and job.state is not JobState.EXPIRED for job in self.jobs)
 
     @property
+    def is_now(self) -> bool:
+        """True when its rows are called one by one and answered now."""
+        return self.delivery == "now"
+
+    @property
     def can_be_sent_again(self) -> bool:
         """True when the rows of it that come to nothing could be sent again."""
         return self.is_ours and bool(self.order_sha256) and not self.lacks_requests
@@ -319,6 +348,8 @@ class NewBatch:
     #: What an older version may have called the order; never stored.
     earlier_sha256: tuple[str, ...] = ()
     account: Account = field(default_factory=Account)
+    #: Of its first job.
+    tier: CallTier = ""
     #: When a job made elsewhere was made; None stands for now.
     created_at: datetime | None = None
     #: Where not all rows are sent: how many are not, from whom their answers are, and the digest of the lines that are.

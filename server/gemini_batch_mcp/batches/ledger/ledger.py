@@ -3,6 +3,7 @@
 A row is written before every step that could cost money, so that a crash leaves a trace and a repeat is recognised:
 
     reserved → uploaded → unknown → submitted → finished → collected        (failed and cancelled end a job early)
+    reserved → calling → finished → collected                               (rows called one by one; see `calls`)
 
 `unknown` is written before the create leaves and overwritten by its reply: while it stands, a job may or may not exist
 at Gemini, and nothing is created again before the remote list has been searched.
@@ -44,6 +45,7 @@ from gemini_batch_mcp.batches.ledger.entries import (
 )
 from gemini_batch_mcp.domain import Account, JobError, JobState, RowCounts, RowOutcomes, UploadedFile
 from gemini_batch_mcp.errors import UsageError
+from gemini_batch_mcp.intake.prices.price_list import CallTier
 from gemini_batch_mcp.paths import slug
 from gemini_batch_mcp.redaction import Secrets
 
@@ -111,7 +113,8 @@ class Ledger:
         False when something was sent.
         """
         of_batch = jobs.c.batch_id == batch_id
-        sent = sa.or_(jobs.c.name.is_not(None), jobs.c.sent_at.is_not(None))
+        called = sa.and_(jobs.c.tier != "", jobs.c.created_at.is_not(None))
+        sent = sa.or_(jobs.c.name.is_not(None), jobs.c.sent_at.is_not(None), called)
         with self._transaction("take_over") as connection:
             if connection.execute(sa.select(jobs.c.id).where(of_batch, sent)).first() is not None:
                 return False
@@ -151,7 +154,7 @@ class Ledger:
                     return standing, False
             batch_id = self._insert_batch(connection, new)
             uploaded = {"stage": Stage.UPLOADED, "uploaded_file": new.uploaded_file} if new.uploaded_file else {}
-            connection.execute(_new_job(batch_id, 1, 1, new.model, new.account, **uploaded))
+            connection.execute(_new_job(batch_id, 1, 1, new.model, new.account, tier=new.tier, **uploaded))
             if not _quotes.use(connection, new.order_sha256, batch_id) and on_quote:
                 raise QuoteUsed(
                     "Another order was just submitted for the figure that the user agreed to.",
@@ -187,6 +190,7 @@ class Ledger:
         account: Account,
         *,
         quoted_as: str = "",
+        tier: CallTier = "",
     ) -> bool:
         """Reserve a retry and cut it into jobs; False when there is one with this number already.
 
@@ -197,7 +201,8 @@ class Ledger:
             if connection.execute(query).first() is not None:
                 return False
             for shard, part in enumerate(parts, 1):
-                connection.execute(_new_job(batch_id, shard, attempt, model, account, **values_of(part, jobs)))
+                values = {"tier": tier, **values_of(part, jobs)}
+                connection.execute(_new_job(batch_id, shard, attempt, model, account, **values))
             connection.execute(batches.update().where(batches.c.id == batch_id).values(callers=1))
             _quotes.use(connection, quoted_as, attempt_name(batch_id, attempt))
             return True
@@ -332,11 +337,11 @@ class Ledger:
     def move_job(self, job_id: int, *, expected: Stage, stage: Stage, **values: Any) -> bool:
         """Move a job to another stage, unless somebody has moved it meanwhile; returns whether it was moved.
 
-        One that was withdrawn is not moved to where its create leaves.
+        One that was withdrawn is not moved to where its create, or its calls, leave.
         """
         with self._transaction("move_job") as connection:
             statement = jobs.update().where(jobs.c.id == job_id, jobs.c.stage == expected)
-            if stage is Stage.UNKNOWN:
+            if stage in (Stage.UNKNOWN, Stage.CALLING):
                 statement = statement.where(jobs.c.withdrawn_at.is_(None))
             return bool(connection.execute(statement.values(stage=stage, **values)).rowcount)
 

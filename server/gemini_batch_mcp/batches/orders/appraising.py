@@ -15,13 +15,13 @@ from typing import Any, Final
 import msgspec
 
 from gemini_batch_mcp.batches.app import App, BatchFiles
-from gemini_batch_mcp.batches.jobs.rows import charges_of
+from gemini_batch_mcp.batches.jobs.rows import asked_of, charges_of
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry
 from gemini_batch_mcp.batches.orders._sparing import answers_now, may_spare, without_known_rows
 from gemini_batch_mcp.batches.orders._staging import clear, held, sweep_others
 from gemini_batch_mcp.batches.orders.ahead import PassAhead, survey_lines
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
-from gemini_batch_mcp.batches.orders.pricing import Cost, cost_of, evidence_for, read_prices
+from gemini_batch_mcp.batches.orders.pricing import Cost, cost_of, evidence_for, read_prices, tier_of
 from gemini_batch_mcp.domain import JobState, JsonObject, Order, ResultSummary
 from gemini_batch_mcp.errors import StillPreparing, storage_errors
 from gemini_batch_mcp.intake.prices.estimate import Counting, Estimate, count, estimate, limits_of
@@ -84,7 +84,8 @@ async def appraise(
         StillPreparing: it takes longer than `wait_seconds` (None: never), and goes on in the background.
         BatchError: as `stage_lines`.
     """
-    prices, order = await read_prices(app), identified.order
+    order = identified.order
+    prices = (await read_prices(app)).at(tier_of(app.settings, order.delivery, order.task))
     limits = limits_of(prices, order.model, datetime.now(UTC).date())
     known = await in_thread(_up_to_date, app, identified, limits)
     evidence = await in_thread(evidence_for, app, identified)
@@ -147,12 +148,14 @@ def spent_at_most(app: App, prices: PriceTable, batch: BatchEntry, summary: Resu
     cost = cost_of(prices, [replace(charge, usage=replace(charge.usage, unmetered=0)) for charge in charges])
     usd = cost.usd
     for attempt in range(1, batch.attempts + 1):
-        jobs = [job for job in batch.jobs if job.attempt == attempt and job.name]
+        jobs = [job for job in batch.jobs if job.attempt == attempt and job.has_left]
         rows = sum(job.request_count for job in jobs)
         unknown = sum(job.request_count for job in jobs if _has_unknown_usage(job))
+        unknown += sum(job.lost_rows for job in jobs)
         unknown += usages[attempt - 1].unmetered if attempt <= len(usages) else 0
         if attempt == batch.attempts:
-            unknown += min(summary.missing, sum(job.request_count for job in jobs if job.answers_digest))
+            sent = sum(job.request_count for job in jobs if job.answers_digest and not job.tier)
+            unknown += min(summary.missing, sent)
         if unknown and usd is not None:
             high = _upper_usd(app, prices, batch, attempt)
             usd = None if high is None else usd + high * unknown / rows
@@ -160,8 +163,12 @@ def spent_at_most(app: App, prices: PriceTable, batch: BatchEntry, summary: Resu
 
 
 def _has_unknown_usage(job: JobEntry) -> bool:
-    """A job that failed as a whole, without a file of answers, has none."""
-    return not job.answers_digest and (bool(job.responses_file) or job.state in (JobState.CANCELLED, JobState.EXPIRED))
+    """A job that failed as a whole, without a file of answers, has none; what calls came to is known row by row."""
+    return (
+        not job.tier
+        and not job.answers_digest
+        and (bool(job.responses_file) or job.state in (JobState.CANCELLED, JobState.EXPIRED))
+    )
 
 
 def _upper_usd(app: App, prices: PriceTable, batch: BatchEntry, attempt: int) -> float | None:
@@ -169,7 +176,10 @@ def _upper_usd(app: App, prices: PriceTable, batch: BatchEntry, attempt: int) ->
         return batch.estimate.cost_usd_high if batch.estimate is not None else None
     facts = read_facts(app.files(batch.id).appraisal(attempt))
     model = next((job.model for job in batch.jobs if job.attempt == attempt), "") or batch.model
-    return priced(prices, Order(model=model, task=batch.task), facts).cost_usd_high if facts is not None else None
+    _, _, tier = asked_of(batch, attempt)
+    if facts is None:
+        return None
+    return priced(prices.at(tier), Order(model=model, task=batch.task), facts).cost_usd_high
 
 
 async def ask_gemini(app: App, order: Order, requests: Mapping[int, JsonObject]) -> Counting:

@@ -221,6 +221,11 @@ def identify(
                 f"{order.source} was uploaded earlier and cannot be read here, so no rows of it can be left out.",
                 "Leave reuse out, or give the local file.",
             )
+        if order.delivery == "now":
+            raise UsageError(
+                f"{order.source} was uploaded earlier and cannot be read here, so delivery='now' has no rows to call.",
+                "Give the local file.",
+            )
         _refuse_parts(order, "A file uploaded earlier", (*_ROW_PARTS, *_LATER_PARTS, "attach", "encoding"))
         return _identified(order, order.source, SourceKind.UPLOADED)
     if order.requests:
@@ -367,6 +372,8 @@ def _identified(
 ) -> IdentifiedOrder:
     row_parts = [getattr(order, name) for name in _ROW_PARTS]
     later = [(name, getattr(order, name)) for name in (*_LATER_PARTS, "encoding") if getattr(order, name)]
+    # How a batch's requests reach Gemini makes no other order of them; to be answered now is another wish.
+    later += [("delivery", order.delivery)] if order.delivery == "now" else []
     parts = [
         _FINGERPRINT_VERSION,
         _form(place),

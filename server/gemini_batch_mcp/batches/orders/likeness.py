@@ -45,7 +45,8 @@ def take_over(app: App, order: Order) -> Order:
         requests=order.requests if has_own else old.requests,
         model=order.model or batch.model,
         task=old.task if order.task == "generate" else order.task,
-        delivery=old.delivery if order.delivery == "file" else order.delivery,
+        # What follows a trial is the bulk.
+        delivery=old.delivery if order.delivery == "file" and old.delivery != "now" else order.delivery,
         **{name: getattr(order if is_given(name, getattr(order, name)) else old, name) for name in PARTS}
         | _limits(order, old),
     )

@@ -16,7 +16,7 @@ from gemini_batch_mcp.batches.orders.consent import quote_of, record_quote
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder, identify
 from gemini_batch_mcp.batches.orders.likeness import likeness_notes
 from gemini_batch_mcp.batches.orders.models import check_model, check_thinking
-from gemini_batch_mcp.batches.orders.pricing import job_limits, read_prices
+from gemini_batch_mcp.batches.orders.pricing import job_limits, now_notes, read_prices, refuse_too_many, tier_of
 from gemini_batch_mcp.domain import JsonObject, Order
 from gemini_batch_mcp.errors import Problem, RequestProblems, UsageError
 from gemini_batch_mcp.intake.files.in_lines import without_files
@@ -77,7 +77,7 @@ async def _previewed(app: App, order: Order, ahead: PassAhead, wait_seconds: flo
     identified = await in_thread(identify_for, app, order, ahead)
     if identified.kind is SourceKind.UPLOADED:
         raise UsageError(f"{order.source} cannot be read back.", "Preview the local file instead.")
-    prices = await read_prices(app)
+    prices = (await read_prices(app)).at(tier_of(app.settings, order.delivery, order.task))
     await check_model(app, prices, order.model, order.task, ask=True)
     check_thinking(prices, order)
     notes = await in_thread(likeness_notes, app, identified)
@@ -89,6 +89,7 @@ async def _previewed(app: App, order: Order, ahead: PassAhead, wait_seconds: flo
     except RequestProblems as report:
         return Preview(order.model, problems=report.problems, problem_count=report.problem_count)
     request_file, estimate = appraisal.request_file, appraisal.estimate
+    refuse_too_many(order.delivery, request_file.count)
     identified = identified.settled(request_file)
     spared, skipped = request_file.spared, request_file.skipped.first if request_file.skipped is not None else ()
     if standing is None:
@@ -106,10 +107,11 @@ async def _previewed(app: App, order: Order, ahead: PassAhead, wait_seconds: flo
         problems=tuple(Problem(line.line, line.key, line.message, line.fix) for line in skipped),
         problem_count=request_file.skipped_count,
         size_bytes=request_file.size_bytes,
-        job_count=limits.job_count(request_file, estimate),
+        job_count=1 if prices.tier else limits.job_count(request_file, estimate),
         warnings=(
             *notes,
             *_saving(appraisal),
+            *now_notes(prices, order.task, request_file.count),
             *request_file.warnings,
             *estimate.warnings,
             *_pilot_notes(app, identified, request_file.count, estimate),

@@ -11,14 +11,15 @@ from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.rows import charges_of
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, Charge
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder, template_sha256
-from gemini_batch_mcp.domain import ResultSummary, Usage
+from gemini_batch_mcp.domain import Delivery, ResultSummary, Task, Usage
 from gemini_batch_mcp.errors import StorageError, UsageError
 from gemini_batch_mcp.intake.prices.estimate import Estimate, over_cap
 from gemini_batch_mcp.intake.prices.likely import MOST_ANSWERS, Evidence
-from gemini_batch_mcp.intake.prices.price_list import PriceTable, load_prices
+from gemini_batch_mcp.intake.prices.price_list import CallTier, PriceTable, load_prices
 from gemini_batch_mcp.intake.request_files import RequestFile
 from gemini_batch_mcp.intake.tables.kinds import SourceKind
 from gemini_batch_mcp.results.store import Rates, ResultTable, TokenSample
+from gemini_batch_mcp.settings import MAX_NOW_ROWS, Settings
 from gemini_batch_mcp.text import dollars
 from gemini_batch_mcp.threads import in_thread
 
@@ -62,6 +63,43 @@ class Cost:
     priced_on: str
     wasted_usd: float | None = None
     retries_usd: float | None = None
+
+
+def tier_of(settings: Settings, delivery: Delivery, task: Task) -> CallTier:
+    """Return at which service tier rows are called that are answered now, empty for those of a batch.
+
+    Embeddings know no tiers: they cost what is standard.
+    """
+    if delivery != "now":
+        return ""
+    return "standard" if task == "embed" else settings.now_tier
+
+
+def refuse_too_many(delivery: Delivery, count: int) -> None:
+    """Refuse an order of more rows than are answered now.
+
+    Raises:
+        UsageError: says how to order them.
+    """
+    if delivery == "now" and count > MAX_NOW_ROWS:
+        raise UsageError(
+            f"delivery='now' takes up to {MAX_NOW_ROWS:,} rows, one call each; this order has {count:,}.",
+            f"Set limit_rows={MAX_NOW_ROWS} for a trial, or delivery='file' for all of them.",
+        )
+
+
+def now_notes(prices: PriceTable, task: Task, count: int) -> tuple[str, ...]:
+    """Return what the user should know of rows that are called at the tier of these prices; nothing of a batch."""
+    if not prices.tier:
+        return ()
+    calls = f"delivery='now': {count:,} call{'' if count == 1 else 's'}, four at a time,"
+    if prices.tier == "flex":
+        return (
+            f"{calls} at the flex tier: the batch price, usually answered within minutes. Gemini may turn calls away "
+            "for a while; they are repeated until cancel_batch stops them.",
+        )
+    why = "embeddings have no flex tier" if task == "embed" else "GEMINI_BATCH_NOW_TIER is standard"
+    return (f"{calls} at the standard price, {prices.times:g} times that of a batch: {why}.",)
 
 
 async def read_prices(app: App) -> PriceTable:
@@ -173,7 +211,7 @@ def cost_of(prices: PriceTable, charges: Sequence[Charge]) -> Cost:
 
 def _usd(prices: PriceTable, charge: Charge, usage: Usage) -> float | None:
     """Return what tokens of a charge cost, None where no price is known, or no answer says what it took."""
-    rates = rates_of(prices, charge.model, charge.sent_on)
+    rates = rates_of(prices, charge.model, charge.sent_on, charge.tier)
     tokens = usage.input_tokens + usage.output_tokens + usage.thoughts_tokens
     if rates is None or (usage.unmetered and not tokens):
         return None
@@ -181,12 +219,12 @@ def _usd(prices: PriceTable, charge: Charge, usage: Usage) -> float | None:
     return round(usage.input_tokens * rates.input_usd + output * rates.output_usd, 6)
 
 
-def rates_of(prices: PriceTable, model: str, day: date) -> Rates | None:
-    """Return what a token of answers costs, None where no price is known.
+def rates_of(prices: PriceTable, model: str, day: date, tier: CallTier = "") -> Rates | None:
+    """Return what a token of answers costs in a batch, or called at a tier; None where no price is known.
 
     All input counts as text, and every output token at the dearest kind of output that the model has.
     """
-    price = prices.price(model, day)
+    price = prices.at(tier).price(model, day)
     return Rates(price.input_usd({"text": 1.0}), price.output_usd(1)) if price is not None else None
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.jobs.stored_lines import request_path, shard_of
 from gemini_batch_mcp.batches.jobs.tracking import changed_meanwhile, move
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry, NewJob, Stage
 from gemini_batch_mcp.batches.orders.appraising import (
@@ -17,7 +18,6 @@ from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
 from gemini_batch_mcp.batches.orders.pricing import JobLimits, job_limits, read_prices, refuse_over_cap
 from gemini_batch_mcp.batches.orders.rendering import write_lines
 from gemini_batch_mcp.batches.submitting._attached_files import expiry_warnings, upload_attachments
-from gemini_batch_mcp.batches.submitting._stored_lines import request_path, shard_of
 from gemini_batch_mcp.batches.submitting.quota import enqueued_tokens
 from gemini_batch_mcp.domain import JobState
 from gemini_batch_mcp.errors import UsageError
@@ -149,7 +149,7 @@ async def split_in_smaller(app: App, batch: BatchEntry, job: JobEntry) -> bool:
         or smaller is None
         or job.waits < _WAITS_BEFORE_CUT
         or job.request_count < 2
-        or batch.delivery == "inline"
+        or batch.delivery != "file"
     ):
         return False
     if await enqueued_tokens(app, model):

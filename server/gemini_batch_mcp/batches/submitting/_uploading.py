@@ -9,8 +9,8 @@ import msgspec
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.gauge import Doing, Progress
+from gemini_batch_mcp.batches.jobs.stored_lines import request_path, shard_of
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry
-from gemini_batch_mcp.batches.submitting._stored_lines import request_path, shard_of
 from gemini_batch_mcp.domain import JsonObject
 from gemini_batch_mcp.errors import Unavailable, UsageError
 from gemini_batch_mcp.intake.opened import SourceFile

@@ -169,6 +169,11 @@ class Submission:
 
     async def _submit_job(self, batch: BatchEntry, job: JobEntry) -> None:
         app = self.app
+        if job.tier:
+            # Its rows are called once this has ended, see `calls`.
+            now = datetime.now(UTC)
+            await move(app, job, Stage.CALLING, state=JobState.RUNNING, created_at=now, moved_at=now)
+            return
         if job.stage is Stage.UNKNOWN:
             found = await self._find_unknown(batch, job)
             if found is None:
@@ -322,4 +327,8 @@ async def _record_failure(app: App, batch: BatchEntry, failed: Sequence[JobEntry
 async def _may_be_at_gemini(app: App, job: JobEntry) -> bool:
     """True when a job of the same attempt is at Gemini, or may be."""
     batch = await load(app, job.batch_id)
-    return any(other.name or other.is_unknown for other in batch.jobs if other.attempt == job.attempt)
+    return any(
+        other.name or other.is_unknown or other.stage is Stage.CALLING
+        for other in batch.jobs
+        if other.attempt == job.attempt
+    )

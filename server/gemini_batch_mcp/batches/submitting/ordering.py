@@ -10,6 +10,7 @@ import anyio
 
 from gemini_batch_mcp.batches.answers.collecting import collect_batch
 from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.calls.calling import go_on_calling, is_calling
 from gemini_batch_mcp.batches.jobs.accounts import claim, is_anothers, refuse_anothers, was_sent
 from gemini_batch_mcp.batches.jobs.finding import MAX_DISPLAY_NAME_CHARS
 from gemini_batch_mcp.batches.jobs.lock import BatchGone
@@ -30,7 +31,7 @@ from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder, template_s
 from gemini_batch_mcp.batches.orders.likeness import likeness_notes
 from gemini_batch_mcp.batches.orders.models import check_model, check_thinking
 from gemini_batch_mcp.batches.orders.preparing import identify_for, standing_for
-from gemini_batch_mcp.batches.orders.pricing import read_prices, refuse_over_cap
+from gemini_batch_mcp.batches.orders.pricing import now_notes, read_prices, refuse_over_cap, refuse_too_many, tier_of
 from gemini_batch_mcp.batches.submitting._early_upload import EarlyUpload
 from gemini_batch_mcp.batches.submitting._withdrawing import join, notes_about, withdrawn_on_cancel
 from gemini_batch_mcp.batches.submitting.creating import Submission
@@ -104,6 +105,7 @@ class _Appraised:
     estimate: Estimate | None = None
     #: None for an uploaded file.
     lines: RequestFile | None = None
+    notes: tuple[str, ...] = ()
 
 
 async def quote_order(app: App, order: Order, *, resubmit: bool = False, wait_seconds: float | None = None) -> Quote:
@@ -188,6 +190,8 @@ async def _place_appraised(
     identified, earlier, is_new = appraised.identified, appraised.standing, False
     # Before anything is reserved: a cancel between the two would leave what nobody wants.
     likeness = await in_thread(likeness_notes, app, identified)
+    if earlier is None:
+        likeness = (*likeness, *appraised.notes)
     if earlier is not None:
         batch = await claim(app, earlier)
     else:
@@ -195,6 +199,7 @@ async def _place_appraised(
         new = _new_batch(app, identified, appraised)
         batch, is_new = await in_thread(app.ledger.reserve, new, always=resubmit, on_quote=by_word)
     if batch.is_submitted or (is_anothers(app, batch) and was_sent(batch)):
+        await _call(app, batch.id, deadline)
         now = await current(app, batch.id)
         if now.is_deleting:
             raise BatchGone(batch.id)
@@ -209,6 +214,8 @@ async def _place_appraised(
             await app.run(
                 f"collect {batch.id}", partial(collect_batch, app, batch.id), wait_seconds=seconds_left(deadline)
             )
+    # Outside: a client that cancels its call takes back what has not left, and rows have begun to leave.
+    await _call(app, batch.id, deadline)
     return Placement(describe(await current(app, batch.id)), reused=not is_ours, notes=(*likeness, *notes))
 
 
@@ -238,6 +245,22 @@ async def _submit(
     return submission.has_begun or (is_new and not has_ended)
 
 
+async def _call(app: App, batch_id: str, deadline: float | None) -> None:
+    """Have the rows of a batch called that are answered now, as far as that goes until the deadline.
+
+    Raises:
+        BatchError: Gemini refuses every row, or they cannot be read.
+    """
+    batch = await current(app, batch_id)
+    if not is_calling(batch) or is_anothers(app, batch):
+        return
+    try:
+        await go_on_calling(app, batch_id, wait_seconds=seconds_left(deadline))
+    except BatchError:
+        await in_thread(_forget_if_never_sent, app, batch_id)
+        raise
+
+
 async def _appraise(
     app: App, order: Order, *, resubmit: bool, deadline: float | None, early: EarlyUpload | None = None
 ) -> _Appraised:
@@ -257,7 +280,7 @@ async def _appraise_order(
     identified = await in_thread(identify_for, app, order, ahead)
     if identified.kind is SourceKind.UPLOADED:
         await _check_uploaded(app, order.source)
-    prices = await read_prices(app)
+    prices = (await read_prices(app)).at(tier_of(app.settings, order.delivery, order.task))
     await check_model(app, prices, order.model, order.task, ask=False)
     check_thinking(prices, order)
     if not resubmit:
@@ -268,9 +291,11 @@ async def _appraise_order(
         return _Appraised(identified, quote_of(identified, standing.estimate), standing)
     app.gateway.check_key()
     source, to = name_of_source(app, identified), order.model
+    if prices.tier:
+        to = f"{order.model} now, at the {prices.tier} price"
     if standing is not None:
         # An answer to the question before this one must not pass for an answer to this one.
-        to = f"{order.model} once more (already ordered as {standing.id}, and charged again)"
+        to = f"{to} once more (already ordered as {standing.id}, and charged again)"
     if identified.kind is SourceKind.UPLOADED:
         return _Appraised(identified, quote_of(identified, None, unpriced_question(source, to)))
     identified = replace(identified, is_anew=resubmit)
@@ -280,11 +305,18 @@ async def _appraise_order(
     if not count:
         # Nothing is sent, so nothing is asked.
         return _Appraised(identified, quote_of(identified, priced), estimate=priced, lines=lines)
+    refuse_too_many(order.delivery, count)
     refuse_over_cap(app, priced)
     plural = "" if count == 1 else "s"
     requests = f"{count:,} request{plural} {f'of {source}' if order.source else 'given in the call'}"
     question = cost_question(app, priced, f"submit {requests} to {to}", identified.sha256)
-    return _Appraised(identified, quote_of(identified, priced, question), estimate=priced, lines=lines)
+    return _Appraised(
+        identified,
+        quote_of(identified, priced, question),
+        estimate=priced,
+        lines=lines,
+        notes=now_notes(prices, order.task, count),
+    )
 
 
 async def _look_for_refused(app: App, order_sha256: str) -> None:
@@ -332,6 +364,7 @@ def _new_batch(app: App, identified: IdentifiedOrder, appraised: _Appraised) -> 
         donors=spared.donors if spared is not None else (),
         request_sha256=lines.sha256 if lines is not None and spared is not None else "",
         is_anew=identified.is_anew,
+        tier=tier_of(app.settings, order.delivery, order.task),
     )
 
 
@@ -351,6 +384,6 @@ def _forget_if_never_sent(app: App, batch_id: str) -> None:
         return
     # Nothing was paid with it: the user need not be asked again about the same order.
     app.ledger.quotes.release(batch_id)
-    if any(job.uploaded_file or job.is_unproved for job in batch.jobs):
+    if any(job.uploaded_file or job.is_unproved or job.lost_rows for job in batch.jobs):
         return
     remove_batch(app, batch_id)

@@ -13,13 +13,15 @@ from gemini_batch_mcp.batches.answers.awaiting import await_delivery
 from gemini_batch_mcp.batches.answers.collecting import collect_batch
 from gemini_batch_mcp.batches.answers.lost import note_lost_answers, note_undelivered
 from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.calls.calling import go_on_calling, is_calling
 from gemini_batch_mcp.batches.jobs.accounts import refuse_anothers
 from gemini_batch_mcp.batches.jobs.advice import next_step
 from gemini_batch_mcp.batches.jobs.delivery import has_rows, is_overdue, not_there_yet, undelivered, utc_now
 from gemini_batch_mcp.batches.jobs.finding import find_batch
 from gemini_batch_mcp.batches.jobs.lock import BatchGone, batch_lock
+from gemini_batch_mcp.batches.jobs.stored_lines import request_path
 from gemini_batch_mcp.batches.jobs.tracking import current, describe, load, prove_absent, refresh
-from gemini_batch_mcp.batches.ledger.entries import BatchEntry, Stage
+from gemini_batch_mcp.batches.ledger.entries import BatchEntry, NewJob, Stage
 from gemini_batch_mcp.batches.orders.appraising import (
     Facts,
     ask_gemini,
@@ -36,10 +38,10 @@ from gemini_batch_mcp.batches.orders.pricing import (
     job_limits,
     read_prices,
     refuse_over_cap,
+    tier_of,
 )
 from gemini_batch_mcp.batches.submitting._attached_files import renew_attachments
-from gemini_batch_mcp.batches.submitting._cutting import cut_jobs
-from gemini_batch_mcp.batches.submitting._stored_lines import request_path
+from gemini_batch_mcp.batches.submitting._cutting import cut_jobs, one_job
 from gemini_batch_mcp.batches.submitting._withdrawing import join, notes_about, withdrawn_on_cancel
 from gemini_batch_mcp.batches.submitting.creating import Submission
 from gemini_batch_mcp.batches.submitting.ordering import Placement
@@ -49,6 +51,7 @@ from gemini_batch_mcp.errors import BatchError, NotFound, NotReady, StillPrepari
 from gemini_batch_mcp.intake.files.in_lines import with_references
 from gemini_batch_mcp.intake.files.placeholder import Known
 from gemini_batch_mcp.intake.prices.estimate import Estimate, limits_of
+from gemini_batch_mcp.intake.prices.price_list import PriceTable
 from gemini_batch_mcp.intake.prices.survey import Surveyor
 from gemini_batch_mcp.intake.request_files import RequestFile
 from gemini_batch_mcp.intake.requests.lines import Onlooker
@@ -130,6 +133,7 @@ async def retry_rows(
             except BatchError:
                 await in_thread(_drop_if_never_sent, app, batch.id, chosen.attempt)
                 raise
+        await _call(app, batch.id, deadline)
         left_out = _left_out_note(app, batch) if _wants_failed(include) else ""
         return await _placement(app, batch, chosen.estimate, (*notes, *((left_out,) if left_out else ())))
 
@@ -157,6 +161,7 @@ async def _continue_retry(
     not_sent = await in_thread(_not_sent, app, batch, include)
     notes = (*await notes_about(app, "", batch), *((not_sent,) if not_sent else ()))
     if batch.is_submitted:
+        await _call(app, batch.id, deadline)
         return await _placement(app, batch, None, notes)
     try:
         await join(app, batch)
@@ -167,6 +172,7 @@ async def _continue_retry(
         ) from None
     async with withdrawn_on_cancel(app, batch.id, batch.attempts, f"retry {batch.id} {batch.attempts}", limit):
         await _submit(app, batch, deadline)
+    await _call(app, batch.id, deadline)
     return await _placement(app, batch, None, notes)
 
 
@@ -232,7 +238,10 @@ async def _placement(app: App, batch: BatchEntry, estimate: Estimate | None, not
 async def _add_attempt(app: App, batch: BatchEntry, chosen: _Chosen) -> bool:
     request_file = await _with_renewed_files(app, batch, chosen.request_file)
     limits = job_limits(app, await read_prices(app), chosen.model)
-    parts = await in_thread(cut_jobs, request_file, chosen.estimate.input_tokens, limits)
+    tier = tier_of(app.settings, batch.delivery, batch.task)
+    parts: tuple[NewJob, ...] = (one_job(request_file, chosen.estimate),)
+    if not tier:
+        parts = await in_thread(cut_jobs, request_file, chosen.estimate.input_tokens, limits)
     return await in_thread(
         app.ledger.add_attempt,
         batch.id,
@@ -241,6 +250,7 @@ async def _add_attempt(app: App, batch: BatchEntry, chosen: _Chosen) -> bool:
         parts,
         app.account,
         quoted_as=chosen.quote.fingerprint,
+        tier=tier,
     )
 
 
@@ -328,7 +338,8 @@ async def _choose(app: App, batch: BatchEntry, include: Sequence[str], model: st
     model = (model or batch.jobs[-1].model or batch.model).removeprefix("models/")
     await check_model(app, await read_prices(app), model, batch.task, ask=False)
     attempt = batch.attempts + 1
-    prices, order = await read_prices(app), Order(model=model, task=batch.task)
+    prices = (await read_prices(app)).at(tier_of(app.settings, batch.delivery, batch.task))
+    order = Order(model=model, task=batch.task, delivery=batch.delivery)
     files = await in_thread(app.ledger.attachments, batch.id)
     known = {file.uri: Known(file.size_bytes, pages=0) for file in files.values()}
     limits = limits_of(prices, model, datetime.now(UTC).date())
@@ -336,7 +347,8 @@ async def _choose(app: App, batch: BatchEntry, include: Sequence[str], model: st
     request_file = await in_thread(
         _write, app, batch, _statuses(include), not include, attempt, Counted(surveyor, app.gauge)
     )
-    estimate = _no_dearer(await _appraise(app, batch, attempt, order, request_file, surveyor), batch, model)
+    appraised = await _appraise(app, batch, attempt, order, request_file, surveyor, prices)
+    estimate = _no_dearer(appraised, batch, model)
     summary = await in_thread(_summary, app, batch)
     spent = await in_thread(spent_at_most, app, prices, batch, summary)
     refuse_over_cap(app, estimate, spent=spent)
@@ -348,7 +360,13 @@ async def _choose(app: App, batch: BatchEntry, include: Sequence[str], model: st
 
 
 async def _appraise(
-    app: App, batch: BatchEntry, attempt: int, order: Order, request_file: RequestFile, surveyor: Surveyor
+    app: App,
+    batch: BatchEntry,
+    attempt: int,
+    order: Order,
+    request_file: RequestFile,
+    surveyor: Surveyor,
+    prices: PriceTable,
 ) -> Estimate:
     """Return what the rows may cost: as it was told before, if these very rows were chosen before for this model."""
     path, survey = app.files(batch.id).appraisal(attempt), surveyor.survey()
@@ -357,7 +375,7 @@ async def _appraise(
         counting = await ask_gemini(app, order, surveyor.requests())
         facts = Facts(request_file, survey, counting)
         await in_thread(write_facts, path, facts)
-    return priced(await read_prices(app), order, facts)
+    return priced(prices, order, facts)
 
 
 def _no_dearer(estimate: Estimate, batch: BatchEntry, model: str) -> Estimate:
@@ -437,6 +455,12 @@ def _write(
     )
 
 
+async def _call(app: App, batch_id: str, deadline: float | None) -> None:
+    """Have rows called that are answered now, as far as that goes until the deadline."""
+    if is_calling(await load(app, batch_id)):
+        await go_on_calling(app, batch_id, wait_seconds=seconds_left(deadline))
+
+
 async def _submit(app: App, batch: BatchEntry, deadline: float | None) -> None:
     # The user asks for the rows again: a create that Gemini's list does not have may be repeated.
     submission = Submission(app, batch.id, may_repeat_unknown=True)
@@ -445,5 +469,5 @@ async def _submit(app: App, batch: BatchEntry, deadline: float | None) -> None:
 
 def _drop_if_never_sent(app: App, batch_id: str, attempt: int) -> None:
     batch = app.ledger.batch(batch_id)
-    if batch is not None and not any(job.name or job.is_unproved for job in batch.jobs if job.attempt == attempt):
+    if batch is not None and not any(job.has_left for job in batch.jobs if job.attempt == attempt):
         app.ledger.drop_attempt(batch_id, attempt)

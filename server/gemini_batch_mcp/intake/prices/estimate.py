@@ -149,7 +149,7 @@ def estimate(
                 _input_basis(survey, rows, scaled),
                 *([] if task == "embed" else [_output_basis(survey)]),
                 *([_likely_basis(evidence, expected)] if evidence and expected else []),
-                f"Batch prices of {prices.priced_on}.",
+                _price_basis(prices),
             ]
         ),
         warnings=(
@@ -375,6 +375,16 @@ def _likely_basis(evidence: Evidence, found: Likely) -> str:
         f"Likely: by {evidence.rows:,} answers of {' and '.join(evidence.batches)}{rows}; with 95 % "
         f"{dollars(found.low_usd)} to {dollars(found.high_usd)}."
     )
+
+
+def _price_basis(prices: PriceTable) -> str:
+    match prices.tier:
+        case "":
+            return f"Batch prices of {prices.priced_on}."
+        case "flex":
+            return f"Flex prices of {prices.priced_on}, which are those of a batch."
+        case _:
+            return f"Standard prices of {prices.priced_on}, {prices.times:g} times those of a batch."
 
 
 def _cap_warnings(survey: Survey, counting: Counting, known: tuple[Price, ...], evidence: Evidence | None) -> list[str]:

@@ -5,7 +5,7 @@ The figures are data: `prices.json` beside this file, dated, and a file of the u
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from importlib.resources import files
 from pathlib import Path
@@ -16,6 +16,7 @@ from msgspec import Meta, Struct, field
 
 from gemini_batch_mcp.domain import Task
 from gemini_batch_mcp.errors import ConfigurationError, UsageError, system_reason
+from gemini_batch_mcp.settings import Tier
 from gemini_batch_mcp.text import plain_text
 
 #: A job lives 48 hours at most (batch guide), so a change this near can still meet its last rows.
@@ -28,6 +29,8 @@ OUTPUT_TOKEN_LIMIT: Final = 65_536
 _MAX_FILE_BYTES: Final = 1 << 20
 
 Modality = Literal["text", "image", "audio", "video"]
+#: How requests are called that are answered now; empty for those of a batch.
+CallTier = Literal["", Tier]
 
 _Usd = Annotated[float, Meta(ge=0, le=1_000_000)]
 _Count = Annotated[int, Meta(ge=0)]
@@ -95,6 +98,9 @@ class _PriceFile(Struct, frozen=True, forbid_unknown_fields=True):
     models: dict[_ModelName, ModelEntry] = field(default_factory=dict)
     retired: dict[_Pattern, End] = field(default_factory=dict)
     default_enqueued_tokens: tuple[_Count, _Count, _Count] | None = None
+    #: Standard prices are so many times those of batches and of the flex tier, which are half of them (optimization
+    #: and flex pages of ai.google.dev, read 2026-11-28).
+    standard_over_batch: Annotated[float, Meta(gt=0, le=100)] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +143,14 @@ class PriceTable:
     models: Mapping[str, ModelEntry]
     retirements: Mapping[str, End]
     default_enqueued_tokens: tuple[int, int, int]
+    standard_over_batch: float
+    #: What the prices are for, and how many times that of a batch they are.
+    tier: CallTier = ""
+    times: float = 1.0
+
+    def at(self, tier: CallTier) -> "PriceTable":
+        """Return the same for calls at a service tier; empty for batches, whose price flex has."""
+        return replace(self, tier=tier, times=self.standard_over_batch if tier == "standard" else 1.0)
 
     def price(self, model: str, on: date) -> Price | None:
         """Return what a model costs on a day; None when it is not known. Where it is routed decides, once it is."""
@@ -149,7 +163,7 @@ class PriceTable:
             billed_as = entry.routed.to
         billed = self.models[billed_as]
         rates = [rates for rates in billed.rates if rates.since <= on] or [billed.rates[0]]
-        return Price(name, billed_as, billed.task, rates[-1], billed.output_token_limit)
+        return Price(name, billed_as, billed.task, _times(rates[-1], self.times), billed.output_token_limit)
 
     def prices(self, model: str, on: date) -> tuple[Price, ...]:
         """Return every price that a job created on that day can meet in its 48 hours; none when it is not known."""
@@ -270,6 +284,7 @@ def load_prices(override: Path | None = None) -> PriceTable:
                 models=ours.models | theirs.models,
                 retired=retired | theirs.retired,
                 default_enqueued_tokens=theirs.default_enqueued_tokens or ours.default_enqueued_tokens,
+                standard_over_batch=theirs.standard_over_batch or ours.standard_over_batch,
             )
         )
     except OSError as error:
@@ -306,8 +321,21 @@ def _table(file: _PriceFile) -> PriceTable:
             raise ValueError(f"the rates of {name} are not in date order")
         if entry.routed and (entry.routed.to not in file.models or entry.routed.to == name):
             raise ValueError(f"{name} is routed to {entry.routed.to}, which has no entry of its own")
-    assert file.default_enqueued_tokens is not None  # prices.json states it
-    return PriceTable(file.priced_on, file.models, file.retired, file.default_enqueued_tokens)
+    assert file.default_enqueued_tokens is not None  # prices.json states both
+    assert file.standard_over_batch is not None
+    return PriceTable(file.priced_on, file.models, file.retired, file.default_enqueued_tokens, file.standard_over_batch)
+
+
+def _times(rates: Rates, times: float) -> Rates:
+    """Return rates that are so many times as high."""
+    if times == 1.0:
+        return rates
+    figures = ("input", "output", "image_input", "audio_input", "video_input", "image_output")
+    higher = {name: figure * times for name in figures if (figure := getattr(rates, name)) is not None}
+    long = rates.long_prompt
+    if long is not None:
+        long = LongPrompt(long.over_tokens, long.input * times, long.output * times)
+    return msgspec.structs.replace(rates, long_prompt=long, **higher)
 
 
 def _bare(model: str) -> str:

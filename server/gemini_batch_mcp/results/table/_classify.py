@@ -8,6 +8,7 @@ Every reader of answer lines goes through `classified`. The variants are those o
                 or the prompt was blocked, so that there is no content at all
     truncated   the answer stopped at a token limit, with or without text
     ok          the model stopped by itself, and there is text or other content
+    missing     nothing came back, and the line says why: written here for a call whose reply was lost
     empty       none of these: null response, no candidates, no parts, thoughts only
     NULL        the line is no JSON object, or holds neither key nor answer
 """
@@ -15,6 +16,8 @@ Every reader of answer lines goes through `classified`. The variants are those o
 # ruff: noqa: S608 - queries consist of our own names, of numbers, and of literals made by `quoted`
 
 from typing import Final
+
+from gemini_batch_mcp.results.table.lines import REPLY_LOST
 
 #: Finish reasons (google-genai 3.4.0 `FinishReason`) with which an answer was stopped for what it says.
 BLOCKED_REASONS: Final = (
@@ -170,6 +173,7 @@ def classified(source: str, *, with_embedding: bool = False) -> str:
         ), rated AS (
             SELECT *,
                    CASE WHEN is_unreadable THEN NULL
+                        WHEN failure ->> '$.status' = '{REPLY_LOST}' THEN 'missing'
                         WHEN failure IS NOT NULL OR {is_broken} THEN 'failed'
                         WHEN finish_reason IN {_names(BLOCKED_REASONS)} THEN 'blocked'
                         WHEN finish_reason IN {_names(TRUNCATED_REASONS)} THEN 'truncated'

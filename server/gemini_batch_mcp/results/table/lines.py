@@ -18,6 +18,8 @@ import msgspec
 
 from gemini_batch_mcp.settings import MAX_ANSWER_LINE_BYTES, MAX_ANSWER_VALUES, MAX_UNSEEN_LINE_BYTES
 
+#: The status inside the error of a line that stands for a row whose reply was lost on its way here.
+REPLY_LOST: Final = "REPLY_LOST"
 #: A byte order mark.
 BOM: Final = b"\xef\xbb\xbf"
 _READ_AHEAD_BYTES: Final = 1 << 20
