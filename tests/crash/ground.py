@@ -262,7 +262,7 @@ def _write_order(plan: Plan, data: Path) -> Wish:
     save_to = str(data / "results.jsonl")
     requests = [{"key": row["key"], "request": {"contents": [{"parts": [{"text": row["text"]}]}]}} for row in plan.rows]
     match plan.wish.get("form", "lines"):
-        case "lines":
+        case "lines" | "now" as form:
             source = data / "reviews.jsonl"
             encoded = [msgspec.json.encode(request) for request in requests]
             # A wrong one breaks off behind its key.
@@ -271,7 +271,12 @@ def _write_order(plan: Plan, data: Path) -> Wish:
                 for row, line in zip(plan.rows, encoded, strict=True)
             ]
             source.write_bytes(b"".join(line + b"\n" for line in cut))
-            return Wish(save_to=save_to, source=str(source), skip_invalid=any(row.get("is_wrong") for row in plan.rows))
+            return Wish(
+                save_to=save_to,
+                source=str(source),
+                skip_invalid=any(row.get("is_wrong") for row in plan.rows),
+                delivery="now" if form == "now" else "file",
+            )
         case "requests":
             path = data / "requests.json"
             path.write_bytes(msgspec.json.encode(requests))

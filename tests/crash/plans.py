@@ -44,4 +44,6 @@ SKIPPING: Final = Plan(
 LARGE: Final = Plan("one job from a file of several chunks", _rows(padding=60_000), {}, _SERVICE)
 TABLE: Final = Plan("one job from a table", _rows(), {"form": "table"}, _SERVICE)
 INLINE: Final = Plan("one job within the call", _rows(), {"form": "requests"}, _SERVICE)
+#: One row is turned away at first, and of one the first reply is a 500: it may have been answered.
+NOW: Final = Plan("a few rows answered now", (*_rows()[:9], _rows()[77]), {"form": "now"})
 ALL: Final = (SHARDS, READY, QUEUED, TABLE, INLINE, LARGE)

@@ -34,7 +34,7 @@ _WRITING_FLAGS: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _CHANCE: Final = (
     (re.compile(r"(?<=batches/)[^/]+"), "<batch>"),
     (re.compile(r"(?<=locks/)[^/]+(?=[.]lock)"), "<batch>"),
-    (re.compile(r"(?<=answers-)\d+"), "<job>"),
+    (re.compile(r"(?<=answers-)\d+|(?<=calls-)\d+"), "<job>"),
     (re.compile(r"[0-9a-f]{32,64}"), "*"),
     (re.compile(r"(?<=/tmp)[a-z0-9_]{8}"), "*"),
     (re.compile(r"(?<=[.-])(?!jsonl|parquet)[a-z0-9_]{8,12}(?=$|[./])"), "*"),

@@ -1,0 +1,121 @@
+"""A process that calls rows one by one, killed at each of its steps: no row is called again unless it was said lost."""
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from crash import plans
+from crash.driver import Program
+from crash.ground import Bench, Ground
+from crash.matrix import Case, Verdict, ground, in_parallel
+from crash.traps import Trap
+from support.extent import WANTED, in_part
+
+pytestmark = [pytest.mark.timeout(3600 if WANTED else 300), in_part]
+
+_KILLED: Final = -9
+WAYS: Final[tuple[Program, ...]] = ("order", "collect", "server")
+#: The deaths of a run of a part: promised, not yet called, called and not written down, counted, ended, collected.
+PART: Final = (
+    Trap("ledger.reserve:after"),
+    Trap("ledger.move_job:after"),
+    Trap("call:before", 3),
+    Trap("call:after", 2),
+    Trap("ledger.update_job:before", 6),
+    Trap("ledger.record_collected:before"),
+)
+
+Saved = dict[str, tuple[str, str]]
+
+
+def _saved(place: Ground, path: str) -> Saved:
+    rows = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    assert len(rows) == len(place.plan.rows)
+    return {row["key"]: (row["status"], row["text"]) for row in rows}
+
+
+def _calls(place: Ground) -> Counter[str]:
+    keys = {row["text"]: row["key"] for row in place.plan.rows}
+    texts = (record.request["contents"][0]["parts"][0]["text"] for record in place.service.call_records)
+    return Counter(keys[text] for text in texts)
+
+
+def _said_lost(place: Ground) -> Counter[str]:
+    """How often each row was said to have lost its reply, in the journals of all attempts."""
+    lost: Counter[str] = Counter()
+    by_job = re.compile(r"calls-(\d+)")
+    journals = sorted(place.home.glob("batches/*/calls-*.jsonl"), key=lambda path: int(by_job.findall(path.name)[0]))
+    for attempt, journal in enumerate(journals, 1):
+        keys = journal.with_name("keys.jsonl" if attempt == 1 else f"keys-{attempt}.jsonl")
+        names = [json.loads(line) for line in keys.read_text(encoding="utf-8").splitlines()]
+        for line in map(json.loads, journal.read_text(encoding="utf-8").splitlines()):
+            lost[names[line["row"]]] += "lost" in line
+    return lost
+
+
+def _problems(place: Ground, life_saved: Saved, wanted: Saved) -> list[str]:
+    calls, lost = _calls(place), _said_lost(place)
+    problems = [
+        f"{key} was called {count} times, and said to be lost {lost[key]} times"
+        for key, count in calls.items()
+        if count > 1 + lost[key]
+    ]
+    if life_saved != wanted:
+        problems.append(f"rows are others: {set(life_saved.items()) ^ set(wanted.items())}")
+    left = [path for path in place.home.rglob("*") if path.is_file() and ".part" in path.name]
+    return problems + [f"left behind: {left}"] * bool(left)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(benches: list[Bench]) -> tuple[list[str], Saved]:
+    """The steps of a process that nothing befalls, and what it saves."""
+    with ground(benches[0], plans.NOW) as place:
+        life = place.life()
+        assert place.live(life) == [0], place.last_words(life)
+        saved = _saved(place, place.outcome(life).saved)
+        assert not _problems(place, saved, saved)
+        assert _calls(place).keys() == saved.keys()
+        assert _said_lost(place) == Counter({"guest-77": 1})
+        return place.trace(life), saved
+
+
+def test_a_process_killed_while_rows_are_called_calls_none_twice_that_was_not_said_lost(
+    benches: list[Bench], undisturbed: tuple[list[str], Saved]
+) -> None:
+    steps, wanted = undisturbed
+    seen = Counter(steps)
+    points = [Trap(step, nth) for step, count in seen.items() for nth in range(1, count + 1)] if WANTED else list(PART)
+
+    def run(bench: Bench, numbered: tuple[int, Trap]) -> Verdict:
+        number, point = numbered
+        case = Case(point, then=WAYS[number % len(WAYS)])
+        with ground(bench, plans.NOW) as place:
+            codes = place.live(place.life(point))
+            life = place.life(program=case.then)
+            if (ended := place.live(life)) != [0]:
+                return Verdict(case.name, 0, 0, (f"ended with {ended}: {place.last_words(life)}",))
+            saved = _saved(place, place.outcome(life).saved)
+            return Verdict(
+                case.name, 0, len(saved), tuple(_problems(place, saved, wanted)), was_tried=codes == [_KILLED]
+            )
+
+    verdicts = in_parallel(benches, run, list(enumerate(points)))
+    failed = [f"{verdict.name}: {'; '.join(verdict.problems)}" for verdict in verdicts if verdict.problems]
+    assert not failed, "\n".join([f"{len(failed)} of {len(verdicts)} cases:", *failed])
+    assert sum(verdict.was_tried for verdict in verdicts) >= 0.9 * len(verdicts)
+
+
+def test_several_processes_that_are_given_one_order_call_each_row_once(
+    benches: list[Bench], undisturbed: tuple[list[str], Saved]
+) -> None:
+    with ground(benches[0], plans.NOW) as place:
+        start = place.directory / "start"
+        start.touch()
+        lives = [place.life(starts_with=str(start)) for _ in range(3)]
+        assert place.live(*lives) == [0] * len(lives), [place.last_words(life) for life in lives]
+        for life in lives:
+            assert not _problems(place, _saved(place, place.outcome(life).saved), undisturbed[1])
