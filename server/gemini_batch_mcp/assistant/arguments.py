@@ -37,7 +37,7 @@ def order(
     key_column: Annotated[str, Field(description="Column of keys.")] = "",
     model: Annotated[str, Field(description="Empty: the configured one.")] = "",
     task: Annotated[Task, Field(description="embed makes embeddings.")] = "generate",
-    delivery: Annotated[Delivery, Field(description="now: up to 200 rows, answered in minutes.")] = "file",
+    delivery: Annotated[Delivery, Field(description="now: up to 200 rows, in minutes.")] = "file",
     display_name: Annotated[str, Field(description="Name in lists.")] = "",
     limit_rows: Annotated[int, Field(ge=0, description="Pilot: first rows.")] = 0,
     sample_rows: Annotated[int, Field(ge=0, description="Pilot: rows spread over all.")] = 0,

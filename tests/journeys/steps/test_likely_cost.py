@@ -41,7 +41,7 @@ async def test_a_pilot_tells_what_the_whole_will_cost_and_the_bill_keeps_to_it(
         before = await talk.call("preview_batch", **ORDER)
         assert before["estimate"]["cost_usd_likely"] is None
         assert before["estimate"]["cost_usd_high"] > 1
-        assert "Order a pilot first: sample_rows=20" in before["warnings"][-2]
+        assert "Order a pilot first: sample_rows=20 with delivery='now'" in before["warnings"][-2]
 
         pilot = await ordered(talk, sandbox, **ORDER, sample_rows=50)
         assert len(person.questions) == 1

@@ -132,7 +132,7 @@ def _pilot_notes(app: App, identified: IdentifiedOrder, count: int, estimate: Es
         return ()
     if high <= (app.settings.confirm_above_usd or 0.0):
         return ()
-    pilot = f"sample_rows={_PILOT_ROWS} (its input is about {dollars(low / count * _PILOT_ROWS)})"
+    pilot = f"sample_rows={_PILOT_ROWS} with delivery='now' (its input is about {dollars(low / count * _PILOT_ROWS)})"
     return (
         f"No answers to this prompt tell yet what it will likely cost. Order a pilot first: {pilot}, then preview this "
         "again.",
