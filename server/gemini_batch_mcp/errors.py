@@ -22,7 +22,7 @@ Text in these errors never contains a key, a URL or words from outside that coul
 """
 
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +102,17 @@ class RequestProblems(UsageError):
 
     def __str__(self) -> str:
         return "\n".join((self.message, *(str(problem) for problem in self.problems), self.next_step))
+
+
+class UnreadableRows(RequestProblems):
+    """Rows that cannot be read, of which it is certain where they begin and end: whoever wants can go on without them.
+
+    `rows` has what is wrong with each, by its number among the rows, from 1.
+    """
+
+    def __init__(self, error: RequestProblems, rows: Mapping[int, Problem]) -> None:
+        super().__init__(error.problems, error.problem_count, error.message, error.next_step)
+        self.rows = rows
 
 
 class ConfigurationError(BatchError):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gemini_batch_mcp.domain import Order, Task, UploadedFile
-from gemini_batch_mcp.errors import Problem, RequestProblems, StorageError, UsageError, storage_errors
+from gemini_batch_mcp.errors import Problem, RequestProblems, StorageError, UnreadableRows, UsageError, storage_errors
 from gemini_batch_mcp.intake.files.in_lines import AttachedLines, Parts
 from gemini_batch_mcp.intake.files.planning import AttachmentPlan, column_of, columns_of
 from gemini_batch_mcp.intake.generation_config import request_members
@@ -151,6 +151,7 @@ def write_rows(
                 choose=choose,
                 options=file_options(order, source),
                 spread=spread_of(order),
+                without=left_out.unreadable if left_out is not None else (),
             ) as table:
                 _refuse_without_text(source, table, order)
                 form = _form(table, order, members, world)
@@ -182,6 +183,16 @@ def write_rows(
                     *pattern_warnings(order.response_schema),
                 ),
             )
+    except UnreadableRows as error:
+        # Of rows that are chosen by what is in them, nobody knows whether one that cannot be read is wanted.
+        if (
+            left_out is None
+            or order.where
+            or spread_of(order) is not None
+            or error.rows.keys() <= left_out.unreadable.keys()
+        ):
+            raise
+        left_out.refuse_unreadable(error.rows)
     finally:
         for path in (writing.rendered, writing.finished):
             with suppress(OSError):

@@ -181,6 +181,63 @@ async def test_rows_of_a_table_are_left_out_and_keep_their_columns(
     ]
 
 
+async def test_rows_that_the_reader_of_a_table_refuses_are_left_out_and_all_others_keep_their_places(
+    talk: Conversation, sandbox: Sandbox, data: Path
+) -> None:
+    texts = ["1,good,5", "2,too,many,cells", '3,"over\r\ntwo lines, and ""quoted""",1', "few", "", "1,twice,2"]
+    texts.append("6,fine,4")
+    source = data / "ragged.csv"
+    source.write_bytes(("id,text,stars\r\n" + "\r\n".join(texts)).encode())
+    order: dict[str, Any] = {"source": str(source), "prompt": "Mood of {{text}}?", "key_column": "id"}
+    plain = await talk.call("preview_batch", **order)
+    assert (plain["ok"], plain["problem_count"]) == (False, 2)
+    assert [problem["line"] for problem in plain["problems"]] == [3, 6]
+
+    order["skip_invalid"] = True
+    preview = await talk.call("preview_batch", **order)
+    assert (preview["request_count"], preview["send_count"], preview["skipped_count"]) == (6, 3, 3), preview
+    batch = (await talk.call("create_batch", **order))["batch_id"]
+    assert _sent(talk, batch) == ["1", "3", "6"]
+    sandbox.finish(newest(sandbox))
+    rows = await _rows(talk, batch)
+    assert list(rows) == ["1", "3", "6", "row-2", "row-4", "row-5"]
+    assert "row 2 is wrong: The row has 4 cells; the header has 3." in rows["row-2"]["error"]
+    assert "row 4 is wrong: The row has 1 cell; the header has 3." in rows["row-4"]["error"]
+    sql = "SELECT key, source_text, stars FROM results ORDER BY row"
+    found = (await talk.call("query_results", batch=batch, sql=sql))["rows"]
+    assert [row[1:] for row in found[:3]] == [["good", "5"], ['over\ntwo lines, and "quoted"', "1"], ["fine", "4"]]
+    assert found[5] == ["row-5", "twice", "2"]
+
+    # Which rows a condition or a sample wants, nobody knows of one that cannot be read.
+    assert not (await talk.call("preview_batch", **order, where="stars > 1"))["ok"]
+    first = await talk.call("preview_batch", **order, limit_rows=2)
+    assert (first["request_count"], first["send_count"]) == (2, 1)
+
+
+async def test_rows_of_json_that_are_none_are_left_out_and_an_open_quote_is_refused_with_the_right_text(
+    talk: Conversation, sandbox: Sandbox, data: Path
+) -> None:
+    rows = ['{"id":"1","text":"one"}', "no JSON", "", '{"id":"2","text":"two"', "[]", '{"id":"3","text":"three"}']
+    (data / "rows.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    items = '[{"id":"1","text":"one"}, 7, {"id":"3","text":"three","more":1}]'
+    (data / "rows.json").write_text(items, encoding="utf-8")
+    order = {"prompt": "Mood of {{text}}?", "key_column": "id", "skip_invalid": True}
+    for name, left_out in (("rows.jsonl", 3), ("rows.json", 1)):
+        created = await talk.call("create_batch", source=name, **order)
+        assert (created["request_count"], created["send_count"]) == (2 + left_out, 2), name
+        assert _sent(talk, created["batch_id"]) == ["1", "3"]
+        missing = [warning for warning in created["warnings"] if "Missing members" in warning]
+        assert missing == (["Missing members are treated as empty: more in 1."] if name == "rows.json" else [])
+
+    (data / "quotes.csv").write_text('id,text\n1,"He said "hi""\n2,fine\n3,too,many\n', encoding="utf-8")
+    refused = await talk.call("preview_batch", source="quotes.csv", **order)
+    assert (refused["ok"], refused["problem_count"]) == (False, 2)
+    assert '"He said ""hi"""' in refused["problems"][0]["fix"].replace('\\"', '"'), refused["problems"][0]
+    refusal = await talk.refusal("create_batch", source="quotes.csv", **order)
+    assert "skip_invalid can't leave them out, because an open quote hides where a row ends" in refusal
+    assert sandbox.creates == 2
+
+
 async def test_a_row_whose_file_is_missing_is_left_out_and_the_others_are_sent_with_theirs(
     talk: Conversation, sandbox: Sandbox, data: Path
 ) -> None:

@@ -4,7 +4,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, NoReturn
 
 import msgspec
 
@@ -31,12 +32,19 @@ _SCANNER: Final = json.JSONDecoder()
 _MAX_KEY_BYTES: Final = 12 * MAX_KEY_CHARACTERS + 64
 
 
-class RepeatsFound(Exception):
-    """Lines repeat keys of lines before them: the pass is to be made again without them, by their numbers."""
+_NONE: Final[Mapping[int, Problem]] = MappingProxyType({})
 
-    def __init__(self, repeats: Mapping[int, Problem]) -> None:
-        super().__init__(len(repeats))
+
+class RepeatsFound(Exception):
+    """Lines repeat keys of lines before them: the pass is to be made again without them, by their numbers.
+
+    `unreadable` are rows that the reader of the table refused, and is to leave empty.
+    """
+
+    def __init__(self, repeats: Mapping[int, Problem], unreadable: Mapping[int, Problem] = _NONE) -> None:
+        super().__init__(len(repeats) + len(unreadable))
         self.repeats = repeats
+        self.unreadable = unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +55,21 @@ class _Line:
 
 
 class LeftOut:
-    """What one pass leaves out. `unit` is what the source is made of; `repeats` are lines known to repeat a key."""
+    """What one pass leaves out. `unit` is what the source is made of; `repeats` are lines known to repeat a key.
 
-    def __init__(self, unit: str = "line", repeats: Mapping[int, Problem] | None = None) -> None:
+    `unreadable` are rows that the reader of a table refused.
+    """
+
+    def __init__(
+        self,
+        unit: str = "line",
+        repeats: Mapping[int, Problem] = _NONE,
+        unreadable: Mapping[int, Problem] = _NONE,
+    ) -> None:
         self.unit = unit
-        self._repeats = dict(repeats or {})
+        self.unreadable = unreadable
+        self._repeats = dict(repeats)
+        self._known = self._repeats | dict(unreadable)
         self._lines: list[_Line] = []
 
     def begin(self) -> None:
@@ -70,11 +88,11 @@ class LeftOut:
 
     def has_repeats_in(self, before: int, count: int) -> bool:
         """True when one of the `count` lines that follow `before` others repeats a key."""
-        return bool(self._repeats) and any(number in self._repeats for number in range(before + 1, before + count + 1))
+        return bool(self._known) and any(number in self._known for number in range(before + 1, before + count + 1))
 
     def takes(self, number: int, line: bytes = b"") -> bool:
         """Leave a line out that repeats a key, or that could not be rendered; False for all others."""
-        problem = self._repeats.get(number)
+        problem = self._known.get(number)
         if problem is None and FAULT in line:
             problem = Problem(number, "", json.loads(line.split(FAULT, 2)[1]), "")
             self.add(number, key_at_start(line), (problem,))
@@ -98,7 +116,15 @@ class LeftOut:
         """
         found = keys.repeats(1 << 62, self.unit).problems
         if found:
-            raise RepeatsFound(self._repeats | {problem.line: problem for problem in found})
+            raise RepeatsFound(self._repeats | {problem.line: problem for problem in found}, self.unreadable)
+
+    def refuse_unreadable(self, rows: Mapping[int, Problem]) -> NoReturn:
+        """End a pass over a table in which rows cannot be read.
+
+        Raises:
+            RepeatsFound: always; the next pass is to leave them empty.
+        """
+        raise RepeatsFound(self._repeats, {**self.unreadable, **rows})
 
     def all_wrong(self, name: str) -> RequestProblems:
         """Return the error for a source of which nothing would be left."""
@@ -177,7 +203,8 @@ class LeftOut:
 def leaving_out(write: Callable[[LeftOut], RequestFile], unit: str, directory: Path) -> RequestFile:
     """Write lines without the wrong ones, and write those down in `directory`.
 
-    `write` makes one pass over the source. It is called again for as long as keys repeat: of those, the first is sent.
+    `write` makes one pass over the source. It is called again for as long as keys repeat, of which the first is sent,
+    or rows cannot be read.
 
     Raises:
         RequestProblems: nothing would be left.
@@ -188,7 +215,7 @@ def leaving_out(write: Callable[[LeftOut], RequestFile], unit: str, directory: P
         try:
             return left_out.written(write(left_out), directory)
         except RepeatsFound as found:
-            left_out = LeftOut(unit, found.repeats)
+            left_out = LeftOut(unit, found.repeats, found.unreadable)
 
 
 def remove_skipped(directory: Path) -> None:

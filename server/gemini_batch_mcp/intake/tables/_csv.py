@@ -35,6 +35,7 @@ _SEPARATOR_LINE: Final = re.compile(rb"(?:\xef\xbb\xbf)?sep=(.)\r?\n?", re.IGNOR
 _LINE: Final = re.compile(rb"[^\r\n]*(?:\r\n|\n|\r)")
 #: Two bytes for each of the longest request: a cell of quotes.
 _MAX_CELL_BYTES: Final = 2 * MAX_LINE_BYTES
+_SHOWN_CELL_BYTES: Final = 60
 _NO_LINE_ENDS: Final = bytes(set(range(256)) - set(b"\r\n"))
 _NO_MARKS: Final = bytes(set(range(256)) - set(b'"\r\n'))
 _NUMBER_OR_DATE: Final = re.compile(r"[-+]?[0-9][0-9.,:/ T%-]*Z?")
@@ -70,13 +71,22 @@ class Survey:
 
 @dataclass(slots=True)
 class Record:
-    """A row of a CSV file as it stands there. `filled` is the number of its last cell that holds something."""
+    """A row of a CSV file as it stands there. `filled` is the number of its last cell that holds something.
+
+    `number` counts rows from 1 where it is known; `open_cell` is the first cell with a quote at the wrong place.
+    """
 
     position: int
+    number: int = 0
     size_bytes: int = 0
     cells: int = 0
     filled: int = 0
-    has_open_quote: bool = False
+    open_cell: bytes = b""
+
+    @property
+    def has_open_quote(self) -> bool:
+        """True when a quote is not closed, or text follows the closing one: then it is not sure where the row ends."""
+        return bool(self.open_cell)
 
     @property
     def is_blank(self) -> bool:
@@ -89,7 +99,8 @@ class Record:
         self.cells += 1
         if match[1] or match[2]:
             self.filled = self.cells
-            self.has_open_quote = self.has_open_quote or (match[1] is None and match[2].startswith(b'"'))
+            if not self.open_cell and match[1] is None and match[2].startswith(b'"'):
+                self.open_cell = match[2][:_SHOWN_CELL_BYTES]
 
 
 @dataclass(slots=True)
@@ -193,10 +204,12 @@ def misfits(table: CsvTable, most_bytes: int) -> Iterator[Record]:
 
     Cells beyond the header do no harm as long as they are empty.
     """
-    width = len(table.columns)
+    width, number = len(table.columns), 0
     for record in islice(_walk(table), 1, None):
+        number += not record.is_blank
         fits = record.filled <= width <= record.cells
         if not record.is_blank and (not fits or record.has_open_quote or record.size_bytes > most_bytes):
+            record.number = number
             yield record
 
 

@@ -6,19 +6,21 @@ They are read here and not by the engine because it would retype them: 1.10 beco
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import TextIOWrapper
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
 
 from gemini_batch_mcp.domain import JsonObject
-from gemini_batch_mcp.errors import Problem, RequestProblems, UsageError, storage_errors
+from gemini_batch_mcp.errors import Problem, RequestProblems, UnreadableRows, UsageError, storage_errors
 from gemini_batch_mcp.intake.opened import SourceFile, buffered
 from gemini_batch_mcp.intake.requests.lines import LongLine, pieces, split_lines
 from gemini_batch_mcp.intake.tables._csv import MAX_COLUMNS, CsvTable, check_columns, check_header, quoted
+from gemini_batch_mcp.intake.tables._rejects import MAX_UNREADABLE
 from gemini_batch_mcp.intake.tables.text_files import BLOCK_BYTES, as_utf8
 from gemini_batch_mcp.intake.validator.corrections import kind, shown
 from gemini_batch_mcp.intake.validator.json_text import JsonFault, RepeatingObject, parse
@@ -35,18 +37,28 @@ _ESCAPE: Final = re.compile(
 )
 _TEXT: Final = msgspec.json.Decoder(str)
 _BOM: Final = b"\xef\xbb\xbf"
+#: Stands for a row that is gone on without.
+_EMPTY: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Faults:
-    """Rows that cannot be read: the first are described, all are counted."""
+    """Rows that cannot be read: the first are described, all are counted. Those of `without` are no fault."""
 
-    def __init__(self) -> None:
+    def __init__(self, without: Collection[int] = ()) -> None:
         self.problems: list[Problem] = []
         self.count = 0
+        self._without = frozenset(without)
+        self._rows: dict[int, Problem] = {}
 
-    def add(self, line: int, message: str, fix: str) -> None:
-        """Count one, and describe it while there is room."""
+    def is_known(self, row: int) -> bool:
+        """True for a row (from 1) that is to be gone on without."""
+        return row in self._without
+
+    def add(self, line: int, message: str, fix: str, *, row: int = 0) -> None:
+        """Count one, and describe it while there is room; `row` is its number where that is certain."""
         self.count += 1
+        if row and self.count <= MAX_UNREADABLE:
+            self._rows[row] = Problem(row, "", message, fix)
         if len(self.problems) < _MAX_REPORTED:
             self.problems.append(Problem(line, "", message, fix))
 
@@ -59,7 +71,8 @@ class Faults:
         if self.count:
             plural = "" if self.count == 1 else "s"
             message = f"{name} has {self.count:,} row{plural} that cannot be read; nothing was submitted."
-            raise RequestProblems(self.problems, self.count, message, "Correct them, then submit the order again.")
+            error = RequestProblems(self.problems, self.count, message, "Correct them, then submit the order again.")
+            raise UnreadableRows(error, self._rows) if len(self._rows) == self.count else error
 
 
 @dataclass(slots=True)
@@ -81,13 +94,14 @@ class Spool:
         """
         columns: dict[str, int] = {}
         present: Counter[str] = Counter()
-        count = largest = 0
+        count = largest = empty = 0
         with (
             storage_errors("The table could not be written"),
             self.path.open("w", encoding="utf-8", newline="") as output,
         ):
             for row in rows:
                 count += 1
+                empty += row is _EMPTY
                 present.update(row.keys())
                 if not row.keys() <= columns.keys():
                     for name in row:
@@ -100,7 +114,8 @@ class Spool:
             raise UsageError(f"{self.name} has rows without any members.", 'Give objects such as {"text":"…"}.')
         # A source with faults may have no row that can be read; the faults say more.
         columns = columns or {"text": 0}
-        partly = [f"{shown(column)} in {count - present[column]:,}" for column in columns if present[column] < count]
+        whole = count - empty
+        partly = [f"{shown(column)} in {whole - present[column]:,}" for column in columns if present[column] < whole]
         if partly:
             more = f" and {len(partly) - 10:,} more columns" if len(partly) > 10 else ""
             warnings += (f"Missing members are treated as empty: {', '.join(partly[:10])}{more}.",)
@@ -133,29 +148,29 @@ def _line(row: Mapping[str, str], places: Mapping[str, int]) -> str:
     return "".join(parts) or '""'
 
 
-def spool_json_lines(path: Path, workspace: Path, encoding: str = "") -> CsvTable:
-    """Write the objects of a JSONL file as a table.
+def spool_json_lines(path: Path, workspace: Path, encoding: str = "", *, without: Collection[int] = ()) -> CsvTable:
+    """Write the objects of a JSONL file as a table; rows of `without` that are none are empty.
 
     Raises:
         RequestProblems: lines are no JSON objects.
         UsageError: the file is empty or holds no text.
     """
     text = as_utf8(path, workspace, encoding)
-    faults = Faults()
+    faults = Faults(without)
     table = Spool(workspace / "rows.csv", path.name).write(_json_lines(text.path, faults), text.warnings)
     faults.raise_any(path.name)
     return table
 
 
-def spool_json_list(path: Path, workspace: Path, encoding: str = "") -> CsvTable:
-    """Write the objects of a JSON file, which holds a list of them, as a table.
+def spool_json_list(path: Path, workspace: Path, encoding: str = "", *, without: Collection[int] = ()) -> CsvTable:
+    """Write the objects of a JSON file, which holds a list of them, as a table; `without` as in `spool_json_lines`.
 
     Raises:
         RequestProblems: items are no objects, or the JSON breaks off or is wrong somewhere.
         UsageError: the file is empty, is no text, or holds something else than a list.
     """
     text = as_utf8(path, workspace, encoding)
-    faults = Faults()
+    faults = Faults(without)
     table = Spool(workspace / "rows.csv", path.name).write(_json_list(text.path, path.name, faults), text.warnings)
     faults.raise_any(path.name)
     return table
@@ -274,23 +289,31 @@ def _lines(path: Path, faults: Faults) -> Iterator[tuple[int, bytes]]:
 
 
 def _json_lines(path: Path, faults: Faults) -> Iterator[Mapping[str, str]]:
+    row = 0
     for number, line in _lines(path, faults):
         if not line.strip():
             continue
+        row += 1
         try:
             yield json_row(line)
         except JsonFault as fault:
-            faults.add(number, f"The line {fault.message}", fault.fix)
+            if faults.is_known(row):
+                yield _EMPTY
+            else:
+                faults.add(number, f"The line {fault.message}", fault.fix, row=row)
 
 
 def _json_list(path: Path, name: str, faults: Faults) -> Iterator[Mapping[str, str]]:
     """Yield the items of a list, of which only one block and one item are in memory at a time."""
     reader = _ListReader(path, name)
-    for item, line in reader.items():
+    for row, (item, line) in enumerate(reader.items(), start=1):
         try:
             yield json_row(item.encode("utf-8", "surrogatepass"))
         except JsonFault as fault:
-            faults.add(line, f"The item that starts here {fault.message}", fault.fix)
+            if faults.is_known(row):
+                yield _EMPTY
+            else:
+                faults.add(line, f"The item that starts here {fault.message}", fault.fix, row=row)
 
 
 def spool_sheet(path: Path, workspace: Path, sheet: str) -> CsvTable:

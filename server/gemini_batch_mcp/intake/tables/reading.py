@@ -7,7 +7,7 @@ which is several times as fast as a loop over rows. The engine keeps to one thre
 
 # ruff: noqa: S608 - statements consist of our own names, of numbers, and of literals made by `sql.py`
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from copy import copy
@@ -27,7 +27,7 @@ from gemini_batch_mcp.intake.tables._csv import (
     check_columns,
     open_csv,
 )
-from gemini_batch_mcp.intake.tables._rejects import check_count, check_size, unreadable_rows
+from gemini_batch_mcp.intake.tables._rejects import check_count, check_size, emptied, unreadable_rows
 from gemini_batch_mcp.intake.tables._rendering import Renderer, columns_of, constant_chars, uses_of
 from gemini_batch_mcp.intake.tables._spool import (
     spool_given,
@@ -96,13 +96,15 @@ def open_table(
     choose: Choose | None = None,
     options: FileOptions = AS_IT_SAYS,
     spread: Spread | None = None,
+    without: Collection[int] = (),
 ) -> Iterator["Table"]:
     """Yield the table that a source is. Copies that reading needs go to a directory in `scratch`, removed at the end.
 
     Without `with_text` the files of a folder are not opened, and there is no column `text`. With `read_once` the table
     is always such a copy: whatever becomes of the source, all that is written from it has the same rows. `on_read` is
     told how far the unpacking of a packed file is. With `where` it has only the rows that meet this condition, by what
-    `choose` says; with `spread` only that part of them.
+    `choose` says; with `spread` only that part of them. `without` are rows that an `UnreadableRows` has told of: they
+    are empty; it goes neither with `where` nor with `spread`.
 
     Raises:
         UsageError: the source is no table, has no rows, or has columns that cannot be told apart; or no row is chosen.
@@ -125,7 +127,9 @@ def open_table(
         elif isinstance(source, GivenRows):
             yield _csv_table(connection, spool_given(source.rows, workspace), source.name).spread(spread, workspace)
         else:
-            with _file_table(connection, source, workspace, options, read_once=read_once, on_read=on_read) as table:
+            with _file_table(
+                connection, source, workspace, options, read_once=read_once, on_read=on_read, without=without
+            ) as table:
                 yield table.spread(spread, workspace)
 
 
@@ -138,6 +142,7 @@ def _file_table(
     *,
     read_once: bool,
     on_read: OnRead | None,
+    without: Collection[int],
 ) -> Iterator["Table"]:
     """Yield the table in a file. Raises as `open_table`."""
     if not source.is_file():
@@ -156,13 +161,14 @@ def _file_table(
         case Layout.DELIMITED:
             with readable(source, workspace, read_once=read_once) as (path, read):
                 csv = open_csv(path, workspace, first_delimiter=kind.delimiter, encoding=options.encoding)
+                csv = emptied(csv, without, workspace) if without else csv
                 yield _csv_table(connection, csv, name, read if csv.path == source else None)
         case Layout.WORKBOOK:
             yield _csv_table(connection, spool_sheet(source, workspace, options.sheet), name)
         case Layout.JSON_LIST:
-            yield _csv_table(connection, spool_json_list(source, workspace, options.encoding), name)
+            yield _csv_table(connection, spool_json_list(source, workspace, options.encoding, without=without), name)
         case Layout.JSON_LINES:
-            yield _csv_table(connection, spool_json_lines(source, workspace, options.encoding), name)
+            yield _csv_table(connection, spool_json_lines(source, workspace, options.encoding, without=without), name)
         case Layout.TEXT_LINES:
             yield _csv_table(connection, spool_text_lines(source, workspace, options.encoding), name)
 
