@@ -17,6 +17,10 @@ _LONGEST_INTEGER: Final = 20
 
 #: Strings, so as to pass over them, and what opens and closes.
 _STRUCTURE: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+#: Of a longer text the right one is not looked for; how much is shown around what is wrong, and at most.
+_MAX_RIGHTED: Final = 100_000
+_AROUND: Final = 12
+_MAX_PART: Final = 60
 _CLOSING: Final = {"{": "}", "[": "]"}
 
 
@@ -113,13 +117,41 @@ def _fault(text: str, error: json.JSONDecodeError) -> JsonFault:
     if error.msg.startswith("Invalid control character"):
         return JsonFault(f"contains a raw control character {place}.", "Escape it inside the text, as \\n or \\t.")
     if rest.startswith("'"):
-        return JsonFault(f"has single quotes {place}.", 'JSON uses double quotes: "…".')
+        fault = JsonFault(f"has single quotes {place}.", 'JSON uses double quotes: "…".')
+        return fault if '"' in text else _shown_right(fault, text, text.replace("'", '"'))
     if word := re.match(r"(None|True|False)\b", rest):
         right = {"None": "null", "True": "true", "False": "false"}[word[1]]
-        return JsonFault(f"has {word[1]} {place}.", f"JSON writes {right}.")
+        end = len(text) - len(rest) + len(word[1])
+        fault = JsonFault(f"has {word[1]} {place}.", f"JSON writes {right}.")
+        return _shown_right(fault, text, text[: end - len(word[1])] + right + text[end:])
     if rest.startswith(("}", "]")):
-        return JsonFault(f"has an extra comma before character {position + 1}.", "Remove the comma.")
-    return JsonFault(f"is not JSON: unexpected text {place}.", "Write one JSON object on the line.")
+        fault = JsonFault(f"has an extra comma before character {position + 1}.", "Remove the comma.")
+        return _shown_right(fault, text, text[:position].rstrip().removesuffix(",") + text[position:])
+    fault = JsonFault(f"is not JSON: unexpected text {place}.", "Write one JSON object on the line.")
+    # Between two members or items, what is missing is a comma.
+    return _shown_right(fault, text, text[:position].rstrip() + "," + rest)
+
+
+def _shown_right(fault: JsonFault, text: str, right: str) -> JsonFault:
+    """Return a fault whose fix shows the wrong part of a text and the right one, where the right text can be read."""
+    if len(text) > _MAX_RIGHTED:
+        return fault
+    try:
+        _DECODER.decode(right)
+    except (ValueError, RecursionError):
+        return fault
+    start = _same_chars(text, right)
+    end = _same_chars(text[start:][::-1], right[start:][::-1])
+    before = max(start - _AROUND, 0)
+    parts = (one[before : min(len(one) - end + _AROUND, before + _MAX_PART)] for one in (text, right))
+    wrong_part, right_part = ("".join(char if char.isprintable() else " " for char in part) for part in parts)
+    return JsonFault(fault.message, f"{fault.fix} Write `{right_part}` in place of `{wrong_part}`.")
+
+
+def _same_chars(one: str, other: str) -> int:
+    """Return how many characters two texts begin with alike."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((place for place, (char, another) in pairs if char != another), min(len(one), len(other)))
 
 
 def _lost(text: str, position: int) -> JsonFault | None:
