@@ -8,6 +8,7 @@ from gemini_batch_mcp.batches.advancing import Advanced, advance_all, watch_batc
 from gemini_batch_mcp.batches.answers.asked import Asked, read_asked
 from gemini_batch_mcp.batches.answers.asking import ask_results
 from gemini_batch_mcp.batches.answers.comparing import Comparison, compare_results
+from gemini_batch_mcp.batches.answers.drifting import drift_notes
 from gemini_batch_mcp.batches.answers.reading import Results, read_results
 from gemini_batch_mcp.batches.answers.telling import Telling, telling_rows
 from gemini_batch_mcp.batches.app import App
@@ -100,6 +101,9 @@ class Desk:
         """Read results; see `reading.read_results`. Where questions may follow, they are prepared for."""
         results = await read_results(self.app, reference, query, wait_seconds=wait_seconds)
         await self.on_seen(results.status)
+        if query.view == "summary" and not query.save_to:
+            cost = await self.cost(results.status.batch, results.summary)
+            results = replace(results, warnings=(*results.warnings, *await drift_notes(self.app, results, cost.usd)))
         await self.app.prepare_queries()
         return results
 

@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 from gemini_batch_mcp.domain import Column, ResultPage, ResultRow, ResultSummary, RowAttempt, RowStatus, SavedFile
 from gemini_batch_mcp.errors import StorageError, UsageError
 from gemini_batch_mcp.results.cursor import Position, cursor_at, position_of
-from gemini_batch_mcp.results.engine import TableReader, rows_of, table_errors
+from gemini_batch_mcp.results.engine import TableReader, identifier, rows_of, table_errors
 from gemini_batch_mcp.results.export.formats import Format, export_table
 from gemini_batch_mcp.results.sql_names import sql_columns
 from gemini_batch_mcp.results.table.build import TableBuild, build_planned, build_table
@@ -64,6 +64,10 @@ MAX_PAGE_ROWS: Final = 1000
 _MAX_KEY_CHARS: Final = 500
 _MAX_ERROR_CHARS: Final = 300
 _MAX_REASON_CHARS: Final = 60
+#: Of a sample of answers: fields, and characters of each; kinds of columns that are no texts.
+_SAMPLED_FIELDS: Final = 20
+_SAMPLED_CHARS: Final = 2_000
+_PLAIN_KINDS: Final = frozenset({"BIGINT", "INTEGER", "DOUBLE", "BOOLEAN"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,18 @@ class TokenSample:
     rows: int
     longest: int
     each: tuple[tuple[int, int], ...]
+
+
+#: A cell of an answer's field as it is compared: numbers as they are, all else as text.
+Cell = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerSample:
+    """What some good answers took, in tokens of output with thinking, and what they say in each of their fields."""
+
+    written: tuple[int, ...]
+    fields: Mapping[str, tuple[Cell, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +267,31 @@ class ResultTable:
             (rows, longest) = connection.execute(f"SELECT count(*), max(written) FROM ({metered})").fetchall()[0]
             found = connection.execute(f"SELECT taken, written FROM ({metered}) ORDER BY hash(key), key LIMIT {limit}")
             return TokenSample(rows, longest or 0, tuple(found.fetchall()))
+
+    def answers(self, limit: int) -> AnswerSample:
+        """Return what good answers say and took, of about `limit` rows, which are the same ones each time.
+
+        Raises:
+            StorageError: the table cannot be read.
+        """
+        return self.while_there(lambda table: table._answers(limit))
+
+    def _answers(self, limit: int) -> AnswerSample:
+        names = [column.name for column in self._facts.columns]
+        fields = names[names.index("json") + 1 : names.index("finish_reason")][:_SAMPLED_FIELDS] or ["text"]
+        kinds = {column.name: column.type for column in self._facts.columns}
+        cells = ", ".join(
+            identifier(name) if kinds[name] in _PLAIN_KINDS else f"left({identifier(name)}::VARCHAR, {_SAMPLED_CHARS})"
+            for name in fields
+        )
+        every = max(1, self.row_count // limit)
+        with self._reading() as connection:
+            found = connection.execute(
+                f"""SELECT coalesce(output_tokens, 0) + coalesce(thoughts_tokens, 0), {cells}
+                    FROM {rows_of(self.folder)} WHERE status = 'ok' AND hash(key) % {every} = 0"""
+            ).fetchall()
+        written = tuple(int(row[0]) for row in found)
+        return AnswerSample(written, {name: tuple(row[place] for row in found) for place, name in enumerate(fields, 1)})
 
     def media_files(self, limit: int) -> tuple[Path, ...]:
         """Return the first `limit` files that answers carried, in request order.

@@ -65,6 +65,9 @@ async def test_a_pilot_tells_what_the_whole_will_cost_and_the_bill_keeps_to_it(
         assert likely == estimate["cost_usd_likely"]
         assert low <= whole["usage"]["cost_usd"] <= high < 1
 
+        # A run like its trial says nothing of it.
+        assert not any("chance" in warning for warning in whole["warnings"])
+
         # The same prompt over another source is told by these answers, too, which is said; another prompt is not.
         (data / "others.csv").write_text("id,text\n1,short\n2,this one as well\n", encoding="utf-8")
         other = (await talk.call("preview_batch", **ORDER | {"source": "others.csv"}))["estimate"]
@@ -79,3 +82,23 @@ async def test_a_pilot_tells_what_the_whole_will_cost_and_the_bill_keeps_to_it(
         f"answers to the same prompt so far this will likely cost ${kept['likely_usd'][1]:.3f}"[:-2]
         in (person.questions[-1])
     )
+
+
+async def test_a_run_that_left_what_its_trial_let_expect_is_told(
+    settings: Settings, sandbox: Sandbox, data: Path
+) -> None:
+    reviews(data)
+    async with converse(settings, sandbox) as talk:
+        pilot = await ordered(talk, sandbox, **ORDER, sample_rows=50)
+        # What comes later is not what was tried: longer texts, and one answer in four is cut off.
+        rows = [f'n{n:03},"{"word " * 90}{"[[sandbox:max_tokens]]" if n % 4 == 0 else ""}"' for n in range(200)]
+        (data / "new.csv").write_text("id,text\n" + "\n".join(rows) + "\n", encoding="utf-8")
+        run = await ordered(talk, sandbox, **ORDER | {"source": "new.csv"})
+        [told] = [warning for warning in run["warnings"] if "chance" in warning]
+        assert told.startswith(f"More than chance differs from {pilot['batch_id']} (50 rows): ")
+        assert "25.0% truncated rows instead of 0.0%" in told
+        # A page of rows is not the place for it, and a trial that is gone says nothing.
+        page = await talk.call("get_results", batch=run["batch_id"], view="rows", limit=1)
+        assert told not in page["warnings"]
+        await talk.call("delete_batch", batch=pilot["batch_id"], confirm=True)
+        assert told not in (await talk.call("get_results", batch=run["batch_id"]))["warnings"]
