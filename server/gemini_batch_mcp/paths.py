@@ -10,6 +10,7 @@ import re
 import shutil
 import stat
 import time
+import unicodedata
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -150,7 +151,7 @@ class PathGuard:
             path = (beside or self._relative_base()) / path
             if not os.path.lexists(path):
                 self._refuse_chats(text)
-        return path
+        return path if text.isascii() else _respelt(path)
 
     def _refuse_chats(self, text: str) -> None:
         """Refuse a path of a chat's own machine. Raises `PathError`."""
@@ -238,6 +239,15 @@ def slug(text: str, *, limit: int = 24) -> str:
     name = name.rsplit(".", 1)[0] if "." in name[1:] else name
     cleaned = "".join(character if character.isascii() and character.isalnum() else "-" for character in name.lower())
     return "-".join(part for part in cleaned.split("-") if part)[:limit].strip("-") or "batch"
+
+
+def _respelt(path: Path) -> Path:
+    """Return a path with the names that are there: a Mac writes `ü` as two characters, and keyboards as one."""
+    found = Path(path.anchor)
+    for name in path.parts[1:]:
+        forms = (name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))
+        found /= next((form for form in forms if os.path.lexists(found / form)), name)
+    return found
 
 
 def _mode(path: Path, text: str) -> int | None:

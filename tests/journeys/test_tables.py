@@ -122,7 +122,7 @@ async def test_an_order_above_the_hard_cap_is_refused_and_nothing_leaves(
         (Order(source="reviews.jsonl", prompt="{{text}}"), "does not go with prompt"),
         (Order(requests=({"prompt": "x"},), limit_rows=3), "does not go with limit_rows"),
         (Order(source="files/abc", prompt="x"), "does not go with prompt"),
-        (Order(source="picture.png", prompt="x"), "not a JSONL file"),
+        (Order(source="picture.png", prompt="x"), "is one image file, not a table of rows"),
     ],
 )
 async def test_parts_that_do_not_go_together_are_named(

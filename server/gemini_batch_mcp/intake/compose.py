@@ -5,10 +5,10 @@ file is read once for its keys, its count, its digest, and a sample of lines tha
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from gemini_batch_mcp.intake.requests.skipping import LeftOut
 from gemini_batch_mcp.intake.rows.choosing import Choose
 from gemini_batch_mcp.intake.rows.spreading import spread_of
 from gemini_batch_mcp.intake.tables.earlier import KEY_COLUMN, EarlierRows
-from gemini_batch_mcp.intake.tables.file_rows import NAME_COLUMN, PATH_COLUMN, TEXT_COLUMN
+from gemini_batch_mcp.intake.tables.file_rows import NAME_COLUMN, PATH_COLUMN, TEXT_COLUMN, has_media_name, no_text
 from gemini_batch_mcp.intake.tables.folders import Folder
 from gemini_batch_mcp.intake.tables.kept_columns import keeping_columns, put_behind
 from gemini_batch_mcp.intake.tables.kinds import file_options
@@ -112,8 +112,9 @@ def write_rows(
 ) -> RequestFile:
     """Render each row of `source` into `{"key":…,"request":{…}}` and write the lines to `destination`.
 
-    Position n of `keys_path` belongs to row n of the table. Keys come from `order.key_column`, or are made of the row's
-    place and of the cells that the templates use: the same order gives the same keys. Rows of `Problem`s are named in
+    Position n of `keys_path` belongs to row n of the table. Keys come from `order.key_column`; in a folder they are
+    the names of the files, or where some share one their paths; else they are made of the row's place and of the cells
+    that the templates use: the same order gives the same keys. Rows of `Problem`s are named in
     their messages; `Problem.line` is a line of the source, 0 where it is not known.
 
     `attachments` is the plan for `order.attach`, and goes with it; `uploaded` says where its uploads are, by
@@ -134,10 +135,16 @@ def write_rows(
     notes: set[Note] = set()
     members = request_members(order.task, order.generation_config, order.response_schema, world, notes)
     parts = Parts(_checked_plan(order, attachments), uploaded) if attachments is not None or order.attach else None
+    named = _named(order)
+    _refuse_unread(source, order, named)
+    if isinstance(source, Folder) and not order.key_column:
+        # No part of the order's identity: the content of a folder decides on it.
+        order = replace(order, key_column=source.key_column)
     writing = _Writing(order, destination, keys_path, max_file_bytes, parts, onlooker, world, left_out)
     if isinstance(source, Folder) and not order.where:
         # So as not to open files that nobody asks for.
         source = source.first(order.limit_rows)
+    needs_text = TEXT_COLUMN in named and not order.attach and not order.where
     failure = "The request file could not be written"
     try:
         with storage_errors(failure, "Check the permissions and free space of the state directory."):
@@ -145,6 +152,7 @@ def write_rows(
                 source,
                 destination.parent,
                 with_text=_uses_text(order),
+                needs_text=_without_text(order) if needs_text else "",
                 read_once=columns_path is not None,
                 on_read=on_read,
                 where=order.where,
@@ -212,24 +220,56 @@ def _checked_plan(order: Order, plan: AttachmentPlan | None) -> AttachmentPlan:
     return plan
 
 
-def _refuse_without_text(source: Place, table: Table, order: Order) -> None:
-    """Refuse a prompt that reads the text of files which are none, and attaches nothing.
+def _refuse_unread(source: Place, order: Order, named: Set[str]) -> None:
+    """Refuse a prompt that reads nothing of the files of a folder, and attaches none.
 
     Raises:
         UsageError: it does.
     """
-    named = {*places(order.prompt), *places(order.system_instruction)}
-    if isinstance(source, Folder) and not order.attach and TEXT_COLUMN in named and TEXT_COLUMN not in table.columns:
+    if not isinstance(source, Folder) or order.attach or order.task == "embed":
+        return
+    fix = f'Give attach="{PATH_COLUMN}", which attaches each file to its request'
+    if not named:
         raise UsageError(
-            f"No file of {source.name} is text, so the prompt's {TEXT_COLUMN} would stand for nothing.",
-            f'Give attach="{PATH_COLUMN}", which attaches each file to its request, and leave {TEXT_COLUMN} out of the '
-            "prompt.",
+            f"The prompt names no column and nothing is attached, so every file of {source.name} would be the same "
+            "request.",
+            f"{fix}, or put a column in the prompt, such as {example_place([TEXT_COLUMN])}.",
         )
+    if named <= {PATH_COLUMN, NAME_COLUMN} and all(map(has_media_name, source.names)):
+        raise UsageError(
+            f"The prompt sees the names of the files of {source.name} only, and nothing that is in them.",
+            f"{fix}. To ask about names alone, give them as `requests`.",
+        )
+
+
+def _refuse_without_text(source: Place, table: Table, order: Order) -> None:
+    """Refuse a prompt that reads the text of chosen files of which none is text, and attaches nothing.
+
+    Raises:
+        UsageError: it does.
+    """
+    if isinstance(source, Folder) and not order.attach and TEXT_COLUMN in _named(order) - {*table.columns}:
+        raise no_text(source, len(source.names), _without_text(order))
+
+
+def _without_text(order: Order) -> str:
+    """Return what to do about files that are no text where a prompt reads them as text."""
+    if order.task == "embed":
+        return "Embeddings take text only: name the text files, such as *.txt."
+    return (
+        f'Give attach="{PATH_COLUMN}", which attaches each file to its request, and leave {TEXT_COLUMN} out of the '
+        "prompt; or name text files only, such as *.txt."
+    )
+
+
+def _named(order: Order) -> set[str]:
+    """Return the columns that the prompts of an order name."""
+    return {*places(order.prompt), *places(order.system_instruction)}
 
 
 def _uses_text(order: Order) -> bool:
     """True unless the order names nothing but a folder's own columns: then the files need not be read as text."""
-    named = {order.key_column, *places(order.prompt), *places(order.system_instruction)}
+    named = {order.key_column, *_named(order)}
     return bool(order.where) or not named <= {"", PATH_COLUMN, NAME_COLUMN}
 
 

@@ -8,6 +8,7 @@ The content is told by `filetype`. By itself it names 16 of the 40 files of our 
 """
 
 import mimetypes
+import re
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Final, Literal
@@ -100,6 +101,14 @@ _CONVERT: Final = {
 }
 _WORDS: Final = {"x-matroska": "Matroska", "webp": "WebP", "quicktime": "QuickTime"}
 _DOCUMENTS: Final = ("application/vnd.", "application/msword", "application/zip", "application/epub")
+#: Endings of text and of Office documents: what `mimetypes` knows of them differs from system to system.
+_TEXT_ENDINGS: Final = re.compile(
+    r"\.(txt|md|markdown|rst|log|csv|tsv|jsonl?|ndjson|xml|html?|ya?ml|toml|ini|srt|vtt|tex|eml|py|[jt]s|java|c|h|cpp|cs"
+    r"|go|rs|rb|php|sh|sql|css|svg|rtf)"
+)
+_OFFICE_ENDINGS: Final = re.compile(
+    r"\.(doc[xm]?|dotx|ppt[xm]?|ppsx|xls[xmb]?|od[tpsg]|pages|key|numbers|epub|vsdx|pub)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +117,20 @@ class Kind:
 
     mime_type: str
     media: Media
+
+
+def named_kind(ending: str) -> str:
+    """Return what files with such an ending (`.pdf`, any case) are, in one or two words that go with a number."""
+    ending = ending.lower()
+    guessed = _ENDINGS.get(ending) or mimetypes.guess_type(f"name{ending}")[0] or ""
+    if _OFFICE_ENDINGS.fullmatch(ending):
+        return "Office"
+    if _TEXT_ENDINGS.fullmatch(ending) or guessed.startswith("text/"):
+        return "text"
+    if guessed == PDF:
+        return "PDF"
+    main = guessed.partition("/")[0]
+    return main if main in ("image", "audio", "video") else "other"
 
 
 class NotTaken(Exception):

@@ -198,7 +198,9 @@ def _archive(path: Path, stack: ExitStack) -> tuple[zipfile.ZipFile, zipfile.Zip
         archive = stack.enter_context(zipfile.ZipFile(packed))
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError):
         raise _damaged(path) from None
-    members = [member for member in archive.infolist() if not member.is_dir() and not _is_junk(member.filename)]
+    # Windows writes directories with a slash of its own, which makes files of them here.
+    files = (member for member in archive.infolist() if not member.filename.endswith(("/", "\\")))
+    members = [member for member in files if not _is_junk(member.filename)]
     if not members:
         raise UsageError(f"{path.name} holds no file.", "Give the file that holds the rows.")
     if len(members) > 1:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gemini_batch_mcp.domain import Order
 from gemini_batch_mcp.errors import PathError, RequestProblems, UsageError
 from gemini_batch_mcp.intake.tables import folders
-from gemini_batch_mcp.intake.tables.folders import Folder, find_source, folder_sha256, list_folder
+from gemini_batch_mcp.intake.tables.folders import Folder, find_source, list_folder, read_folder
 from gemini_batch_mcp.paths import PathGuard
 from support.extent import in_part, tries
 from support.sources import first_requests
@@ -72,7 +72,7 @@ def test_a_glob_means_what_matches_on_each_level(
 
     assert names(folder) == expected
     assert isinstance(folder, Folder)
-    assert folder.warnings == ()
+    assert [warning for warning in folder.warnings if "several kinds" not in warning] == []
     # A stored order finds the same files again by the absolute text.
     assert find_source(folder.source, guard) == folder
 
@@ -264,16 +264,16 @@ def test_a_pilot_opens_no_file_beyond_its_own(data: Path) -> None:
 def test_the_digest_of_a_folder_depends_on_names_and_contents_and_not_on_the_place(data: Path) -> None:
     tree(data, "one/a.txt", "two/a.txt")
     (data / "two" / "a.txt").write_text("one/a.txt", encoding="utf-8")
-    digest = folder_sha256(list_folder(data / "one"))
+    digest = read_folder(list_folder(data / "one")).sha256
 
-    assert folder_sha256(list_folder(data / "two")) == digest
+    assert read_folder(list_folder(data / "two")).sha256 == digest
     assert len(digest) == 64
     (data / "two" / "a.txt").rename(data / "two" / "b.txt")
-    assert folder_sha256(list_folder(data / "two")) != digest
+    assert read_folder(list_folder(data / "two")).sha256 != digest
     (data / "one" / "a.txt").write_text("One/a.txt", encoding="utf-8")
-    assert folder_sha256(list_folder(data / "one")) != digest
+    assert read_folder(list_folder(data / "one")).sha256 != digest
     with pytest.raises(PathError, match=r"gone\.txt cannot be read"):
-        folder_sha256(Folder(data / "one", ("gone.txt",)))
+        read_folder(Folder(data / "one", ("gone.txt",)))
 
 
 PIECES = st.sampled_from(
@@ -320,5 +320,6 @@ def test_what_systems_and_programs_keep_for_themselves_is_left_out_and_counted(g
     assert isinstance(folder, Folder)
     assert folder.warnings == (
         "5 files that systems or programs keep for themselves (Thumbs.db, lock and temporary files) were left out.",
+        "The files are of several kinds, by their names: 1 PDF, 1 text.",
     )
     assert names(find_source("mine/*.tmp", guard)) == ("x.tmp",)

@@ -368,7 +368,9 @@ ORDERS: Final[tuple[Source, ...]] = (
 SOURCES: Final = (*CSV, *CELLS, *BYTES, *JSON, *LINES, *PARQUET, *SIZES, *ORDERS)
 #: What an order is refused for before its source is read as a table.
 AT_THE_DOOR: Final = {
-    "an unknown kind of file": {"refused": ("t.docx is not a JSONL file.",)},
+    "an unknown kind of file": {
+        "refused": ("t.docx is an Office document, which has no rows and which Gemini does not accept.",)
+    },
     "a directory with a table's name": {"refused": ("t.csv holds no files.",)},
     "no prompt": {"refused": ("t.csv is a table, so the order needs a prompt that turns each row into a request.",)},
     "a file that is not there": {"refused": ("There is no file '…/t.csv' in ….",)},

@@ -144,13 +144,13 @@ def test_nested_and_typed_parquet_is_kept_as_the_text_that_a_prompt_would_have(t
 def test_of_a_folder_paths_and_names_are_kept_and_contents_are_not(tmp_path: Path, prompt: str) -> None:
     (tmp_path / "in" / "sub").mkdir(parents=True)
     (tmp_path / "in" / "a.txt").write_text("the content", encoding="utf-8")
-    (tmp_path / "in" / "sub" / "b.pdf").write_bytes(b"%PDF-")
+    (tmp_path / "in" / "sub" / "b.txt").write_bytes(b"more")
 
     folder, columns_path = list_folder(tmp_path / "in", "**"), tmp_path / "c.parquet"
     order = Order(prompt=prompt)
     write_rows(folder, tmp_path / "r", order=order, keys_path=tmp_path / "k", columns_path=columns_path)
 
-    assert kept(columns_path) == (["row", "path", "name"], [(1, "a.txt", "a.txt"), (2, "sub/b.pdf", "b.pdf")])
+    assert kept(columns_path) == (["row", "path", "name"], [(1, "a.txt", "a.txt"), (2, "sub/b.txt", "b.txt")])
 
 
 @in_part

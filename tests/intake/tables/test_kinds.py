@@ -104,7 +104,7 @@ def test_tables_are_known_by_their_ending(name: str, with_prompt: bool) -> None:
 
 
 @pytest.mark.parametrize("with_prompt", [True, False])
-@pytest.mark.parametrize("name", ["a.docx", "jsonl", "a.jsonl.xz", "reviews", "a.csv "])
+@pytest.mark.parametrize("name", ["a.xyz", "jsonl", "a.jsonl.xz", "reviews", "a.csv "])
 def test_other_files_are_refused_by_their_ending(name: str, with_prompt: bool) -> None:
     with pytest.raises(UsageError) as refused:
         recognise(Path("/somewhere") / name, with_prompt=with_prompt)

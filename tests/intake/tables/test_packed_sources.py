@@ -77,6 +77,7 @@ def test_an_archive_is_named_by_what_is_in_it_whatever_systems_add(tmp_path: Pat
         "export.zip": zipped(("data/2024/t.csv", table)),
         "mac.zip": zipped(("t.csv", table), ("__MACOSX/._t.csv", b"\0\5\x16\7"), (".DS_Store", b"\0")),
         "windows.zip": as_windows_does("Exporte/t.csv", table),
+        "dotnet.zip": zipped(("data\\", b""), ("data\\t.csv", table)),
         "bare.csv.zip": zipped(("t", table)),
         "stored.zip": zipped(("t.csv", table), packing=zipfile.ZIP_STORED),
         "bzip2.zip": zipped(("t.csv", table), packing=zipfile.ZIP_BZIP2),

@@ -8,7 +8,7 @@ from gemini_batch_mcp.batches.ledger.entries import BatchEntry
 from gemini_batch_mcp.batches.orders._earlier import earlier_rows
 from gemini_batch_mcp.domain import Order
 from gemini_batch_mcp.errors import BatchError, PathError
-from gemini_batch_mcp.intake.tables.folders import Folder, find_source, folder_sha256
+from gemini_batch_mcp.intake.tables.folders import Folder, find_source, read_folder
 
 #: Parts of an order in the order in which people read them. What was left to its default is left out.
 PARTS: Final = (
@@ -67,7 +67,7 @@ def _content(app: App, source: str) -> str:
         if (rows := earlier_rows(app, source)) is None:
             raise
         return rows.content_sha256
-    return folder_sha256(place) if isinstance(place, Folder) else app.hashes.of(place)
+    return read_folder(place).sha256 if isinstance(place, Folder) else app.hashes.of(place)
 
 
 def _plain(value: Any) -> Any:

@@ -24,7 +24,7 @@ from gemini_batch_mcp.intake.rows.choosing import Choose
 from gemini_batch_mcp.intake.rows.given import GivenRows, given_rows
 from gemini_batch_mcp.intake.rows.spreading import spread_of
 from gemini_batch_mcp.intake.tables.earlier import KEY_COLUMN, EarlierRows
-from gemini_batch_mcp.intake.tables.folders import Folder, find_source, folder_sha256, source_stamp
+from gemini_batch_mcp.intake.tables.folders import Folder, find_source, read_folder, source_stamp
 from gemini_batch_mcp.intake.tables.kinds import (
     FILES,
     FileKind,
@@ -263,7 +263,11 @@ def identify(
     stamp = source_stamp(place)
     if on_found is not None:
         on_found(IdentifiedOrder(order, "", (), "", kind, place, stamp))
-    content = folder_sha256(place) if isinstance(place, Folder) else sha256_of(place)
+    if isinstance(place, Folder):
+        contents = read_folder(place)
+        content, place = contents.sha256, replace(place, warnings=(*place.warnings, *contents.warnings))
+    else:
+        content = sha256_of(place)
     if isinstance(place, Path) and is_workbook(place):
         # Named or found: the same rows are the same order.
         sheet = sheet_of(place, scratch, sheet)

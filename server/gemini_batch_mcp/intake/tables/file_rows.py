@@ -3,10 +3,11 @@
 import mimetypes
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from gemini_batch_mcp.errors import BatchError, PathError, UsageError
+from gemini_batch_mcp.intake.file_kinds import named_kind
 from gemini_batch_mcp.intake.opened import SourceFile
 from gemini_batch_mcp.intake.tables._csv import CsvTable
 from gemini_batch_mcp.intake.tables._spool import Faults, Spool
@@ -25,20 +26,24 @@ _MEDIA: Final = ("image/", "audio/", "video/", "font/")
 _DOCUMENTS: Final = frozenset({"application/pdf", "application/zip", "application/octet-stream"})
 
 
-def spool_folder(folder: Folder, workspace: Path, *, with_text: bool = True, encoding: str = "") -> CsvTable:
-    """Write the files as a table, a row for each.
+def spool_folder(
+    folder: Folder, workspace: Path, *, with_text: bool = True, needs_text: str = "", encoding: str = ""
+) -> CsvTable:
+    """Write the files as a table, a row for each. `needs_text` refuses files that are none, and says what to do.
 
     `path` is relative to the folder. `text` is empty for files that are no text (images, PDFs, …); the column is
     missing when no file is text, and without `with_text`.
 
     Raises:
         RequestProblems: text files cannot be read, or are larger than one request can be.
-        UsageError: there are no files.
+        UsageError: there are no files, or some are no text.
     """
     if not folder.names:
         raise UsageError("No file was found.", "Correct the source path.")
     faults = Faults()
     is_text = [with_text and _is_text(folder.path(name)) for name in folder.names]
+    if needs_text and not all(is_text):
+        raise no_text(folder, is_text.count(False), needs_text)
     table = Spool(workspace / "rows.csv", "The folder").write(_rows(folder, is_text, faults, workspace, encoding))
     faults.raise_any("The folder")
     warnings = folder.warnings
@@ -47,6 +52,23 @@ def spool_folder(folder: Folder, workspace: Path, *, with_text: bool = True, enc
         plural = " is" if media == 1 else "s are"
         warnings += (f"{media:,} file{plural} not text; the column text is empty there.",)
     return replace(table, warnings=warnings)
+
+
+def no_text(folder: Folder, count: int, fix: str) -> UsageError:
+    """Return the error for a prompt that reads the text of files of which `count` are none."""
+    if count == len(folder.names):
+        return UsageError(f"No file of {folder.name} is text, so {TEXT_COLUMN} would stand for nothing.", fix)
+    verb = "is" if count == 1 else "are"
+    return UsageError(
+        f"{count:,} of the {len(folder.names):,} files of {folder.name} {verb} not text, so {TEXT_COLUMN} would be "
+        "empty there.",
+        fix,
+    )
+
+
+def has_media_name(name: str) -> bool:
+    """True for a file whose name says that it is no text."""
+    return named_kind(PurePosixPath(name).suffix) in ("PDF", "image", "audio", "video", "Office")
 
 
 def _rows(

@@ -9,18 +9,21 @@ import hashlib
 import os
 import re
 import stat
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.handles import listed
+from gemini_batch_mcp.intake.file_kinds import named_kind
 from gemini_batch_mcp.intake.opened import SourceFile, stamp_of
 from gemini_batch_mcp.intake.rows.spreading import Spread, chosen, digest, has, told
 from gemini_batch_mcp.intake.validator.corrections import shown
+from gemini_batch_mcp.intake.validator.decoders import MAX_KEY_CHARACTERS
 from gemini_batch_mcp.paths import PathGuard
 
 #: Most files of one source (our choice: their names take about 100 MB).
@@ -102,6 +105,17 @@ class Folder:
         names = tuple(name for row, name in enumerate(self.names, 1) if has(rows, row))
         return replace(self, names=names, warnings=(*self.warnings, told(rows, self.name, "file")))
 
+    @property
+    def key_column(self) -> str:
+        """The column whose values are the keys of the rows, empty where none can be.
+
+        The name of each file, or where some share one its path. Asked before `first`: keys of a pilot stay.
+        """
+        if max(map(len, self.names), default=0) > MAX_KEY_CHARACTERS:
+            return ""
+        bare = {name.rpartition("/")[2] for name in self.names}
+        return "name" if len(bare) == len(self.names) else "path"
+
     def path(self, name: str) -> Path:
         """Return where the file of that name was found, resolved."""
         return self.linked.get(name) or self.root / name
@@ -138,6 +152,7 @@ def list_folder(root: Path, pattern: str = "", *, target: Callable[[Path], Path 
         # Whoever writes a pattern has said how deep to look.
         del walk.left_out["deeper"]
     warnings = tuple(_sentence(kind, walk.left_out[kind]) for kind in _LEFT_OUT if walk.left_out[kind])
+    warnings += _mixed(names)
     if not names:
         what = "holds no files" if not pattern else f"holds no file that matches {shown(pattern)}"
         raise UsageError(
@@ -148,19 +163,52 @@ def list_folder(root: Path, pattern: str = "", *, target: Callable[[Path], Path 
     return Folder(root, tuple(names), warnings, pattern, linked)
 
 
-def folder_sha256(folder: Folder) -> str:
-    """Return one SHA-256 over the names and the contents of all files, as lowercase hex. Where they lie is no part.
+def _mixed(names: Sequence[str]) -> tuple[str, ...]:
+    """Say of what kinds files are, by their names, where that is more than one."""
+    kinds: Counter[str] = Counter()
+    for ending, count in Counter(PurePosixPath(name).suffix for name in names).items():
+        kinds[named_kind(ending)] += count
+    if len(kinds) < 2:
+        return ()
+    told = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
+    return (f"The files are of several kinds, by their names: {told}.",)
+
+
+@dataclass(frozen=True, slots=True)
+class FolderContents:
+    """What the files of a folder hold, together: one SHA-256 over names and contents, as lowercase hex.
+
+    Where they lie is no part of it. `repeated` of the files hold the same as one before them.
+    """
+
+    sha256: str
+    repeated: int
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to tell of it."""
+        if not self.repeated:
+            return ()
+        what = "1 file has" if self.repeated == 1 else f"{self.repeated:,} files have"
+        return (f"{what} the same contents as another file here.",)
+
+
+def read_folder(folder: Folder) -> FolderContents:
+    """Read all files of a folder once.
 
     Raises:
         PathError: a file cannot be read.
     """
     digest = hashlib.sha256()
+    # Eight bytes of each: it is told how many, and not which.
+    contents: set[bytes] = set()
     for name in folder.names:
         with SourceFile(folder.path(name)) as file:
             content = hashlib.file_digest(file, "sha256").digest()
+        contents.add(content[:8])
         written = name.encode()
         digest.update(len(written).to_bytes(8) + written + content)
-    return digest.hexdigest()
+    return FolderContents(digest.hexdigest(), len(folder.names) - len(contents))
 
 
 def source_stamp(place: Path | Folder) -> str:
@@ -306,15 +354,18 @@ def _mode(target: Path) -> int:
 def _matchers(piece: str) -> tuple[Callable[[str], bool], Callable[[str], bool]]:
     """Return what tells whether a name fits one piece of a pattern, and whether it does so but for its letters' case.
 
-    A name that is written like the piece itself fits: brackets may be meant as such.
+    A name that is written like the piece itself fits: brackets may be meant as such. Both are compared in one form of
+    Unicode: a Mac writes `ü` as two characters, and keyboards as one.
     """
+    piece = unicodedata.normalize("NFC", piece)
     pattern = fnmatch.translate(piece)
     exact, folded = re.compile(pattern), re.compile(pattern, re.IGNORECASE)
     return partial(_fits, exact, piece), partial(_fits, folded, piece)
 
 
 def _fits(pattern: re.Pattern[str], piece: str, name: str) -> bool:
-    return name == piece or pattern.match(name) is not None
+    composed = name if name.isascii() else unicodedata.normalize("NFC", name)
+    return composed == piece or pattern.match(composed) is not None
 
 
 def _is_unicode(name: str) -> bool:

@@ -19,6 +19,7 @@ import msgspec
 from gemini_batch_mcp.domain import Order
 from gemini_batch_mcp.errors import PathError, UsageError
 from gemini_batch_mcp.intake.encodings.names import page_named
+from gemini_batch_mcp.intake.file_kinds import named_kind
 from gemini_batch_mcp.intake.opened import buffered
 from gemini_batch_mcp.intake.requests.lines import without_marks
 from gemini_batch_mcp.intake.tables.folders import Folder
@@ -187,6 +188,8 @@ def recognise(place: Path | Folder, *, with_prompt: bool, encoding: str = "") ->
             f"{place.name} holds {shown(inner_name(place))}, which doesn't have a text file's name.",
             f"Unpack it; or name it by what is in it, such as reviews.csv{place.suffix} (packed are read: {texts}).",
         )
+    if kind is None and (named := named_kind(place.suffix)) in ("PDF", "image", "audio", "video", "Office"):
+        raise _one_document(place, named)
     if kind is None:
         raise UsageError(
             f"{place.name} is not a JSONL file.",
@@ -196,6 +199,20 @@ def recognise(place: Path | Folder, *, with_prompt: bool, encoding: str = "") ->
         return SourceKind.TABLE
     found = _kind_of_lines(place, encoding)
     return SourceKind.READY if found is SourceKind.TABLE and not with_prompt else found
+
+
+def _one_document(place: Path, named: str) -> UsageError:
+    if named == "Office":
+        return UsageError(
+            f"{place.name} is an Office document, which has no rows and which Gemini does not accept.",
+            "Save it as PDF, and attach that.",
+        )
+    row = msgspec.json.encode([{"file": str(place)}]).decode()
+    return UsageError(
+        f"{place.name} is one {named} file, not a table of rows.",
+        f'To ask about it, give requests={row} with a prompt and attach="file"; for more of them give their directory '
+        'or a glob as source, with attach="path".',
+    )
 
 
 def _kind_of_lines(path: Path, encoding: str) -> SourceKind:

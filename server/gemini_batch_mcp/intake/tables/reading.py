@@ -90,6 +90,7 @@ def open_table(
     scratch: Path,
     *,
     with_text: bool = True,
+    needs_text: str = "",
     read_once: bool = False,
     on_read: OnRead | None = None,
     where: str = "",
@@ -100,7 +101,8 @@ def open_table(
 ) -> Iterator["Table"]:
     """Yield the table that a source is. Copies that reading needs go to a directory in `scratch`, removed at the end.
 
-    Without `with_text` the files of a folder are not opened, and there is no column `text`. With `read_once` the table
+    Without `with_text` the files of a folder are not opened, and there is no column `text`; with `needs_text` each of
+    them has to be text, and it says what to do about others. With `read_once` the table
     is always such a copy: whatever becomes of the source, all that is written from it has the same rows. `on_read` is
     told how far the unpacking of a packed file is. With `where` it has only the rows that meet this condition, by what
     `choose` says; with `spread` only that part of them. `without` are rows that an `UnreadableRows` has told of: they
@@ -122,7 +124,9 @@ def open_table(
         elif isinstance(source, Folder):
             # By the names: so as not to open files that nobody asks for.
             source = source.spread(spread) if spread is not None else source
-            spool = spool_folder(source, workspace, with_text=with_text, encoding=options.encoding)
+            spool = spool_folder(
+                source, workspace, with_text=with_text, needs_text=needs_text, encoding=options.encoding
+            )
             yield _csv_table(connection, spool, "The folder")
         elif isinstance(source, GivenRows):
             yield _csv_table(connection, spool_given(source.rows, workspace), source.name).spread(spread, workspace)
