@@ -34,8 +34,8 @@ MAX_LINE_BYTES: Final = 20 * 1024**2
 #: One line of answers (our choice): several images of a model's largest size, as base64.
 MAX_ANSWER_LINE_BYTES: Final = 48 * 1024**2
 #: Values in a line of answers that is longer than the next: 64,000 tokens are far fewer.
-MAX_ANSWER_VALUES: Final = 1_000_000
-MAX_UNSEEN_LINE_BYTES: Final = 8 * 1024**2
+MAX_ANSWER_VALUES: Final = 600_000
+MAX_UNSEEN_LINE_BYTES: Final = 4 * 1024**2
 #: JSON of one answer that is checked against a schema, in characters: 64,000 tokens are a fifth of it.
 MAX_JUDGED_CHARS: Final = 2 * 1024**2
 #: Files of one answer that are written.

@@ -131,6 +131,7 @@ INPUTS: Final[dict[str, _Source | _Answers | _Reply]] = {
         "t.json", _filled(b'[{"a":"', b"x", 200 * _MEGABYTE, b'"},{"a":"b"}]'), "{{a}}"
     ),
     "an answer of 20,000 parts": _Answers(_filled(_HEAD, b'{"text":"x"},', 260_000, b'{"text":"y"}' + _TAIL)),
+    "an answer of 315,000 parts": _Answers(_filled(_HEAD, b'{"text":"x"},', 4_095_000, b'{"text":"y"}' + _TAIL)),
     "an answer of 600,000 parts": _Answers(_filled(_HEAD, b'{"text":"x"},', 7_800_000, b'{"text":"y"}' + _TAIL)),
     "an answer of 8 MB of brackets": _Answers(
         _filled(b'{"key":"odd","response":{"x":[', b"[],", 8 * _MEGABYTE, b"[]]}}\n")
