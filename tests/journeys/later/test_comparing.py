@@ -141,12 +141,31 @@ async def test_answers_are_compared_with_right_ones_and_with_another_batchs(
     assert (same["share"], same["kappa"], same["rows"]) == (1.0, 1.0, [])
     assert (await talk.call("compare_results", batch=first, other="second look"))["compared"] == 12
     assert (await talk.call("compare_results", batch=second, other=first, field="text"))["field"] == "text"
-    assert "no column 'nope'" in await talk.refusal("compare_results", batch=first, other="truth", field="nope")
+    assert "no answers called 'nope'" in await talk.refusal("compare_results", batch=first, other="truth", field="nope")
     assert "nowhere" in await talk.refusal("compare_results", batch=first, other="nowhere")
     assert "cursor" in await talk.refusal("compare_results", batch=first, other="truth", cursor="x")
     cursor = (await talk.call("compare_results", batch=first, other="truth", limit=1))["next_cursor"]
     refused = await talk.refusal("compare_results", batch=first, other=second, cursor=cursor)
     assert "belongs to another comparison" in refused
+
+
+async def test_only_what_a_batch_answered_is_compared_never_a_column_that_came_along(
+    talk: Conversation, sandbox: Sandbox, data: Path
+) -> None:
+    """The field has the name of the column with right answers; a later step carries the first one's answers along."""
+    (data / "labelled.csv").write_text("id,label,text\n" + "".join(f"r{n},right,t{n}\n" for n in range(4)))
+    first = await answered(talk, sandbox, data, source="labelled.csv")
+    for field in ("", "label", "answer_label"):
+        compared = await talk.call("compare_results", batch=first, other="label", field=field)
+        assert (compared["field"], compared["compared"], compared["equal"]) == ("answer_label", 4, 0)
+        assert {pair["expected"] for pair in compared["table"]} == {"right"}
+    later = await talk.call("create_batch", source=first, prompt="Apologise: {{source_text}}")
+    sandbox.finish(newest(sandbox))
+    refused = await talk.refusal("compare_results", batch=first, other=later["batch_id"])
+    assert "has no answers called 'answer_label'" in refused
+    assert "Give field as one of its answers': status, text" in refused
+    refused = await talk.refusal("compare_results", batch=later["batch_id"], other=first, field="label")
+    assert "that is a column of its source" in refused
 
 
 async def test_a_page_that_was_begun_before_a_retry_never_goes_on_with_other_rows(

@@ -30,6 +30,13 @@ _Z: Final = 1.959963984540054
 _NARROW: Final = 0.02
 #: A cursor: behind which row, of what was asked, of which builds of the tables.
 _CURSOR: Final = re.compile(r"(\d{1,12})-([0-9a-f]{8})-([0-9a-f]{8})", re.ASCII)
+#: What a table says of its rows, beside what was answered.
+_ABOUT_ROWS: Final = frozenset(
+    {
+        *("json", "finish_reason", "error_code", "error", "model_version", "input_tokens", "output_tokens"),
+        *("thoughts_tokens", "cost_usd", "attempt", "cleaned", "answered_by", "row", "file", "line"),
+    }
+)
 _NEXT_STEP: Final = "Leave cursor out to start at the first differing row."
 
 
@@ -139,13 +146,13 @@ async def asked_for(app: App, reference: str, other: str, *, field: str, wait_se
     results = await read_results(app, reference, ResultQuery(), wait_seconds=wait_seconds)
     table = results.table
     field = field or first_field(table)
-    actual = _column(table, field, results.status.batch.id)
+    actual = _answer_column(table, field, results.status.batch.id)
     tables = {RELATION: table}
     expected = _source_column(table, other)
     if expected is None:
         ((name, beside),) = (await read_also(app, [other], deadline)).items()
         tables[OTHER] = beside
-        expected = _column(beside, field, name)
+        expected = _answer_column(beside, field, name)
     return Asked(results.status, other, Sides(actual, expected, OTHER in tables), tables)
 
 
@@ -246,9 +253,21 @@ def _source_column(table: ResultTable, name: str) -> Column | None:
     return next((column for other in wanted for column in source if column.name.casefold() == other), None)
 
 
-def _column(table: ResultTable, name: str, batch_id: str) -> Column:
-    found = next((column for column in table.columns if column.name.casefold() == name.casefold()), None)
+def _answer_column(table: ResultTable, name: str, batch_id: str) -> Column:
+    """Return the column of the answers that goes by that name, also where the source has one of the same name.
+
+    Raises:
+        UsageError: the batch has not answered that.
+    """
+    names = [column.name for column in table.columns]
+    answers = table.columns[names.index("key") + 1 :]
+    wanted = (f"answer_{name}".casefold(), name.casefold())
+    found = next((column for other in wanted for column in answers if column.name.casefold() == other), None)
     if found is None:
-        names = ", ".join(column.name for column in table.columns[:40])
-        raise UsageError(f"{batch_id} has no column {name[:60]!r}.", f"Its columns: {names}.")
+        source = _source_column(table, name)
+        why = "; that is a column of its source" if source is not None else ""
+        shown = ", ".join(column.name for column in answers[:40] if column.name not in _ABOUT_ROWS)
+        raise UsageError(
+            f"{batch_id} has no answers called {name[:60]!r}{why}.", f"Give field as one of its answers': {shown}."
+        )
     return found
