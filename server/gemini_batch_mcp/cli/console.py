@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from rich.text import Text
 from gemini_batch_mcp.batches.gauge import Gauge
 from gemini_batch_mcp.cli.wording import as_commands
 from gemini_batch_mcp.domain import ResultSummary, RowStatus, SavedFile
-from gemini_batch_mcp.text import dollars
+from gemini_batch_mcp.text import dollars, duration
 
 if TYPE_CHECKING:
     from gemini_batch_mcp.batches.advancing import Advanced
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from gemini_batch_mcp.batches.spending import Spending, SpentOn
     from gemini_batch_mcp.batches.submitting.ordering import Placement
     from gemini_batch_mcp.cli.doctor import Report
+    from gemini_batch_mcp.cli.trying import Tried
     from gemini_batch_mcp.results.query.queries import QueryAnswer
 
 #: A followed batch is looked at this often at the most; the bar moves then.
@@ -177,6 +178,26 @@ def show_preview(preview: "Preview") -> None:
     console.print(table)
     for warning in preview.warnings:
         notes().print(f"Warning: {_said(warning)}", soft_wrap=True)
+
+
+def show_tried(tried: "Sequence[Tried]", verdict: str) -> None:
+    """Print candidates side by side, and what their figures allow."""
+    table = Table(box=None)
+    for heading in ("candidate", "right", "95 % interval", "1,000 rows", "took", "batch"):
+        table.add_column(heading)
+    for one in tried:
+        found, price = one.comparison, one.per_thousand_usd
+        is_compared = found.share is not None and found.share_low is not None and found.share_high is not None
+        table.add_row(
+            escape(one.name),
+            f"{found.share:.1%} of {found.compared:,}" if is_compared else "none compared",
+            f"{found.share_low:.1%} to {found.share_high:.1%}" if is_compared else "-",
+            dollars(price) if price is not None else "-",
+            duration(one.seconds),
+            escape(found.batch_id),
+        )
+    output().print(table)
+    output().print(escape(verdict), soft_wrap=True)
 
 
 def show_status(status: "BatchStatus") -> None:

@@ -82,8 +82,9 @@ class _Commands(click.Group):
         from gemini_batch_mcp.cli.doctor import doctor
         from gemini_batch_mcp.cli.install import install
         from gemini_batch_mcp.cli.orders import ORDER_COMMANDS
+        from gemini_batch_mcp.cli.trying import try_candidates
 
-        for command in (*SERVING_COMMANDS, *ORDER_COMMANDS, *ANSWER_COMMANDS, doctor, install):
+        for command in (*SERVING_COMMANDS, *ORDER_COMMANDS, *ANSWER_COMMANDS, try_candidates, doctor, install):
             self.add_command(command)
 
 

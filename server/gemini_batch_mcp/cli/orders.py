@@ -40,7 +40,8 @@ class _JsonObject(click.ParamType[dict[str, Any]]):
         return parsed
 
 
-_JSON = _JsonObject()
+#: The type of options that take one.
+JSON: Final = _JsonObject()
 
 
 def _order_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -52,8 +53,8 @@ def _order_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("-n", "--name", "display_name", default="", help="Display name."),
         click.option("--prompt", default="", help="For a table: the prompt of each row, with {{column}} filled in."),
         click.option("--system", "system_instruction", default="", help="For a table: the system instruction."),
-        click.option("--schema", "response_schema", type=_JSON, default="{}", help="For a table: JSON Schema."),
-        click.option("--config", "generation_config", type=_JSON, default="{}", help="For a table: generationConfig."),
+        click.option("--schema", "response_schema", type=JSON, default="{}", help="For a table: JSON Schema."),
+        click.option("--config", "generation_config", type=JSON, default="{}", help="For a table: generationConfig."),
         click.option("--attach", default="", help="Column of file paths to attach; use path for a directory."),
         click.option("--key-column", default="", help="For a table: the column of unique keys."),
         click.option("--limit-rows", default=0, type=click.IntRange(min=0), help="Pilot: only the first rows."),
@@ -125,7 +126,7 @@ def create_batch(session: Session, /, confirm: bool, resubmit: bool, **order: An
             # Whoever says --yes agrees to what it costs now.
             quote = await desk.watched_by(gauge).quote(wanted, resubmit=resubmit)
         if not confirm:
-            await _ask(desk, quote)
+            await ask(desk, quote)
         with console.working(f"Sending {wanted.source or wanted.like}") as gauge:
             placement = await desk.watched_by(gauge).place_order(wanted, agreed_to=quote, resubmit=resubmit)
         console.show_placement(placement)
@@ -149,7 +150,7 @@ def retry_failed(session: Session, batch: str, include: tuple[str, ...], model: 
         with console.working("Choosing rows") as gauge:
             quote = await desk.watched_by(gauge).quote_retry(batch, include, model=model)
         if not confirm:
-            await _ask(desk, quote)
+            await ask(desk, quote)
         with console.working("Resending rows") as gauge:
             console.show_placement(await desk.watched_by(gauge).retry(batch, include, model=model, agreed_to=quote))
 
@@ -167,7 +168,7 @@ def cancel(session: Session, batch: str, confirm: bool) -> None:
     async def stop(desk: "Desk") -> None:
         loss = await desk.cancel_loss(batch)
         if not confirm:
-            await _ask(desk, loss, "Nothing was cancelled.")
+            await ask(desk, loss, "Nothing was cancelled.")
         console.show_status(await desk.cancel(batch, agreed_to=loss))
 
     session.run(stop)
@@ -184,13 +185,13 @@ def delete(session: Session, batch: str, confirm: bool) -> None:
     async def remove(desk: "Desk") -> None:
         loss = await desk.delete_loss(batch)
         if not confirm:
-            await _ask(desk, loss, "Nothing was deleted.")
+            await ask(desk, loss, "Nothing was deleted.")
         console.show_deletion(await desk.delete(batch, agreed_to=loss))
 
     session.run(remove)
 
 
-async def _ask(desk: "Desk", about: "Quote | Loss | None", otherwise: str = "Nothing was submitted.") -> None:
+async def ask(desk: "Desk", about: "Quote | Loss | None", otherwise: str = "Nothing was submitted.") -> None:
     """Ask the person at the terminal what they have to be asked; without one, a question is an error.
 
     `otherwise` says what did not happen where they do not agree.

@@ -31,6 +31,7 @@ _MISTYPED: Final[dict[str, tuple[str, ...]]] = {
     "query": ("query moods",),
     "compare": ("compare moods",),
     "report": ("report",),
+    "try": ("try reviews.csv --expected mood", f"try reviews.csv {_PROMPT} --expected mood --rows 500"),
     "list-jobs": ("list-jobs --limit 0",),
     "spend": ("spend --by week",),
     "retry-failed": ("retry-failed moods --include ok",),
