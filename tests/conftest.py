@@ -1,5 +1,6 @@
 """Fixtures that every test may use. Tests enter by the front door: a real MCP client, the real SDK, the sandbox."""
 
+import atexit
 import gc
 import subprocess
 import zlib
@@ -43,11 +44,8 @@ def pytest_collection_finish() -> None:
     """Take what is loaded by now out of the garbage collector's sight: it stays, and to look through it takes 0.1 s."""
     gc.collect()
     gc.freeze()
-
-
-def pytest_unconfigure() -> None:
-    """At the end it is the collector's again, as libraries look then for what they have left behind."""
-    gc.unfreeze()
+    # At the end it is the collector's again, as libraries look then for what they have left behind.
+    atexit.register(gc.unfreeze)
 
 
 @pytest.hookimpl(tryfirst=True)

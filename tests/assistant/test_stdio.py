@@ -14,6 +14,7 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from gemini_batch_mcp.assistant.strict import LONGEST_CALL_SECONDS
 from support.conversation import process_env, request_file
+from support.extent import few
 from support.servers import server_process
 
 pytestmark = pytest.mark.anyio
@@ -59,6 +60,7 @@ async def test_a_whole_conversation_over_a_real_process(
         assert "Ask the user to open http://127.0.0.1:" in str(elsewhere.content)
 
 
+@few(2)
 @pytest.mark.parametrize("ending", ["end of input", "SIGTERM", "SIGINT"])
 def test_stdout_is_the_protocol_alone_and_nobody_hears_of_a_good_conversation(
     tmp_path: Path, data: Path, at_port: dict[str, str], ending: str

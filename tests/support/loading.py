@@ -37,9 +37,14 @@ from gemini_batch_mcp.results.engine import READING_LIMIT_BYTES, TableReader
 _LOADED_LATE: Final = (
     "anyio._backends._asyncio",
     "duckdb",
+    "google.auth.aio.credentials",
     "google.genai.client",
+    "httpcore2",
+    "rich.logging",
     "rich.progress",
+    "sqlalchemy.dialects.sqlite",
     "sqlite3",
+    "truststore",
     "uvicorn",
 )
 

@@ -12,12 +12,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from support.conversation import process_env
 
 #: The server stops for good where it renames a part of a table into place, and says so; see `stalled_server`.
 STALL = "GEMINI_TEST_STALL"
+#: Twice what a process for queries uses before it can be asked.
+_START_SECONDS: Final = 0.4
 _STALLED_SERVER = Path(__file__).parents[1] / "cli" / "stalled_server.py"
 MODERN_META = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
@@ -90,7 +92,7 @@ class ServerProcess:
         busy: list[int] = []
 
         def is_busy() -> bool:
-            busy[:] = [pid for pid in self.family - {self.process.pid} if _busy_seconds(pid) > 1.0]
+            busy[:] = [pid for pid in self.family - {self.process.pid} if _busy_seconds(pid) > _START_SECONDS]
             return bool(busy)
 
         eventually(is_busy)
