@@ -79,6 +79,8 @@ def main() -> None:
         codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
         sys.stdout.write(f"{msgspec.json.encode(codes).decode()}\n")
         sys.stdout.flush()
+    # Libraries look at their end for what they have left behind.
+    gc.unfreeze()
 
 
 def _fork(life: Life) -> int:

@@ -85,6 +85,8 @@ def main() -> None:
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         sys.stdout.write(f"{code}\n")
         sys.stdout.flush()
+    # Libraries look at their end for what they have left behind.
+    gc.unfreeze()
 
 
 def _become(command: Command) -> int:
