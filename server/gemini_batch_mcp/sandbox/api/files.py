@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
 
-import anyio
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -24,6 +23,7 @@ from gemini_batch_mcp.sandbox.wire import (
     not_found,
     page_token,
 )
+from gemini_batch_mcp.threads import in_thread
 
 _DOWNLOAD_BYTES: Final = 1024**2
 #: A file id (names without `files/`) has at most this many characters, result files excepted (wire sample 33).
@@ -223,6 +223,14 @@ def _session_headers(upload: UploadRecord) -> dict[str, str]:
 
 
 async def _stream(path: Path) -> AsyncIterator[bytes]:
-    async with await anyio.open_file(path, "rb") as file:
-        while block := await file.read(_DOWNLOAD_BYTES):
-            yield block
+    """Yield a file piece by piece. Nothing is open between two pieces: who leaves a download need not end it."""
+    at = 0
+    while block := await in_thread(_block, path, at):
+        yield block
+        at += len(block)
+
+
+def _block(path: Path, at: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(at)
+        return file.read(_DOWNLOAD_BYTES)
