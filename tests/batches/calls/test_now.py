@@ -153,6 +153,26 @@ async def test_a_cancel_midway_keeps_the_rest_from_being_called(
     assert _calls(sandbox) == _once(20)
 
 
+async def test_a_delete_midway_stops_the_calls_and_leaves_nothing(
+    settings: Settings, sandbox: Sandbox, data: Path
+) -> None:
+    sandbox.delay_next("generateContent", 60, times=2, skip=3)
+    async with converse(settings, sandbox) as talk:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(partial(talk.raw, "create_batch", **_order(data, 9)))
+            await until(lambda: len(sandbox.call_records) == 7)
+            (job,) = (await talk.call("list_jobs"))["jobs"]
+            said = await talk.refusal("delete_batch", batch=job["batch_id"])
+            assert "The job has not ended and would be cancelled first" in said
+            deleted = await talk.call("delete_batch", batch=job["batch_id"], confirm=True)
+            assert deleted["deleted"]["local"] and deleted["not_deleted"] == []
+        assert not list((settings.home / "batches").glob("*"))
+        # What had left is charged, or may be, and that is said beside what is known.
+        other = await talk.call("create_batch", requests=[{"prompt": "One more."}], delivery="now")
+        await talk.call("get_results", batch=other["batch_id"])
+        assert f"Not counted: 9 rows of {job['batch_id']}" in await talk.text("list_jobs")
+
+
 async def test_standard_prices_and_embeddings_cost_twice_what_a_batch_costs(
     settings: Settings, sandbox: Sandbox, data: Path
 ) -> None:
