@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemini_batch_mcp.text import plain_text, safe_text
+from gemini_batch_mcp.text import dollars, plain_text, safe_text
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,21 @@ def test_a_cut_is_marked_and_counted() -> None:
     assert plain_text("a" * 300) == "a" * 300
     assert plain_text("a" * 301) == "a" * 299 + "…"
     assert safe_text("word " * 10**6, 20) == "word word word word…"
+
+
+@pytest.mark.parametrize(
+    ("amount", "shown"),
+    [
+        (0, "$0.00"),
+        (0.0000004, "under $0.000001"),
+        (0.000012, "$0.000012"),
+        (0.000005, "$0.000005"),
+        (0.0002, "$0.0002"),
+        (1234.5, "$1,234.50"),
+    ],
+)
+def test_an_amount_that_is_not_nothing_never_reads_as_nothing(amount: float, shown: str) -> None:
+    assert dollars(amount) == shown
 
 
 @given(st.text(), st.integers(1, 400))

@@ -1,5 +1,6 @@
 """Words from outside, made fit to stand inside our own text."""
 
+import math
 import re
 import unicodedata
 from typing import Final
@@ -51,8 +52,24 @@ def _shown(character: str) -> str:
 
 
 def dollars(amount: float) -> str:
-    """Return an amount as people write it: two decimals, below a dollar four."""
-    return f"${amount:,.2f}" if amount >= 1 or amount == 0 else f"${amount:.4f}"
+    """Return an amount as people write it: two decimals, below a dollar four, below a hundredth of a cent two digits.
+
+    Charges are rounded to a millionth of a dollar; what is less than that is said to be.
+    """
+    if amount >= 1 or amount == 0:
+        return f"${amount:,.2f}"
+    if amount >= 0.0001:
+        return f"${amount:.4f}"
+    if amount < 0.000001:
+        return "under $0.000001"
+    return f"${amount:.{1 - math.floor(math.log10(amount))}f}".rstrip("0")
+
+
+def count(number: int, noun: str = "", plural: str = "") -> str:
+    """Return a number with its thousands set apart, and with the noun in the right number."""
+    if not noun:
+        return f"{number:,}"
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def duration(seconds: int) -> str:

@@ -73,7 +73,7 @@ async def test_a_preview_says_what_would_be_sent_and_what_it_may_cost(reviews: R
     assert await reviews.says("preview_batch", **_ORDER) == [
         "3 requests, 432 bytes, 1 job, model gemini-3-flash-preview.",
         (
-            "Estimate: 21 input tokens, at most 150 output tokens; $0.0000 to $0.0002. Input: countTokens on 3 of "
+            "Estimate: 21 input tokens, at most 150 output tokens; $0.000005 to $0.0002. Input: countTokens on 3 of "
             "3 lines, all lines, ±0 %. Output: at most maxOutputTokens where set, thinking included; the "
             "low figure counts no output. Batch prices of <time>."
         ),
@@ -94,7 +94,7 @@ async def test_an_order_says_what_became_of_it_and_what_comes_next(reviews: Revi
     assert await reviews.says("create_batch", **_ORDER) == [
         "reviews-abc123 ordered: 3 requests, JOB_STATE_PENDING, job batches/job.",
         (
-            "Estimate: 21 input tokens, at most 150 output tokens; $0.0000 to $0.0002. Input: countTokens on 3 of "
+            "Estimate: 21 input tokens, at most 150 output tokens; $0.000005 to $0.0002. Input: countTokens on 3 of "
             "3 lines, all lines, ±0 %. Output: at most maxOutputTokens where set, thinking included; the "
             "low figure counts no output. Batch prices of <time>."
         ),
@@ -123,7 +123,7 @@ async def test_a_status_says_how_far_gemini_is(reviews: Reviews) -> None:
     assert await reviews.says("check_status", batch=await reviews.ordered()) == [
         (
             "reviews-abc123 (reviews): JOB_STATE_PENDING, 0 of 3 rows done, 0 failed, model "
-            "gemini-3-flash-preview, <age>, expires <time> UTC, estimated at $0.0000 to $0.0002."
+            "gemini-3-flash-preview, <age>, expires <time> UTC, estimated at $0.000005 to $0.0002."
         ),
         (
             "Next: The job is waiting in Gemini's queue; batches can take up to 24 hours but usually take far less. "
@@ -136,7 +136,7 @@ async def test_a_status_after_the_end_leads_to_the_answers(reviews: Reviews) -> 
     assert await reviews.says("check_status", batch=await reviews.answered()) == [
         (
             "reviews-abc123 (reviews): JOB_STATE_SUCCEEDED, 3 of 3 rows done, 1 failed, model "
-            "gemini-3-flash-preview, <age>, estimated at $0.0000 to $0.0002."
+            "gemini-3-flash-preview, <age>, estimated at $0.000005 to $0.0002."
         ),
         (
             "Next: Gemini counts 1 of 3 rows as failed. Call get_results to fetch the answers and see how each row "
@@ -151,7 +151,7 @@ async def test_a_status_of_answers_that_are_here_says_how_rows_ended_and_what_he
     assert await reviews.says("check_status", batch=batch) == [
         (
             "reviews-abc123 (reviews): JOB_STATE_PARTIALLY_SUCCEEDED, 2 of 3 rows ok, 1 failed, model "
-            "gemini-3-flash-preview, <age>, estimated at $0.0000 to $0.0002."
+            "gemini-3-flash-preview, <age>, estimated at $0.000005 to $0.0002."
         ),
         (
             "Next: 1 of 3 rows has no usable answer: 1 failed. get_results with view='failures' shows them. What "
@@ -244,7 +244,7 @@ async def test_a_retry_says_how_many_rows_it_sends_again(reviews: Reviews) -> No
     assert await reviews.says("retry_failed", batch=await reviews.answered()) == [
         "reviews-abc123 ordered: 1 request, JOB_STATE_RUNNING, 2 of 2 jobs at Gemini.",
         (
-            "Estimate: 10 input tokens, at most 50 output tokens; $0.0000 to $0.0001. Input: countTokens on 1 of "
+            "Estimate: 10 input tokens, at most 50 output tokens; $0.000003 to $0.000078. Input: countTokens on 1 of "
             "1 lines, all lines, ±0 %. Output: at most maxOutputTokens where set, thinking included; the "
             "low figure counts no output. Batch prices of <time>."
         ),

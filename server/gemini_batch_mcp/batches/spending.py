@@ -9,7 +9,7 @@ from gemini_batch_mcp.batches.jobs.listing import JobList, Spent
 from gemini_batch_mcp.batches.ledger.entries import BillEntry, Charge
 from gemini_batch_mcp.batches.orders.pricing import cost_of, read_prices
 from gemini_batch_mcp.intake.prices.price_list import PriceTable
-from gemini_batch_mcp.text import dollars
+from gemini_batch_mcp.text import count, dollars
 from gemini_batch_mcp.threads import in_thread
 
 Grouping = Literal["month", "model", "batch"]
@@ -55,8 +55,9 @@ async def with_costs(app: App, listed: JobList) -> JobList:
     notes, spent = [listed.note], None
     if seen.since:
         spent = Spent(seen.total.batches, seen.total.cost_usd, seen.since)
-        batches = f"{spent.batches:,} batch{'' if spent.batches == 1 else 'es'}"
-        notes += [f"Spent: {dollars(spent.cost_usd)} on {batches} since {spent.since}.", *seen.notes]
+        batches = count(spent.batches, "batch", "batches")
+        said = f"Spent in all, deleted batches included: {dollars(spent.cost_usd)} on {batches} since {spent.since}."
+        notes += [said, *seen.notes]
     return replace(listed, jobs=jobs, spent=spent, note=" ".join(note for note in notes if note))
 
 
@@ -117,14 +118,16 @@ def _notes(bills: Sequence[BillEntry], unpriced: Sequence[tuple[BillEntry, Charg
     if unknown := [bill for bill in bills if bill.unknown_rows]:
         rows = sum(bill.unknown_rows for bill in unknown)
         notes.append(
-            f"Not counted: {rows:,} rows of {_some([bill.batch_id for bill in unknown])}, whose tokens are not known: "
-            "not fetched yet, or never given out."
+            f"Not counted: {count(rows, 'row')} of {_some([bill.batch_id for bill in unknown])}, whose tokens are not "
+            "known: not fetched yet, or never given out."
         )
     metered = [(bill, charge) for bill in bills for charge in bill.charges or () if charge.usage.unmetered]
     if metered:
         answers = sum(charge.usage.unmetered for _, charge in metered)
         batches = list(dict.fromkeys(bill.batch_id for bill, _ in metered))
-        notes.append(f"Not counted: {answers:,} answers of {_some(batches)} that came without a count of tokens.")
+        notes.append(
+            f"Not counted: {count(answers, 'answer')} of {_some(batches)} that came without a count of tokens."
+        )
     if models := sorted({charge.model for _, charge in unpriced if not charge.usage.unmetered}):
         notes.append(f"Not counted: answers of {_some(models)}, which have no price; GEMINI_BATCH_PRICES can name one.")
     return notes

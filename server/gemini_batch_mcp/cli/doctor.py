@@ -125,9 +125,12 @@ async def _hosts(user_home: Path, env: Mapping[str, str]) -> list[Check]:
 
 
 def _unknown(settings: Settings) -> Check:
-    becomes = "refused" if settings.refuse_unknown else "passed on to Gemini, with a warning"
-    finding = f"what neither this version nor google-genai {version('google-genai')} knows in a request is {becomes}"
-    return Check("unknown", True, finding)
+    becomes = "refused" if settings.refuse_unknown else "sent to Gemini as it is, with a warning"
+    finding = (
+        f"a field of a request or a setting that neither this version nor google-genai {version('google-genai')} "
+        f"knows is {becomes}"
+    )
+    return Check("new fields", True, finding)
 
 
 def _state(settings: Settings, taken_back: Sequence[str], unknown: Sequence[str]) -> Check:

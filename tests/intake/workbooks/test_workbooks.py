@@ -105,7 +105,7 @@ TWO: Final[dict[str, Rows]] = {
     "Notes 1": [["read me"]],
     "Empty": [],
 }
-SEVERAL: Final = "{} has 2 sheets with rows: Orders (1,205 rows, 2 columns), Notes 1 (1 row, 1 column)."
+SEVERAL: Final = "{} has 2 sheets with rows: Orders (1,205 lines, 2 columns), Notes 1 (1 line, 1 column)."
 UNCALCULATED: Final = (
     "1 formula has no value and will be sent as empty: no spreadsheet program has calculated the file. Open it in one, "
     "and save it."
@@ -379,7 +379,7 @@ async def test_a_sheet_is_named_after_its_book_and_a_file_of_that_name_goes_firs
     assert await first("book.xlsx#Orders 1") == (1, "1 a")
     assert await first("book.xlsx#q#2") == (2, "2 b")
     assert await first("one.xlsx#Only.xlsx") == (1, "7 y")
-    assert "has 2 sheets with rows: Orders 1 (2 rows, 2 columns), Q#2 (3 rows, 2 columns)" in await talk.refusal(
+    assert "has 2 sheets with rows: Orders 1 (2 lines, 2 columns), Q#2 (3 lines, 2 columns)" in await talk.refusal(
         "preview_batch", source=str(data / "book.xlsx"), **order
     )
     assert "has no sheet 'Nope'; it has Orders 1, Q#2." in await talk.refusal(

@@ -26,7 +26,8 @@ from gemini_batch_mcp.results.report._drawing import draw
 from gemini_batch_mcp.results.report._figures import Bin, Distribution
 from gemini_batch_mcp.results.report._renderer import VEGA_LITE_VERSION
 from gemini_batch_mcp.results.report._renderer import draw as render
-from gemini_batch_mcp.results.report._words import count, duration, measure, share, short, state_look, state_name, usd
+from gemini_batch_mcp.results.report._words import duration, measure, share, short, state_look, state_name, usd
+from gemini_batch_mcp.text import count
 from support.answers import HOSTILE, WHEN
 
 STATUSES = ("ok", "failed", "blocked", "truncated", "empty", "missing")

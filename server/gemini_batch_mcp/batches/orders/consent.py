@@ -113,7 +113,10 @@ async def _not_shown(app: App, quote: Quote, told: QuoteEntry | None) -> str:
     """Say why somebody's word that the user agreed does not count, empty when it does."""
     if told is None:
         if await in_thread(app.ledger.quotes.was_quoted, quote.source):
-            return "The order has changed since it was last priced for the user."
+            return (
+                "The user has not been shown the cost of this order: another order of the same source was priced, with "
+                "other rows, prompt or settings."
+            )
         return "The user cannot have agreed yet: the cost has not been shown to anyone."
     if told.paid_for:
         return f"The figure shown was used for {told.paid_for}; this would be charged again."

@@ -1,5 +1,6 @@
 """An order as a preview shows it, and how its source is found. What is previewed here is what is sent."""
 
+import re
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,8 @@ _PILOT_ROWS: Final = 20
 _WORTH_A_PILOT_ROWS: Final = 100
 #: Of attached files, inside the requests of an inline create, which takes 20 MB in all.
 _INLINE_FILES_BYTES: Final = 10 * 1000**2
+#: Said where an order is refused; of a preview, which submits nothing in any case, it would be read as news.
+_NOT_SUBMITTED: Final = re.compile(r"; nothing was submitted(?=\.)| Nothing was submitted\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,12 @@ async def preview_order(app: App, order: Order, *, wait_seconds: float | None = 
         StillPreparing: the requests are still being written after `wait_seconds`; that goes on.
     """
     with PassAhead(app) as ahead:
-        return await _previewed(app, order, ahead, wait_seconds)
+        try:
+            return await _previewed(app, order, ahead, wait_seconds)
+        except UsageError as error:
+            error.message = _NOT_SUBMITTED.sub("", error.message)
+            error.next_step = error.next_step.replace("submit the order again", "preview it again")
+            raise
 
 
 async def _previewed(app: App, order: Order, ahead: PassAhead, wait_seconds: float | None) -> Preview:

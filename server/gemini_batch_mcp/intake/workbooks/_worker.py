@@ -264,7 +264,8 @@ def _size(book: Any, title: str, name: str, is_large: Callable[[str], bool]) -> 
             rows, columns = rows + 1, max(columns, filled[-1])
     if not rows:
         return ""
-    return f"{rows:,} row{'' if rows == 1 else 's'}, {columns:,} column{'' if columns == 1 else 's'}"
+    # Lines and not rows: one of them is the header, and titles may stand above it.
+    return f"{rows:,} line{'' if rows == 1 else 's'}, {columns:,} column{'' if columns == 1 else 's'}"
 
 
 def _rows(sheet: Any) -> Iterator[Row]:

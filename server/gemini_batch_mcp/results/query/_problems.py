@@ -31,6 +31,8 @@ _NO_COLUMN: Final = (
     re.compile(r'Column "(.+?)" in \w+ list not found'),
 )
 _NO_TABLE: Final = re.compile(r'Referenced table "(.+?)" not found')
+#: The engine adds no texts up, and columns of a source are text.
+_TEXT_AS_NUMBER: Final = re.compile(r"No function matches the given name and argument types '(\w+)\([^']*VARCHAR")
 _STORAGE: Final = frozenset({"IOException", "HTTPException", "SerializationException"})
 _LIMITS: Final = frozenset({"InterruptException", "OutOfMemoryException", "PermissionException"})
 _RUN_SENTENCES: Final = {
@@ -100,6 +102,9 @@ def statement_problem(error: "duckdb.Error", tables: Tables) -> UsageError:
     said = safe_text(message.split("\n", 1)[0], _MAX_MESSAGE_CHARS).rstrip(".:!")
     if type(error).__name__ == "ParserException":
         return UsageError(f"The SQL cannot be parsed: {said}.", f"Write it in DuckDB's dialect. {table_advice(tables)}")
+    if found := _TEXT_AS_NUMBER.search(message):
+        cast = f"Columns of the source are text: {found[1].lower()}(TRY_CAST(column AS DOUBLE)), for example. "
+        return UsageError(f"The query is invalid: {said}.", cast + column_advice(tables))
     return UsageError(f"The query is invalid: {said}.", column_advice(tables))
 
 

@@ -14,7 +14,8 @@ from gemini_batch_mcp.results.report._charts import Part, middle_half, spread, s
 from gemini_batch_mcp.results.report._drawing import Chart
 from gemini_batch_mcp.results.report._html import Html, element
 from gemini_batch_mcp.results.report._sections import Pictures, section
-from gemini_batch_mcp.results.report._words import STATUSES, count, measure, share
+from gemini_batch_mcp.results.report._words import STATUSES, measure, share
+from gemini_batch_mcp.text import count
 
 #: Shades of a heat map, from the palest.
 SHADES: Final = 5

@@ -13,8 +13,8 @@ from gemini_batch_mcp.results.profile.crossing import Quartiles
 from gemini_batch_mcp.results.profile.spread import Spread
 from gemini_batch_mcp.results.report._drawing import Chart
 from gemini_batch_mcp.results.report._figures import Distribution
-from gemini_batch_mcp.results.report._words import STATUSES, count, measure, share, usd
-from gemini_batch_mcp.text import plain_text
+from gemini_batch_mcp.results.report._words import STATUSES, measure, share, usd
+from gemini_batch_mcp.text import count, plain_text
 
 #: Units of what stretches, from left to right: as many as pixels on a wide screen, so that gaps look alike.
 _STRIP_WIDTH: Final = 1000

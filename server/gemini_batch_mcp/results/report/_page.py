@@ -12,8 +12,9 @@ from gemini_batch_mcp import __version__
 from gemini_batch_mcp.results.report._html import Html, element, joined
 from gemini_batch_mcp.results.report._rows import ShownRows
 from gemini_batch_mcp.results.report._sections import section
-from gemini_batch_mcp.results.report._words import count, moment
+from gemini_batch_mcp.results.report._words import moment
 from gemini_batch_mcp.results.visible import visible_cell
+from gemini_batch_mcp.text import count
 
 _TITLE_CHARS: Final = 200
 #: Three bars in a square. It keeps browsers from asking a server for an icon.

@@ -9,7 +9,6 @@ from gemini_batch_mcp.results.report._figures import Distribution, Figures
 from gemini_batch_mcp.results.report._html import Html, element, joined
 from gemini_batch_mcp.results.report._words import (
     STATUSES,
-    count,
     duration,
     moment,
     share,
@@ -20,6 +19,7 @@ from gemini_batch_mcp.results.report._words import (
     utc,
 )
 from gemini_batch_mcp.results.visible import visible_cell
+from gemini_batch_mcp.text import count
 
 MAX_JOBS: Final = 60
 _NAME_CHARS: Final = 120

@@ -28,13 +28,6 @@ _STATE_LOOKS: Final = {
 _SCALES: Final = ((1_000_000_000, " B"), (1_000_000, " M"), (1_000, " k"))
 
 
-def count(number: int, noun: str = "", plural: str = "") -> str:
-    """Return a number with its thousands set apart, and with the noun in the right number."""
-    if not noun:
-        return f"{number:,}"
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
-
-
 def short(number: float) -> str:
     """Return a number in three digits or so: 912, 4.12 M."""
     for scale, letter in _SCALES:

@@ -15,8 +15,9 @@ from gemini_batch_mcp.results.report._answer_cards import heat_cell, table_of_he
 from gemini_batch_mcp.results.report._html import Html, element
 from gemini_batch_mcp.results.report._page import page
 from gemini_batch_mcp.results.report._sections import section
-from gemini_batch_mcp.results.report._words import count, share
+from gemini_batch_mcp.results.report._words import share
 from gemini_batch_mcp.results.visible import visible_cell
+from gemini_batch_mcp.text import count
 
 _NAME_CHARS: Final = 120
 _LABEL_CHARS: Final = 80
