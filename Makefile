@@ -57,6 +57,7 @@ bench: $(STAMP)  ## ratios against the plain way; BENCH_ARGS="--megabytes 1000 -
 	$(BIN)/python tests/bench/integrity.py $(INTEGRITY_ARGS)
 	$(BIN)/python tests/bench/comparing_bench.py $(COMPARING_ARGS)
 	PYTHONPATH=tests $(BIN)/python -m bench.now_bench
+	PYTHONPATH=tests $(BIN)/python -m bench.reuse_bench $(REUSE_ARGS)
 
 format: $(STAMP)  ## format and fix what can be fixed
 	$(BIN)/ruff format .

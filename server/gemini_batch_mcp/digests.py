@@ -8,9 +8,9 @@ own instructions for SHA). What decides whether something is paid for is recogni
 import hashlib
 import os
 from collections.abc import Callable, Mapping
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import xxhash
 
@@ -37,13 +37,20 @@ class Digest:
         return f"{_ALGORITHM}:{self._hash.hexdigest()}"
 
 
-def request_digester(model: str, task: str) -> Callable[[bytes], str]:
-    """Return the function that makes the identity of a request to a model: XXH3-128 of its canonical bytes, as hex.
+@dataclass(frozen=True, slots=True)
+class RequestDigest:
+    """How the identity of a request to a model is made: XXH3-128 of its canonical bytes, as hex, from a seed.
 
-    The same request to another model, or for another task, has another identity.
+    The seed stands for model and task: the same request to another model, or for another task, has another identity.
     """
-    seed = xxhash.xxh3_64_intdigest(f"{model}\n{task}".encode())
-    return partial(xxhash.xxh3_128_hexdigest, seed=seed)
+
+    seed: int
+    hexdigest: Callable[[bytes, int], str] = xxhash.xxh3_128_hexdigest
+
+    @classmethod
+    def of(cls, model: str, task: str) -> Self:
+        """Return that of requests to a model."""
+        return cls(xxhash.xxh3_64_intdigest(f"{model}\n{task}".encode()))
 
 
 def text_digest(text: str) -> str:

@@ -28,8 +28,9 @@ from support.services import MovedClock
 
 #: Longer ago than anything that the product cleans up after a time.
 _LONG_AGO_SECONDS: Final = 14 * 24 * 3600.0
-#: Shard and attempt of a job, at the end of the display name that its create carried.
-_TAG: Final = re.compile(r"/(\d+\.\d+)\]$")
+#: What was ordered, shard and attempt of a job, at the end of the display name that its create carried.
+_TAG: Final = re.compile(r"\[(.+)-\w{6}(/\d+\.\d+)\]$")
+_ANSWERED_BY: Final = re.compile(rb'("answered_by":"[a-z]+-)\w{6}(?=")')
 _TESTS: Final = Path(__file__).parent.parent
 
 
@@ -105,6 +106,8 @@ class Plan:
     wish: dict[str, Any]
     service: dict[str, Any] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)
+    #: What is ordered and answered before, under keys of its own.
+    earlier: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -199,12 +202,14 @@ class Ground:
         if self.service.unknown_requests:
             problems.append(f"requests that no service knows: {self.service.unknown_requests[:3]}")
         records = self.service.create_records
-        creates = tuple(sorted(tag[1] for record in records if (tag := _TAG.search(record.display_name))))
+        creates = tuple(sorted(tag[1] + tag[2] for record in records if (tag := _TAG.search(record.display_name))))
         doubled = [tag for tag, count in Counter(creates).items() if count > 1]
         if doubled:
             problems.append(f"created more than once: {doubled}")
         files = self.files()
-        return Ending(outcome, creates, sha256(data).hexdigest(), data.count(b"\n"), files, tuple(problems))
+        # Which batch has answered a row is named by an id that nobody can tell beforehand.
+        told = _ANSWERED_BY.sub(rb"\1", data)
+        return Ending(outcome, creates, sha256(told).hexdigest(), data.count(b"\n"), files, tuple(problems))
 
     def files(self) -> Counter[str]:
         """Count the files and empty directories of the state directory and of the user, without chance in names.
@@ -251,16 +256,26 @@ def _row_problems(plan: Plan, data: bytes) -> list[str]:
     if keys.keys() != wanted:
         lost, strange = sorted(wanted - keys.keys()), sorted(keys.keys() - wanted)
         problems.append(f"rows lost: {lost[:5]}; rows that were never ordered: {strange[:5]}")
+    texts = {row["key"]: row["text"] for row in (*plan.earlier, *plan.rows)}
     for row in rows:
-        if row["status"] == "ok" and json.loads(row["text"].rpartition("key=")[2]) != row["key"]:
+        if row["status"] != "ok":
+            continue
+        answered = json.loads(row["text"].rpartition("key=")[2])
+        # Only rows that ask the same may share an answer, and only where something is not sent.
+        is_shared = plan.wish.get("reuse") == "always" and texts.get(answered) == texts[row["key"]]
+        if answered != row["key"] and not is_shared:
             problems.append(f"{row['key']} has the answer of another row: {row['text'][-60:]}")
     return problems
+
+
+def _request(row: dict[str, Any]) -> dict[str, Any]:
+    return {"key": row["key"], "request": {"contents": [{"parts": [{"text": row["text"]}]}]}}
 
 
 def _write_order(plan: Plan, data: Path) -> Wish:
     """Write what is ordered where the user has it."""
     save_to = str(data / "results.jsonl")
-    requests = [{"key": row["key"], "request": {"contents": [{"parts": [{"text": row["text"]}]}]}} for row in plan.rows]
+    requests = [_request(row) for row in plan.rows]
     match plan.wish.get("form", "lines"):
         case "lines" | "now" as form:
             source = data / "reviews.jsonl"
@@ -271,11 +286,16 @@ def _write_order(plan: Plan, data: Path) -> Wish:
                 for row, line in zip(plan.rows, encoded, strict=True)
             ]
             source.write_bytes(b"".join(line + b"\n" for line in cut))
+            earlier = data / "earlier.jsonl"
+            if plan.earlier:
+                earlier.write_bytes(b"".join(msgspec.json.encode(_request(row)) + b"\n" for row in plan.earlier))
             return Wish(
                 save_to=save_to,
                 source=str(source),
                 skip_invalid=any(row.get("is_wrong") for row in plan.rows),
                 delivery="now" if form == "now" else "file",
+                reuse=plan.wish.get("reuse", "auto"),
+                earlier=str(earlier) if plan.earlier else "",
             )
         case "requests":
             path = data / "requests.json"

@@ -41,6 +41,13 @@ SKIPPING: Final = Plan(
     {},
     _SERVICE,
 )
+REUSING: Final = Plan(
+    "one job of the rows that nothing else answers",
+    tuple({"key": f"guest-{number}", "text": row["text"]} for number, row in enumerate(_rows()[:60] + _rows()[:80])),
+    {"reuse": "always"},
+    _SERVICE,
+    earlier=tuple({"key": f"old-{number}", "text": row["text"]} for number, row in enumerate(_rows()[20:40])),
+)
 LARGE: Final = Plan("one job from a file of several chunks", _rows(padding=60_000), {}, _SERVICE)
 TABLE: Final = Plan("one job from a table", _rows(), {"form": "table"}, _SERVICE)
 INLINE: Final = Plan("one job within the call", _rows(), {"form": "requests"}, _SERVICE)

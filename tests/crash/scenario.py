@@ -13,7 +13,7 @@ import msgspec
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.desk import Desk
 from gemini_batch_mcp.batches.submitting.ordering import Placement
-from gemini_batch_mcp.domain import Delivery, Order, ResultQuery, ResultSummary
+from gemini_batch_mcp.domain import Delivery, Order, ResultQuery, ResultSummary, Reuse
 from gemini_batch_mcp.errors import BatchError, UsageError
 
 T = TypeVar("T")
@@ -37,6 +37,13 @@ class Wish(msgspec.Struct, frozen=True):
     key_column: str = ""
     delivery: Delivery = "file"
     skip_invalid: bool = False
+    reuse: Reuse = "auto"
+    #: A file that is ordered and answered before, of which the order may take answers; empty for none.
+    earlier: str = ""
+
+    def before(self) -> Order:
+        """Return the order that is given first."""
+        return Order(source=self.earlier)
 
     def order(self) -> Order:
         """Return the order as it is given, the same each time."""
@@ -48,6 +55,7 @@ class Wish(msgspec.Struct, frozen=True):
             key_column=self.key_column,
             delivery=self.delivery,
             skip_invalid=self.skip_invalid,
+            reuse=self.reuse,
         )
 
 
@@ -73,6 +81,8 @@ class User:
 
     async def get_it_done(self) -> Outcome:
         """Order, wait, read, send again what failed for the time being, read again, and save."""
+        if self._wish.earlier:
+            await self._have_answered(self._wish.before())
         batch = await self.place()
         await self._wait_for_end(batch)
         summary = await self._read(batch)
@@ -90,6 +100,11 @@ class User:
         placement = await self._patiently(self._give_order)
         self.outcome.batch = placement.status.batch.id
         return self.outcome.batch
+
+    async def _have_answered(self, order: Order) -> None:
+        placement = await self._patiently(lambda: self._desk.place_order(order, confirm=True))
+        await self._wait_for_end(placement.status.batch.id, partial(self._desk.place_order, order, confirm=True))
+        await self._read(placement.status.batch.id)
 
     async def look_on(self) -> None:
         """Wait while the server goes on by itself, until nothing is left to be done or nothing happens any more."""
@@ -122,7 +137,7 @@ class User:
             if "has no rows that are" not in str(error):
                 raise
 
-    async def _wait_for_end(self, batch: str) -> None:
+    async def _wait_for_end(self, batch: str, again: Callable[[], Awaitable[Placement]] | None = None) -> None:
         for _ in range(_MOST_LOOKS):
             status = await self._patiently(lambda: self._desk.status(batch, wait_seconds=_LOOK_SECONDS))
             self.outcome.jobs = len(status.batch.jobs)
@@ -130,7 +145,7 @@ class User:
                 return
             if any(job.is_unknown for job in status.batch.jobs):
                 # What check_status advises when a create was lost for good.
-                await self._patiently(self._give_order)
+                await self._patiently(again or self._give_order)
         raise TimeoutError(f"{batch} did not end; it is {status.state}.")
 
     async def _read(self, batch: str) -> ResultSummary:

@@ -72,6 +72,13 @@ SKIPPING_ALL: Final = re.compile(
 )
 #: Of these, those of a run of a part: moved and not yet in the ledger; not yet sent.
 SKIPPING_PART: Final = re.compile(r"file\.rename home/batches/<batch>/skipped\.jsonl|create:before")
+#: Where it is written, linked and agreed to which rows are not sent, and whose answers they get.
+REUSING_ALL: Final = re.compile(
+    r".*(rows\.jsonl|alike|chosen|taken|sources|identities|facts\.json|ledger\.(reserve|plan|update_batch|move_job)|create:|"
+    r"record_collected).*"
+)
+#: Of these, those of a run of a part: fixed and not yet reserved; reserved and not yet planned; not yet sent.
+REUSING_PART: Final = re.compile(r"file\.rename home/batches/<batch>/(alike\.parquet|taken\.jsonl)|create:before")
 
 
 @pytest.fixture(scope="module")
@@ -117,14 +124,21 @@ def test_a_process_killed_at_any_step_costs_nothing_and_loses_nothing(
     assert sum(verdict.was_tried for verdict in verdicts) >= REACHED * len(verdicts)
 
 
-def test_lines_that_were_left_out_survive_a_process_that_is_killed(benches: list[Bench], baselines: Baselines) -> None:
-    baseline = baselines[plans.SKIPPING]
-    wanted = SKIPPING_ALL if WANTED else SKIPPING_PART
+@pytest.mark.parametrize(
+    ("plan", "every", "some"),
+    [(plans.SKIPPING, SKIPPING_ALL, SKIPPING_PART), (plans.REUSING, REUSING_ALL, REUSING_PART)],
+    ids=["left out", "reused"],
+)
+def test_rows_that_are_not_sent_survive_a_process_that_is_killed(
+    benches: list[Bench], baselines: Baselines, plan: Plan, every: re.Pattern[str], some: re.Pattern[str]
+) -> None:
+    baseline = baselines[plan]
+    wanted = every if WANTED else some
     points = [point for point in baseline.points(first_only=True) if wanted.fullmatch(point.step)]
     assert len(points) >= 2, [point.step for point in baseline.points(first_only=True)]
 
     def run(bench: Bench, point: Trap) -> Verdict:
-        return killed(bench, plans.SKIPPING, baseline, Case(point, then="order"))
+        return killed(bench, plan, baseline, Case(point, then="order"))
 
     verdicts = in_parallel(benches, run, points)
     failed = [f"{verdict.name}: {'; '.join(verdict.problems)}" for verdict in verdicts if verdict.problems]

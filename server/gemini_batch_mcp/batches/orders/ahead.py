@@ -76,7 +76,14 @@ def _written(
 ) -> Surveyed:
     requests, keys, columns = directory / _REQUESTS, directory / _KEYS, directory / _COLUMNS
     counted, order = Counted(surveyor, gauge), identified.order
-    identities = Identities(counted, directory / _IDENTITIES, model=order.model, task=order.task)
+    identities = Identities(
+        counted,
+        directory / _IDENTITIES,
+        model=order.model,
+        task=order.task,
+        looks_for_schema=order.reuse == "auto" and identified.kind is not SourceKind.TABLE,
+        are_ours=identified.kind is SourceKind.TABLE,
+    )
     try:
         lines = write_lines(
             identified,

@@ -4,13 +4,15 @@ It is a digest over model, task and the request in its canonical form: JSON with
 members in their order (Gemini fills in a schema in its order). Files attached to rows are named by their content there.
 """
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import msgspec
 
-from gemini_batch_mcp.digests import request_digester
+from gemini_batch_mcp.digests import RequestDigest
 from gemini_batch_mcp.domain import Task
 from gemini_batch_mcp.errors import storage_errors
 from gemini_batch_mcp.intake.requests.lines import Onlooker
@@ -19,10 +21,9 @@ from gemini_batch_mcp.intake.validator.terms import Terms
 #: How lines of ours begin, and what stands between key and request. Inside a string its quotes are escaped.
 _START: Final = b'{"key":"'
 _BETWEEN: Final = b',"request":{'
-#: Behind the comma and the name stands the request.
-_BEFORE_REQUEST: Final = len(_BETWEEN) - 1
+_NAME: Final = _BETWEEN[:-1]
 #: Characters that could be written as themselves.
-_ESCAPES: Final = (b"\\u", b"\\/")
+_ESCAPED: Final = re.compile(rb"\\[u/]").search
 #: Names of a schema in a request. In a text their quotes are escaped.
 _SCHEMAS: Final = tuple(
     f'"{name}"'.encode()
@@ -47,24 +48,39 @@ _decode: Final = msgspec.json.Decoder(_Line).decode
 
 
 class Identities:
-    """An onlooker that another one looks through. It writes one identity a line to `path`; to be closed."""
+    """An onlooker that another one looks through. It writes one identity a line to `path`; to be closed.
 
-    def __init__(self, onlooker: Onlooker, path: Path, *, model: str, task: Task) -> None:
+    `looks_for_schema`: it is to be found out whether every line asks for an answer in a given form. `are_ours`: the
+    lines are rendered here, all in one way.
+    """
+
+    def __init__(
+        self,
+        onlooker: Onlooker,
+        path: Path,
+        *,
+        model: str,
+        task: Task,
+        looks_for_schema: bool = False,
+        are_ours: bool = False,
+    ) -> None:
         self._onlooker = onlooker
-        self._digest = request_digester(model, task)
+        self._digest = RequestDigest.of(model, task)
         self._path = path
         self._file: BinaryIO | None = None
         #: What each line asks for while it is the same for all and needs no look at the line; None otherwise.
         self.terms: Terms | None = None
-        #: True while every line asks for an answer in a given form.
-        self.have_schema = True
+        #: True while it is looked for, and every line asks for an answer in a given form.
+        self.have_schema = looks_for_schema
+        self._looks_for_schema = looks_for_schema
+        self._are_ours = are_ours
         self._has_seen = False
 
     def begin(self) -> None:
         """Forget all lines: the pass begins anew."""
         self._onlooker.begin()
         self.close()
-        self.terms, self.have_schema, self._has_seen = None, True, False
+        self.terms, self.have_schema, self._has_seen = None, self._looks_for_schema, False
         with storage_errors(_FAILED):
             self._file = self._path.open("wb", buffering=_BUFFER_BYTES)
 
@@ -81,7 +97,7 @@ class Identities:
         self._compare(terms)
         if self.have_schema:
             self.have_schema = _all_have_schema(lines)
-        written = "\n".join(identities(piece, lines, self._digest))
+        written = "\n".join(identities(piece, lines, self._digest, are_ours=self._are_ours))
         assert self._file is not None, "the pass has begun"
         with storage_errors(_FAILED):
             self._file.write(written.encode() + b"\n")
@@ -96,16 +112,18 @@ class Identities:
             self.terms = None
 
 
-def identities(piece: bytes, lines: Sequence[bytes], digest: Callable[[bytes], str]) -> list[str]:
-    """Return the identity of each line of a piece."""
-    if lines and _may_be_canonical(piece, lines[0]):
-        starts = [line.find(_BETWEEN) if line.startswith(_START) else -1 for line in lines]
-        if -1 not in starts:
-            # What follows is the request, and the bracket behind it.
-            return [
-                digest(line[start + _BEFORE_REQUEST :].rstrip(b"\n")) for line, start in zip(lines, starts, strict=True)
-            ]
-    return [digest(_canonical(line)) for line in lines]
+def identities(piece: bytes, lines: Sequence[bytes], digest: RequestDigest, *, are_ours: bool = False) -> list[str]:
+    """Return the identity of each line of a piece; `are_ours` says that they are written in one way."""
+    hexdigest, seed = digest.hexdigest, digest.seed
+    if lines and (are_ours or _may_be_canonical(piece, lines[0])):
+        starts = list(map(bytes.find, lines, repeat(_BETWEEN)))
+        if -1 not in starts and all(map(bytes.startswith, lines, repeat(_START))):
+            # What follows is the request, and the bracket behind it; the comma and the name are the same for all. The
+            # function is called as it is: another one around it takes as long as the digest itself.
+            if lines[0].endswith(b"\n"):
+                return [hexdigest(line[start:].rstrip(b"\n"), seed) for line, start in zip(lines, starts, strict=True)]
+            return [hexdigest(line[start:], seed) for line, start in zip(lines, starts, strict=True)]
+    return [hexdigest(_canonical(line), seed) for line in lines]
 
 
 def _may_be_canonical(piece: bytes, first: bytes) -> bool:
@@ -113,7 +131,7 @@ def _may_be_canonical(piece: bytes, first: bytes) -> bool:
 
     Lines that follow each other come from one writer.
     """
-    if any(escape in piece for escape in _ESCAPES):
+    if _ESCAPED(piece) is not None:
         return False
     start = first.find(_BETWEEN)
     name = first.find(b'":', start + len(_BETWEEN))
@@ -121,12 +139,12 @@ def _may_be_canonical(piece: bytes, first: bytes) -> bool:
 
 
 def _canonical(line: bytes) -> bytes:
-    """Return the request of a line in its canonical form, and the bracket behind it."""
+    """Return the request of a line in its canonical form, with its name, and the bracket behind it."""
     try:
-        return msgspec.json.encode(_decode(line).request) + b"}"
+        return _NAME + msgspec.json.encode(_decode(line).request) + b"}"
     except (msgspec.MsgspecError, ValueError, RecursionError):
         # A request that only the exact check takes is the same as another one where its bytes are.
-        return line[line.find(_BETWEEN) + _BEFORE_REQUEST :].rstrip(b"\n")
+        return line[line.find(_BETWEEN) :].rstrip(b"\n")
 
 
 def _all_have_schema(lines: Sequence[bytes]) -> bool:

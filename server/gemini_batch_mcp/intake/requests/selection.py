@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Collection, Iterator
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -93,7 +93,7 @@ def write_selected(
 def write_numbered(
     requests: Path,
     keys: Path,
-    numbers: Iterator[int],
+    are_wanted: bytes,
     destination: Path,
     keys_destination: Path,
     *,
@@ -101,17 +101,16 @@ def write_numbered(
     onlooker: Onlooker,
     terms: Terms | None = None,
 ) -> RequestFile:
-    """Copy the lines with these numbers (from 1, in order), and their keys; none at all is right, too.
+    """Copy the lines that are wanted, and their keys; none at all is right, too.
 
-    `requests` are lines that were checked just now, `keys` theirs. `terms` says what each of them asks for; without it
-    that is read from the lines once more.
+    `are_wanted` holds a byte for each line: 1 for one that is wanted, and 0. `requests` are lines that were checked
+    just now, `keys` theirs. `terms` says what each of them asks for; without it that is read from the lines again.
 
     Raises:
         StorageError: the files cannot be read or written.
     """
     digest, size_bytes, count, before = hashlib.sha256(), 0, 0, 0
     checker = LineChecker(task, onlooker, OPEN)
-    wanted = next(numbers, 0)
     with (
         storage_errors(_FAILED),
         SourceFile(requests) as source,
@@ -122,18 +121,13 @@ def write_numbered(
         for piece in pieces(source):
             if isinstance(piece, LongLine):
                 raise _changed(requests)
-            if not wanted:
-                break
             lines = split_lines(piece)
-            own_keys, end = list(islice(names, len(lines))), before + len(lines)
-            chosen: list[int] = []
-            while 0 < wanted <= end:
-                chosen.append(wanted - before - 1)
-                wanted = next(numbers, 0)
-            before = end
-            if not chosen:
+            end = before + len(lines)
+            chosen, before = are_wanted[before:end], end
+            own_keys = list(islice(names, len(lines)))
+            if not any(chosen):
                 continue
-            picked, their_keys = [lines[place] for place in chosen], b"".join([own_keys[place] for place in chosen])
+            picked, their_keys = list(compress(lines, chosen)), b"".join(compress(own_keys, chosen))
             block = b"\n".join(picked) + b"\n"
             if terms is not None:
                 onlooker.see(block, picked, their_keys, count, terms)

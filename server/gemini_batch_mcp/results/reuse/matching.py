@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 #: What the engine may hold (a bound, it writes to the disk what is more): a million identities take 40 MB.
 _MEMORY_LIMIT_BYTES: Final = 96 << 20
 _FETCHED_ROWS: Final = 10_000
+_BYTES: Final = bytes.maketrans(b"01", bytes((0, 1)))
 _FAILED: Final = "The requests could not be compared with those of earlier batches"
 
 
@@ -140,13 +141,13 @@ class Matching:
         )
         return spared
 
-    def sent(self) -> Iterator[int]:
-        """Yield the numbers of the rows that are sent, in order."""
-        with table_errors(_FAILED):
-            found = self._connection.execute("SELECT row FROM firsts ANTI JOIN taken USING (identity) ORDER BY row")
-            while chunk := found.fetchmany(_FETCHED_ROWS):
-                for (row,) in chunk:
-                    yield row
+    def sent(self) -> bytes:
+        """Return a byte for each row, in order: 1 for one that is sent, and 0."""
+        (marks,) = self._one(
+            """SELECT coalesce(string_agg(CASE WHEN sent.row IS NULL THEN '0' ELSE '1' END, '' ORDER BY mine.row), '')
+               FROM mine LEFT JOIN (SELECT row FROM firsts ANTI JOIN taken USING (identity)) sent USING (row)"""
+        )
+        return str(marks).encode().translate(_BYTES)
 
     def _one(self, query: str) -> tuple[Any, ...]:
         row = self._connection.execute(query).fetchone()
