@@ -72,6 +72,7 @@ def test_the_bill_of_an_order_lies_in_its_likely_range() -> None:
 
 
 def test_a_range_is_narrow_where_answers_are_alike_and_never_nothing() -> None:
+    assert total_range([5.0] * 50, 0) == (0.0, 0.0, 0.0)
     middle, low, high = total_range([5.0] * 50, 1000, least_spread=1.0)
     assert middle == 5000
     assert 0.01 < (high - low) / middle < 0.05

@@ -282,6 +282,8 @@ async def test_every_route_can_be_hit_by_name(sandbox: Sandbox) -> None:
             await http.get("/v1beta/models"),
             await http.get("/v1beta/models/a"),
             await http.post("/v1beta/models/a:countTokens"),
+            await http.post("/v1beta/models/a:generateContent"),
+            await http.post("/v1beta/models/a:batchEmbedContents"),
         ]
     assert [reply.status_code for reply in replies] == [503] * len(ROUTES)
     assert [request.route for request in sandbox.requests] == list(ROUTES)

@@ -119,6 +119,9 @@ def total_range(values: Sequence[float], rows: int, *, least_spread: float = 0.0
     The rows of the sum count as asked anew: the same one need not be answered alike. Where all values are the same, the
     range is as if one of them had been `least_spread` larger.
     """
+    if not rows:
+        # Everything is taken over from earlier batches.
+        return 0.0, 0.0, 0.0
     count, mean = len(values), fmean(values)
     spread = max(variance(values), least_spread**2 / count)
     student = student_quantile((1 + CONFIDENCE) / 2, count - 1)
