@@ -127,6 +127,26 @@ async def test_an_order_that_is_answered_needs_no_job_and_no_consent(
     assert [(row[0], row[1], row[3]) for row in found] == [(f"r{n}", "ok", first["batch_id"]) for n in (1, 2, 3)]
 
 
+async def test_calls_made_at_once_keep_their_answers_beside_taken_ones(
+    talk: Conversation, sandbox: Sandbox, data: Path
+) -> None:
+    await answered(talk, sandbox, source=table(data / "a.csv", ["one", "two"]), **ORDER)
+    made = await talk.call("create_batch", source=table(data / "b.csv", ["two", "new"]), **ORDER, delivery="now")
+    batch = made["batch_id"]
+    assert (made["send_count"], made["reused_count"]) == (1, 1)
+    while not (await talk.call("check_status", batch=batch, wait_seconds=5))["done"]:
+        pass
+    await talk.call("get_results", batch=batch)
+    before = await rows(talk, batch)
+    assert [row[1] for row in before] == ["ok", "ok"]
+    # Made again from what is kept, once its job counts as collected.
+    (talk.settings.home / "batches" / batch / "results.json").unlink()
+    await talk.call("get_results", batch=batch)
+    assert await rows(talk, batch) == before
+    nothing = await talk.call("create_batch", source=table(data / "c.csv", ["two", "one"]), **ORDER, delivery="now")
+    assert (nothing["state"], nothing["send_count"], nothing["jobs"]) == ("JOB_STATE_SUCCEEDED", 0, [])
+
+
 async def test_a_row_that_repeats_a_failed_one_fails_and_is_retried_with_it(
     talk: Conversation, sandbox: Sandbox, data: Path
 ) -> None:

@@ -144,7 +144,7 @@ class JobEntry:
     @property
     def is_of_nothing(self) -> bool:
         """True for the one job of an order of which nothing had to be sent: Gemini has none."""
-        return self.stage is Stage.COLLECTED and not self.has_left
+        return self.stage is Stage.COLLECTED and not self.name and not self.request_count
 
     @property
     def is_waiting(self) -> bool:

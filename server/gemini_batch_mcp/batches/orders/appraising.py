@@ -116,7 +116,10 @@ def _appraisal(prices: PriceTable, order: Order, facts: Facts, evidence: Evidenc
     whole = None
     if facts.all_rows is not None:
         whole = priced(prices, order, replace(facts, survey=facts.all_rows, counting=None))
-    return Appraisal(facts.request_file, priced(prices, order, facts, evidence), whole)
+    figure = priced(prices, order, facts, evidence)
+    if not facts.request_file.count:
+        figure = replace(figure, basis="Nothing is sent: every row is answered.", warnings=())
+    return Appraisal(facts.request_file, figure, whole)
 
 
 def _lacks_answers(facts: Facts) -> bool:
