@@ -9,12 +9,15 @@ from typing import Any, Final, Self
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, IntegrityError
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from gemini_batch_mcp.batches.ledger._migrations import migrate
 from gemini_batch_mcp.errors import StorageError, state_failure
 from gemini_batch_mcp.redaction import Secrets
 
 NO_SECRETS: Final = Secrets()
+#: How long a connection waits for others to be done with the file.
+_BUSY_SECONDS: Final = 30
 #: Columns with what the user gave, which has to be found again, or sent again, as it is.
 USERS_OWN: Final = frozenset({"order", "source", "request_path", "path"})
 
@@ -48,7 +51,7 @@ class Database:
                 f"The state directory {path.parent} cannot be created ({error.strerror}).",
                 "Set GEMINI_BATCH_HOME to a writable directory.",
             ) from None
-        engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 30, "isolation_level": None})
+        engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": _BUSY_SECONDS, "isolation_level": None})
         sa.event.listen(engine, "connect", _configure_connection)
         sa.event.listen(engine, "begin", _begin_immediate)
         if secrets.values:
@@ -142,7 +145,17 @@ def _cut(
 def _configure_connection(connection: Any, _record: object) -> None:
     cursor = connection.cursor()
     # WAL lets one process write while others read; FULL keeps a committed reservation through a power cut.
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+    cursor.execute(f"PRAGMA busy_timeout={_BUSY_SECONDS * 1000}")
+    # Where several processes open a new file at once, all but one are refused this without any waiting.
+    for attempt in Retrying(
+        stop=stop_after_delay(_BUSY_SECONDS),
+        wait=wait_random(0.005, 0.05),
+        retry=retry_if_exception(lambda error: "locked" in str(error)),
+        reraise=True,
+    ):
+        with attempt:
+            cursor.execute("PRAGMA journal_mode=WAL")
+    for pragma in ("synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
