@@ -291,6 +291,6 @@ async def test_a_result_holds_what_its_views_name_and_nothing_else_of_what_they_
             "example_key": "r2",
         }
     ]
-    assert read["saved"].keys() == {"path", "format", "rows", "bytes", "beside"}
+    assert read["saved"].keys() == {"path", "format", "rows", "bytes", "beside", "download"}
     (row,) = (await reviews.talk.call("get_results", batch=created["batch_id"], view="rows", keys=["r2"]))["rows"]
     assert row.keys() == {"key", "status", "text", "calls", "error", "finish_reason", "files", "history"}
