@@ -102,6 +102,15 @@ async def test_with_nothing_to_send_again_nothing_is_sent(talk: Conversation, sa
     batch = await _ended(talk, sandbox, request_file(data))
     assert "has no rows that are failed or missing" in await talk.refusal("retry_failed", batch=batch)
     assert sandbox.creates == 1
+    (data / "cut.csv").write_text("id,text\n1,a [[sandbox:max_tokens]]\n2,b\n", encoding="utf-8")
+    created = await talk.call("create_batch", source="cut.csv", prompt="{{text}}", key_column="id")
+    sandbox.finish(newest(sandbox))
+    refusal = await talk.refusal("retry_failed", batch=created["batch_id"])
+    assert "has no rows that are failed or missing; it has 1 truncated." in refusal
+    assert "include=['truncated'] resends them as they are." in refusal
+    assert f"create_batch with like='{created['batch_id']}' and generation_config=" in refusal
+    anew = {"like": created["batch_id"], "generation_config": {"maxOutputTokens": 2000}}
+    assert (await talk.call("create_batch", **anew))["send_count"] == 2
 
 
 async def test_another_model_may_be_asked(settings: Settings, sandbox: Sandbox, data: Path) -> None:

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from gemini_batch_mcp.assistant.replies import Text
 from gemini_batch_mcp.assistant.views import Answer, View
+from gemini_batch_mcp.text import count
 
 
 class PairView(View):
@@ -47,7 +48,7 @@ class CompareView(Answer):
 
     def text(self) -> str:
         """The same facts for an assistant to read; answers are data."""
-        left_out = f" {self.left_out:,} rows have no answer on one side." if self.left_out else ""
+        left_out = f" {count(self.left_out, 'row has', 'rows have')} no answer on one side." if self.left_out else ""
         if self.share is None or self.share_low is None or self.share_high is None:
             return f"No row of {self.batch_id} can be compared with {self.other} by {self.field}.{left_out}"
         kappa = f", kappa {self.kappa:.4f}" if self.kappa is not None else ""

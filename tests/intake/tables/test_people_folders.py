@@ -26,6 +26,12 @@ REFUSED: Final[tuple[tuple[dict[str, Any], tuple[str, ...]], ...]] = (
     ),
     ({"source": "office", "prompt": "Sum?", "attach": "path"}, ("a.docx is an Office document", "Save it as PDF")),
     ({"source": "office/a.docx", "prompt": "Sum?"}, ("a.docx is an Office document", "Save it as PDF")),
+    (
+        {"source": "office/a.docx", "prompt": "Sum?", "attach": "path"},
+        ("a.docx is an Office document", "Save it as PDF"),
+    ),
+    ({"source": "https://a.example/b.csv", "prompt": "{{a}}"}, ("is an address", "Download it")),
+    ({"source": "two.zip#in/a.csv", "prompt": "{{a}}"}, ("names a file inside an archive", "Unpack it")),
     ({"source": "mix/0.pdf", "prompt": "Sum?"}, ("0.pdf is one PDF file", '0.pdf"}]', 'attach="file"')),
     # Embeddings take no files: nobody is sent to attach them.
     (
@@ -80,6 +86,13 @@ async def test_kinds_and_repeats_are_told_and_names_are_keys(
     sandbox.finish(newest(sandbox))
     rows = (await talk.call("get_results", batch=ordered["batch_id"], view="rows"))["rows"]
     assert [row["key"] for row in rows] == ["0.pdf", "1.pdf", "2.pdf", "a.txt", "b.txt"]
+    # One file that is no table is as good as a pattern for it.
+    alone = [
+        await talk.call("preview_batch", source=f"mix/{one}", prompt="Sum?", attach="path")
+        for one in ("0.pdf", "[0].pdf")
+    ]
+    assert alone[0]["sample"] == alone[1]["sample"]
+    assert alone[0]["sample"][0]["key"] == "0.pdf"
     # Not unique, even where a pilot takes one of them only.
     for limit in ({}, {"limit_rows": 1}):
         sample = (await talk.call("preview_batch", source="deep/**", prompt="{{text}}", **limit))["sample"]

@@ -32,6 +32,7 @@ from gemini_batch_mcp.errors import BatchError, NotReady, StillCollecting, Stora
 from gemini_batch_mcp.patterns import pattern_warnings
 from gemini_batch_mcp.results.query.queries import RELATION
 from gemini_batch_mcp.results.store import ResultTable
+from gemini_batch_mcp.text import count
 from gemini_batch_mcp.threads import in_thread
 
 #: Rows of one page as JSON, in characters; with the summary around them an answer stays below 20,000.
@@ -104,7 +105,7 @@ async def read_results(app: App, reference: str, query: ResultQuery, *, wait_sec
         warnings += await in_thread(pattern_warnings, batch.order.response_schema)
     summary = table.summary()
     if unmetered := summary.usage.unmetered:
-        warnings += (f"{unmetered:,} answers came without a count of tokens: what they cost is in no figure.",)
+        warnings += (f"{count(unmetered, 'answer')} came without a count of tokens: that cost is in no figure.",)
     if summary.cleaned:
         warnings += (_cleaned_words(summary.cleaned),)
     if summary.missing and (lost := lost_answers(batch)):
@@ -139,7 +140,7 @@ async def read_also(app: App, also: Sequence[str], deadline: float | None) -> di
 
 
 def _cleaned_words(rows: int) -> str:
-    answers = "1 answer" if rows == 1 else f"{rows:,} answers"
+    answers = count(rows, "answer")
     return (
         f"{answers} had text around the JSON, such as a code block. It was left out, and the rows count as ok "
         f"(column cleaned); the column text has the whole answers."

@@ -141,7 +141,7 @@ def what_helps(batch: BatchEntry) -> str:
             "as a new order",
         ),
         (rows.blocked, "blocked rows: reword them, or call retry_failed with include=['blocked'] and another model"),
-        (rows.truncated, "truncated rows: submit them again with a larger maxOutputTokens"),
+        (rows.truncated, f"truncated rows: {longer(batch)}"),
         (rows.empty, "empty rows: retry_failed with include=['empty'] and another model"),
     )
     helps = "; ".join(way for count, way in ways if count)
@@ -149,6 +149,17 @@ def what_helps(batch: BatchEntry) -> str:
         rows_are = "1 missing row is one" if lost == 1 else f"{lost:,} missing rows are ones"
         helps += f". {rows_are} whose reply was lost: answered and charged perhaps, and charged again by retry_failed"
     return f"{said} get_results with view='failures' shows them. What helps: {helps}."
+
+
+def longer(batch: BatchEntry) -> str:
+    """Say how to order rows whose answers reached the limit: a retry sends them as they are, with the same limit."""
+    if batch.order is None or not batch.order.prompt:
+        return "submit them again with a larger maxOutputTokens"
+    settings = ", beside its other settings" if batch.order.generation_config else ""
+    return (
+        f"create_batch with like='{batch.id}' and generation_config={{\"maxOutputTokens\":…}} larger than before"
+        f"{settings} orders all rows anew"
+    )
 
 
 def next_step(batch: BatchEntry, now: datetime) -> str:

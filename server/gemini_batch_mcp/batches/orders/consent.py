@@ -10,7 +10,7 @@ from gemini_batch_mcp.batches.ledger.entries import QuoteEntry
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
 from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.intake.prices.estimate import Estimate, over_cap
-from gemini_batch_mcp.text import dollars, plain_text
+from gemini_batch_mcp.text import count, dollars, plain_text
 from gemini_batch_mcp.threads import in_thread
 
 #: For how long a figure counts as what the user has just been shown (our choice).
@@ -162,7 +162,7 @@ def cost_question(app: App, priced: Estimate, wish: str, fingerprint: str) -> st
         return f"gemini-batch-mcp asks: {wish}? The cost is unknown: there is no price for this model here. {order}"
     longest = " if every answer reached its length limit" if priced.output_tokens_max else ""
     if priced.likely is not None:
-        rows = f"the {priced.likely.rows:,} answers to the same prompt so far"
+        rows = f"the {count(priced.likely.rows, 'answer')} to the same prompt so far"
         return (
             f"gemini-batch-mcp asks: {wish}? By {rows} this will likely cost {dollars(priced.likely.usd)}, up to "
             f"{dollars(priced.likely.high_usd)} with 95 %; at most {dollars(high)}{longest}. Prices of "

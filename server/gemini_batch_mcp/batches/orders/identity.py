@@ -24,7 +24,8 @@ from gemini_batch_mcp.intake.rows.choosing import Choose
 from gemini_batch_mcp.intake.rows.given import GivenRows, given_rows
 from gemini_batch_mcp.intake.rows.spreading import spread_of
 from gemini_batch_mcp.intake.tables.earlier import KEY_COLUMN, EarlierRows
-from gemini_batch_mcp.intake.tables.folders import Folder, find_source, read_folder, source_stamp
+from gemini_batch_mcp.intake.tables.file_rows import PATH_COLUMN
+from gemini_batch_mcp.intake.tables.folders import Folder, alone, find_source, read_folder, source_stamp
 from gemini_batch_mcp.intake.tables.kinds import (
     FILES,
     FileKind,
@@ -249,6 +250,8 @@ def identify(
         order = replace(order, source=found.batch_id, key_column=order.key_column or KEY_COLUMN)
         _check_table(found.name, order)
         return _of_table(order, found, found.content_sha256, guard, scratch, max_in_lines_bytes, choose)
+    if isinstance(place, Path) and _is_attached_itself(place, order):
+        place = alone(place) or place
     order = replace(order, source=place.source if isinstance(place, Folder) else str(place))
     encoding = page_named(order.encoding).given if order.encoding else ""
     kind = recognise(place, with_prompt=bool(order.prompt), encoding=encoding)
@@ -305,6 +308,11 @@ def _of_table(
     )
     content = _sha256(f"{content} {plan.column} {plan.content_sha256}")
     return _identified(order, content, SourceKind.TABLE, place, stamp, plan)
+
+
+def _is_attached_itself(place: Path, order: Order) -> bool:
+    """True for a file that is no table by its name, of an order that attaches the files of its source."""
+    return column_of(order.attach) == PATH_COLUMN and not is_packed(place) and file_kind(place) is None
 
 
 def _may_be_batch(source: str) -> bool:

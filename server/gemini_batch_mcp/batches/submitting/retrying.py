@@ -15,7 +15,7 @@ from gemini_batch_mcp.batches.answers.lost import note_lost_answers, note_undeli
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.calls.calling import go_on_calling, is_calling
 from gemini_batch_mcp.batches.jobs.accounts import refuse_anothers
-from gemini_batch_mcp.batches.jobs.advice import next_step
+from gemini_batch_mcp.batches.jobs.advice import longer, next_step
 from gemini_batch_mcp.batches.jobs.delivery import has_rows, is_overdue, not_there_yet, undelivered, utc_now
 from gemini_batch_mcp.batches.jobs.finding import find_batch
 from gemini_batch_mcp.batches.jobs.lock import BatchGone, batch_lock
@@ -442,7 +442,7 @@ def _write(
                 f"All {len(wanted):,} failed rows of {batch.id} failed for reasons that resending does not change.",
                 "Look at get_results with view='failures'; include=['failed'] resends them anyway.",
             )
-        raise UsageError(f"{batch.id} has no rows that are {kinds}.", "Call get_results to see how its rows ended.")
+        raise _nothing_to_send(batch, kinds, statuses)
     return write_selected(
         request_path(app, batch, batch.jobs[0]),
         files.keys(),
@@ -453,6 +453,19 @@ def _write(
         task=batch.task,
         onlooker=surveyor,
     )
+
+
+def _nothing_to_send(batch: BatchEntry, kinds: str, statuses: Collection[RowStatus]) -> UsageError:
+    """Return the error for a batch of which no row ended like that, with how to send those that are not ok."""
+    rows = batch.rows
+    others = [str(name) for name in RETRYABLE if name not in statuses and rows is not None and getattr(rows, name)]
+    if not others:
+        return UsageError(f"{batch.id} has no rows that are {kinds}.", "Call get_results to see how its rows ended.")
+    ended = " and ".join(f"{getattr(rows, name):,} {name}" for name in others)
+    step = f"include={others!r} resends them as they are.".replace("', '", "','")
+    if "truncated" in others:
+        step += f" For room for longer answers: {longer(batch)}."
+    return UsageError(f"{batch.id} has no rows that are {kinds}; it has {ended}.", step)
 
 
 async def _call(app: App, batch_id: str, deadline: float | None) -> None:

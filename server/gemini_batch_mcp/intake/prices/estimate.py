@@ -14,6 +14,7 @@ from gemini_batch_mcp.intake.prices.likely import Evidence, Likely, Rate, likely
 from gemini_batch_mcp.intake.prices.price_list import OUTPUT_TOKEN_LIMIT, Modality, Price, PriceTable
 from gemini_batch_mcp.intake.prices.survey import CACHE, FILE, Limits, Load, SampledLine, Survey, Unbounded
 from gemini_batch_mcp.intake.prices.tokens import Tokens
+from gemini_batch_mcp.text import count as counted
 from gemini_batch_mcp.text import dollars
 
 #: Asks Gemini how many input tokens one request has; raises a BatchError when it cannot be asked.
@@ -372,7 +373,7 @@ def _likely_basis(evidence: Evidence, found: Likely) -> str:
     rows = "" if evidence.same_source else " about another source"
     rows = " for the first rows of their source, which the others need not be like" if evidence.first_rows else rows
     return (
-        f"Likely: by {evidence.rows:,} answers of {' and '.join(evidence.batches)}{rows}; with 95 % "
+        f"Likely: by {counted(evidence.rows, 'answer')} of {' and '.join(evidence.batches)}{rows}; with 95 % "
         f"{dollars(found.low_usd)} to {dollars(found.high_usd)}."
     )
 
@@ -395,7 +396,9 @@ def _cap_warnings(survey: Survey, counting: Counting, known: tuple[Price, ...], 
     said = f"{lines} no maxOutputTokens: the high figure assumes {survey.limits.output_tokens:,} tokens for each."
     if evidence is None or (limit := proposed_limit(evidence)) >= survey.limits.output_tokens:
         return [f"{said} Setting it narrows the range."]
-    longest = f"The longest of {evidence.rows:,} answers so far took {evidence.longest:,} tokens, thinking included:"
+    longest = (
+        f"The longest of {counted(evidence.rows, 'answer')} so far took {evidence.longest:,} tokens, thinking included:"
+    )
     met = f"maxOutputTokens={limit} would have cut none of them, and cuts at most {share_beyond(evidence.rows):.1%}"
     high = ""
     if uncapped == survey.rows and known:

@@ -5,6 +5,7 @@ no pattern climbs upwards. Hidden files are never looked at; devices, pipes and 
 """
 
 import fnmatch
+import glob
 import hashlib
 import os
 import re
@@ -130,6 +131,16 @@ def find_source(text: str, guard: PathGuard) -> Path | Folder:
     """
     place, pattern = guard.readable_place(text)
     return list_folder(place, "/".join(pattern), target=guard.target) if pattern or place.is_dir() else place
+
+
+def alone(file: Path) -> Folder | None:
+    """Return the folder of this one file, as a pattern for it finds it; None where the name has no letter or digit."""
+    name = file.name
+    place = next((place for place, character in enumerate(name) if character.isalnum()), None)
+    if place is None:
+        return None
+    # A set of one letter: without it the name would be read as that of the file, and never as a pattern.
+    return list_folder(file.parent, f"{glob.escape(name[:place])}[{name[place]}]{glob.escape(name[place + 1 :])}")
 
 
 def list_folder(root: Path, pattern: str = "", *, target: Callable[[Path], Path | None] | None = None) -> Folder:

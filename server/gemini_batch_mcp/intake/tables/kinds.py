@@ -4,6 +4,7 @@ A new kind of file gets its entry in `FILES` here and its reader in `reading.py`
 Whether a source may be read at all is `paths.py`'s matter.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from gemini_batch_mcp.intake.validator.validate import is_anthropic, is_openai
 from gemini_batch_mcp.intake.workbooks.sheets import BOOKS, split_sheet
 from gemini_batch_mcp.paths import PathGuard
 from gemini_batch_mcp.settings import MAX_LINE_BYTES
+from gemini_batch_mcp.text import safe_text
 
 
 class SourceKind(StrEnum):
@@ -119,6 +121,8 @@ FOREIGN: Final = (
     (b"\xff\xd8\xff", "a JPEG image", "Give the folder that contains it, or a table that names it."),
 )
 
+_ADDRESS: Final = re.compile(r"(?:https?|ftp|s3|gs)://", re.IGNORECASE)
+_IN_ARCHIVE: Final = re.compile(r".+\.(?:zip|tar|tgz|tar\.gz|7z|rar)#(.+)", re.IGNORECASE)
 _LINES_LOOKED_AT: Final = 5
 #: Enough of a file in UTF-16 to see its first lines.
 _UTF16_BYTES: Final = 1 << 20
@@ -152,12 +156,25 @@ def file_options(order: Order, place: object) -> FileOptions:
 
 
 def split_source(text: str, guard: PathGuard) -> tuple[str, str]:
-    """Return the path and the sheet that a source names; a file that is really called so has no sheet in its name."""
+    """Return the path and the sheet that a source names; a file that is really called so has no sheet in its name.
+
+    Raises:
+        UsageError: it names no file of this machine, but an address or what is in an archive.
+    """
+    if _ADDRESS.match(text):
+        raise UsageError(
+            f"{safe_text(text)} is an address; sources are files on this machine.", "Download it, and give its path."
+        )
     if "#" not in text:
         return text, ""
     try:
         guard.readable_file(text)
     except PathError:
+        if found := _IN_ARCHIVE.match(text):
+            raise UsageError(
+                f"{shown(text)} names a file inside an archive; only an archive of one file is read as it is.",
+                f"Unpack it, and give the path of the file {shown(found[1])}.",
+            ) from None
         return split_sheet(text)
     return text, ""
 
@@ -192,8 +209,9 @@ def recognise(place: Path | Folder, *, with_prompt: bool, encoding: str = "") ->
         raise _one_document(place, named)
     if kind is None:
         raise UsageError(
-            f"{place.name} is not a JSONL file.",
-            'Give a .jsonl file with one {"key":"…","request":{…}} on each line, or give the rows as `requests`.',
+            f"{place.name} does not have the name of a table or of requests.",
+            f"If it is one, end the name in {', '.join(FILES)}. To attach the file itself, give attach='path' and a "
+            "prompt.",
         )
     if kind.layout is not Layout.JSON_LINES:
         return SourceKind.TABLE
