@@ -91,7 +91,7 @@ async def test_a_client_that_can_ask_asks_in_words_that_name_what_is_lost(
         "delete_batch": (
             f"gemini-batch-mcp asks: delete {batch}? This deletes the job {job} at Gemini with what was uploaded "
             "there, and everything stored here about it, including its answers. The job has not ended and would be "
-            f"cancelled first. {charged} This cannot be undone. Files saved with save_to are kept."
+            f"cancelled first. {charged} This cannot be undone. Files that results were saved to are kept."
         ),
     }
     assert re.sub(r"/\S*(?=/reviews)", "…", person.questions[0]) == expected[ending.tool]

@@ -25,6 +25,7 @@ from support.conversation import Run
         ("Call check_status with batch='moods-abc234' until", "Run check-status moods-abc234 until"),
         ('Give encoding="windows-1251" or encoding="cp866".', "Use --encoding windows-1251 or --encoding cp866."),
         ('Give prompt="Sum of {{text}}".', 'Use --prompt "Sum of {{text}}".'),
+        ("Neither was given. Give a path, or a list of requests.", "Neither was given. Give a path as SOURCE."),
         ("order 20 rows with sample_rows=20 first", "order 20 rows with --sample-rows 20 first"),
         ("The column call_status has no such value.", "The column call_status has no such value."),
     ],

@@ -52,7 +52,14 @@ async def test_a_key_that_no_row_has_is_named(talk: Conversation, sandbox: Sandb
     sandbox.finish(newest(sandbox))
     read = await talk.call("get_results", batch=batch, keys=["k1", "k9"])
     assert [row["key"] for row in read["rows"]] == ["k1"]
-    assert read["warnings"] == ["No row has the key 'k9'."]
+    assert f"Did you mean {batch!r}?" in await talk.refusal("check_status", batch=f"{batch[:-1]}-")
+    assert "Did you mean 'reviews'?" in await talk.refusal("check_status", batch="Review")
+    (data / "out.csv").write_text("mine", encoding="utf-8")
+    odd = await talk.call("get_results", batch=batch, save_to="odd.csv", format="xlsx")
+    assert odd["warnings"] == ["odd.csv holds xlsx, as format says, and not what its ending .csv names."]
+    taken = await talk.call("get_results", batch=batch, save_to="out.csv")
+    assert taken["warnings"] == ["out.csv is another file, which was left as it is: the rows are in out-2.csv."]
+    assert read["warnings"] == ["No row has the key 'k9'. Keys here are like 'k1'."]
 
 
 async def test_a_key_that_is_refused_in_the_middle_of_a_list_is_a_sentence(

@@ -91,8 +91,11 @@ def results(
     history: Mapping[str, tuple[RowAttempt, ...]],
     keys: Sequence[str],
     way_out: str = "",
+    first_key: str = "",
 ) -> ResultsView:
     """Answer of get_results. `history` has the attempts at the rows that were asked for by their `keys`.
+
+    `first_key` shows what keys look like here, where one of these is none.
 
     `way_out` says where the user finds what was saved.
     """
@@ -111,7 +114,7 @@ def results(
         next_cursor=page.next_cursor if page else "",
         saved=_saved(saved, way_out) if saved else None,
         order={},
-        warnings=[*read.warnings, *_absent(keys, history)],
+        warnings=[*read.warnings, *_absent(keys, history, first_key)],
     )
 
 
@@ -120,10 +123,11 @@ def _saved(saved: SavedFile, way_out: str) -> SavedView:
     return SavedView.of(saved, path=str(saved.path), bytes=saved.size_bytes, beside=beside, download=way_out)
 
 
-def _absent(keys: Sequence[str], history: Mapping[str, tuple[RowAttempt, ...]]) -> list[str]:
+def _absent(keys: Sequence[str], history: Mapping[str, tuple[RowAttempt, ...]], first_key: str) -> list[str]:
     """Say which keys no row has: an assistant that mistypes one must not take silence for an answer."""
     absent = [repr(key[:_SHOWN_KEY_CHARS]) for key in keys if key not in history]
-    return [f"No row has the key {', '.join(absent[:_SHOWN_KEYS])}."] if absent else []
+    like = f" Keys here are like {first_key[:_SHOWN_KEY_CHARS]!r}." if first_key else ""
+    return [f"No row has the key {', '.join(absent[:_SHOWN_KEYS])}.{like}"] if absent else []
 
 
 def _row(row: ResultRow, attempts: Sequence[RowAttempt]) -> RowView:

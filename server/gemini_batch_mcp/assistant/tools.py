@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -127,10 +128,14 @@ async def get_results(
     )
     results = await desk.results(batch, query, wait_seconds=MAX_CALL_SECONDS)
     history = await in_thread(results.table.history, keys) if keys else {}
+    first_key = ""
+    if any(key not in history for key in keys):
+        first = await in_thread(partial(results.table.page, view="rows", limit=1))
+        first_key = next((row.key for row in first.rows), "")
     written = (results.saved, *results.saved.companions) if results.saved is not None else ()
     way_out = await ctx.request_context.lifespan_context.pages.way_out([file.path for file in written])
     cost = await desk.cost(results.status.batch, results.summary)
-    answer = _result(render.results(results, cost, history, keys, way_out))
+    answer = _result(render.results(results, cost, history, keys, way_out, first_key))
     pages = await desk.written_reports(results.status.batch.id)
     answer.content.extend(_link(file.path, file.format) for file in written)
     answer.content.extend(_link(path, "html") for path in pages[:_MAX_LINKS])

@@ -236,6 +236,8 @@ class StatusView(Answer):
 
     def _rows(self) -> str:
         counts = self.counts
+        if self.rows is None and self.done and counts.failed == counts.total:
+            return f"0 of {counts.total:,} rows have an answer"
         if self.rows is None:
             return f"{counts.succeeded + counts.failed:,} of {counts.total:,} rows done, {counts.failed:,} failed"
         troubles = [f"{count:,} {name}" for name, count in self.rows if name != "ok" and count]

@@ -80,7 +80,7 @@ def loss_of_delete(app: App, batch: BatchEntry) -> Loss:
     elif any(job.stage is Stage.FINISHED for job in batch.jobs) and not is_collected(batch):
         sentences.append("Answers not fetched yet are lost with it, but still charged.")
     sentences += [f"{taker} {keeps}" for taker, keeps in kept_by_others(app, batch.id)[:_NAMED_JOBS]]
-    sentences.append("This cannot be undone. Files saved with save_to are kept.")
+    sentences.append("This cannot be undone. Files that results were saved to are kept.")
     return Loss("delete", batch.id, _tags(at_gemini), " ".join(sentences))
 
 

@@ -49,7 +49,7 @@ class Spending:
 async def with_costs(app: App, listed: JobList) -> JobList:
     """Return a list of jobs with what each batch has cost, and what all batches of this ledger have."""
     prices, bills = await read_prices(app), await in_thread(app.ledger.bills.all)
-    costs = {bill.batch_id: cost_of(prices, bill.charges).usd for bill in bills if bill.charges}
+    costs = {bill.batch_id: cost_of(prices, bill.charges).usd for bill in bills if bill.charges and not _is_open(bill)}
     jobs = tuple(replace(job, cost_usd=costs.get(job.batch_id)) for job in listed.jobs)
     seen = _spending(prices, bills, "batch")
     notes, spent = [listed.note], None
@@ -69,6 +69,13 @@ async def read_spending(app: App, by: Grouping) -> Spending:
         StorageError: the ledger cannot be read.
     """
     return _spending(await read_prices(app), await in_thread(app.ledger.bills.all), by)
+
+
+def _is_open(bill: BillEntry) -> bool:
+    """True where all that is known of the tokens is that there were some: nothing is no figure for that."""
+    counted = [charge.usage for charge in bill.charges or ()]
+    tokens = sum(usage.input_tokens + usage.output_tokens + usage.thoughts_tokens for usage in counted)
+    return bool(bill.unknown_rows) and not tokens
 
 
 def _spending(prices: PriceTable, bills: Sequence[BillEntry], by: Grouping) -> Spending:

@@ -48,6 +48,15 @@ _OPTIONS: Final = {
     "view": "--view",
     "where": "--where",
 }
+#: What is said of a server that a client starts, as a person at a terminal has to read it.
+_AT_A_TERMINAL: Final = {
+    "in the env part of this server's entry in your MCP client's configuration, and restart the server": (
+        "in the environment, and run the command again"
+    ),
+    "start it with --sandbox": "run gemini-batch-mcp demo, or start a server with --sandbox",
+    "Give a path, or a list of requests.": "Give a path as SOURCE.",
+    "or give the rows as `requests`": "or put the rows into a file",
+}
 _TOOL: Final = "|".join(_COMMANDS)
 _VALUE: Final = r"""'[^']*'|"[^"]*"|\[[^\]]*\]|[^\s,.;:)]+"""
 _CALL: Final = re.compile(rf"\b(?P<call>[Cc])all (?=(?:{_TOOL})\b)")
@@ -62,6 +71,8 @@ def as_commands(text: str) -> str:
 
     `get_results with view='failures'` becomes `get-results --view failures`.
     """
+    for said, meant in _AT_A_TERMINAL.items():
+        text = text.replace(said, meant)
     text = _CALL.sub(lambda found: "Run " if found["call"] == "C" else "run ", text)
     text = _SAME.sub("run the same command again with", text)
     text = _NAMED.sub(lambda found: f"{_COMMANDS[found['tool']]} ".rstrip() + " " * found[0].endswith(" "), text)

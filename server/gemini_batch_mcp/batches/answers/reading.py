@@ -101,6 +101,12 @@ async def read_results(app: App, reference: str, query: ResultQuery, *, wait_sec
         wish = Wish(table, format, query.keys, query.sql, tables, batch.display_name)
         saved = await _saved(app, batch, wish, destination, deadline)
         warnings += saved.notes
+        ending = destination.suffix.lower()
+        if FORMATS_BY_ENDING.get(ending, format) != format:
+            warnings += (f"{saved.path.name} holds {format}, as format says, and not what its ending {ending} names.",)
+        if saved.path != destination:
+            taken = f"{destination.name} is another file, which was left as it is"
+            warnings += (f"{taken}: the rows are in {saved.path.name}.",)
     if batch.order is not None:
         warnings += await in_thread(pattern_warnings, batch.order.response_schema)
     summary = table.summary()

@@ -85,7 +85,9 @@ def _after_the_end(batch: BatchEntry, state: JobState, counts: RowCounts) -> str
         case JobState.EXPIRED if not has_answers:
             return f"Gemini did not finish the job within 48 hours and keeps no results of it. {again}"
         case JobState.CANCELLED if not has_answers:
-            return f"The job was cancelled and left no answers. {again}"
+            finished = sum(job.counts.succeeded + job.counts.failed for job in batch.jobs)
+            paid = f" Gemini had finished {finished:,} rows by then, and charges them; their cost is not known."
+            return f"The job was cancelled and left no answers.{paid if finished else ''} {again}"
     stopped = {JobState.CANCELLED: "The job was cancelled. ", JobState.EXPIRED: "The job expired. "}.get(state, "")
     if batch.rows is not None and is_collected(batch):
         return stopped + (after_retry(batch) or what_helps(batch) or "Call get_results.")
@@ -158,7 +160,7 @@ def longer(batch: BatchEntry) -> str:
     settings = ", beside its other settings" if batch.order.generation_config else ""
     return (
         f"create_batch with like='{batch.id}' and generation_config={{\"maxOutputTokens\":…}} larger than before"
-        f"{settings} orders all rows anew"
+        f"{settings} orders all rows again"
     )
 
 

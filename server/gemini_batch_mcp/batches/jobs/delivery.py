@@ -36,6 +36,11 @@ def has_rows(job: JobEntry) -> bool:
     return job.state is not JobState.EXPIRED or job.lack is not Lack.OUTPUT
 
 
+def left_nothing(job: JobEntry) -> bool:
+    """True for a job that ended early and gives out no answers, however many rows Gemini had finished by then."""
+    return job.stage is Stage.CANCELLED or not has_rows(job)
+
+
 def is_undelivered(job: JobEntry) -> bool:
     """True while answers that Gemini counts are not here, although they have been looked for."""
     return job.stage is Stage.FINISHED and bool(job.lack) and has_rows(job)

@@ -1,14 +1,16 @@
 """Finding a batch: by any name a person may give it, or by the tag that its create carried."""
 
+import difflib
 import re
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import anyio
 
 from gemini_batch_mcp.batches.app import App
-from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry, NewBatch
+from gemini_batch_mcp.batches.ledger.entries import BatchEntry, DamagedEntry, JobEntry, NewBatch
 from gemini_batch_mcp.domain import Job, Task
 from gemini_batch_mcp.errors import NotFound, QuotaExhausted, Rejected, Unavailable, UnknownBatch
 from gemini_batch_mcp.gemini.wire import JobPage, job_name
@@ -19,6 +21,8 @@ from gemini_batch_mcp.threads import in_thread
 _PAGE_SIZE = 50
 #: Pages read when looking for a display name: the newest 1,000 jobs.
 _MAX_NAME_PAGES = 20
+#: Batches among which the nearest to a wrong name is looked for: the newest ones.
+_NAMES_LOOKED_AT = 50
 #: Pages read when looking for a lost job: 20,000 jobs. A longer list proves nothing.
 _MAX_TAG_PAGES = 400
 #: How much of a display name is kept (our choice; no limit is documented).
@@ -55,8 +59,19 @@ async def find_batch(app: App, reference: str) -> BatchEntry:
         raise UnknownBatch(f"{len(found)} jobs are named {reference[:80]!r}: {names}.", "Give one of these names.")
     raise UnknownBatch(
         f"There is no batch or job {reference[:80]!r}, neither here nor at Gemini.",
-        "Call list_jobs to see the batches.",
+        f"{await in_thread(meant, app, reference)}Call list_jobs to see the batches.",
     )
+
+
+def meant(app: App, reference: str) -> str:
+    """Return the question whether the batch that is nearest by its id or its name was meant, empty for none."""
+    spelled: dict[str, str] = {}
+    for batch_id in app.ledger.batch_ids(limit=_NAMES_LOOKED_AT):
+        with suppress(DamagedEntry):
+            if (batch := app.ledger.batch(batch_id)) is not None:
+                spelled |= {batch.display_name.lower(): batch.display_name, batch_id: batch_id}
+    near = difflib.get_close_matches(reference.strip().lower()[:MAX_DISPLAY_NAME_CHARS], spelled, n=1)
+    return f"Did you mean {spelled[near[0]]!r}? " if near else ""
 
 
 def known_batch(app: App, reference: str) -> BatchEntry | None:

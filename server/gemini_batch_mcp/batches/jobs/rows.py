@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import date
 
 from gemini_batch_mcp.batches.app import App
-from gemini_batch_mcp.batches.jobs.delivery import has_rows
+from gemini_batch_mcp.batches.jobs.delivery import has_rows, left_nothing
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, Charge, JobEntry, Stage
 from gemini_batch_mcp.domain import JobState, ResultSummary, RowCounts, Usage
 from gemini_batch_mcp.errors import StorageError
@@ -133,13 +133,22 @@ def _counting_jobs(batch: BatchEntry) -> tuple[JobEntry, ...]:
 
 def _gemini_counts(batch: BatchEntry) -> RowCounts:
     """Sum up rows as Gemini counts them; a row that was sent again counts once, with the better of its outcomes."""
-    first = _sum_counts([job for job in batch.jobs if job.attempt == 1])
+    jobs = [_as_delivered(job) for job in batch.jobs]
+    first = _sum_counts([job for job in jobs if job.attempt == 1])
     if batch.attempts == 1:
         return first
-    succeeded = min(first.total, sum(job.counts.succeeded for job in batch.jobs))
+    succeeded = min(first.total, sum(job.counts.succeeded for job in jobs))
     open_rows = sum(job.request_count for job in batch.jobs if not job.state.is_terminal)
     pending = min(first.total - succeeded, open_rows)
     return RowCounts(first.total, succeeded, first.total - succeeded - pending, pending)
+
+
+def _as_delivered(job: JobEntry) -> JobEntry:
+    """Return a job with no good rows where it gives out no answers: what Gemini had finished, nobody gets to see."""
+    if not left_nothing(job):
+        return job
+    total = job.counts.total or job.request_count
+    return replace(job, counts=RowCounts(total, succeeded=0, failed=total, pending=0))
 
 
 def _sum_counts(jobs: list[JobEntry]) -> RowCounts:

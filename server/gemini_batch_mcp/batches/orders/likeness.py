@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Final
 
 from gemini_batch_mcp.batches.app import App
-from gemini_batch_mcp.batches.jobs.finding import known_batch
+from gemini_batch_mcp.batches.jobs.finding import known_batch, meant
 from gemini_batch_mcp.batches.orders.facts import PARTS, is_given
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
 from gemini_batch_mcp.domain import Order
@@ -29,7 +29,7 @@ def take_over(app: App, order: Order) -> Order:
     if batch is None:
         raise UnknownBatch(
             f"No batch {order.like[:_SHOWN_CHARS]!r} is known here, so its order cannot be taken over.",
-            "Call list_jobs to see the batches.",
+            f"{meant(app, order.like)}Call list_jobs to see the batches.",
         )
     old = batch.order
     if old is None:

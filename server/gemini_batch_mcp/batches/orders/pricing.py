@@ -3,11 +3,12 @@
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Final
 
 from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.jobs.delivery import left_nothing
 from gemini_batch_mcp.batches.jobs.rows import charges_of
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, Charge
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder, template_sha256
@@ -195,8 +196,10 @@ def refuse_over_cap(app: App, priced: Estimate, *, spent: Cost | None = None) ->
 
 
 def actual_cost(prices: PriceTable, batch: BatchEntry, summary: ResultSummary) -> Cost:
-    """Return what the tokens of a batch's answers cost; see `cost_of`."""
-    return cost_of(prices, charges_of(batch, summary))
+    """Return what the tokens of a batch's answers cost; see `cost_of`. Not known where no job gave out what it made."""
+    cost = cost_of(prices, charges_of(batch, summary))
+    has_unseen = any(left_nothing(job) and job.name and not job.tier for job in batch.jobs)
+    return replace(cost, usd=None, wasted_usd=None) if has_unseen and not cost.usd else cost
 
 
 def cost_of(prices: PriceTable, charges: Sequence[Charge]) -> Cost:
