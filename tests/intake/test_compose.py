@@ -149,12 +149,14 @@ def test_keys_of_a_column_that_repeat_or_are_missing_are_named_with_their_rows(t
 
 
 def test_the_first_problems_of_many_are_listed_and_all_are_counted(tmp_path: Path) -> None:
-    source = table(tmp_path / "t.csv", ("k", "b"), *[("", "1")] * 50)
+    """Rows without a key are one sentence, so that the others have their places."""
+    source = table(tmp_path / "t.csv", ("k", "b"), *[("", "1")] * 50, *[("7", "1")] * 50)
 
     with pytest.raises(RequestProblems) as refusal:
         written(source, Order(prompt="{{b}}", key_column="k"))
 
-    assert (len(refusal.value.problems), refusal.value.problem_count) == (20, 50)
+    assert (len(refusal.value.problems), refusal.value.problem_count) == (21, 99)
+    assert refusal.value.problems[0].message == "Row 1 and 49 more have nothing in the key column k."
 
 
 def test_a_limit_sends_the_first_rows_under_the_same_keys(tmp_path: Path) -> None:

@@ -149,14 +149,12 @@ class PreviewView(Answer):
         """The same facts for an assistant to read; sample requests stand apart, as data."""
         warnings = [f"Warning: {warning}" for warning in self.warnings]
         if not self.ok or self.estimate is None:
-            plural = "" if self.problem_count == 1 else "s"
             problems = [problem.sentence() for problem in self.problems]
             more = self.problem_count - len(self.problems)
             rest = [f"… and {more:,} more."] if more else []
             step = "Next: correct the source or the order, then call preview_batch again."
-            return "\n".join([f"{self.problem_count:,} problem{plural}; nothing was sent.", *problems, *rest, step])
-        jobs = f"{self.shard_count} job{'' if self.shard_count == 1 else 's'}"
-        requests = f"{self.request_count:,} request{'' if self.request_count == 1 else 's'}"
+            return "\n".join([f"{count(self.problem_count, 'problem')}; nothing was sent.", *problems, *rest, step])
+        jobs, requests = count(self.shard_count, "job"), count(self.request_count, "request")
         sent = f" ({self.send_count:,} sent)" if self.send_count != self.request_count else ""
         lines = [f"{requests}{sent}, {self.bytes:,} bytes, {jobs}, model {self.model}.", self.estimate.sentence()]
         lines += [*warnings, *map(ProblemView.sentence, self.problems)]
@@ -347,7 +345,7 @@ class ResultsView(Answer):
         counts = self.summary
         lines = [f"Warning: {warning}" for warning in self.warnings]
         problems = ", ".join(f"{count} {name}" for name, count in counts if name not in _GOOD_COUNTS and count)
-        pending = f"; {counts.pending} rows still pending, so these results are partial" if self.partial else ""
+        pending = f"; {counts.pending} still pending, so these results are partial" if self.partial else ""
         cost = f"; {dollars(self.usage.cost_usd)} at prices of {self.usage.priced_on}" if self.usage.cost_usd else ""
         lines += [
             f"{self.batch_id}: {self.state}, {counts.succeeded} of {counts.expected} rows ok"

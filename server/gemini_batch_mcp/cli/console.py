@@ -17,6 +17,7 @@ from rich.text import Text
 from gemini_batch_mcp.batches.gauge import Gauge
 from gemini_batch_mcp.cli.wording import as_commands
 from gemini_batch_mcp.domain import ResultSummary, RowStatus, SavedFile
+from gemini_batch_mcp.text import count as number
 from gemini_batch_mcp.text import dollars, duration
 
 if TYPE_CHECKING:
@@ -256,7 +257,7 @@ def show_order(facts: Mapping[str, object]) -> None:
 
 def show_saved(saved: SavedFile) -> None:
     """Print where a file was written."""
-    output().print(escape(f"{saved.rows:,} rows, {saved.size_bytes:,} bytes: {saved.path}"), soft_wrap=True)
+    output().print(escape(f"{number(saved.rows, 'row')}, {saved.size_bytes:,} bytes: {saved.path}"), soft_wrap=True)
 
 
 def _table(*columns: str) -> Table:

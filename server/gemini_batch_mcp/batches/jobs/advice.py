@@ -6,6 +6,7 @@ from gemini_batch_mcp.batches.jobs.delivery import has_rows, is_overdue, not_the
 from gemini_batch_mcp.batches.jobs.rows import is_collected
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, Stage
 from gemini_batch_mcp.domain import JobState, RowCounts
+from gemini_batch_mcp.text import count
 
 #: Pending or running for longer than this, a job expires without results (batch guide and SDK enum, 2026-09).
 EXPIRES_AFTER = timedelta(hours=48)
@@ -86,7 +87,7 @@ def _after_the_end(batch: BatchEntry, state: JobState, counts: RowCounts) -> str
             return f"Gemini did not finish the job within 48 hours and keeps no results of it. {again}"
         case JobState.CANCELLED if not has_answers:
             finished = sum(job.counts.succeeded + job.counts.failed for job in batch.jobs)
-            paid = f" Gemini had finished {finished:,} rows by then, and charges them; their cost is not known."
+            paid = f" Gemini had finished {count(finished, 'row')} by then, and charges them; their cost is not known."
             return f"The job was cancelled and left no answers.{paid if finished else ''} {again}"
     stopped = {JobState.CANCELLED: "The job was cancelled. ", JobState.EXPIRED: "The job expired. "}.get(state, "")
     if batch.rows is not None and is_collected(batch):

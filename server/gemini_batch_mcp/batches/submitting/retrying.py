@@ -58,6 +58,7 @@ from gemini_batch_mcp.intake.requests.lines import Onlooker
 from gemini_batch_mcp.intake.requests.selection import write_selected
 from gemini_batch_mcp.results.chosen import keys_that_ended
 from gemini_batch_mcp.results.store import ResultTable
+from gemini_batch_mcp.text import count as number
 from gemini_batch_mcp.threads import in_thread
 
 
@@ -187,8 +188,9 @@ def _not_sent(app: App, batch: BatchEntry, include: Sequence[str]) -> str:
         return ""
     rows = " and ".join(f"{count:,} {status}" for status, count in waiting.items() if count)
     kinds = ", ".join(repr(str(status)) for status, count in waiting.items() if count)
+    were = "row was" if sum(waiting.values()) == 1 else "rows were"
     return (
-        f"{rows} rows were not sent: a retry of {len(under_way):,} other rows is under way, and only one can run. "
+        f"{rows} {were} not sent: a retry of {number(len(under_way), 'other row')} is under way, and only one can run. "
         f"When check_status says that it has ended, call retry_failed again with include=[{kinds}]."
     )
 

@@ -26,6 +26,7 @@ from gemini_batch_mcp.intake.validator.terms import Terms, terms_of
 from gemini_batch_mcp.intake.validator.validate import check_line
 from gemini_batch_mcp.intake.validator.world import CLOSED, World
 from gemini_batch_mcp.settings import MAX_LINE_BYTES
+from gemini_batch_mcp.text import count
 
 _MAX_REPORTED: Final = 20
 #: What the engine puts around a line that it does not write as it is; JSON never holds it.
@@ -201,6 +202,8 @@ class Inspection:
         self._empty = 0
         self._problems: list[Problem] = []
         self._problem_count = 0
+        #: Rows without a key, and the first of them.
+        self._keyless = self._first_keyless = 0
 
     def run(self, file: BinaryIO | Any) -> None:
         """Read all lines. Of each quarter of a megabyte, the first one goes through the whole validator."""
@@ -258,10 +261,16 @@ class Inspection:
             self._add(problem.key, f"Row {problem.line:,}: {problem.message}", "Choose a column of unique values.")
         self._problem_count += repeat_count - len(repeats)
         if self._problem_count:
-            plural = "" if self._problem_count == 1 else "s"
-            message = f"{name} has {self._problem_count:,} problem{plural}; nothing was submitted."
+            message = f"{name} has {count(self._problem_count, 'problem')}; nothing was submitted."
             step = "Correct the table, then submit the order again."
-            raise RequestProblems(self._problems, self._problem_count, message, step)
+            raise RequestProblems([*self._without_key(), *self._problems], self._problem_count, message, step)
+
+    def _without_key(self) -> tuple[Problem, ...]:
+        if not self._keyless:
+            return ()
+        more = f" and {self._keyless - 1:,} more have" if self._keyless > 1 else " has"
+        message = f"Row {self._first_keyless:,}{more} nothing in the key column {shown(self._keys.column)}."
+        return (Problem(0, "", message, "Fill it in, or choose another key column."),)
 
     def warnings(self) -> tuple[str, ...]:
         """Return what is worth knowing about the rows."""
@@ -284,9 +293,10 @@ class Inspection:
             most = f"Keys have at most {MAX_KEY_CHARACTERS:,} characters: choose another column."
             self._add(key, f"Row {row:,} has {len(key):,} characters in the key column {column}.", most)
         else:
-            self._add(
-                "", f"Row {row:,} has nothing in the key column {column}.", "Fill it in, or choose another key column."
-            )
+            # One sentence for all of them: others would have no place left beside twenty.
+            self._problem_count += 1
+            self._keyless += 1
+            self._first_keyless = self._first_keyless or row
 
     def _sample(self, line: bytes) -> None:
         checked = check_line(line, 0, self._task, self._world)
