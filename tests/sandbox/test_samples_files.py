@@ -271,7 +271,7 @@ async def test_the_sandbox_agrees_with_the_sample(name: str, tmp_path: Path) -> 
         ("POST", "/v1/webhooks"),
         ("POST", "/v1beta/openai/batches"),
         ("POST", "/v1beta1/projects/p/locations/global/batchPredictionJobs"),
-        ("POST", f"/v1beta/models/{MODEL}:generateContent"),
+        ("POST", f"/v1beta/models/{MODEL}:streamGenerateContent"),
     ],
 )
 async def test_services_out_of_scope_are_404_and_remembered(method: str, path: str, tmp_path: Path) -> None:

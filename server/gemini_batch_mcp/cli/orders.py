@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _STATUSES: Final = get_args(Retryable)
 
 
-class _JsonObject(click.ParamType):  # type: ignore[type-arg]  # click knows type arguments from 8.2 on only
+class _JsonObject(click.ParamType[dict[str, Any]]):
     """A JSON object, given as it is or as the path of a file that holds it."""
 
     name = "json"
