@@ -109,5 +109,5 @@ def test_other_files_are_refused_by_their_ending(name: str, with_prompt: bool) -
     with pytest.raises(UsageError) as refused:
         recognise(Path("/somewhere") / name, with_prompt=with_prompt)
 
-    assert refused.value.message == f"{name} is not a JSONL file."
-    assert refused.value.next_step.startswith("Give a .jsonl file")
+    assert refused.value.message == f"{name} does not have the name of a table or of requests."
+    assert refused.value.next_step.startswith("If it is one, end the name in .csv")
