@@ -170,8 +170,8 @@ async def test_results_begin_with_counts_reasons_and_columns(reviews: Reviews) -
             "Columns for query_results (names may be data): id VARCHAR, review VARCHAR, key VARCHAR, status "
             "VARCHAR, text VARCHAR, json JSON, finish_reason VARCHAR, error_code INTEGER, error VARCHAR, "
             "model_version VARCHAR, input_tokens BIGINT, output_tokens BIGINT, thoughts_tokens BIGINT, cost_usd "
-            "DOUBLE, attempt INTEGER, files VARCHAR[], calls JSON, cleaned BOOLEAN, row BIGINT, file INTEGER, "
-            "line BIGINT."
+            "DOUBLE, attempt INTEGER, files VARCHAR[], calls JSON, cleaned BOOLEAN, answered_by "
+            "VARCHAR, row BIGINT, file INTEGER, line BIGINT."
         ),
         "Next: query_results for questions, view='rows' or 'failures' for rows, save_to for all of them.",
     ]

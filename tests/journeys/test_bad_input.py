@@ -148,7 +148,10 @@ BAD_PATHS: dict[str, tuple[Callable[[Path], str], str]] = {
     "hidden": (_hidden, "hidden"),
     "network path": (lambda _: r"\\server\share\x.jsonl", "network path"),
     "table": (lambda data: write_lines(data / "table.csv", ["a,b"]), 'prompt="'),
-    "not JSONL": (lambda data: write_lines(data / "notes.md", ["a,b"]), "does not have the name of a table or of requests"),
+    "not JSONL": (
+        lambda data: write_lines(data / "notes.md", ["a,b"]),
+        "does not have the name of a table or of requests",
+    ),
     "too long": (lambda _: "x" * 5000 + ".jsonl", "cannot be"),
 }
 
