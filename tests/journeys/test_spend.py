@@ -140,7 +140,7 @@ async def test_an_old_quote_is_no_agreement_to_an_order_that_changed(
             await talk.call("preview_batch", source=request_file(data, 3))
     async with converse(asking, sandbox) as talk:
         refusal = await talk.refusal("create_batch", source=request_file(data, 300), confirm=True)
-    assert "another order of the same source was priced" in refusal
+    assert "has changed since an order of the same source was priced" in refusal
     assert sandbox.creates == 0
 
 

@@ -114,8 +114,8 @@ async def _not_shown(app: App, quote: Quote, told: QuoteEntry | None) -> str:
     if told is None:
         if await in_thread(app.ledger.quotes.was_quoted, quote.source):
             return (
-                "The user has not been shown the cost of this order: another order of the same source was priced, with "
-                "other rows, prompt or settings."
+                "The user has not been shown what this costs: it has changed since an order of the same source was "
+                "priced, in its rows, prompt or settings."
             )
         return "The user cannot have agreed yet: the cost has not been shown to anyone."
     if told.paid_for:
