@@ -20,7 +20,7 @@ from support.conversation import Run, line, process_env, request_file, write_lin
 
 COMMANDS = [
     *("cancel", "check-status", "collect", "compare", "create-batch", "delete", "demo", "doctor", "get-results"),
-    *("install", "list-jobs", "preview", "query", "report", "retry-failed", "sandbox", "serve", "spend"),
+    *("install", "list-jobs", "preview", "query", "report", "retry-failed", "sandbox", "serve", "spend", "try"),
 ]
 
 

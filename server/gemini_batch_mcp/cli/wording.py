@@ -41,6 +41,7 @@ _OPTIONS: Final = {
     "model": "-m",
     "prompt": "--prompt",
     "response_schema": "--schema",
+    "reuse": "--reuse",
     "sample_rows": "--sample-rows",
     "save_to": "-o",
     "system_instruction": "--system",
