@@ -95,8 +95,12 @@ def _written(
             choose=choose,
             world=world,
         )
-    finally:
+    except BaseException:
+        # As the lines: of an order that is refused, nothing stays.
         identities.close()
+        (directory / _IDENTITIES).unlink(missing_ok=True)
+        raise
+    identities.close()
     return Surveyed(replace(lines, identities_path=directory / _IDENTITIES), surveyor, identities)
 
 
