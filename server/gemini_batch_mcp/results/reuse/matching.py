@@ -16,7 +16,7 @@ import msgspec
 from gemini_batch_mcp.domain import Donor, Spared
 from gemini_batch_mcp.errors import StorageError
 from gemini_batch_mcp.results.answer_index import INDEX_NAME, identities_in
-from gemini_batch_mcp.results.engine import connect, execute_widening, listed, quoted, table_errors
+from gemini_batch_mcp.results.engine import connect, execute_widening, listed, quoted, table_errors, widening
 from gemini_batch_mcp.results.reuse.spared_files import RawAnswers, SparedFiles
 from gemini_batch_mcp.results.table.summary import folder_of, read_facts
 
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 #: What the engine may hold (a bound, it writes to the disk what is more): a million identities take 40 MB.
 _MEMORY_LIMIT_BYTES: Final = 96 << 20
 _FETCHED_ROWS: Final = 10_000
-_BYTES: Final = bytes.maketrans(b"01", bytes((0, 1)))
+#: Of an order's rows, counted as `identities_in` counts them.
+_FIRST_ROW: Final = 1
 _FAILED: Final = "The requests could not be compared with those of earlier batches"
 
 
@@ -64,8 +65,8 @@ class Matching:
         self._sources: list[RawAnswers] = []
         self._places: dict[Path, int] = {}
         self._donors: list[str] = []
-        connection.execute(f"CREATE TEMP TABLE mine AS FROM {identities_in(identities)}")
-        connection.execute(
+        self._execute(f"CREATE TEMP TABLE mine AS FROM {identities_in(identities)}")
+        self._execute(
             """CREATE TEMP TABLE firsts AS
                SELECT identity, min(row) AS row, count(*) AS times FROM mine GROUP BY identity"""
         )
@@ -143,14 +144,19 @@ class Matching:
 
     def sent(self) -> bytes:
         """Return a byte for each row, in order: 1 for one that is sent, and 0."""
-        (marks,) = self._one(
-            """SELECT coalesce(string_agg(CASE WHEN sent.row IS NULL THEN '0' ELSE '1' END, '' ORDER BY mine.row), '')
-               FROM mine LEFT JOIN (SELECT row FROM firsts ANTI JOIN taken USING (identity)) sent USING (row)"""
-        )
-        return str(marks).encode().translate(_BYTES)
+        (count,) = self._one("SELECT count(*) FROM mine")
+        marks = bytearray(b"\x01") * count
+        # By their numbers, some at a time: put together in the engine, millions of marks would not fit in its memory.
+        query = """SELECT row FROM mine
+                   ANTI JOIN (SELECT row FROM firsts ANTI JOIN taken USING (identity)) sent USING (row)"""
+        spared = widening(self._connection, _MEMORY_LIMIT_BYTES, lambda: self._connection.execute(query))
+        while chunk := spared.fetchmany(_FETCHED_ROWS):
+            for (row,) in chunk:
+                marks[row - _FIRST_ROW] = 0
+        return bytes(marks)
 
     def _one(self, query: str) -> tuple[Any, ...]:
-        row = self._connection.execute(query).fetchone()
+        row = widening(self._connection, _MEMORY_LIMIT_BYTES, lambda: self._connection.execute(query).fetchone())
         assert row is not None, "an aggregate always yields a row"
         return row
 
