@@ -56,6 +56,14 @@ async def test_a_pilot_tells_what_the_whole_will_cost_and_the_bill_keeps_to_it(
         # A limit that no answer has met so far, with what it would cut and what it would save.
         [limit] = [warning for warning in preview["warnings"] if "maxOutputTokens=" in warning]
         assert "would have cut none of them, and cuts at most 5.8% of all rows, with 95 %; at most $" in limit
+        # Set as proposed, it takes no evidence away; one that cuts answers makes them cheaper.
+        proposed = int(limit.partition("maxOutputTokens=")[2].partition(" ")[0])
+        costs = [
+            (await talk.call("preview_batch", **ORDER, generation_config={"maxOutputTokens": most}))["estimate"]
+            for most in (proposed, 1)
+        ]
+        assert costs[0]["cost_usd_likely"] == pytest.approx(estimate["cost_usd_likely"], rel=0.01)
+        assert 0 < costs[1]["cost_usd_likely"] < costs[0]["cost_usd_likely"]
 
         # The bound of what is likely lies below what the user wants to be asked about: nobody asks.
         whole = await ordered(talk, sandbox, **ORDER)

@@ -49,7 +49,9 @@ _FINGERPRINT_VERSION = "order-2"
 #: The way before, which the ledger's migration `_m007_kinds_of_files` has put the kind of file to.
 _EARLIER_VERSION = "order-1"
 #: In front of what a template's fingerprint is made of.
-_TEMPLATE_VERSION = "template-1"
+#: How the most tokens of an answer are called in a generation config.
+OUTPUT_LIMIT = ("maxOutputTokens", "max_output_tokens")
+_TEMPLATE_VERSION = "template-2"
 #: The same, which earlier versions did not have: they count only where they are given.
 _LATER_PARTS = ("where", "sample_rows")
 #: Parts of an order that say how rows become requests.
@@ -158,9 +160,10 @@ def template_sha256(identified: IdentifiedOrder) -> str:
 
     Two orders with the same one differ in their sources, or in which rows they take, or in how they are delivered:
     what one was answered with tells what the other will be. Lines that ask for themselves are the same template where
-    they come from the same content.
+    they come from the same content. How long an answer may get is left out: it cuts answers, and asks nothing else.
     """
     order = identified.order
+    asked = {name: value for name, value in order.generation_config.items() if name not in OUTPUT_LIMIT}
     of_rows = identified.kind is SourceKind.TABLE
     parts = [
         _TEMPLATE_VERSION,
@@ -169,7 +172,7 @@ def template_sha256(identified: IdentifiedOrder) -> str:
         order.prompt,
         order.system_instruction,
         order.response_schema,
-        order.generation_config,
+        asked,
         column_of(order.attach),
         "" if of_rows else identified.content_sha256,
     ]

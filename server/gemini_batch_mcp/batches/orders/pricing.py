@@ -11,8 +11,8 @@ from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.delivery import left_nothing
 from gemini_batch_mcp.batches.jobs.rows import charges_of
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, Charge
-from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder, template_sha256
-from gemini_batch_mcp.domain import Delivery, ResultSummary, Task, Usage
+from gemini_batch_mcp.batches.orders.identity import OUTPUT_LIMIT, IdentifiedOrder, template_sha256
+from gemini_batch_mcp.domain import Delivery, Order, ResultSummary, Task, Usage
 from gemini_batch_mcp.errors import StorageError, UsageError
 from gemini_batch_mcp.intake.prices.estimate import Estimate, over_cap
 from gemini_batch_mcp.intake.prices.likely import MOST_ANSWERS, Evidence
@@ -115,22 +115,28 @@ async def read_prices(app: App) -> PriceTable:
 def evidence_for(app: App, identified: IdentifiedOrder) -> Evidence | None:
     """Return answers that exist to what an order asks, None where there are none.
 
-    All of the same source count; where there are none of it, those of the batch that was ordered last.
+    All of the same source count; where there are none of it, those of the batch that was ordered last. Answers that
+    another limit of their length may have cut do not count, and longer ones than this order lets through are cut.
     """
     order = identified.order
     if order.task == "embed" or identified.kind is SourceKind.UPLOADED:
         return None
     alike = app.ledger.answered_alike(template_sha256(identified), limit=_MOST_BATCHES)
     same = [batch for batch in alike if _is_same_source(batch, identified)]
+    limit = _output_limit(order)
     found: list[tuple[BatchEntry, TokenSample]] = []
     for batch in same or alike[:1]:
         with suppress(StorageError):
             # One that was deleted meanwhile tells nothing any more.
             sample = ResultTable.open(app.files(batch.id).table, app.tables).tokens(MOST_ANSWERS)
-            found += [(batch, sample)] if sample.rows else []
+            own = _output_limit(batch.order)
+            is_cut = own not in (0, limit) and sample.longest >= own
+            found += [(batch, sample)] if sample.rows and not is_cut else []
     if not found:
         return None
-    each = tuple(tokens for _, sample in found for tokens in sample.each)
+    each = tuple(
+        (taken, min(written, limit) if limit else written) for _, sample in found for taken, written in sample.each
+    )
     return Evidence(
         batches=tuple(batch.id for batch, _ in found),
         rows=sum(sample.rows for _, sample in found),
@@ -140,6 +146,12 @@ def evidence_for(app: App, identified: IdentifiedOrder) -> Evidence | None:
         same_source=bool(same),
         estimated_input=_estimated_input([batch for batch, _ in found]),
     )
+
+
+def _output_limit(order: Order | None) -> int:
+    """Return the most tokens of an answer that an order sets for all of its rows, 0 for none."""
+    values = [order.generation_config.get(name) for name in OUTPUT_LIMIT] if order is not None else []
+    return next((int(value) for value in values if isinstance(value, int | float) and value > 0), 0)
 
 
 def _is_same_source(batch: BatchEntry, identified: IdentifiedOrder) -> bool:
