@@ -77,11 +77,17 @@ async def _said(talk: Conversation, order: dict[str, Any]) -> str:
 
 
 async def test_kinds_and_repeats_are_told_and_names_are_keys(
-    talk: Conversation, sandbox: Sandbox, folders: Path
+    talk: Conversation, sandbox: Sandbox, data: Path, folders: Path
 ) -> None:
     seen = await talk.call("preview_batch", source="mix", prompt="Sum?", attach="path")
     assert "The files are of several kinds, by their names: 3 PDF, 2 text." in seen["warnings"]
     assert "1 file has the same contents as another file here." in seen["warnings"]
+    (data / "exports").mkdir()
+    for month in ("may", "june"):
+        (data / "exports" / f"{month}.CSV").write_text("id,text\n1,a\n2,b\n")
+    seen = await talk.call("preview_batch", source="exports", prompt="Sum up {{text}}")
+    assert seen["request_count"] == 2
+    assert any(warning.startswith("2 files are tables, and each becomes one request") for warning in seen["warnings"])
     ordered = await talk.call("create_batch", source="mix", prompt="Sum?", attach="path")
     sandbox.finish(newest(sandbox))
     rows = (await talk.call("get_results", batch=ordered["batch_id"], view="rows"))["rows"]

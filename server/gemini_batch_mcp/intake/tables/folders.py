@@ -174,15 +174,23 @@ def list_folder(root: Path, pattern: str = "", *, target: Callable[[Path], Path 
     return Folder(root, tuple(names), warnings, pattern, linked)
 
 
+#: Of these people mean the rows, mostly.
+_TABLES: Final = frozenset({".csv", ".tsv", ".xlsx", ".xlsm", ".xls", ".ods", ".parquet"})
+
+
 def _mixed(names: Sequence[str]) -> tuple[str, ...]:
-    """Say of what kinds files are, by their names, where that is more than one."""
+    """Say of what kinds files are, by their names, where that is more than one; and that tables count as one each."""
+    endings = Counter(PurePosixPath(name).suffix.lower() for name in names)
     kinds: Counter[str] = Counter()
-    for ending, count in Counter(PurePosixPath(name).suffix for name in names).items():
+    for ending, count in endings.items():
         kinds[named_kind(ending)] += count
-    if len(kinds) < 2:
-        return ()
     told = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
-    return (f"The files are of several kinds, by their names: {told}.",)
+    sentences = [f"The files are of several kinds, by their names: {told}."] if len(kinds) > 1 else []
+    if tables := sum(count for ending, count in endings.items() if ending in _TABLES):
+        said = "1 file is a table" if tables == 1 else f"{tables:,} files are tables"
+        step = "For a request a row, give one such file as the source."
+        sentences.append(f"{said}, and each becomes one request here. {step}")
+    return tuple(sentences)
 
 
 @dataclass(frozen=True, slots=True)
