@@ -156,4 +156,5 @@ def _is_writing(arguments: tuple[Any, ...]) -> bool:
     _, mode, flags = arguments
     if isinstance(mode, str):
         return bool(set(mode) & set("wax+"))
-    return bool(flags & _WRITING_FLAGS)
+    # A file without a name (O_TMPFILE), as the newest filelock makes one in a directory, is nobody's when it is left.
+    return bool(flags & _WRITING_FLAGS) and not flags & os.O_DIRECTORY

@@ -136,13 +136,16 @@ def test_a_heavy_query_and_those_after_it_leave_the_engine_as_it_was(engine: Que
 
 
 def test_a_query_that_waits_for_itself_is_told_from_one_that_works(tmp_path: Path) -> None:
-    """DuckDB 2.0 waits for ever for the first one. Should a later version answer it, the advice can go."""
+    """DuckDB 2.0.0 waits for ever for the first one; once that is below the floor, the advice can go."""
     table = table_at(tmp_path / "results.parquet", "SELECT i AS key FROM range(100000) numbers(i)")
     joined = "WITH a AS (SELECT key, count(*) AS n FROM results GROUP BY 1) SELECT * FROM a x JOIN a y USING (key)"
-    with pytest.raises(UsageError) as stuck:
-        ask(table, f"{joined} LIMIT 6")
-    assert "stuck" in stuck.value.message
-    assert "ORDER BY" in stuck.value.next_step
+    if duckdb.__version__ == "2.0.0":
+        with pytest.raises(UsageError) as stuck:
+            ask(table, f"{joined} LIMIT 6")
+        assert "stuck" in stuck.value.message
+        assert "ORDER BY" in stuck.value.next_step
+    else:
+        assert ask(table, f"{joined} LIMIT 6").row_count == 6
     assert ask(table, joined, limit=6).row_count == 6
     assert ask(table, f"{joined} ORDER BY key LIMIT 6").row_count == 6
 
