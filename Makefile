@@ -7,10 +7,10 @@ STAMP := $(VENV)/.installed
 # What is compiled is kept, whatever the shell says: the tests take each process of theirs seven seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test check conformance clients matrix oldest newest reference bench format manifests bundle validate pictures constraints clean
+.PHONY: help demo test check conformance clients matrix oldest newest reference bench format manifests bundle release-check validate pictures constraints clean
 
 help:  ## show this help
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(STAMP)  ## watch a whole batch conversation in the sandbox: no key, no cost
 	$(BIN)/gemini-batch-mcp demo
@@ -74,6 +74,9 @@ validate: $(STAMP) tests/clients/node_modules  ## every validator that hosts off
 
 bundle: $(STAMP)  ## pack dist/gemini-batch-mcp.mcpb for Claude Desktop: the wheel, with every dependency pinned by hash
 	$(BIN)/python manifests/bundle.py
+
+release-check: $(STAMP)  ## build wheel, sdist, bundle and image context, and check them; RELEASE_ARGS=--final for the release itself
+	$(BIN)/python manifests/release.py $(RELEASE_ARGS)
 
 pictures: $(STAMP) tests/js/node_modules  ## renew the README's picture of the dashboard; all of its views are in dashboard-pictures then
 	DASHBOARD_PICTURES=dashboard-pictures $(BIN)/python -m pytest -q tests/assistant/test_dashboard.py

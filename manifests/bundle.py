@@ -42,7 +42,7 @@ def pack(directory: Path) -> Path:
             left.unlink()
         (wheel,) = content.glob("*.whl")
         own = f"./{wheel.name} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n"
-        (content / "requirements.txt").write_text(_requirements() + own, encoding="utf-8")
+        (content / "requirements.txt").write_text(requirements() + own, encoding="utf-8")
         manifest = hosts.mcpb_manifest(made_definitions())
         (content / "manifest.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False), encoding="utf-8")
         for path in (ROOT / "manifests" / "serve.py", ROOT / "LICENSE"):
@@ -55,7 +55,7 @@ def pack(directory: Path) -> Path:
     return bundle
 
 
-def _requirements() -> str:
+def requirements() -> str:
     """Return what the package needs to run, each with its version and hashes as constraints.txt has them."""
     return _run(
         "pip",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import hosts
+import yaml
 from mcp_types import Tool
 
 from gemini_batch_mcp import __version__
@@ -133,6 +134,9 @@ def generated() -> dict[Path, str]:
             ROOT / "manifests" / name: json.dumps(content, indent=2, ensure_ascii=False) + "\n"
             for name, content in files.items()
         },
+        ROOT / "manifests" / "docker" / "server.yaml": yaml.safe_dump(
+            hosts.docker_catalog(), sort_keys=False, width=120
+        ),
         ROOT / "README.md": readme,
     }
 

