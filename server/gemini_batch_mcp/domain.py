@@ -417,6 +417,8 @@ class ResultRow:
     files: tuple[str, ...] = ()
     #: Function calls, code, files by address and further candidates of the answer, as JSON; empty for none.
     calls: str = ""
+    #: In few words: what the answer was found in, what it quotes, and how it was rated; empty for none.
+    notes: str = ""
 
 
 @dataclass(frozen=True, slots=True)

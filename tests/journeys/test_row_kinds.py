@@ -124,6 +124,39 @@ async def test_files_of_an_answer_are_written_and_never_read_out(
     assert answer["rows"] == [["k2", json.dumps([f"media/k2-1{suffix}"])]]
 
 
+async def test_answers_of_every_kind_are_on_the_page_in_sql_and_in_a_file(
+    talk: Conversation, sandbox: Sandbox, data: Path
+) -> None:
+    marks = {
+        "k0": "",
+        "k1": "[[sandbox:code]]",
+        "k2": "[[sandbox:file]]",
+        "k3": "[[sandbox:grounding]] [[sandbox:citations]] [[sandbox:ratings]]",
+    }
+    source = write_lines(data / "rows.jsonl", [line(key, f"row {mark}") for key, mark in marks.items()])
+    created = await talk.call("create_batch", source=source)
+    sandbox.finish(newest(sandbox))
+    saved = data / "all.csv"
+    results = await talk.call("get_results", batch=created["batch_id"], view="rows", save_to=str(saved))
+
+    plain, code, file, found = results["rows"]
+    assert [row["status"] for row in results["rows"]] == ["ok"] * 4
+    assert "calls" not in plain or not plain["calls"] + plain["notes"]
+    assert [list(entry) for entry in json.loads(code["calls"])] == [["executableCode"], ["codeExecutionResult"]]
+    assert json.loads(file["calls"])[0]["fileData"]["fileUri"] == "https://example.com/sandbox.txt"
+    grounding = (
+        "[sandbox] no source (https://example.com/source)\nhttps://example.com/page (URL_RETRIEVAL_STATUS_ERROR)\n"
+        "searched: [sandbox] nothing was searched"
+    )
+    assert found["notes"].split("\ncitations: ")[0] == f"grounding: {grounding}"
+    assert found["notes"].endswith("https://example.com/quoted, license MIT\nsafety_ratings: DANGEROUS_CONTENT MEDIUM")
+    sql = "SELECT key, grounding, citations, safety_ratings FROM results WHERE grounding IS NOT NULL"
+    answer = await talk.call("query_results", batch=created["batch_id"], sql=sql)
+    rated = "HARASSMENT NEGLIGIBLE, DANGEROUS_CONTENT MEDIUM"
+    assert answer["rows"] == [["k3", grounding, "https://example.com/quoted, license MIT", rated]]
+    assert grounding.splitlines()[0] in saved.read_text("utf-8") and rated in saved.read_text("utf-8")
+
+
 async def test_a_vector_is_told_of_and_never_read_out(
     talk: Conversation, sandbox: Sandbox, data: Path, settings: Settings
 ) -> None:

@@ -302,6 +302,7 @@ class RowView(View):
     finish_reason: Text
     files: list[Text] = []
     calls: Text = ""
+    notes: Text = ""
     history: list[AttemptView] = []
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 #: A bound, not a need: a page of ordinary rows takes a few megabytes, one cell of 100 MB some hundred.
+#: In the folder of a table, beside its parts.
+_LEFT_OUT: Final = "unfilled"
 READING_LIMIT_BYTES: Final = 1 << 30
 
 
@@ -131,6 +133,19 @@ def listed(values: Iterable[object]) -> str:
 def parts_of(table: Path) -> list[Path]:
     """Return the Parquet files that make up a table, in the order of its rows: a folder's by name, or the one given."""
     return (sorted(table.glob("*.parquet")) if table.is_dir() else []) or [table]
+
+
+def leave_out(table: Path, columns: Iterable[str]) -> None:
+    """Write down beside the parts of a table which of their columns nobody needs to see."""
+    (table / _LEFT_OUT).write_text("\n".join(columns), encoding="ascii")
+
+
+def left_out(table: Path) -> frozenset[str]:
+    """Return the columns of a table that nobody needs to see, since nothing stands in them."""
+    try:
+        return frozenset((table / _LEFT_OUT).read_text(encoding="ascii").split())
+    except OSError:
+        return frozenset()
 
 
 def rows_of(*tables: Path) -> str:

@@ -1,6 +1,6 @@
 """What SQL calls the columns of a table, where that is not what its files call them: as the rows of get_results do."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -33,13 +33,17 @@ def sql_columns(stored: Iterable[Column]) -> tuple[Column, ...]:
     )
 
 
-def select_list(stored: Iterable[tuple[str, str]]) -> str:
-    """Return what to select from the files of a table, which has columns of these names and types, for SQL's names."""
+def select_list(stored: Iterable[tuple[str, str]], left_out: Collection[str] = ()) -> str:
+    """Return what to select from the files of a table for SQL's names.
+
+    It has columns of these names and types, and others that are `left_out`.
+    """
     types = dict(stored)
+    every = f"* EXCLUDE ({', '.join(sorted(left_out))})" if left_out else "*"
     if not (renamed := _renamed(types)):
-        return "*"
+        return every
     replaced = f" REPLACE ({_HISTORY_IN_SQL} AS history)" if _STORED_MEMBER in types.get(_HISTORY, "") else ""
-    return f"*{replaced} RENAME ({', '.join(f'{old} AS {new}' for old, new in renamed.items())})"
+    return f"{every}{replaced} RENAME ({', '.join(f'{old} AS {new}' for old, new in renamed.items())})"
 
 
 def _renamed(names: Iterable[str]) -> dict[str, str]:

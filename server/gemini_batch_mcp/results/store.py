@@ -11,6 +11,9 @@ as one (see `table.summary`), with one row for each key that was sent and whose 
     attempt         which attempt the answer came from; NULL for missing rows
     files           paths, relative to the table's directory, of files that the answer carried; else NULL
     calls           as JSON: function calls, code and its output, files by address, further candidates; else NULL
+    grounding       the sources of a grounded answer, each by title and address, one a line, and what was searched for
+    citations       what the answer quotes, by title, address and license, one a line
+    safety_ratings  how the answer, or else its prompt, was rated: `HARASSMENT LOW, HATE_SPEECH HIGH blocked`
     cleaned         where a response schema was ordered: true for a good answer whose JSON had something around it
     answered_by     the batch that an answer was taken from instead of sending the row; empty for the batch's own
     embedding       for embedding batches: the vector; NULL where there is none
@@ -41,6 +44,7 @@ from gemini_batch_mcp.results.export.formats import Format, export_table
 from gemini_batch_mcp.results.sql_names import sql_columns
 from gemini_batch_mcp.results.table.build import TableBuild, build_planned, build_table
 from gemini_batch_mcp.results.table.inputs import AnswerFile, Rates, TablePlan
+from gemini_batch_mcp.results.table.layout import SELDOM
 from gemini_batch_mcp.results.table.summary import RowRange, TableFacts, folder_of, read_facts
 from gemini_batch_mcp.results.visible import shown_error, visible_cell
 
@@ -64,6 +68,10 @@ MAX_PAGE_ROWS: Final = 1000
 _MAX_KEY_CHARS: Final = 500
 _MAX_ERROR_CHARS: Final = 300
 _MAX_REASON_CHARS: Final = 60
+_NOTE_CHARS: Final = 400
+_RATINGS: Final = "safety_ratings"
+#: Some models rate every answer.
+_NEGLIGIBLE: Final = " NEGLIGIBLE"
 #: Of a sample of answers: fields, and characters of each; kinds of columns that are no texts.
 _SAMPLED_FIELDS: Final = 20
 _SAMPLED_CHARS: Final = 2_000
@@ -359,15 +367,17 @@ class ResultTable:
         chosen = f"row BETWEEN {numbers[0]} AND {numbers[-1]}"
         if len(numbers) <= numbers[-1] - numbers[0]:
             chosen += f" AND row IN ({', '.join(map(str, numbers))})"
+        seldom = [column.name for column in self._facts.columns if column.name in SELDOM]
+        beside = "".join(f", left({name}, {_NOTE_CHARS + 1}), length({name})" for name in seldom)
         found = connection.execute(
             f"""SELECT key, status, left(text, ?), length(text), error_code, left(error_message, ?),
-                       finish_reason, files, left(calls::VARCHAR, ?), length(calls::VARCHAR)
+                       finish_reason, files, left(calls::VARCHAR, ?), length(calls::VARCHAR){beside}
                 FROM {rows_of(self.folder)} WHERE {chosen} ORDER BY row""",
             [max_cell_chars + 1, 8 * _MAX_ERROR_CHARS, max_cell_chars + 1],
         ).fetchall()
-        return [self._shown(row, max_cell_chars) for row in found]
+        return [self._shown(row[:10], _notes_of(seldom, row[10:]), max_cell_chars) for row in found]
 
-    def _shown(self, row: tuple[Any, ...], max_cell_chars: int) -> ResultRow:
+    def _shown(self, row: tuple[Any, ...], notes: str, max_cell_chars: int) -> ResultRow:
         key, status, text, text_length, error_code, error_message, finish_reason, files, calls, calls_length = row
         return ResultRow(
             key=visible_cell(key, _MAX_KEY_CHARS),
@@ -377,7 +387,20 @@ class ResultTable:
             finish_reason=visible_cell(finish_reason, _MAX_REASON_CHARS),
             files=tuple(str(self.path.parent / name) for name in files or ()),
             calls=visible_cell(calls, max_cell_chars, full_length=calls_length) if calls else "",
+            notes=notes,
         )
+
+
+def _notes_of(columns: Sequence[str], cells: Sequence[Any]) -> str:
+    """Return in few words what stands in columns that answers seldom fill; `cells` are their beginnings and lengths."""
+    notes = []
+    for name, cell, length in zip(columns, cells[::2], cells[1::2], strict=True):
+        if name == _RATINGS and cell:
+            cell = ", ".join(rating for rating in cell.split(", ") if not rating.endswith(_NEGLIGIBLE))
+            length = len(cell)
+        if cell:
+            notes.append(f"{name}: {visible_cell(cell, _NOTE_CHARS, full_length=length)}")
+    return "\n".join(notes)
 
 
 def _within(parts: Sequence[RowRange]) -> str:

@@ -7,7 +7,7 @@ from typing import Final
 
 from gemini_batch_mcp.domain import Column
 from gemini_batch_mcp.results.engine import identifier, quoted
-from gemini_batch_mcp.results.table.layout import PLACE_COLUMNS
+from gemini_batch_mcp.results.table.layout import PLACE_COLUMNS, SELDOM
 from gemini_batch_mcp.results.table.summary import TableFacts
 
 _PLACES: Final = frozenset(column.name for column in PLACE_COLUMNS)
@@ -44,18 +44,20 @@ def stored(rows: Rows) -> tuple[Cell, ...]:
     return tuple(_cell(column, rows.home) for column in rows.columns if _may_hold(column, rows.facts))
 
 
-def for_people(rows: Rows, *, has_misfits: bool) -> tuple[Cell, ...]:
+def for_people(rows: Rows, *, has_misfits: bool, has_ratings: bool) -> tuple[Cell, ...]:
     """Return the columns that people read: the source's own, the answer's fields or its text, `status` and `error`.
 
     Without columns of a source, `key` says what a row is. Where some answers do not fit their schema (`has_misfits`),
-    their text stands beside the fields. Vectors make no cell: `vector_row` says where in the matrix a row's is, from 0.
-    What a statement has selected is written as it was selected, but for vectors.
+    their text stands beside the fields. Safety ratings are shown where one is worth it (`has_ratings`). Vectors make no
+    cell: `vector_row` says where in the matrix a row's is, from 0. What a statement has selected is written as it was
+    selected, but for vectors.
     """
     facts = rows.facts
     if facts is None:
         return tuple(_cell(column, rows.home) for column in rows.columns if not is_vector(column))
     names = [column.name for column in rows.columns]
     source = rows.columns[: names.index("key")]
+    shown = {name for name in SELDOM if name != "safety_ratings" or has_ratings}
     fields = rows.columns[names.index("json") + 1 : names.index("finish_reason")]
     cells = [_cell(column, rows.home) for column in source or rows.columns[names.index("key") :][:1]]
     cells += [_cell(column, rows.home) for column in fields]
@@ -70,6 +72,7 @@ def for_people(rows: Rows, *, has_misfits: bool) -> tuple[Cell, ...]:
         cells.append(Cell("text", "CASE WHEN json IS NULL THEN text END", "VARCHAR"))
     if facts.summary.calls:
         cells.append(_cell(rows.columns[names.index("calls")], rows.home))
+    cells += [_cell(column, rows.home) for column in rows.columns if column.name in shown]
     if facts.summary.media_files:
         cells.append(_cell(rows.columns[names.index("files")], rows.home))
     return (*cells, Cell("status", "status", "VARCHAR"), Cell("error", _ERROR, "VARCHAR"))

@@ -113,7 +113,7 @@ def _written(
         partial.replace(destination)
         return SavedFile(destination, format, row_count, destination.stat().st_size)
     if format in ("csv", "xlsx"):
-        cells = for_people(rows, has_misfits=_has_misfits(connection, rows))
+        cells = for_people(rows, has_misfits=_has_misfits(connection, rows), has_ratings=_has_ratings(connection, rows))
         notes = _of_vectors(rows)
         if not cells:
             raise UsageError("Nothing of it makes a cell of a table.", "Save it as parquet, jsonl or npy.")
@@ -141,6 +141,14 @@ def _has_misfits(connection: "DuckDBPyConnection", rows: Rows) -> bool:
     if rows.facts is None or not rows.facts.has_schema:
         return False
     return count(connection, f"(SELECT 1 FROM {rows_of(rows.parts)} WHERE json IS NULL AND text <> '' LIMIT 1)") > 0
+
+
+def _has_ratings(connection: "DuckDBPyConnection", rows: Rows) -> bool:
+    """True when something was rated as more than negligible: some models rate every answer."""
+    if rows.facts is None or all(column.name != "safety_ratings" for column in rows.columns):
+        return False
+    notable = "regexp_replace(safety_ratings, '\\w+ NEGLIGIBLE(, |$)', '', 'g') <> ''"
+    return count(connection, f"(SELECT 1 FROM {rows_of(rows.parts)} WHERE {notable} LIMIT 1)") > 0
 
 
 def _of_vectors(rows: Rows) -> tuple[str, ...]:

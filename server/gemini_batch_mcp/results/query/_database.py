@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gemini_batch_mcp.results.engine import identifier, listed, parts_of, quoted
+from gemini_batch_mcp.results.engine import identifier, left_out, listed, parts_of, quoted
 from gemini_batch_mcp.results.query._outlet import OUTLET
 from gemini_batch_mcp.results.query._problems import storage_problem
 from gemini_batch_mcp.results.sql_names import select_list
@@ -53,7 +53,8 @@ def locked_database(
             if outlet is not None:
                 connection.register_filesystem(outlet)
             parts = {name: [quoted(part) for part in parts_of(table)] for name, table in tables.items()}
-            _shut(connection, parts, [quoted(OUTLET)] if outlet is not None else [])
+            empty = {name: left_out(table) for name, table in tables.items()}
+            _shut(connection, parts, empty, [quoted(OUTLET)] if outlet is not None else [])
         except duckdb.OutOfMemoryException:
             raise
         except duckdb.Error as error:
@@ -63,7 +64,12 @@ def locked_database(
         connection.close()
 
 
-def _shut(connection: "DuckDBPyConnection", parts: Mapping[str, list[str]], outlets: list[str]) -> None:
+def _shut(
+    connection: "DuckDBPyConnection",
+    parts: Mapping[str, list[str]],
+    empty: Mapping[str, frozenset[str]],
+    outlets: list[str],
+) -> None:
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute(
         f"SET allowed_paths = {listed([*(part for table in parts.values() for part in table), *outlets])}"
@@ -71,10 +77,9 @@ def _shut(connection: "DuckDBPyConnection", parts: Mapping[str, list[str]], outl
     connection.execute("SET enable_external_access = false")
     for name, table in parts.items():
         rows = f"read_parquet({listed(table)}, hive_partitioning = false, filename = false)"
-        stored = [
-            (column, kind) for column, kind, *_ in connection.execute(f"DESCRIBE SELECT * FROM {rows}").fetchall()
-        ]
-        connection.execute(f"CREATE VIEW {identifier(name)} AS SELECT {select_list(stored)} FROM {rows}")
+        described = connection.execute(f"DESCRIBE SELECT * FROM {rows}").fetchall()
+        stored = [(column, kind) for column, kind, *_ in described if column not in empty[name]]
+        connection.execute(f"CREATE VIEW {identifier(name)} AS SELECT {select_list(stored, empty[name])} FROM {rows}")
     connection.execute("SET lock_configuration = true")
 
 

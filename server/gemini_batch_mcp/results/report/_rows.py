@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from gemini_batch_mcp.results.engine import left_out as left_out_of
 from gemini_batch_mcp.results.engine import rows_of
 from gemini_batch_mcp.results.report._figures import reason_of
 from gemini_batch_mcp.results.visible import visible, visible_cell
@@ -93,7 +94,8 @@ def shown_rows(connection: "DuckDBPyConnection", table: Path, *, max_bytes: int 
 def _extra_columns(connection: "DuckDBPyConnection", table: Path) -> tuple[dict[str, str], tuple[str, ...]]:
     """Return the columns to show besides the answer's own, each with its text as SQL, and the names of all others."""
     described = connection.execute(f"DESCRIBE SELECT * FROM {rows_of(table)}").fetchall()
-    others = {name: kind for name, kind, *_ in described if name not in _OWN_COLUMNS}
+    hidden = _OWN_COLUMNS | left_out_of(table)
+    others = {name: kind for name, kind, *_ in described if name not in hidden}
     readable = [name for name, kind in others.items() if not _UNREADABLE.fullmatch(kind)]
     # The source's columns and the fields of the answers come before what Gemini tells about them.
     shown = [name for name in readable if name not in _ASIDE][:MAX_EXTRA_COLUMNS]

@@ -56,8 +56,8 @@ CONTENT_MEMBERS: Final = (
 #: No row reports more tokens than this: the sum over a billion rows still fits 64 bits.
 MAX_TOKENS_PER_ROW: Final = 10**9
 
-#: Of these the table keeps what they hold: an answer may consist of nothing else.
-_KEPT_MEMBERS: Final = ("functionCall", "executableCode", "codeExecutionResult", "fileData")
+#: Of these the table keeps what they hold: an answer may consist of nothing else. Files inside it are written as files.
+_KEPT_MEMBERS: Final = tuple(name for name in CONTENT_MEMBERS if name != "inlineData")
 
 # Only the members named here are copied out of a line; images and other bulk are skipped by the parser. Scalars are
 # read as text, so that a number given as a string (and the reverse) never costs the row. `error` and `status` stay
@@ -70,8 +70,9 @@ _PART: Final = ", ".join(
     ]
 )
 _RESPONSE: Final = f"""STRUCT(
-    candidates STRUCT(content STRUCT(parts STRUCT({_PART})[]), finishReason VARCHAR, finishMessage VARCHAR)[],
-    promptFeedback STRUCT(blockReason VARCHAR, blockReasonMessage VARCHAR),
+    candidates STRUCT(content STRUCT(parts STRUCT({_PART})[]), finishReason VARCHAR, finishMessage VARCHAR,
+                      groundingMetadata JSON, urlContextMetadata JSON, citationMetadata JSON, safetyRatings JSON)[],
+    promptFeedback STRUCT(blockReason VARCHAR, blockReasonMessage VARCHAR, safetyRatings JSON),
     usageMetadata STRUCT(promptTokenCount VARCHAR, candidatesTokenCount VARCHAR, thoughtsTokenCount VARCHAR),
     modelVersion VARCHAR,
     tokenCount VARCHAR,
@@ -113,14 +114,81 @@ _IS_KEPT: Final = " OR ".join(f'p."{name}" IS NOT NULL' for name in _KEPT_MEMBER
 _KEPT: Final = "CASE {} END".format(
     " ".join(f"""WHEN p."{name}" IS NOT NULL THEN json_object('{name}', p."{name}")""" for name in _KEPT_MEMBERS)
 )
-_FURTHER: Final = """list_transform(response.candidates[2:], lambda c: json_object('candidate',
-    array_to_string(list_transform(list_filter(c.content.parts, lambda p: p.thought IS DISTINCT FROM 'true'),
-                                   lambda p: p."text"), '')))"""
+_SPOKEN_BY: Final = "list_filter(c.content.parts, lambda p: p.thought IS DISTINCT FROM 'true')"
+_KEPT_OF: Final = f"list_transform(list_filter({_SPOKEN_BY}, lambda p: {_IS_KEPT}), lambda p: {_KEPT})"
+#: A further candidate has its text, what it holds beside that, and why it was stopped where something stopped it.
+_FURTHER: Final = f"""list_transform(list_transform(response.candidates[2:], lambda c: struct_pack(
+        spoken := coalesce(array_to_string(list_transform({_SPOKEN_BY}, lambda p: p."text"), ''), ''),
+        kept := CASE WHEN len({_KEPT_OF}) > 0 THEN to_json({_KEPT_OF}) END,
+        stopped := CASE WHEN coalesce(c.finishReason, '') NOT IN {_names(WHOLE_REASONS)} THEN c.finishReason END)),
+    lambda c: CASE WHEN c.kept IS NULL AND c.stopped IS NULL THEN json_object('candidate', c.spoken)
+                   WHEN c.stopped IS NULL THEN json_object('candidate', c.spoken, 'calls', c.kept)
+                   WHEN c.kept IS NULL THEN json_object('candidate', c.spoken, 'finishReason', c.stopped)
+                   ELSE json_object('candidate', c.spoken, 'calls', c.kept, 'finishReason', c.stopped) END)"""
 #: What an answer holds beside its text and its files, as a JSON list; NULL for nothing.
 _CALLS: Final = f"""CASE WHEN {_IS_PLAIN} AND parts[1]."text" IS NOT NULL AND len(response.candidates) = 1 THEN NULL
     ELSE nullif(CAST(to_json(list_concat(
         list_transform(list_filter({_SPOKEN}, lambda p: {_IS_KEPT}), lambda p: {_KEPT}), {_FURTHER})) AS VARCHAR), '[]')
     END::JSON"""
+
+
+def _members(value: str, path: str, words: str) -> str:
+    """Return for each member `m` of a list in JSON what `words` makes of it; nothing where there is no such list."""
+    return f"list_transform(coalesce(json_extract({value}, '{path}[*]'), []::JSON[]), lambda m: {words})"
+
+
+def _first(*paths: str) -> str:
+    """Return the first of the members of `m` that says something, as text; NULL where none does."""
+    found = [f"nullif(m ->> '$.{path}', '')" for path in paths]
+    return f"coalesce({', '.join(found)}, NULL)"
+
+
+def _named(title: str, address: str) -> str:
+    """Return a title with its address behind it, or the one of them that is there."""
+    return f"""CASE WHEN {title} <> {address} THEN {title} || ' (' || {address} || ')'
+                    ELSE coalesce({address}, {title}) END"""
+
+
+def _joined(*lists: str) -> str:
+    """Return the texts of lists, one a line; NULL for none."""
+    joined = lists[0]
+    for more in lists[1:]:
+        joined = f"list_concat({joined}, {more})"
+    return f"nullif(array_to_string({joined}, chr(10)), '')"
+
+
+_CHUNKS: Final = ("web", "retrievedContext", "maps", "image")
+_SOURCE: Final = _named(
+    _first(*(f"{chunk}.title" for chunk in _CHUNKS)),
+    _first(*(f"{chunk}.uri" for chunk in _CHUNKS), "image.sourceUri", "retrievedContext.documentName"),
+)
+_STATUS: Final = _first("urlRetrievalStatus")
+_PAGE: Final = f"""{_first("retrievedUrl")} ||
+    CASE WHEN {_STATUS} <> 'URL_RETRIEVAL_STATUS_SUCCESS' THEN ' (' || {_STATUS} || ')' ELSE '' END"""
+_SOURCES: Final = _joined(
+    _members("candidate.groundingMetadata", "$.groundingChunks", _SOURCE),
+    _members("candidate.urlContextMetadata", "$.urlMetadata", _PAGE),
+    *(
+        _members("candidate.groundingMetadata", f"$.{queries}", "'searched: ' || (m ->> '$')")
+        for queries in ("webSearchQueries", "imageSearchQueries", "retrievalQueries")
+    ),
+)
+#: What an answer was found in: each source by title and address, each page that was read, what was searched for.
+_GROUNDING: Final = f"""CASE WHEN candidate.groundingMetadata IS NOT NULL OR candidate.urlContextMetadata IS NOT NULL
+    THEN {_SOURCES} END"""
+_CITATION: Final = f"""{_named(_first("title"), _first("uri"))} ||
+    CASE WHEN {_first("license")} IS NULL THEN '' ELSE ', license ' || {_first("license")} END"""
+#: The list has one name in Gemini's documentation, another in its libraries.
+_QUOTED: Final = _joined(
+    *(_members("candidate.citationMetadata", f"$.{name}", _CITATION) for name in ("citationSources", "citations"))
+)
+_CITATIONS: Final = f"CASE WHEN candidate.citationMetadata IS NOT NULL THEN {_QUOTED} END"
+_RATING: Final = f"""nullif(concat_ws(' ', replace({_first("category")}, 'HARM_CATEGORY_', ''),
+    {_first("probability", "severity")}, CASE WHEN m ->> '$.blocked' = 'true' THEN 'blocked' END), '')"""
+_RATED: Final = "coalesce(candidate.safetyRatings, response.promptFeedback.safetyRatings)"
+#: How an answer was rated, or else its prompt: `HARASSMENT LOW, HATE_SPEECH HIGH blocked`.
+_RATINGS: Final = f"""CASE WHEN {_RATED} IS NOT NULL
+    THEN nullif(array_to_string({_members(_RATED, "$", _RATING)}, ', '), '') END"""
 
 
 def answer_source(path: str, max_line_bytes: int) -> str:
@@ -139,9 +207,10 @@ def classified(source: str, *, with_embedding: bool = False) -> str:
 
     Columns: line (counts from 1, without blank lines), key, status, text, finish_reason, error_code, error_message,
     model_version, input_tokens, output_tokens, thoughts_tokens, files (a list of one empty name for an answer that
-    carries files, else NULL), calls (a JSON list of function calls, code and its output, files by address, and the
-    texts of further candidates, each under its name; else NULL), answered_by (which batch a line of ours names), and
-    embedding if asked for. The text of an embedding says how long the vector is.
+    carries files, else NULL), calls (a JSON list of function calls, code and its output, files by address, what else
+    is no text, and further candidates, each under its name; else NULL), grounding, citations and safety_ratings (texts,
+    NULL for none), answered_by (which batch a line of ours names), and embedding if asked for. The text of an embedding
+    says how long the vector is.
     """
     vector = _VECTOR if with_embedding else "NULL"
     is_broken = f"is_embedding AND NOT coalesce({_IS_VECTOR}, false)" if with_embedding else "false"
@@ -209,7 +278,8 @@ def classified(source: str, *, with_embedding: bool = False) -> str:
                {_tokens("response.usageMetadata.thoughtsTokenCount")} AS thoughts_tokens,
                CASE WHEN {_IS_PLAIN} AND parts[1]."inlineData" IS NULL THEN NULL
                     WHEN len(list_filter({_SPOKEN}, lambda p: p."inlineData" IS NOT NULL)) > 0 THEN [''] END AS files,
-               {_CALLS} AS calls, answered_by
+               {_CALLS} AS calls, {_GROUNDING} AS grounding, {_CITATIONS} AS citations, {_RATINGS} AS safety_ratings,
+               answered_by
                {f", CASE WHEN {_IS_VECTOR} THEN vector END AS embedding" if with_embedding else ""}
         FROM rated
     """

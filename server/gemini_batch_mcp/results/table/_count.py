@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gemini_batch_mcp.domain import PERMANENT_CODES, ErrorGroup, ResultSummary, RowStatus, Usage
 from gemini_batch_mcp.results.engine import rows_of
+from gemini_batch_mcp.results.table.layout import SELDOM
 from gemini_batch_mcp.results.table.merge import Leftovers, answered_rows
 from gemini_batch_mcp.results.visible import shown_error, visible_cell
 
@@ -138,6 +139,12 @@ def tokens_by_attempt(
         wasted = usages.get((attempt, True), Usage())
         each.append(AttemptTokens(_total((wasted, usages.get((attempt, False), Usage()))), wasted))
     return tuple(each)
+
+
+def unfilled(connection: "DuckDBPyConnection", table: Path) -> tuple[str, ...]:
+    """Return which of the columns that answers seldom fill are empty in every row."""
+    filled = connection.execute(f"SELECT {', '.join(f'count({name})' for name in SELDOM)} FROM {rows_of(table)}")
+    return tuple(name for name, rows in zip(SELDOM, filled.fetchall()[0], strict=True) if not rows)
 
 
 def row_ranges(connection: "DuckDBPyConnection", table: Path) -> list[tuple[int, int]]:

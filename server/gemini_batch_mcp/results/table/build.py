@@ -27,6 +27,7 @@ from gemini_batch_mcp.results.answer_index import write_index
 from gemini_batch_mcp.results.engine import (
     connect,
     execute_widening,
+    leave_out,
     parts_of,
     quoted,
     rows_of,
@@ -37,7 +38,14 @@ from gemini_batch_mcp.results.structured.checking import AnswerCheck
 from gemini_batch_mcp.results.structured.schema import field_columns, plain_schema
 from gemini_batch_mcp.results.table import merge
 from gemini_batch_mcp.results.table._arrange import arrange
-from gemini_batch_mcp.results.table._count import AttemptTokens, row_ranges, summarise, tokens_by_attempt, vector_size
+from gemini_batch_mcp.results.table._count import (
+    AttemptTokens,
+    row_ranges,
+    summarise,
+    tokens_by_attempt,
+    unfilled,
+    vector_size,
+)
 from gemini_batch_mcp.results.table._media import MEDIA_TABLE, clear_stale_media, load_media
 from gemini_batch_mcp.results.table._parts import PART_FORMAT, Parts, agree
 from gemini_batch_mcp.results.table._staging import Place, Stager
@@ -360,6 +368,8 @@ class TableBuild:
         row_count = merge.count(self._connection, rows_of(table))
         ranges = row_ranges(self._connection, table) if summary.pending else [(1, row_count)] if row_count else []
         identity = plan.batch_id or str(destination)
+        empty = unfilled(self._connection, table)
+        leave_out(table, empty)
         facts = TableFacts(
             build=self._id,
             parts=tuple(part.stat().st_size for part in parts_of(table)),
@@ -367,7 +377,7 @@ class TableBuild:
             plan=plan.digest(),
             rows=row_count,
             ranges=dated_ranges(ranges, _ranges_before(destination, identity)),
-            columns=self._layout.columns,
+            columns=tuple(column for column in self._layout.columns if column.name not in empty),
             vector_size=vector_size(self._connection, table) if self._layout.has_embedding else 0,
             has_schema=bool(plan.response_schema),
             summary=summary,

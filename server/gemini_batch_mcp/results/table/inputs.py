@@ -11,7 +11,7 @@ import msgspec
 from gemini_batch_mcp.domain import JsonObject, Task
 
 #: Raised whenever the same answers would make another table, so that older tables are built again.
-TABLE_VERSION: Final = 8
+TABLE_VERSION: Final = 9
 
 #: What stands in the row of an answer that was not paid for with it.
 NOT_PAID: Final = {

@@ -30,9 +30,14 @@ ANSWER_COLUMNS: Final = (
     Column("attempt", "INTEGER"),
     Column("files", "VARCHAR[]"),
     Column("calls", "JSON"),
+    Column("grounding", "VARCHAR"),
+    Column("citations", "VARCHAR"),
+    Column("safety_ratings", "VARCHAR"),
     Column("cleaned", "BOOLEAN"),
     Column("answered_by", "VARCHAR"),
 )
+#: Of these a table is told to have only those that an answer fills; few do.
+SELDOM: Final = ("grounding", "citations", "safety_ratings")
 EMBEDDING: Final = Column("embedding", "FLOAT[]")
 HISTORY: Final = Column(
     "history",

@@ -19,6 +19,9 @@ from gemini_batch_mcp.errors import StorageError
 from gemini_batch_mcp.results.engine import parts_of
 from gemini_batch_mcp.results.table.inputs import TABLE_VERSION
 
+#: Tables of the last version lack columns that answers seldom fill, and nothing else: they are built again where
+#: their answers are there, and read as they are where not.
+_READABLE: Final = (TABLE_VERSION, 8)
 #: How every Parquet file ends.
 _END: Final = b"PAR1"
 
@@ -138,7 +141,7 @@ def _read(table: Path) -> TableFacts:
         ) from error
     try:
         # A table of another version is no damage, but what is known about it does not fit either.
-        if msgspec.json.decode(content, type=_Version).version != TABLE_VERSION:
+        if msgspec.json.decode(content, type=_Version).version not in _READABLE:
             raise StorageError(
                 f"The result table {table} was written by another version.",
                 "Call get_results to collect the batch again.",

@@ -225,6 +225,23 @@ class _Usage:
         return _encode(members)
 
 
+_FILE_PART: Final = b'{"fileData":{"mimeType":"text/plain","fileUri":"https://example.com/sandbox.txt"}}'
+_CODE_PARTS: Final = (
+    b'{"executableCode":{"language":"PYTHON","code":"# [sandbox] no model wrote this\\nprint(1)"}}',
+    b'{"codeExecutionResult":{"outcome":"OUTCOME_OK","output":"[sandbox] nothing was run"}}',
+)
+#: Members of a candidate beside its content.
+_MEMBERS: Final[Mapping[Extra, bytes]] = {
+    Extra.GROUNDING: b',"groundingMetadata":{"webSearchQueries":["[sandbox] nothing was searched"],"groundingChunks":['
+    b'{"web":{"uri":"https://example.com/source","title":"[sandbox] no source"}}]},'
+    b'"urlContextMetadata":{"urlMetadata":[{"retrievedUrl":"https://example.com/page","urlRetrievalStatus":"URL_RETRIEVAL_STATUS_ERROR"}]}',
+    Extra.CITATIONS: b',"citationMetadata":{"citationSources":[{"startIndex":0,"endIndex":9,'
+    b'"uri":"https://example.com/quoted","license":"MIT"}]}',
+    Extra.RATINGS: b',"safetyRatings":[{"category":"HARM_CATEGORY_HARASSMENT","probability":"NEGLIGIBLE"},'
+    b'{"category":"HARM_CATEGORY_DANGEROUS_CONTENT","probability":"MEDIUM"}]',
+}
+
+
 def _candidate(
     plan: Plan, answer: tuple[str, int, bytes], seed: int, index: int, usage: _Usage, fault: RowFault | None
 ) -> bytes:
@@ -239,7 +256,12 @@ def _candidate(
         parts.append(b'{"functionCall":%b%b}' % (_encode(call), signature))
         usage.answer += _CALL_TOKENS
         finish = b"STOP"
+    elif Extra.FILE in plan.beside:
+        parts.append(_FILE_PART)
+        finish = b"STOP"
     elif not plan.with_audio:
+        if Extra.CODE in plan.beside:
+            parts += _CODE_PARTS
         if fault is RowFault.CUT_TEXT:
             text, finish = text[: len(text) // 2], b"MAX_TOKENS"
         elif fault in _ODD_TEXTS:
@@ -253,14 +275,14 @@ def _candidate(
         kind, data = (b"audio/wav", WAV) if plan.with_wav else (b"audio/L16;codec=pcm;rate=24000", SILENCE)
         parts.append(b'{"inlineData":{"mimeType":"%b","data":"%b"}}' % (kind, data))
         usage.add_media("AUDIO", _AUDIO_TOKENS)
-    grounding = b""
-    if plan.with_search:
-        grounding = b',"groundingMetadata":{"webSearchQueries":["[sandbox] nothing was searched"]}'
+    beside = b"".join(member for extra, member in _MEMBERS.items() if extra in plan.beside)
+    if plan.with_search and Extra.GROUNDING not in plan.beside:
+        beside += b',"groundingMetadata":{"webSearchQueries":["[sandbox] nothing was searched"]}'
     return b'{"content":{"parts":[%b],"role":"model"},"finishReason":"%b","index":%d%b}' % (
         b",".join(parts),
         finish,
         index,
-        grounding,
+        beside,
     )
 
 

@@ -23,6 +23,16 @@ class Extra(StrEnum):
     AUDIO = "audio"
     #: A part with `"thought": true`, a `thoughtSignature`, and `thoughtsTokenCount`.
     THOUGHTS = "thoughts"
+    #: `executableCode` and a `codeExecutionResult` in front of the text, as with the tool `codeExecution`.
+    CODE = "code"
+    #: A file by its address (`fileData`) instead of text.
+    FILE = "file"
+    #: `groundingMetadata` with one source, and `urlContextMetadata` with one page.
+    GROUNDING = "grounding"
+    #: `citationMetadata` with one source.
+    CITATIONS = "citations"
+    #: `safetyRatings` of two categories.
+    RATINGS = "ratings"
     #: The row's key at the end of the answer's text, in quotes as JSON writes it: `key="row-1"`.
     ECHO_KEY = "echo_key"
     #: An output line with its key in front of the response.
@@ -30,6 +40,7 @@ class Extra(StrEnum):
 
 
 NO_EXTRAS: Final[frozenset[Extra]] = frozenset()
+_BESIDE: Final = frozenset({Extra.CODE, Extra.FILE, Extra.GROUNDING, Extra.CITATIONS, Extra.RATINGS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +60,8 @@ class Plan:
     function_name: str = ""
     function_args: Sampler | None = None
     with_search: bool = False
+    #: What else a marker has added.
+    beside: frozenset[Extra] = NO_EXTRAS
     #: One candidate, one text, nothing else.
     is_plain: bool = True
 
@@ -76,6 +89,9 @@ def read_plan(
     mime_type = generation.get("responseMimeType", "")
     schema = generation.get("responseJsonSchema") or generation.get("responseSchema")
     name, args = _function(tools, tool_config)
+    beside = frozenset(extras & _BESIDE)
+    if b"codeExecution" in tools or b"code_execution" in tools:
+        beside |= {Extra.CODE}
     plan = Plan(
         schema=compile_schema(schema) if schema else None,
         is_json=mime_type == "application/json",
@@ -90,9 +106,10 @@ def read_plan(
         function_name=name,
         function_args=args,
         with_search=b"googleSearch" in tools or b"google_search" in tools,
+        beside=beside,
     )
     is_plain = plan.candidates == 1 and not (
-        name or plan.with_image or plan.with_audio or plan.with_thoughts or plan.with_search
+        name or plan.with_image or plan.with_audio or plan.with_thoughts or plan.with_search or beside
     )
     return dataclasses.replace(plan, is_plain=is_plain)
 
