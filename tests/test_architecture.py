@@ -148,7 +148,10 @@ MAY_IMPORT = {
         "intake.validator intake.workbooks"
     ),
     "intake.rows": "intake.template intake.validator",
-    "intake.requests": "intake.opened intake.request_files intake.rows intake.unpacked intake.validator",
+    "intake.requests": (
+        "intake.asked_schema intake.opened intake.request_files intake.rows intake.unpacked intake.validator"
+    ),
+    "intake.asked_schema": "",
     "intake.request_files": "",
     "intake.generation_config": "intake.response_schema intake.validator",
     "intake.response_schema": "intake.validator",

@@ -81,6 +81,11 @@ class BatchFiles:
         return self.directory / "identities.txt"
 
     @property
+    def asked_schema(self) -> Path:
+        """The response schema that every request asks for itself; absent where the order gave it, or there is none."""
+        return self.directory / "schema.json"
+
+    @property
     def spared(self) -> SparedFiles:
         """Where it stands which rows were not sent, and whose answers they get; absent where all were."""
         return SparedFiles(self.directory)

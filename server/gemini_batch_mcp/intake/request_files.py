@@ -1,10 +1,10 @@
 """Checked request lines as rooms hand them to each other, with what of an order is not among them, and why."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from gemini_batch_mcp.domain import Spared
+from gemini_batch_mcp.domain import JsonObject, Spared
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,8 @@ class RequestFile:
     skipped: Skipped | None = None
     #: The identity of each row's request, one a line, in order: see `digests.request_digester`. Of all rows.
     identities_path: Path | None = None
+    #: The response schema that every line asks for; empty where none does, or not all for the same one.
+    asked_schema: JsonObject = field(default_factory=dict[str, Any])
     #: Rows that are not sent because their answer is known, or comes with another row; None where there are none.
     spared: Spared | None = None
 

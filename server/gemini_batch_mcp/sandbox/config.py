@@ -81,6 +81,8 @@ class RowFault(StrEnum):
     LONG = "chars"
     #: A structured answer that does not fit its schema: its first member is of another type, or the value itself.
     MISFIT = "misfit"
+    #: A structured answer in a code block, between two sentences.
+    WRAPPED = "wrapped"
     #: An answer that ends in the middle although finishReason is STOP: JSON that cannot be read.
     CUT_JSON = "cut_json"
 

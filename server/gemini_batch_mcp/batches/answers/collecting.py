@@ -9,6 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from gemini_batch_mcp.batches.answers._fetching import NotDelivered, fetch_answers
 from gemini_batch_mcp.batches.app import App, BatchFiles
 from gemini_batch_mcp.batches.gauge import Doing, Progress
@@ -29,6 +31,7 @@ from gemini_batch_mcp.batches.jobs.tracking import load
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry, Lack, Stage
 from gemini_batch_mcp.batches.orders.pricing import rates_of
 from gemini_batch_mcp.digests import file_digest, has_digest
+from gemini_batch_mcp.domain import JsonObject
 from gemini_batch_mcp.errors import ConfigurationError, NotFound, StorageError
 from gemini_batch_mcp.intake.prices.price_list import load_prices
 from gemini_batch_mcp.paths import DRAFT_PREFIX, sweep
@@ -323,12 +326,26 @@ def _plan(app: App, batch: BatchEntry, jobs: Sequence[JobEntry]) -> TablePlan:
         batch_id=batch.id,
         expected_rows=sum(job.counts.total or job.request_count for job in jobs if job.attempt == 1),
         task=batch.task,
-        response_schema=batch.order.response_schema if batch.order is not None else {},
+        response_schema=schema_of(app, batch),
         source_columns=files.source_columns,
         media=files.media,
         rows=OrderedRows(files.spared.keys_path, files.spared.alike_path) if files.spared.are_there else None,
         identified=Identified(files.identities, _of_own_model(batch)) if files.identities.is_file() else None,
     )
+
+
+def schema_of(app: App, batch: BatchEntry) -> JsonObject:
+    """Return the response schema that answers of a batch are held against: the order's, or what all its lines ask for.
+
+    Nothing where there is none.
+    """
+    if batch.order is None or batch.order.response_schema:
+        return batch.order.response_schema if batch.order is not None else {}
+    try:
+        schema = msgspec.json.decode(app.files(batch.id).asked_schema.read_bytes())
+    except (OSError, msgspec.MsgspecError):
+        return {}
+    return schema if isinstance(schema, dict) else {}
 
 
 def _of_own_model(batch: BatchEntry) -> frozenset[int]:

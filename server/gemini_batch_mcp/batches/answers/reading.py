@@ -9,7 +9,7 @@ from typing import Literal
 
 from gemini_batch_mcp.batches.answers._saving import Wish, save_files, saved_files, sweep_drafts
 from gemini_batch_mcp.batches.answers.awaiting import await_delivery
-from gemini_batch_mcp.batches.answers.collecting import collect_batch, must_collect, opened_table
+from gemini_batch_mcp.batches.answers.collecting import collect_batch, must_collect, opened_table, schema_of
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.accounts import is_anothers, refuse_anothers
 from gemini_batch_mcp.batches.jobs.advice import after_retry, next_step
@@ -107,8 +107,7 @@ async def read_results(app: App, reference: str, query: ResultQuery, *, wait_sec
         if saved.path != destination:
             taken = f"{destination.name} is another file, which was left as it is"
             warnings += (f"{taken}: the rows are in {saved.path.name}.",)
-    if batch.order is not None:
-        warnings += await in_thread(pattern_warnings, batch.order.response_schema)
+    warnings += await in_thread(lambda: pattern_warnings(schema_of(app, batch)))
     summary = table.summary()
     if unmetered := summary.usage.unmetered:
         warnings += (f"{count(unmetered, 'answer')} came without a count of tokens: that cost is in no figure.",)

@@ -70,6 +70,7 @@ def without_known_rows(
         columns_path=lines.columns_path,
         skipped=lines.skipped,
         identities_path=lines.identities_path,
+        asked_schema=lines.asked_schema,
         spared=spared,
     )
     return replace(found, lines=sent, surveyor=surveyor)

@@ -101,7 +101,13 @@ def _written(
         (directory / _IDENTITIES).unlink(missing_ok=True)
         raise
     identities.close()
-    return Surveyed(replace(lines, identities_path=directory / _IDENTITIES), surveyor, identities)
+    lines = replace(
+        lines,
+        identities_path=directory / _IDENTITIES,
+        asked_schema=identities.asked.schema(),
+        warnings=(*lines.warnings, *identities.asked.warnings()),
+    )
+    return Surveyed(lines, surveyor, identities)
 
 
 class PassAhead:

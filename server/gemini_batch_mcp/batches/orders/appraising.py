@@ -275,6 +275,7 @@ def take_staged_lines(app: App, identified: IdentifiedOrder, files: BatchFiles) 
             if request_file.identities_path is not None:
                 put(request_file.identities_path, files.identities)
                 taken = replace(taken, identities_path=files.identities)
+            _keep_schema(request_file, files)
             if (spared := request_file.spared) is not None:
                 for path in SparedFiles(spared.directory).kept:
                     if path.is_file():
@@ -285,17 +286,26 @@ def take_staged_lines(app: App, identified: IdentifiedOrder, files: BatchFiles) 
 
 
 def take_identities(app: App, identified: IdentifiedOrder, files: BatchFiles) -> None:
-    """Bring the identities of an order's requests to where a batch keeps them, while its lines are written anew.
+    """Bring the identities of an order's requests, and the schema that they ask for, to where a batch keeps them.
+
+    Its lines are written anew.
 
     Raises:
         as `stage_lines`.
     """
     directory = _staging_directory(app, identified)
     with held(directory):
-        identities = _read_or_write(app, identified, directory).request_file.identities_path
-        if identities is not None:
+        request_file = _read_or_write(app, identified, directory).request_file
+        if request_file.identities_path is not None:
             with storage_errors(_FAILED):
-                _link(identities, files.identities)
+                _link(request_file.identities_path, files.identities)
+                _keep_schema(request_file, files)
+
+
+def _keep_schema(request_file: RequestFile, files: BatchFiles) -> None:
+    files.asked_schema.unlink(missing_ok=True)
+    if request_file.asked_schema:
+        files.asked_schema.write_bytes(msgspec.json.encode(request_file.asked_schema))
 
 
 def _move(source: Path, destination: Path) -> None:

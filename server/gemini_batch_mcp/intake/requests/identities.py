@@ -15,6 +15,7 @@ import msgspec
 from gemini_batch_mcp.digests import RequestDigest
 from gemini_batch_mcp.domain import Task
 from gemini_batch_mcp.errors import storage_errors
+from gemini_batch_mcp.intake.asked_schema import AskedSchema
 from gemini_batch_mcp.intake.requests.lines import Onlooker
 from gemini_batch_mcp.intake.validator.terms import Terms
 
@@ -74,6 +75,8 @@ class Identities:
         self.have_schema = looks_for_schema
         self._looks_for_schema = looks_for_schema
         self._are_ours = are_ours
+        #: What form of an answer the lines ask for.
+        self.asked = AskedSchema(lines_are_alike=are_ours)
         self._has_seen = False
 
     def begin(self) -> None:
@@ -81,6 +84,7 @@ class Identities:
         self._onlooker.begin()
         self.close()
         self.terms, self.have_schema, self._has_seen = None, self._looks_for_schema, False
+        self.asked = AskedSchema(lines_are_alike=self._are_ours)
         with storage_errors(_FAILED):
             self._file = self._path.open("wb", buffering=_BUFFER_BYTES)
 
@@ -95,6 +99,7 @@ class Identities:
         """Write down the identities of the lines of a piece."""
         self._onlooker.see(piece, lines, keys, before, terms)
         self._compare(terms)
+        self.asked.see(piece, lines)
         if self.have_schema:
             self.have_schema = _all_have_schema(lines)
         written = "\n".join(identities(piece, lines, self._digest, are_ours=self._are_ours))

@@ -338,6 +338,7 @@ _ODD_TEXTS: Final[Mapping[RowFault | None, Callable[[str], str]]] = {
     RowFault.SURROGATE: lambda text: f"{text} \ud83d",
     RowFault.SEPARATOR: lambda text: f"{text}\u2028line\u2029paragraph\u0085next",
     RowFault.MISFIT: _misfit,
+    RowFault.WRAPPED: lambda text: f"[sandbox] Here is the JSON:\n```json\n{text}\n```\nAnything else?",
     RowFault.CUT_JSON: lambda text: text[: len(text) // 2],
 }
 
