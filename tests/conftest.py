@@ -24,10 +24,11 @@ from support.services import MovedClock
 #: Both protocol eras: 2025-11-25 with its handshake, and 2026-07-28 without.
 ERAS = ("legacy", "auto")
 
+# How long an example takes says something of the machine and its other work, so nothing is judged by it.
 # The same examples in every run: what chance finds belongs in the complete one, which may find something new.
-hypothesis.settings.register_profile("the same each time", derandomize=True, database=None)
-if not IS_FULL:
-    hypothesis.settings.load_profile("the same each time")
+hypothesis.settings.register_profile("in any time", deadline=None)
+hypothesis.settings.register_profile("the same each time", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("in any time" if IS_FULL else "the same each time")
 
 share_compiled_sql()
 share_definitions()

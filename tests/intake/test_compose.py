@@ -20,7 +20,7 @@ from support.extent import in_part, tries
 from support.sources import first_requests
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
-FAST = settings(max_examples=tries(60, 15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FAST = settings(max_examples=tries(60, 15), suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def table(path: Path, *rows: tuple[str, ...]) -> Path:

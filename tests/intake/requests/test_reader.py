@@ -65,7 +65,7 @@ KEYS = st.lists(st.text(min_size=1, max_size=20), unique=True, min_size=1, max_s
 
 
 @in_part
-@settings(max_examples=tries(60, 15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=tries(60, 15), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(keys=KEYS, text=st.text(), ends=st.booleans())
 def test_any_right_file_is_sent_as_it_is_and_its_keys_are_written_down(
     desk: Desk, keys: list[str], text: str, ends: bool

@@ -16,7 +16,7 @@ from gemini_batch_mcp.intake.requests.copies import write_request_copy
 from gemini_batch_mcp.intake.requests.selection import write_selected
 from support.extent import in_part, tries
 
-FAST = settings(max_examples=tries(60, 12), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FAST = settings(max_examples=tries(60, 12), suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def line(key: str, text: str = "hi") -> bytes:

@@ -15,7 +15,7 @@ from gemini_batch_mcp.errors import PathError, UsageError
 from gemini_batch_mcp.intake.requests.shards import Shard, ShardReader, cut, split
 from support.extent import in_part, tries
 
-FAST = settings(max_examples=tries(150, 25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FAST = settings(max_examples=tries(150, 25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 CHUNK_BYTES = 8 * 1024**2
 
 

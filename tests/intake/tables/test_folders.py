@@ -282,7 +282,7 @@ PIECES = st.sampled_from(
 
 
 @in_part
-@settings(max_examples=tries(300, 100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=tries(300, 100), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pieces=st.lists(PIECES, max_size=6))
 def test_whatever_a_source_is_made_of_no_file_outside_the_roots_is_ever_named(
     tmp_path_factory: pytest.TempPathFactory, pieces: list[str]

@@ -97,7 +97,7 @@ NAMES = st.text(st.sampled_from('abA_2"row ;日'), min_size=1, max_size=5)
 
 
 @in_part
-@settings(max_examples=tries(200, 60), deadline=None)
+@settings(max_examples=tries(200, 60))
 @given(columns=st.lists(NAMES, min_size=1, max_size=12, unique=True))
 def test_whatever_columns_are_called_their_names_are_distinct(columns: list[str]) -> None:
     names = distinct_names(columns)
@@ -113,7 +113,7 @@ CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 
 
 @in_part
-@settings(max_examples=tries(40, 8), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=tries(40, 8), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=5))
 def test_every_cell_is_kept_exactly(tmp_path: Path, rows: list[tuple[str, str]]) -> None:
     source = tmp_path / "t.csv"

@@ -26,7 +26,7 @@ from support.extent import in_part, part, tries
 from support.sources import outcome, read
 
 CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
-FAST = settings(max_examples=tries(60, 15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FAST = settings(max_examples=tries(60, 15), suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def test_rows_that_share_no_member_are_refused(tmp_path: Path) -> None:

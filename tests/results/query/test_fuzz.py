@@ -17,9 +17,7 @@ from support.statements import ALLOWED, HARMLESS, REFUSED
 
 pytestmark = in_part
 
-_FUZZ = settings(
-    max_examples=tries(100, 15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+_FUZZ = settings(max_examples=tries(100, 15), suppress_health_check=[HealthCheck.function_scoped_fixture])
 _TEXT = (
     "SELECT FROM WHERE WITH AS RECURSIVE results labels_sf6epe ( ) , ; * ' \" -- /* */ key text row count(*) GROUP BY "
     "ORDER LIMIT UNION ALL JOIN ON USING COPY TO ATTACH SET PRAGMA read_csv('{place}/secret.csv') '{place}/secret.csv' "

@@ -312,7 +312,7 @@ values = st.recursive(
 
 
 @in_part
-@settings(max_examples=tries(400, 120), deadline=None)
+@settings(max_examples=tries(400, 120))
 @given(schemas, values)
 def test_the_verdict_is_that_of_json_schema(schema: Any, value: Any) -> None:
     """Whichever way the quick validator takes, it must never accept what the schema refuses, nor the reverse."""

@@ -64,7 +64,7 @@ files = st.builds(
 
 
 @in_part
-@settings(max_examples=tries(50, 10), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=tries(50, 10), suppress_health_check=[HealthCheck.too_slow])
 @given(files, st.sampled_from([None, KEYS]), st.sampled_from([0, 4, 50]))
 def test_any_bytes_make_a_table_with_one_row_for_each_key(
     content: bytes, keys: list[str] | None, expected_rows: int
@@ -85,7 +85,7 @@ def test_any_bytes_make_a_table_with_one_row_for_each_key(
 
 
 @in_part
-@settings(max_examples=tries(25, 6), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=tries(25, 6), suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(st.sampled_from(["a", "b", "c", "d", "x"]), max_size=12),
     st.lists(st.booleans(), min_size=12, max_size=12),

@@ -73,7 +73,6 @@ def contents_of(piece: Slice) -> bytes:
 @in_part
 @settings(
     max_examples=tries(40, 6),
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(
