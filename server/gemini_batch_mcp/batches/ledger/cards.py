@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +26,9 @@ _CARDED: Final = ((batches, "id"), (jobs, "batch_id"), (attachments, "batch_id")
 _UNREADABLE: Final = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 #: The card's name in the batch's directory.
 CARD: Final = "batch.json"
+_DRAFT: Final = f"{CARD}.part"
+#: A draft of a card that is older than this is nobody's any more.
+_INTERRUPTED_SECONDS: Final = 60.0
 
 
 def write_card(ledger: Ledger, directory: Path, batch_id: str) -> None:
@@ -41,7 +45,7 @@ def write_card(ledger: Ledger, directory: Path, batch_id: str) -> None:
     with contextlib.suppress(OSError):
         if path.is_file() and path.read_bytes() == text:
             return
-        draft = path.with_name(f"{CARD}.part")
+        draft = path.with_name(_DRAFT)
         draft.write_bytes(text)
         draft.replace(path)
 
@@ -71,7 +75,10 @@ def refuse_lost(ledger: Ledger, directories: Path) -> None:
 
 
 def take_back(ledger: Ledger, directories: Path) -> tuple[str, ...]:
-    """Take lost batches back into the ledger, and give a card to those that have none; returns the lost ones."""
+    """Take lost batches back into the ledger, and give a card to those that lack one or its last change.
+
+    Returns the lost ones.
+    """
     taken = []
     for batch_id in lost_batches(ledger, directories):
         directory = directories / batch_id
@@ -96,9 +103,19 @@ def take_back(ledger: Ledger, directories: Path) -> tuple[str, ...]:
         logger.warning("%s was not in the ledger and was restored from its directory.", batch_id)
     for batch_id in ledger.batch_ids(limit=-1):
         directory = directories / batch_id
-        if directory.is_dir() and not (directory / CARD).exists():
+        if directory.is_dir() and (not (directory / CARD).exists() or _was_interrupted(directory)):
             write_card(ledger, directory, batch_id)
     return tuple(taken)
+
+
+def _was_interrupted(directory: Path) -> bool:
+    """True when a process was killed while it wrote a card, the draft of which is gone by this, whatever comes next."""
+    draft = directory / _DRAFT
+    with contextlib.suppress(OSError):
+        if time.time() - draft.stat().st_mtime > _INTERRUPTED_SECONDS:
+            draft.unlink()
+            return True
+    return False
 
 
 def _carded(directories: Path) -> Sequence[str]:
