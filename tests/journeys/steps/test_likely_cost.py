@@ -110,3 +110,31 @@ async def test_a_run_that_left_what_its_trial_let_expect_is_told(
         assert told not in page["warnings"]
         await talk.call("delete_batch", batch=pilot["batch_id"], confirm=True)
         assert told not in (await talk.call("get_results", batch=run["batch_id"]))["warnings"]
+
+
+async def test_rows_sent_again_and_embeddings_have_a_likely_cost_as_well(
+    talk: Conversation, sandbox: Sandbox, data: Path
+) -> None:
+    # Of what is sent again, the answers of the same batch tell.
+    texts = [f"review {n} {'so it was ' * (n % 9)}{'[[sandbox:error:13]]' if n % 10 == 0 else ''}" for n in range(60)]
+    (data / "reviews.csv").write_text("\n".join(["id,text", *(f"r{n},{text}" for n, text in enumerate(texts))]))
+    first = await ordered(talk, sandbox, **ORDER)
+    assert first["summary"]["failed"] == 6
+    batch = first["batch_id"]
+    again = await talk.call("retry_failed", batch=batch)
+    assert again["send_count"] == 6
+    assert f"by 54 answers of {batch}; with 95 % $" in again["estimate"]["basis"]
+    assert 0 < again["estimate"]["cost_usd_likely"] < first["usage"]["cost_usd"] / 5
+    sandbox.finish(again["jobs"][-1]["name"])
+    await talk.call("get_results", batch=batch)
+    # Another model's answers tell nothing of this one's.
+    other = await talk.call("retry_failed", batch=batch, model="gemini-2.5-flash")
+    assert other["estimate"]["cost_usd_likely"] is None
+
+    # Embeddings have no output: what Gemini counts is what they will cost.
+    order = {"source": "reviews.csv", "prompt": "{{text}}", "task": "embed", "model": "gemini-embedding-2"}
+    embedded = await ordered(talk, sandbox, **order, where="id NOT LIKE '%0'")
+    kept = (await talk.call("get_results", batch=embedded["batch_id"], view="order"))["order"]
+    low, likely, high = kept["likely_usd"]
+    assert 0 < low <= likely <= high
+    assert low <= embedded["usage"]["cost_usd"] <= high

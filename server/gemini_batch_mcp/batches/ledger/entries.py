@@ -269,6 +269,12 @@ class BatchEntry:
         return self.request_count + self.skipped_count + self.reused_count + self.identical_count
 
     @property
+    def is_pilot(self) -> bool:
+        """True when only so many rows of its source were ordered, and there may be more of them."""
+        most = (self.order.limit_rows or self.order.sample_rows) if self.order is not None else 0
+        return 0 < most <= self.row_count
+
+    @property
     def sends_nothing(self) -> bool:
         """True when all that was ordered had been answered before: there is no job at Gemini."""
         return bool(self.jobs) and all(job.is_of_nothing for job in self.jobs)

@@ -163,6 +163,7 @@ def cost_question(app: App, priced: Estimate, wish: str, fingerprint: str) -> st
     longest = " if every answer reached its length limit" if priced.output_tokens_max else ""
     if priced.likely is not None:
         rows = f"the {count(priced.likely.rows, 'answer')} to the same prompt so far"
+        rows = rows if priced.likely.batches else "the tokens that Gemini counted"
         return (
             f"gemini-batch-mcp asks: {wish}? By {rows} this will likely cost {dollars(priced.likely.usd)}, up to "
             f"{dollars(priced.likely.high_usd)} with 95 %; at most {dollars(high)}{longest}. Prices of "

@@ -162,9 +162,12 @@ def template_sha256(identified: IdentifiedOrder) -> str:
     what one was answered with tells what the other will be. Lines that ask for themselves are the same template where
     they come from the same content. How long an answer may get is left out: it cuts answers, and asks nothing else.
     """
-    order = identified.order
+    return template_of(identified.order, "" if identified.kind is SourceKind.TABLE else identified.content_sha256)
+
+
+def template_of(order: Order, content_sha256: str) -> str:
+    """Return the same for an order without its source; `content_sha256` is of lines that ask for themselves."""
     asked = {name: value for name, value in order.generation_config.items() if name not in OUTPUT_LIMIT}
-    of_rows = identified.kind is SourceKind.TABLE
     parts = [
         _TEMPLATE_VERSION,
         order.model,
@@ -174,7 +177,7 @@ def template_sha256(identified: IdentifiedOrder) -> str:
         order.response_schema,
         asked,
         column_of(order.attach),
-        "" if of_rows else identified.content_sha256,
+        content_sha256,
     ]
     return _sha256(json.dumps(parts, separators=(",", ":")))
 

@@ -11,7 +11,7 @@ from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.delivery import left_nothing
 from gemini_batch_mcp.batches.jobs.rows import charges_of
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, Charge
-from gemini_batch_mcp.batches.orders.identity import OUTPUT_LIMIT, IdentifiedOrder, template_sha256
+from gemini_batch_mcp.batches.orders.identity import OUTPUT_LIMIT, IdentifiedOrder, template_of, template_sha256
 from gemini_batch_mcp.domain import Delivery, Order, ResultSummary, Task, Usage
 from gemini_batch_mcp.errors import StorageError, UsageError
 from gemini_batch_mcp.intake.prices.estimate import Estimate, over_cap
@@ -118,11 +118,27 @@ def evidence_for(app: App, identified: IdentifiedOrder) -> Evidence | None:
     All of the same source count; where there are none of it, those of the batch that was ordered last. Answers that
     another limit of their length may have cut do not count, and longer ones than this order lets through are cut.
     """
-    order = identified.order
-    if order.task == "embed" or identified.kind is SourceKind.UPLOADED:
+    if identified.kind is SourceKind.UPLOADED:
         return None
-    alike = app.ledger.answered_alike(template_sha256(identified), limit=_MOST_BATCHES)
-    same = [batch for batch in alike if _is_same_source(batch, identified)]
+    return _evidence(app, template_sha256(identified), identified.order, identified.content_sha256)
+
+
+def evidence_for_retry(app: App, batch: BatchEntry, model: str) -> Evidence | None:
+    """Return answers that exist to what rows of a batch ask, sent again to a model; None where there are none."""
+    if batch.order is None or not batch.template_sha256:
+        return None
+    order = replace(batch.order, model=model)
+    template = batch.template_sha256
+    if model != batch.model:
+        template = template_of(order, "" if order.prompt else batch.content_sha256)
+    return _evidence(app, template, order, batch.content_sha256)
+
+
+def _evidence(app: App, template_sha256: str, order: Order, content_sha256: str) -> Evidence | None:
+    if order.task == "embed":
+        return None
+    alike = app.ledger.answered_alike(template_sha256, limit=_MOST_BATCHES)
+    same = [batch for batch in alike if _is_same_source(batch, order, content_sha256)]
     limit = _output_limit(order)
     found: list[tuple[BatchEntry, TokenSample]] = []
     for batch in same or alike[:1]:
@@ -142,7 +158,7 @@ def evidence_for(app: App, identified: IdentifiedOrder) -> Evidence | None:
         rows=sum(sample.rows for _, sample in found),
         tokens=each[:MOST_ANSWERS],
         longest=max(sample.longest for _, sample in found),
-        first_rows=all(batch.order is not None and batch.order.limit_rows > 0 for batch, _ in found),
+        first_rows=all(batch.is_pilot and batch.order is not None and batch.order.limit_rows for batch, _ in found),
         same_source=bool(same),
         estimated_input=_estimated_input([batch for batch, _ in found]),
     )
@@ -154,10 +170,10 @@ def _output_limit(order: Order | None) -> int:
     return next((int(value) for value in values if isinstance(value, int | float) and value > 0), 0)
 
 
-def _is_same_source(batch: BatchEntry, identified: IdentifiedOrder) -> bool:
+def _is_same_source(batch: BatchEntry, order: Order, content_sha256: str) -> bool:
     """True for rows of the same file, or of the same content; a file that rows were added to is the same one."""
-    is_named_alike = batch.order is not None and batch.order.source == identified.order.source != ""
-    return is_named_alike or batch.content_sha256 == identified.content_sha256
+    is_named_alike = batch.order is not None and batch.order.source == order.source != ""
+    return is_named_alike or batch.content_sha256 == content_sha256
 
 
 def _estimated_input(batches: Sequence[BatchEntry]) -> float:

@@ -35,6 +35,7 @@ from gemini_batch_mcp.batches.orders.counted import Counted
 from gemini_batch_mcp.batches.orders.models import check_model
 from gemini_batch_mcp.batches.orders.preparing import identify_for
 from gemini_batch_mcp.batches.orders.pricing import (
+    evidence_for_retry,
     job_limits,
     read_prices,
     refuse_over_cap,
@@ -51,6 +52,7 @@ from gemini_batch_mcp.errors import BatchError, NotFound, NotReady, StillPrepari
 from gemini_batch_mcp.intake.files.in_lines import with_references
 from gemini_batch_mcp.intake.files.placeholder import Known
 from gemini_batch_mcp.intake.prices.estimate import Estimate, limits_of
+from gemini_batch_mcp.intake.prices.likely import Evidence
 from gemini_batch_mcp.intake.prices.price_list import PriceTable
 from gemini_batch_mcp.intake.prices.survey import Surveyor
 from gemini_batch_mcp.intake.request_files import RequestFile
@@ -349,7 +351,11 @@ async def _choose(app: App, batch: BatchEntry, include: Sequence[str], model: st
     request_file = await in_thread(
         _write, app, batch, _statuses(include), not include, attempt, Counted(surveyor, app.gauge)
     )
-    appraised = await _appraise(app, batch, attempt, order, request_file, surveyor, prices)
+    evidence = None
+    if RowStatus.TRUNCATED not in _statuses(include):
+        # Of those nobody knows how long their answers would be, but that they are longer than others.
+        evidence = await in_thread(evidence_for_retry, app, batch, model)
+    appraised = await _appraise(app, batch, attempt, order, request_file, surveyor, prices, evidence)
     estimate = _no_dearer(appraised, batch, model)
     summary = await in_thread(_summary, app, batch)
     spent = await in_thread(spent_at_most, app, prices, batch, summary)
@@ -369,6 +375,7 @@ async def _appraise(
     request_file: RequestFile,
     surveyor: Surveyor,
     prices: PriceTable,
+    evidence: Evidence | None,
 ) -> Estimate:
     """Return what the rows may cost: as it was told before, if these very rows were chosen before for this model."""
     path, survey = app.files(batch.id).appraisal(attempt), surveyor.survey()
@@ -377,7 +384,7 @@ async def _appraise(
         counting = await ask_gemini(app, order, surveyor.requests())
         facts = Facts(request_file, survey, counting)
         await in_thread(write_facts, path, facts)
-    return priced(prices, order, facts)
+    return priced(prices, order, facts, evidence)
 
 
 def _no_dearer(estimate: Estimate, batch: BatchEntry, model: str) -> Estimate:
@@ -386,7 +393,8 @@ def _no_dearer(estimate: Estimate, batch: BatchEntry, model: str) -> Estimate:
     if whole is None or model != batch.model or whole.cost_usd_high is None or estimate.cost_usd_high is None:
         return estimate
     high = min(estimate.cost_usd_high, whole.cost_usd_high)
-    return replace(estimate, cost_usd_high=high, cost_usd_low=min(estimate.cost_usd_low or 0.0, high))
+    likely = estimate.likely.at_most(high) if estimate.likely is not None else None
+    return replace(estimate, cost_usd_high=high, cost_usd_low=min(estimate.cost_usd_low or 0.0, high), likely=likely)
 
 
 def _summary(app: App, batch: BatchEntry) -> ResultSummary:

@@ -138,6 +138,9 @@ def estimate(
     if evidence is not None and not evidence.is_enough:
         evidence = None
     expected = _likely(evidence, survey, scaled, known, high, is_counted=bool(counting.tokens)) if evidence else None
+    if task == "embed" and counting.tokens and high is not None:
+        expected = _likely_of_input(survey, rows, scaled, known)
+        expected = expected.at_most(high) if expected is not None else None
     return Estimate(
         input_tokens=round(scaled.tokens),
         output_tokens_max=survey.most.output_tokens,
@@ -149,7 +152,7 @@ def estimate(
             [
                 _input_basis(survey, rows, scaled),
                 *([] if task == "embed" else [_output_basis(survey)]),
-                *([_likely_basis(evidence, expected)] if evidence and expected else []),
+                *([_likely_basis(evidence, expected)] if expected else []),
                 _price_basis(prices),
             ]
         ),
@@ -361,15 +364,29 @@ def _likely(
     if high is None:
         return None
     rates = [Rate(price.input_usd({"text": 1.0}), price.output_usd(1)) for price in known]
-    found = likely(
+    return likely(
         evidence, survey.rows, rates, input_tokens=scaled.tokens, margin=scaled.margin, is_counted=is_counted
-    )
-    return replace(
-        found, usd=min(found.usd, high), low_usd=min(found.low_usd, high), high_usd=min(found.high_usd, high)
+    ).at_most(high)
+
+
+def _likely_of_input(survey: Survey, rows: list[_Row], scaled: _Scaled, known: tuple[Price, ...]) -> Likely | None:
+    """Return what embeddings will cost: they have no output, and their input was counted to within a margin."""
+    if not known:
+        return None
+    usd = [_low_usd(price, survey, rows, replace(scaled, margin=0.0)) for price in known]
+    return Likely(
+        usd=round(usd[0], 6),
+        low_usd=math.floor(min(usd) * (1 - scaled.margin) * 1e6) / 1e6,
+        high_usd=math.ceil(max(usd) * (1 + scaled.margin) * 1e6) / 1e6,
+        rows=0,
+        batches=(),
     )
 
 
-def _likely_basis(evidence: Evidence, found: Likely) -> str:
+def _likely_basis(evidence: Evidence | None, found: Likely) -> str:
+    if evidence is None:
+        within = f"{dollars(found.low_usd)} to {dollars(found.high_usd)}"
+        return f"Likely: the counted input, as embeddings have no output; with 95 % {within}."
     rows = "" if evidence.same_source else " about another source"
     rows = " for the first rows of their source, which the others need not be like" if evidence.first_rows else rows
     return (

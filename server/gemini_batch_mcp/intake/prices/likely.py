@@ -8,7 +8,7 @@ of 100, over five kinds of answers with and without thinking (tests/intake/price
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist, fmean, variance
 from typing import Final
 
@@ -52,13 +52,20 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Likely:
-    """What an order will cost by the answers of earlier `batches`: in 95 of 100 orders from `low_usd` to `high_usd`."""
+    """What an order will cost by the answers of earlier `batches`: in 95 of 100 orders from `low_usd` to `high_usd`.
+
+    Of embeddings, which have no output, by the input that Gemini counted: there are no `batches`, and no `rows`.
+    """
 
     usd: float
     low_usd: float
     high_usd: float
     rows: int
     batches: tuple[str, ...]
+
+    def at_most(self, usd: float) -> "Likely":
+        """Return the same where no bill passes so much."""
+        return replace(self, usd=min(self.usd, usd), low_usd=min(self.low_usd, usd), high_usd=min(self.high_usd, usd))
 
 
 @dataclass(frozen=True, slots=True)
