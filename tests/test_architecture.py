@@ -95,6 +95,9 @@ MAY_IMPORT = {
         "batches.app batches.calls batches.gauge batches.jobs batches.ledger batches.orders batches.work "
         "intake.prices results.*"
     ),
+    "batches.trials": (
+        "batches.app batches.answers batches.jobs batches.ledger batches.orders batches.work intake.prices results.*"
+    ),
     # rows that are answered now
     "batches.calls": (
         "batches.app batches.gauge batches.jobs batches.ledger batches.orders intake.opened intake.requests "

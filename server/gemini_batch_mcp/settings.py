@@ -169,7 +169,9 @@ SETTINGS: Final = (
     ),
     Setting("GEMINI_BATCH_SANDBOX", "1 uses the embedded Gemini service: no key, no cost.", "0", format="boolean"),
     Setting("GEMINI_BATCH_READ_ONLY", "1 offers only the read-only tools.", "0", format="boolean"),
-    Setting("GEMINI_BATCH_POLL_SECONDS", "First pause between two checks of a job.", "15", format="number"),
+    Setting(
+        "GEMINI_BATCH_POLL_SECONDS", "First pause between two checks of a job; 1 in the sandbox.", "15", format="number"
+    ),
     Setting(
         "GEMINI_BATCH_RECONCILE_SECONDS",
         "How long to search for a job whose create call got no reply before its state is reported as unknown.",
@@ -284,7 +286,7 @@ class Settings:
             model=env.get("GEMINI_BATCH_MODEL", "").strip() or "gemini-3-flash-preview",
             sandbox=sandbox,
             read_only=_value(env, "GEMINI_BATCH_READ_ONLY", _boolean, False),
-            poll_seconds=_value(env, "GEMINI_BATCH_POLL_SECONDS", _positive, 15.0),
+            poll_seconds=_value(env, "GEMINI_BATCH_POLL_SECONDS", _positive, 1.0 if sandbox else 15.0),
             reconcile_seconds=_value(env, "GEMINI_BATCH_RECONCILE_SECONDS", _not_negative, 30.0),
             max_file_bytes=int(_value(env, "GEMINI_BATCH_MAX_FILE_BYTES", _positive, float(MAX_FILE_BYTES))),
             max_enqueued_tokens=_value(env, "GEMINI_BATCH_MAX_ENQUEUED_TOKENS", _whole, None),

@@ -134,7 +134,7 @@ async def test_a_task_is_there_at_once_and_in_the_next_process_and_ends_with_the
         assert done.keys() == told.keys() | {"result"}
         result = CallToolResult.model_validate(done["result"])
         assert result.is_error is False
-        assert spoken(result).endswith("Next: Call get_results.")
+        assert spoken(result).endswith("the answers are not read yet. Call get_results.")
         view = result.structured_content
         assert (view["state"], view["reused"], view["request_count"]) == ("JOB_STATE_SUCCEEDED", False, 3)
         # What has ended is no task any more.

@@ -73,7 +73,7 @@ async def test_every_stage_of_a_batch_is_told_with_its_counts(
         waited = Told(talk, let_end)
         assert (await waited.call("check_status", batch=batch, wait_seconds=40))["done"]
         assert waited.messages[0] == "Waiting for Gemini: 0 of 30 rows (JOB_STATE_PENDING)"
-        assert waited.messages[-1] == "Waiting for Gemini: 30 of 30 rows (JOB_STATE_SUCCEEDED)"
+        assert waited.messages[-1] == "Ended at Gemini: 30 of 30 rows (JOB_STATE_SUCCEEDED)"
 
         collected = Told(talk)
         await collected.call("get_results", batch=batch)

@@ -1,27 +1,22 @@
-"""Prompts and models tried on the same rows: a table of figures, and the recommendation that these allow."""
+"""Prompts and models tried on the same rows from the command line: a table of figures, and a page."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
-from gemini_batch_mcp.batches.answers.comparing import Comparison
-from gemini_batch_mcp.cli.trying import Tried, verdict, wins_alike
 from support.conversation import Run
 
 SCHEMA = {"type": "object", "properties": {"mood": {"enum": ["good", "bad"]}}, "required": ["mood"]}
 
 
 def test_each_prompt_is_tried_with_each_model_on_the_same_rows_once(run: Run, data: Path) -> None:
-    rows = [f"r{n:03},{'good' if n % 2 else 'bad'},review {n}" for n in range(60)]
+    rows = [f"r{n:03},{'good' if n % 2 else 'bad'},review {n} <b>" for n in range(60)]
     (data / "reviews.csv").write_text("id,truth,text\n" + "\n".join(rows) + "\n", encoding="utf-8")
     line = [
-        *("try", "reviews.csv", "--prompt", "Mood? {{text}}", "--prompt", "Good or bad? {{text}}"),
+        *("try", "reviews.csv", "--prompt", "Mood? {{text}}", "--prompt", "Good or <i>bad</i>? {{text}}"),
         *("-m", "gemini-3-flash-preview", "-m", "gemini-2.5-flash", "--rows", "20", "--expected", "truth"),
         *("--key-column", "id", "--schema", json.dumps(SCHEMA), "--yes"),
     ]
-    done = run(*line)
+    done = run(*line, "-o", "tried.html")
     assert done.returncode == 0, done.stderr
     told = [row.split() for row in done.stdout.splitlines() if row.strip().startswith("prompt")]
     assert [(row[1], row[3]) for row in told[:4]] == [
@@ -31,30 +26,21 @@ def test_each_prompt_is_tried_with_each_model_on_the_same_rows_once(run: Run, da
         assert row[4].endswith("%")
         assert row[5:7] == ["of", "20"]
     assert "rows right" in done.stdout
+    # The page shows the same shares, a line for each prompt and a column for each model, and no markup of a prompt's.
+    page = (data / "tried.html").read_text(encoding="utf-8")
+    for row in told[:4]:
+        assert f"{row[4].rstrip('%')}&nbsp;%" in page or f"{row[4].rstrip('%')} %" in page, row[4]
+    assert page.count('scope="row">Prompt 1<') == 2
+    assert "Good or &lt;i&gt;bad&lt;/i&gt;?" in page
+    assert "<i>bad" not in page
+    # Of whatever stands, `compare` lays the same four side by side, and its page has the same grid.
+    compared = run("compare", told[0][-1], "truth", "-o", "compared.html")
+    shares = [
+        row.partition("right, ")[2].partition("%")[0] for row in compared.stdout.splitlines() if " right, " in row
+    ]
+    assert [f"{float(share):.1f}%" for share in shares] == [row[4] for row in told[:4]]
+    assert 'scope="row">Prompt 2<' in (data / "compared.html").read_text(encoding="utf-8")
     again = run(*line)
     assert [row.split()[-1] for row in again.stdout.splitlines() if row.strip().startswith("prompt")][:4] == [
         row[-1] for row in told[:4]
     ]
-
-
-def candidate(name: str, right: range, usd: float) -> Tried:
-    found = Comparison("b", "truth", "mood", 50, len(right), 0, None, None, None, None, (), (), "")
-    return Tried(name, replace(found, more_rows=700), frozenset(map(str, right)), 50, usd, 60)
-
-
-def test_only_what_is_more_than_chance_is_recommended() -> None:
-    better, worse, near = candidate("A", range(48), 0.2), candidate("B", range(30), 0.1), candidate("C", range(46), 0.1)
-    assert verdict([worse, better]) == "Take A: it has more rows right than every other, by more than chance."
-    said = verdict([better, worse, near])
-    assert said.startswith("A has most rows right, but by no more than chance against C. Of these C costs least ($2.00")
-    assert "700 rows more" in said
-    assert "nothing to choose" in verdict([better])
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "reference"),
-    # SciPy 1.17: binomtest(one, one + other).pvalue.
-    [(0, 0, 1.0), (5, 5, 1.0), (8, 1, 0.0390625), (12, 3, 0.03515625), (18, 0, 7.62939453125e-06)],
-)
-def test_wins_are_judged_as_by_a_binomial_test(one: int, other: int, reference: float) -> None:
-    assert wins_alike(one, other) == wins_alike(other, one) == pytest.approx(reference, rel=1e-12)

@@ -31,11 +31,11 @@ def order(
     ] = [],  # noqa: B006 - pydantic copies it; null would be a union
     prompt: Annotated[str, Field(description="Row template with {{column}}.")] = "",
     system_instruction: Annotated[str, Field(description="Also a template.")] = "",
-    response_schema: Annotated[dict[str, Any], Field(description="JSON Schema of each answer.")] = {},  # noqa: B006 - as above
+    response_schema: Annotated[dict[str, Any], Field(description="JSON Schema of answers.")] = {},  # noqa: B006 - as above
     generation_config: Annotated[dict[str, Any], Field(description="E.g. maxOutputTokens.")] = {},  # noqa: B006 - as above
     attach: Annotated[str, Field(description="Column of files (path for a directory).")] = "",
     key_column: Annotated[str, Field(description="Column of keys.")] = "",
-    model: Annotated[str, Field(description="Empty: the configured one.")] = "",
+    model: Annotated[str, Field(description="Empty: the default.")] = "",
     task: Annotated[Task, Field(description="embed makes embeddings.")] = "generate",
     delivery: Annotated[Delivery, Field(description="now: up to 200 rows, in minutes.")] = "file",
     display_name: Annotated[str, Field(description="Name in lists.")] = "",

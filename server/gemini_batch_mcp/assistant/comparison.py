@@ -4,10 +4,14 @@ import json
 from typing import ClassVar
 
 from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
 
 from gemini_batch_mcp.assistant.replies import Text
 from gemini_batch_mcp.assistant.views import Answer, View
-from gemini_batch_mcp.text import count
+from gemini_batch_mcp.text import count, dollars, duration
+
+#: Of a prompt, where candidates are told apart.
+_PROMPT_CHARS = 160
 
 
 class PairView(View):
@@ -24,6 +28,35 @@ class DifferenceView(View):
     key: Text
     expected: Text
     actual: Text
+
+
+class CandidateView(View):
+    """A prompt with a model on the same rows; `number` counts the different prompts."""
+
+    batch_id: Text
+    number: int
+    prompt: Text
+    model: Text
+    compared: int
+    equal: int
+    share: float | None
+    share_low: float | None
+    share_high: float | None
+    per_thousand_usd: float | None
+    seconds: int
+    name: Text
+    rows: int
+
+    def sentence(self) -> str:
+        """The same facts for an assistant to read."""
+        facts = [f"{self.equal:,} of {self.compared:,} right"]
+        if self.share is not None and self.share_low is not None and self.share_high is not None:
+            facts[0] += f", {self.share:.2%} ({self.share_low:.2%} to {self.share_high:.2%})"
+        if unanswered := self.rows - self.compared:
+            facts.append(f"{count(unanswered, 'row')} without an answer")
+        if self.per_thousand_usd is not None:
+            facts.append(f"{dollars(self.per_thousand_usd)} for 1,000 rows")
+        return f"{self.name} ({self.batch_id}): {', '.join([*facts, f'ran {duration(self.seconds)}'])}"
 
 
 class CompareView(Answer):
@@ -44,7 +77,12 @@ class CompareView(Answer):
     table: list[PairView]
     rows: list[DifferenceView]
     next_cursor: Text
-    more_rows: int = Field(0, exclude=True)
+    more_rows: SkipJsonSchema[int] = Field(0, exclude=True)
+    #: Batches that answer the same rows, this one among them, and what their figures allow.
+    candidates: list[CandidateView]
+    verdict: Text
+    pick: SkipJsonSchema[Text] = Field("", exclude=True)
+    running: SkipJsonSchema[list[Text]] = Field([], exclude=True)
 
     def text(self) -> str:
         """The same facts for an assistant to read; answers are data."""
@@ -60,7 +98,8 @@ class CompareView(Answer):
         if self.more_rows:
             lines.append(
                 f"About {self.more_rows:,} rows more would narrow the interval to ±2 points: a pilot of "
-                f"sample_rows={self.compared + self.left_out + self.more_rows} has them."
+                f"sample_rows={self.compared + self.left_out + self.more_rows} has them, or the whole source where it "
+                "has fewer."
             )
         if self.table:
             lines.append("Expected, actual, rows (data):")
@@ -70,4 +109,22 @@ class CompareView(Answer):
             lines += [json.dumps([row.key, row.expected, row.actual], ensure_ascii=False) for row in self.rows]
         if self.next_cursor:
             lines.append(f"More rows differ: call compare_results again with cursor={self.next_cursor!r}.")
-        return "\n".join(lines)
+        return "\n".join([*lines, *self._candidates()])
+
+    def _candidates(self) -> list[str]:
+        """Say how others have done on the same rows, and what follows."""
+        lines: list[str] = []
+        if len(self.candidates) > 1:
+            lines.append("Batches of the same rows (95 % interval; cost as a batch):")
+            lines += [candidate.sentence() for candidate in self.candidates]
+            lines.append("Their prompts (data):")
+            prompts = {candidate.number: candidate.prompt for candidate in self.candidates}
+            for number, prompt in prompts.items():
+                cut = prompt if len(prompt) <= _PROMPT_CHARS else f"{prompt[:_PROMPT_CHARS]}…"
+                lines.append(f"prompt {number}: {json.dumps(cut, ensure_ascii=False)}")
+            lines.append(self.verdict)
+        if self.running:
+            lines.append(f"Not done yet, of the same rows: {', '.join(self.running)}; compare again when they are.")
+        if self.pick:
+            lines.append(f"Next: {self.pick}")
+        return lines

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gemini_batch_mcp.assistant.comparison import CompareView
+from gemini_batch_mcp.assistant.comparison import CandidateView, CompareView
 from gemini_batch_mcp.assistant.views import (
     CancelView,
     CreateView,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from gemini_batch_mcp.batches.orders.preparing import Preview
     from gemini_batch_mcp.batches.orders.pricing import Cost
     from gemini_batch_mcp.batches.submitting.ordering import Placement
+    from gemini_batch_mcp.batches.trials.candidates import Trials
     from gemini_batch_mcp.results.query.queries import QueryAnswer
 
 #: Of a sample request: characters of each text, and members of each list.
@@ -114,6 +115,7 @@ def results(
         next_cursor=page.next_cursor if page else "",
         saved=_saved(saved, way_out) if saved else None,
         order={},
+        whole=_after_pilot(read.status.batch.id) if read.status.batch.is_pilot else "",
         warnings=[*read.warnings, *_absent(keys, history, first_key)],
     )
 
@@ -160,9 +162,33 @@ def deleted(deletion: "Deletion") -> DeleteView:
     return DeleteView.of(deletion, deleted=deletion)
 
 
-def compared(found: "Comparison") -> CompareView:
-    """Answer of compare_results."""
-    return CompareView.of(found)
+def compared(found: "Comparison", trials: "Trials | None" = None) -> CompareView:
+    """Answer of compare_results; `trials` are other batches of the same rows."""
+    if trials is None:
+        return CompareView.of(found, candidates=[], verdict="", pick="", running=[])
+    verdict = trials.verdict
+    return CompareView.of(
+        found,
+        candidates=[CandidateView.of(candidate) for candidate in trials.candidates],
+        verdict=verdict.said,
+        pick=whole_order(verdict.pick.batch_id) if verdict.pick is not None else "",
+        running=list(trials.running),
+    )
+
+
+def _after_pilot(batch_id: str) -> str:
+    return f"This is a pilot: compare_results measures it against a column of right answers. {whole_order(batch_id)}"
+
+
+def whole_order(batch_id: str) -> str:
+    """Say how all rows are ordered as a pilot was."""
+    # Imported on first use, as below.
+    from gemini_batch_mcp.batches.orders.likeness import ALL_ROWS
+
+    return (
+        f"preview_batch with like={batch_id!r} and limit_rows={ALL_ROWS} (more than the source has) shows what all "
+        "rows will likely cost; create_batch with the same orders them."
+    )
 
 
 def queried(answer: "QueryAnswer") -> QueryView:
@@ -190,6 +216,7 @@ def asked(asked: "Asked") -> ResultsView:
         next_cursor="",
         saved=None,
         warnings=[],
+        whole="",
         order=_shortened(asked.order, _SHOWN_FACT_CHARS),
     )
 
@@ -216,7 +243,11 @@ def _shortened(value: Any, max_chars: int = _SHOWN_TEXT_CHARS) -> Any:
 def _jobs(batch: "BatchEntry") -> list[JobView]:
     return [
         JobView.of(
-            job, state=job.shown_state, request_count=job.request_count or job.counts.total, error=_job_error(job)
+            job,
+            state=job.shown_state,
+            request_count=job.request_count or job.counts.total,
+            error=_job_error(job),
+            unnamed="called row by row, without a job" if batch.is_now else "not at Gemini yet",
         )
         for job in batch.jobs
         if not job.is_of_nothing

@@ -7,14 +7,14 @@ from datetime import datetime
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from gemini_batch_mcp.assistant.replies import NEEDED, SHORTER, Text, is_short, shortened
 from gemini_batch_mcp.text import count, dollars, duration
 
 #: Counts that are no problem.
 _GOOD_COUNTS = frozenset({"expected", "returned", "succeeded", "pending"})
-#: Jobs of one batch that a sentence names.
-_SHOWN_JOBS = 3
+_WAYS_ON = "Next: query_results for questions, view='rows' or 'failures' for rows, save_to for all of them."
 
 
 class View(BaseModel):
@@ -85,12 +85,13 @@ class RowsView(View):
 
 
 class JobView(View):
-    """One Gemini job of a batch."""
+    """One Gemini job of a batch; `unnamed` is said in place of a name."""
 
     name: Text
     state: Text
     request_count: int
     error: Text
+    unnamed: SkipJsonSchema[Text] = Field("not at Gemini yet", exclude=True)
 
 
 class EstimateView(View):
@@ -184,13 +185,13 @@ class CreateView(Answer):
         """The same facts for an assistant to read."""
         verb = "was already ordered; nothing new was submitted" if self.reused else "ordered"
         names = [job.name for job in self.jobs if job.name]
-        jobs = ", ".join(names[:_SHOWN_JOBS]) or ("none at Gemini yet" if self.jobs else "none needed")
+        jobs = f"job {', '.join(names)}" if names else self.jobs[0].unnamed if self.jobs else "no job needed"
         if len(self.jobs) > 1:
             jobs = f"{len(names)} of {len(self.jobs)} jobs at Gemini"
         requests = f"{self.request_count} request{'' if self.request_count == 1 else 's'}"
         if self.send_count != self.request_count:
             requests += f" ({self.send_count} sent)"
-        lines = [f"{self.batch_id} {verb}: {requests}, {self.state}, {jobs if len(self.jobs) > 1 else f'job {jobs}'}."]
+        lines = [f"{self.batch_id} {verb}: {requests}, {self.state}, {jobs}."]
         if self.estimate is not None and not self.reused:
             lines.append(self.estimate.sentence())
         lines += [f"Warning: {warning}" for warning in self.warnings]
@@ -226,7 +227,7 @@ class StatusView(Answer):
         facts += [f"estimated at {self.estimate.shown_cost}"] if self.estimate and self.estimate.shown_cost else []
         lines = [f"{self.batch_id}{name}: {', '.join(facts)}."]
         lines += [
-            f"{job.name or 'not at Gemini yet'}: {job.state}{f', {job.error}' if job.error else ''}"
+            f"{job.name or job.unnamed}: {job.state}{f', {job.error}' if job.error else ''}"
             for job in self.jobs
             if job.error or len(self.jobs) > 1
         ]
@@ -337,6 +338,7 @@ class ResultsView(Answer):
     saved: SavedView | None
     warnings: list[Text]
     order: dict[Text, Any]
+    whole: SkipJsonSchema[Text] = Field("", exclude=True)
 
     def text(self) -> str:
         """The same facts for an assistant to read; rows stand apart, marked as data."""
@@ -376,9 +378,7 @@ class ResultsView(Answer):
         if self.next_cursor:
             lines.append(f"More rows: call get_results again with cursor={self.next_cursor!r}.")
         elif not self.rows and not self.saved:
-            lines.append(
-                "Next: query_results for questions, view='rows' or 'failures' for rows, save_to for all of them."
-            )
+            lines.append(_WAYS_ON if not self.whole else f"{_WAYS_ON}\n{self.whole}")
         return "\n".join(lines)
 
 

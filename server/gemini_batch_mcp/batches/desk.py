@@ -8,7 +8,6 @@ from gemini_batch_mcp.batches.advancing import Advanced, advance_all, watch_batc
 from gemini_batch_mcp.batches.answers.asked import Asked, read_asked
 from gemini_batch_mcp.batches.answers.asking import ask_results
 from gemini_batch_mcp.batches.answers.comparing import Comparison, compare_results
-from gemini_batch_mcp.batches.answers.drifting import drift_notes
 from gemini_batch_mcp.batches.answers.reading import Results, read_results
 from gemini_batch_mcp.batches.answers.telling import Telling, telling_rows
 from gemini_batch_mcp.batches.app import App
@@ -26,6 +25,8 @@ from gemini_batch_mcp.batches.orders.pricing import Cost, actual_cost, read_pric
 from gemini_batch_mcp.batches.spending import Grouping, Spending, read_spending, with_costs
 from gemini_batch_mcp.batches.submitting.ordering import Placement, place_order, quote_order
 from gemini_batch_mcp.batches.submitting.retrying import quote_retry, retry_rows
+from gemini_batch_mcp.batches.trials.candidates import Trials, read_trials
+from gemini_batch_mcp.batches.trials.drifting import drift_notes
 from gemini_batch_mcp.batches.undertakings import Undertaking, follow, issue
 from gemini_batch_mcp.batches.waiting import batch_status
 from gemini_batch_mcp.domain import JobFilter, Order, ResultQuery, ResultSummary, SavedFile
@@ -147,6 +148,18 @@ class Desk:
             self.app, reference, other, field=field, limit=limit, cursor=cursor, wait_seconds=wait_seconds
         )
 
+    async def trials(
+        self,
+        reference: str,
+        other: str,
+        *,
+        field: str = "",
+        batches: Sequence[str] = (),
+        wait_seconds: float | None = None,
+    ) -> Trials | None:
+        """Lay a batch beside others that answer the same rows; see `candidates.read_trials`."""
+        return await read_trials(self.app, reference, other, field=field, batches=batches, wait_seconds=wait_seconds)
+
     async def report(self, reference: str, save_to: str) -> SavedFile:
         """Write a page about a batch; see `reporting.write_batch_report`."""
         # Imported on first use: most servers never draw.
@@ -159,10 +172,25 @@ class Desk:
         return await telling_rows(self.app, reference, expected=expected, wait_seconds=wait_seconds)
 
     async def comparison_report(self, reference: str, other: str, save_to: str, *, field: str = "") -> SavedFile:
-        """Write a page about a comparison; see `reporting.write_comparison_report`."""
+        """Write a page about a comparison, and others of the same rows; see `reporting.write_comparison_report`."""
         from gemini_batch_mcp.batches.answers.reporting import write_comparison_report
+        from gemini_batch_mcp.batches.trials.reporting import trial_facts
 
-        return await write_comparison_report(self.app, reference, other, save_to, field=field)
+        trials = await self.trials(reference, other, field=field)
+        return await write_comparison_report(
+            self.app,
+            reference,
+            other,
+            save_to,
+            field=field,
+            trials=trial_facts(trials) if trials is not None and len(trials.candidates) > 1 else None,
+        )
+
+    async def trials_report(self, trials: Trials, save_to: str) -> SavedFile:
+        """Write a page about candidates; see `trials.reporting.write_trials_report`."""
+        from gemini_batch_mcp.batches.trials.reporting import write_trials_report
+
+        return await write_trials_report(self.app, trials, save_to)
 
     async def quote_retry(
         self, reference: str, include: Sequence[str], *, model: str = "", wait_seconds: float | None = None

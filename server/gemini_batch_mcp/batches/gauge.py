@@ -18,6 +18,7 @@ class Doing(StrEnum):
     ATTACHING = "Uploading attached files"
     UPLOADING = "Uploading"
     WAITING = "Waiting for Gemini"
+    ENDED = "Ended at Gemini"
     DOWNLOADING = "Downloading answers"
     COLLECTING = "Collecting"
     ASKING = "Waiting for the user's answer"
@@ -34,6 +35,7 @@ _UNITS = {
     Doing.ATTACHING: "bytes",
     Doing.UPLOADING: "bytes",
     Doing.WAITING: "rows",
+    Doing.ENDED: "rows",
     Doing.DOWNLOADING: "bytes",
     Doing.COLLECTING: "rows",
 }

@@ -53,7 +53,8 @@ async def batch_status(app: App, reference: str, *, wait_seconds: float = 0.0) -
 
 def _show(app: App, status: BatchStatus) -> None:
     rows = status.progress
-    app.gauge.show(Progress(Doing.WAITING, rows.succeeded + rows.failed, rows.total or None, note=status.state))
+    doing = Doing.ENDED if status.done else Doing.WAITING
+    app.gauge.show(Progress(doing, rows.succeeded + rows.failed, rows.total or None, note=status.state))
 
 
 async def _look(app: App, batch: BatchEntry, *, may_submit: bool) -> BatchEntry:

@@ -158,8 +158,9 @@ def compare(session: Session, batch: str, other: str, field: str, limit: int, cu
     async def show(desk: "Desk") -> None:
         with console.working("Comparing") as gauge:
             found = await desk.watched_by(gauge).compare(batch, other, field=field, limit=limit, cursor=cursor)
+            trials = await desk.trials(batch, other, field=field) if not cursor else None
             written = await desk.comparison_report(batch, other, output, field=field) if output else None
-        console.output().print(render.compared(found).text(), markup=False, highlight=False, soft_wrap=True)
+        console.show_lines(render.compared(found, trials).text().splitlines())
         if written is not None:
             console.show_saved(written)
 

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from gemini_batch_mcp.batches.orders.pricing import Cost
     from gemini_batch_mcp.batches.spending import Spending, SpentOn
     from gemini_batch_mcp.batches.submitting.ordering import Placement
+    from gemini_batch_mcp.batches.trials.candidates import Trials
     from gemini_batch_mcp.cli.doctor import Report
-    from gemini_batch_mcp.cli.trying import Tried
     from gemini_batch_mcp.results.query.queries import QueryAnswer
 
 #: A followed batch is looked at this often at the most; the bar moves then.
@@ -181,24 +181,31 @@ def show_preview(preview: "Preview") -> None:
         notes().print(f"Warning: {_said(warning)}", soft_wrap=True)
 
 
-def show_tried(tried: "Sequence[Tried]", verdict: str) -> None:
+def show_trials(trials: "Trials") -> None:
     """Print candidates side by side, and what their figures allow."""
     table = Table(box=None)
     for heading in ("candidate", "right", "95 % interval", "1,000 rows", "took", "batch"):
         table.add_column(heading)
-    for one in tried:
-        found, price = one.comparison, one.per_thousand_usd
-        is_compared = found.share is not None and found.share_low is not None and found.share_high is not None
+    for one in trials.candidates:
+        price = one.per_thousand_usd
+        is_compared = one.share is not None and one.share_low is not None and one.share_high is not None
         table.add_row(
             escape(one.name),
-            f"{found.share:.1%} of {found.compared:,}" if is_compared else "none compared",
-            f"{found.share_low:.1%} to {found.share_high:.1%}" if is_compared else "-",
+            f"{one.share:.1%} of {one.compared:,}" if is_compared else "none compared",
+            f"{one.share_low:.1%} to {one.share_high:.1%}" if is_compared else "-",
             dollars(price) if price is not None else "-",
             duration(one.seconds),
-            escape(found.batch_id),
+            escape(one.batch_id),
         )
     output().print(table)
-    output().print(escape(verdict), soft_wrap=True)
+    output().print(escape(trials.verdict.said), soft_wrap=True)
+
+
+def show_lines(lines: Iterable[str]) -> None:
+    """Print what assistants read: our sentences with commands in them, data as it is."""
+    for line in lines:
+        is_data = line.startswith(("[", "prompt "))
+        output().print(line if is_data else _said(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def show_status(status: "BatchStatus") -> None:
@@ -216,7 +223,8 @@ def show_status(status: "BatchStatus") -> None:
     if status.made_elsewhere:
         table.add_row("made", f"elsewhere, {status.created_at:%Y-%m-%d %H:%M} UTC")
     for job in status.batch.jobs:
-        name = job.name or ("unknown: the reply to its create call was lost" if job.is_unknown else "not at Gemini yet")
+        unnamed = "calls, one a row" if status.batch.is_now else "not at Gemini yet"
+        name = job.name or ("unknown: the reply to its create call was lost" if job.is_unknown else unnamed)
         table.add_row("job", escape(f"{name} {job.shown_state}"))
         if job.error:
             table.add_row("error", escape(f"code {job.error.code}: {job.error.message}"))

@@ -105,7 +105,7 @@ async def test_a_pilot_takes_rows_from_all_over_a_source_and_the_same_ones_each_
     assert step["request_count"] == 3
     assert {line["key"] for line in sent(talk, step["batch_id"])} < set(keys)
     like = await talk.call("preview_batch", like=created["batch_id"], model="gemini-2.5-flash")
-    assert "sample_rows=40 is taken over; give a larger limit_rows for more rows." in like["warnings"]
+    assert "sample_rows=40 is taken over; give limit_rows=1000000000 for all rows." in like["warnings"]
     whole = await talk.call("preview_batch", like=created["batch_id"], limit_rows=1000)
     assert whole["request_count"] == ROWS
 

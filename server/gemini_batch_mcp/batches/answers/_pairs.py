@@ -48,11 +48,15 @@ class Counted:
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """What is compared: a column of the answers with one beside them, or with one of another batch (`is_batch`)."""
+    """What is compared: a column of the answers with one beside them, or with one of another batch (`is_batch`).
+
+    `relation` is what the table of the answers is called.
+    """
 
     actual: Column
     expected: Column
     is_batch: bool
+    relation: str = RELATION
 
     @property
     def is_vectors(self) -> bool:
@@ -64,6 +68,16 @@ class Sides:
 
         What counts as equal has the same label, a number of 64 bits; embeddings have none.
         """
+        expected, actual, same = self._judgement()
+        return f"""pairs AS MATERIALIZED (SELECT r.row AS row, {expected} AS e, {actual} AS a, {same} AS same
+            FROM {self._source})"""
+
+    def judged(self) -> str:
+        """Return the SELECT of `key` and `same`, NULL where a side has no good answer."""
+        return f"SELECT r.key AS key, {self._judgement()[2]} AS same FROM {self._source}"
+
+    def _judgement(self) -> tuple[str, str, str]:
+        """Return the labels of both sides, expected first, and whether they are the same."""
         left, right = self._left, self._right
         if self.is_vectors:
             labels = ("NULL::UBIGINT", "NULL::UBIGINT")
@@ -81,8 +95,7 @@ class Sides:
                 same = f"coalesce({close}, {same})"
         good = "r.status = 'ok'" + (" AND o.status = 'ok'" if self.is_batch else "")
         usable = f"{good} AND {left} IS NOT NULL AND {right} IS NOT NULL"
-        return f"""pairs AS MATERIALIZED (SELECT r.row AS row, {labels[0]} AS e, {labels[1]} AS a,
-            CASE WHEN {usable} THEN {same} END AS same FROM {self._source})"""
+        return *labels, f"CASE WHEN {usable} THEN {same} END"
 
     def cells(self, rows: Sequence[int]) -> str:
         """Return the SELECT of number, key, and what either side has, for rows by their numbers."""
@@ -95,7 +108,8 @@ class Sides:
 
     @property
     def _source(self) -> str:
-        return f"{RELATION} AS r JOIN {OTHER} AS o ON r.key = o.key" if self.is_batch else f"{RELATION} AS r"
+        answers = f"{self.relation} AS r"
+        return f"{answers} JOIN {OTHER} AS o ON r.key = o.key" if self.is_batch else answers
 
     @property
     def _left(self) -> str:
@@ -189,6 +203,59 @@ def crossed_labels(
     labels = tuple(cells[int(one)][1] if one is not None else cells[int(two)][2] for _, one, two in tops)
     counts = {(_place(one), _place(two)): int(n) for part, one, two, n in answer if part == 2}
     return Crossed(labels, counts)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Several candidates that answer the same rows. Rows are counted by the candidates that have them right (`right`),
+    and by those that have a good answer at all (`answered`): a bit each, that of the first candidate the lowest."""
+
+    right: Mapping[int, int]
+    answered: Mapping[int, int]
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return sum(self.right.values())
+
+    def equal(self, one: int) -> int:
+        """Return how many rows a candidate has right."""
+        return sum(rows for bits, rows in self.right.items() if bits >> one & 1)
+
+    def compared(self, one: int) -> int:
+        """Return how many rows a candidate has a good answer for."""
+        return sum(rows for bits, rows in self.answered.items() if bits >> one & 1)
+
+    def only(self, one: int, other: int) -> int:
+        """Return how many rows `one` has right and `other` has not."""
+        return sum(rows for bits, rows in self.right.items() if bits >> one & 1 and not bits >> other & 1)
+
+
+def judged_together(
+    queries: QueryEngine, candidates: Sequence[Sides], folders: Mapping[str, Path], *, stop: Stop
+) -> Judged:
+    """Return how candidates answer the rows that all of them have; ten of them at most."""
+    tables = ", ".join(f"j{number} AS MATERIALIZED ({sides.judged()})" for number, sides in enumerate(candidates))
+    joined = " ".join(["j0", *(f"JOIN j{number} USING (key)" for number in range(1, len(candidates)))])
+
+    def bits(holds: str) -> str:
+        return " + ".join(
+            f"CASE WHEN j{number}.{holds} THEN {1 << number} ELSE 0 END" for number in range(len(candidates))
+        )
+
+    found = queries.query_tables(
+        folders,
+        f"""WITH {tables}, rows AS MATERIALIZED (
+            SELECT {bits("same")} AS right_bits, {bits("same IS NOT NULL")} AS answered FROM {joined})
+        SELECT 1 AS part, right_bits AS bits, count(*) AS n FROM rows GROUP BY right_bits
+        UNION ALL SELECT 2, answered, count(*) FROM rows GROUP BY answered""",
+        limit=1000,
+        max_chars=_MAX_CHARS,
+        stop=stop,
+    ).rows
+    rows: Sequence[Row] = found
+    right, answered = ({int(key): int(n) for part, key, n in rows if part == wanted} for wanted in (1, 2))
+    return Judged(right, answered)
 
 
 def _asking(queries: QueryEngine, folders: Mapping[str, Path], stop: Stop) -> Callable[[str], Sequence[Row]]:

@@ -4,17 +4,24 @@ import hashlib
 import math
 import re
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from gemini_batch_mcp.batches.answers._pairs import OTHER, Counted, Found, Sides, compared_rows
+from gemini_batch_mcp.batches.answers._pairs import (
+    OTHER,
+    Counted,
+    Found,
+    Judged,
+    Sides,
+    compared_rows,
+    judged_together,
+)
 from gemini_batch_mcp.batches.answers._saving import with_tables
 from gemini_batch_mcp.batches.answers.reading import read_also, read_results
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.tracking import BatchStatus
-from gemini_batch_mcp.batches.ledger.entries import BatchEntry
 from gemini_batch_mcp.batches.work import deadline_after
 from gemini_batch_mcp.domain import Column, ResultQuery
 from gemini_batch_mcp.errors import UsageError
@@ -156,6 +163,19 @@ async def asked_for(app: App, reference: str, other: str, *, field: str, wait_se
     return Asked(results.status, other, Sides(actual, expected, OTHER in tables), tables)
 
 
+async def judge_together(app: App, candidates: Sequence[Asked]) -> Judged:
+    """Return which of several batches have which of the rows right that all of them answer; ten of them at most."""
+    names = [f"candidate_{number}" for number in range(len(candidates))]
+    sides = [replace(asked.sides, relation=name) for name, asked in zip(names, candidates, strict=True)]
+    tables = {name: asked.tables[RELATION] for name, asked in zip(names, candidates, strict=True)}
+    stop = Stop()
+
+    def judge(folders: Mapping[str, Path]) -> Judged:
+        return judged_together(app.queries, sides, folders, stop=stop)
+
+    return await in_stoppable_thread(stop.set, with_tables, tables, judge)
+
+
 def comparison_of(asked: Asked, found: Found, next_cursor: str = "") -> Comparison:
     """Return what came of a comparison, with the figures that follow from its counts."""
     counted = found.counted
@@ -175,12 +195,8 @@ def comparison_of(asked: Asked, found: Found, next_cursor: str = "") -> Comparis
         table=tuple(Pair(*pair) for pair in found.pairs),
         rows=tuple(Difference(*row[1:]) for row in found.differing),
         next_cursor=next_cursor,
-        more_rows=rows_needed(counted.equal, counted.compared) if _is_pilot(asked.status.batch) else 0,
+        more_rows=rows_needed(counted.equal, counted.compared) if asked.status.batch.is_pilot else 0,
     )
-
-
-def _is_pilot(batch: BatchEntry) -> bool:
-    return batch.order is not None and bool(batch.order.limit_rows or batch.order.sample_rows)
 
 
 def kappa(counted: Counted) -> float | None:

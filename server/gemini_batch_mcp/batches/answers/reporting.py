@@ -19,6 +19,7 @@ from gemini_batch_mcp.batches.orders.pricing import actual_cost, read_prices
 from gemini_batch_mcp.domain import Job, ResultQuery, ResultSummary, SavedFile
 from gemini_batch_mcp.results.query.queries import Stop
 from gemini_batch_mcp.results.report.comparing import ComparedFacts, write_comparison
+from gemini_batch_mcp.results.report.trials import TrialFacts
 from gemini_batch_mcp.results.report.writing import ReportCost, ReportFacts, write_report
 from gemini_batch_mcp.results.store import ResultTable
 from gemini_batch_mcp.threads import in_stoppable_thread, in_thread
@@ -51,9 +52,18 @@ async def write_batch_report(app: App, reference: str, save_to: str, *, wait_sec
 
 
 async def write_comparison_report(
-    app: App, reference: str, other: str, save_to: str, *, field: str = "", wait_seconds: float | None = None
+    app: App,
+    reference: str,
+    other: str,
+    save_to: str,
+    *,
+    field: str = "",
+    trials: TrialFacts | None = None,
+    wait_seconds: float | None = None,
 ) -> SavedFile:
     """Compare a batch as `compare_results` does, and write a page about it; what may be replaced is as for reports.
+
+    `trials` are candidates beside it that answer the same rows, which the page shows as well.
 
     Raises:
         as `compare_results`, and PathError for a place outside the roots.
@@ -88,8 +98,9 @@ async def write_comparison_report(
         counts=crossed.counts,
         differing=tuple((row.key, row.expected, row.actual) for row in comparison.rows),
         written_at=datetime.now(UTC),
+        trials=trials,
     )
-    return await in_thread(_publish, app, batch_id, destination, lambda draft: write_comparison(facts, draft))
+    return await in_thread(publish_page, app, batch_id, destination, lambda draft: write_comparison(facts, draft))
 
 
 def _write(app: App, facts: ReportFacts, table: ResultTable | None, destination: Path) -> SavedFile:
@@ -98,10 +109,11 @@ def _write(app: App, facts: ReportFacts, table: ResultTable | None, destination:
             return write_report(facts, None, draft)
         return table.while_there(lambda table: write_report(facts, table.folder, draft))
 
-    return _publish(app, facts.batch_id, destination, write)
+    return publish_page(app, facts.batch_id, destination, write)
 
 
-def _publish(app: App, batch_id: str, destination: Path, write: Callable[[Path], SavedFile]) -> SavedFile:
+def publish_page(app: App, batch_id: str, destination: Path, write: Callable[[Path], SavedFile]) -> SavedFile:
+    """Have a page about a batch written, and bring it to where it is to be, or beside what is not ours. Blocking."""
     sweep_drafts(app, destination.parent)
     with saving_lock(app, batch_id), draft_of(app, destination) as draft:
         written = write(draft)

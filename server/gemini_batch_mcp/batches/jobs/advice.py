@@ -98,7 +98,8 @@ def _after_the_end(batch: BatchEntry, state: JobState, counts: RowCounts) -> str
     failed_there = counts.failed - batch.skipped_count
     sent = counts.total - batch.skipped_count - batch.reused_count - batch.identical_count
     if not failed_there and state is JobState.SUCCEEDED:
-        return "Call get_results."
+        ended = "All rows were called" if batch.is_now else "It has ended at Gemini"
+        return f"{ended}; the answers are not read yet. Call get_results."
     failed = f"Gemini counts {failed_there:,} of {sent:,} rows as failed. " if failed_there else ""
     retry = "; retry_failed then resends the rows without a usable answer" if batch.can_be_sent_again else ""
     return f"{stopped}{failed}Call get_results to fetch the answers and see how each row ended{retry}."

@@ -1,4 +1,4 @@
-"""Which batches may give answers to others, and which have."""
+"""Which batches may give answers to others, which have, and which were ordered from the same rows."""
 
 import sqlalchemy as sa
 
@@ -18,6 +18,14 @@ class Donors:
             alike = (batches.c.is_ours, batches.c.model == model, batches.c.task == task)
             query = sa.select(batches.c.id).where(*alike, batches.c.is_deleting.is_(False))
             return tuple(connection.execute(query.order_by(batches.c.created_at.desc(), batches.c.id)).scalars())
+
+    def with_content(self, content_sha256: str, *, limit: int) -> tuple[str, ...]:
+        """Return the batches ordered here whose source has that content, newest first."""
+        with self._transaction() as connection:
+            alike = (batches.c.is_ours, batches.c.content_sha256 == content_sha256)
+            query = sa.select(batches.c.id).where(*alike, batches.c.is_deleting.is_(False))
+            newest = query.order_by(batches.c.created_at.desc(), batches.c.id).limit(limit)
+            return tuple(connection.execute(newest).scalars())
 
     def takers(self, batch_id: str) -> tuple[tuple[str, int], ...]:
         """Return the batches that have taken answers from a batch, and for how many rows."""

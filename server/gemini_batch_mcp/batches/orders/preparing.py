@@ -133,7 +133,7 @@ async def _previewed(app: App, order: Order, ahead: PassAhead, wait_seconds: flo
 def _pilot_notes(app: App, identified: IdentifiedOrder, count: int, estimate: Estimate) -> tuple[str, ...]:
     """Say how to learn what an order will cost, where that is worth it: it is large, and nothing tells yet."""
     order, low, high = identified.order, estimate.cost_usd_low, estimate.cost_usd_high
-    is_pilot = bool(order.limit_rows or order.sample_rows)
+    is_pilot = 0 < (order.limit_rows or order.sample_rows) <= count
     if estimate.likely is not None or low is None or high is None or order.task == "embed":
         return ()
     if is_pilot or identified.place is None or count < _WORTH_A_PILOT_ROWS:

@@ -16,6 +16,7 @@ from gemini_batch_mcp.results.report._html import Html, element
 from gemini_batch_mcp.results.report._page import page
 from gemini_batch_mcp.results.report._sections import section
 from gemini_batch_mcp.results.report._words import share
+from gemini_batch_mcp.results.report.trials import TrialFacts, trial_sections
 from gemini_batch_mcp.results.visible import visible_cell
 from gemini_batch_mcp.text import count
 
@@ -53,6 +54,8 @@ class ComparedFacts:
     counts: Mapping[Places, int]
     differing: tuple[tuple[str, str, str], ...]
     written_at: datetime | None = None
+    #: This and other candidates that answer the same rows; None without such.
+    trials: TrialFacts | None = None
 
 
 def write_comparison(facts: ComparedFacts, destination: Path) -> SavedFile:
@@ -62,6 +65,8 @@ def write_comparison(facts: ComparedFacts, destination: Path) -> SavedFile:
         StorageError: the page cannot be written.
     """
     body = [_head(facts), _tiles(facts)]
+    if facts.trials is not None:
+        body += trial_sections(facts.trials)
     if facts.counts:
         body += [_crossed(facts), _by_label(facts)]
     elif facts.label_count:

@@ -77,7 +77,7 @@ class GenerateAnswers:
         extras: Set[Extra] = NO_EXTRAS,
         echo_key: str = "",
     ) -> bytes:
-        """Return a GenerateContentResponse as JSON; `number` is what the fault's marker gave.
+        """Return a GenerateContentResponse as JSON; `number` is what the marker of the fault, or of the choice, gave.
 
         A text answer ends with `echo_key` when there is one. Faults that concern the line, not the response, change
         nothing.
@@ -99,9 +99,10 @@ class GenerateAnswers:
             prompt_tokens += self._media_tokens(request)
         thoughts = seed % 64 + 16 if plan.thinks else 0
         length = (number or _LONG_CHARACTERS) if fault is RowFault.LONG else 0
+        choice = number if fault is None else 0
         cached = _CACHED_TOKENS if decoded.cached or decoded.snake_cached else 0
         if plan.is_plain and not cached and (fault is None or length):
-            text = _text(plan, prompt, seed, length, echo_key)
+            text = _text(plan, prompt, seed, length, echo_key, choice)
             return self._plain(text, prompt_tokens, thoughts, seed, plan.max_tokens)
         usage = _Usage(prompt_tokens + cached, thoughts, cached, _SEARCH_TOKENS if plan.with_search else 0)
         if fault is not None and fault in _REFUSALS:
@@ -111,7 +112,7 @@ class GenerateAnswers:
             return self._whole(b'{"content":{"role":"model"},"finishReason":"MAX_TOKENS","index":0}', usage, seed)
         candidates = []
         for index in range(plan.candidates):
-            answer = _text(plan, prompt, seed + index, length, echo_key)
+            answer = _text(plan, prompt, seed + index, length, echo_key, choice)
             candidates.append(_candidate(plan, answer, seed + index, index, usage, fault))
         usage.keep_to(plan.max_tokens * plan.candidates)
         return self._whole(b",".join(candidates), usage, seed)
@@ -286,10 +287,10 @@ def _candidate(
     )
 
 
-def _text(plan: Plan, prompt: str, seed: int, length: int, echo_key: str) -> tuple[str, int, bytes]:
-    """Return the answer's text, its tokens and why it ends; `length` 0 is whatever comes."""
+def _text(plan: Plan, prompt: str, seed: int, length: int, echo_key: str, choice: int) -> tuple[str, int, bytes]:
+    """Return the answer's text, its tokens and why it ends; `length` and `choice` 0 are whatever comes."""
     if plan.schema is not None:
-        value = plan.schema(Dice(seed))
+        value = plan.schema(Dice(seed, choice))
         text = str(value) if plan.is_enum else _encode(value).decode()
     else:
         text = f"[sandbox] No model answered. Request {seed:016x}: {_echo(prompt)}"

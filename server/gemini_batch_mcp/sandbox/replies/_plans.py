@@ -37,6 +37,8 @@ class Extra(StrEnum):
     ECHO_KEY = "echo_key"
     #: An output line with its key in front of the response.
     KEY_FIRST = "key_first"
+    #: Of each `enum` the value at this place, counted from 1: `[[sandbox:choice:2]]`.
+    CHOICE = "choice"
 
 
 NO_EXTRAS: Final[frozenset[Extra]] = frozenset()

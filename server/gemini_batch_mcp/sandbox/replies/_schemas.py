@@ -32,17 +32,25 @@ _FORMATS: Final[Mapping[str, str]] = {
 
 
 class Dice:
-    """Numbers that follow from a seed alone: the same request always gets the same answer."""
+    """Numbers that follow from a seed alone: the same request always gets the same answer.
 
-    __slots__ = ("_state",)
+    `choice` is the place, counted from 1, that is taken in each list of choices; 0 leaves it to the seed.
+    """
 
-    def __init__(self, seed: int) -> None:
+    __slots__ = ("_choice", "_state")
+
+    def __init__(self, seed: int, choice: int = 0) -> None:
         self._state = seed & _MASK
+        self._choice = choice
 
     def roll(self, sides: int) -> int:
         """Return a number from 0 to `sides` - 1."""
         self._state = (self._state * _MULTIPLIER + 1442695040888963407) & _MASK
         return (self._state >> 33) % sides
+
+    def choose(self, choices: Sequence[Any]) -> Any:
+        """Return one of several values."""
+        return choices[self._choice - 1 if 0 < self._choice <= len(choices) else self.roll(len(choices))]
 
 
 Sampler = Callable[[Dice], Any]
@@ -70,7 +78,7 @@ class _Compiler:
             constant = schema["const"]
             return lambda dice: constant
         if choices := _list(schema.get("enum")):
-            return lambda dice: choices[dice.roll(len(choices))]
+            return lambda dice: dice.choose(choices)
         if branches := _list(schema.get("anyOf") or schema.get("oneOf") or schema.get("any_of")):
             samplers = [self.sampler(_merged(schema, branch), name, depth + 1) for branch in branches]
             return lambda dice: samplers[dice.roll(len(samplers))](dice)

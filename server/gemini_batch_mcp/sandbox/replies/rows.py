@@ -67,7 +67,7 @@ class _Row(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Wish(msgspec.Struct, frozen=True, gc=False):
-    """What is to happen to a row. `number` is the one in the fault's marker, 0 when there is none."""
+    """What is to happen to a row. `number` is the one in the marker of the fault, or of the choice; 0 for none."""
 
     fault: RowFault | None = None
     number: int = 0
@@ -127,7 +127,7 @@ class RowWriter:
         self.file_faults.update(FileFault(word) for word in words if word in _FILE_FAULTS)
         extras = frozenset(Extra(word) for word in words if word in _EXTRAS)
         fault = next((RowFault(word) for word in words if word in _ROW_FAULTS), None)
-        number = numbers[fault.value] if fault else 0
+        number = numbers[fault.value] if fault else numbers.get(Extra.CHOICE, 0)
         if fault is None and self._faults:
             fault = self._faults(row.name) if callable(self._faults) else _by_share(self._faults, row.name)
         if fault and _ONCE in words and self._has_met(row):

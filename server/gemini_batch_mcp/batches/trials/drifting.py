@@ -10,9 +10,9 @@ from contextlib import suppress
 from statistics import NormalDist, median
 from typing import Final
 
-from gemini_batch_mcp.batches.answers._chance import labels_alike, numbers_alike, share_risen
 from gemini_batch_mcp.batches.answers.reading import Results
 from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.trials._chance import labels_alike, numbers_alike, share_risen
 from gemini_batch_mcp.domain import ResultSummary
 from gemini_batch_mcp.errors import StorageError
 from gemini_batch_mcp.intake.prices.likely import CONFIDENCE, LEAST_ANSWERS, Likely

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from gemini_batch_mcp.batches.answers._chance import (
+from gemini_batch_mcp.batches.trials._chance import (
     chi_square_tail,
     kolmogorov_tail,
     labels_alike,
@@ -15,7 +15,7 @@ from gemini_batch_mcp.batches.answers._chance import (
     share_risen,
     shares_alike,
 )
-from gemini_batch_mcp.batches.answers.drifting import differences
+from gemini_batch_mcp.batches.trials.drifting import differences
 from gemini_batch_mcp.domain import ResultSummary
 from gemini_batch_mcp.intake.prices.likely import Likely, total_range
 from gemini_batch_mcp.results.store import AnswerSample
