@@ -30,9 +30,9 @@ HALL = {
     "errors",
     "handles",
     "json_members",
-    "loading",
     "paths",
     "patterns",
+    "processes",
     "redaction",
     "settings",
     "text",
@@ -150,6 +150,8 @@ MAY_IMPORT = {
         "intake.encodings intake.file_kinds intake.opened intake.requests intake.rows intake.template intake.unpacked "
         "intake.validator intake.workbooks"
     ),
+    # a process of its own, and what goes in and out of it
+    "intake.apart": "intake.prices intake.request_files intake.requests intake.validator",
     "intake.rows": "intake.template intake.validator",
     "intake.requests": (
         "intake.asked_schema intake.opened intake.request_files intake.rows intake.unpacked intake.validator"

@@ -22,21 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import beside_bench, orders_bench, results_bench
-from bench.parties import HERE, MEGABYTE, Figure, call, our_server, peak_bytes, plain, service
-
-
-def write_requests(path: Path, megabytes: int, rows: int) -> None:
-    """Write `rows` plain text requests that fill about `megabytes`; the answers come out about as long."""
-    size = max(200, megabytes * MEGABYTE // rows)
-    answer = f"[[sandbox:chars:{max(50, size - 450)}]]"
-    frame = '{{"key":"row-{0:08d}","request":{{"contents":[{{"role":"user","parts":[{{"text":"{1}{2}"}}]}}]}}}}\n'
-    padding = size - len(frame.format(0, answer, ""))
-    words = ("classify this review of a kettle that boils fast and stays cool " * (padding // 60 + 1))[
-        : max(0, padding)
-    ]
-    with path.open("w", encoding="utf-8", buffering=MEGABYTE) as file:
-        for number in range(rows):
-            file.write(frame.format(number, answer, words))
+from bench.parties import HERE, MEGABYTE, Figure, call, our_server, peak_bytes, plain, service, write_requests
 
 
 async def results_when_there(client: Client, batch: str, **arguments: Any) -> dict[str, Any]:

@@ -33,6 +33,20 @@ class Figure:
         return self.value <= self.bound
 
 
+def write_requests(path: Path, megabytes: int, rows: int) -> None:
+    """Write `rows` plain text requests that fill about `megabytes`; the answers come out about as long."""
+    size = max(200, megabytes * MEGABYTE // rows)
+    answer = f"[[sandbox:chars:{max(50, size - 450)}]]"
+    frame = '{{"key":"row-{0:08d}","request":{{"contents":[{{"role":"user","parts":[{{"text":"{1}{2}"}}]}}]}}}}\n'
+    padding = size - len(frame.format(0, answer, ""))
+    words = ("classify this review of a kettle that boils fast and stays cool " * (padding // 60 + 1))[
+        : max(0, padding)
+    ]
+    with path.open("w", encoding="utf-8", buffering=MEGABYTE) as file:
+        for number in range(rows):
+            file.write(frame.format(number, answer, words))
+
+
 @contextmanager
 def service(directory: Path, *, seconds_per_job: int) -> Iterator[str]:
     """Run the sandbox on a port; yields its address."""

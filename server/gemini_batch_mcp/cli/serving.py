@@ -9,7 +9,7 @@ import click
 
 from gemini_batch_mcp.cli import ending
 from gemini_batch_mcp.cli.session import Session, transport_for
-from gemini_batch_mcp.loading import loading
+from gemini_batch_mcp.processes import loading
 from gemini_batch_mcp.settings import Settings
 
 #: Checking, hashing and uploading a large order take turns with the calls beside it, and a call takes many. With the
@@ -59,6 +59,7 @@ def sandbox(session: Session, port: int, host: str, seconds_per_job: float, dire
     from gemini_batch_mcp.sandbox.config import ByTime, SandboxConfig
 
     place = directory or session.settings(GEMINI_BATCH_SANDBOX="1").home / "service"
+    sys.setswitchinterval(_TURN_SECONDS)
     service = Sandbox(place, SandboxConfig(pace=ByTime(seconds_per_job)))
     serve(service, host=host, port=port, on_ready=lambda url: click.echo(f"Sandbox at {url}", err=True))
 

@@ -39,6 +39,8 @@ class Exchange:
     total_bytes: int | None = None
     #: Is awaited before the finalize of an upload leaves; what it waits for may take long, or never come.
     before_finalize: Callable[[], Awaitable[None]] | None = None
+    #: Is awaited before the SDK reads the next chunk of an upload.
+    before_chunk: Callable[[], Awaitable[None]] | None = None
     #: One request may leave and no other: what the SDK would send beyond it (an answer to be continued, a repeat).
     is_single: bool = False
     has_left: bool = False
@@ -166,6 +168,8 @@ class GeminiHttpClient(httpx2.AsyncClient):
             self._hook(f"{step}:after")
             if response.headers.get("x-goog-upload-status") == "final":
                 current.reply = response.content
+            elif current.before_chunk is not None:
+                await current.before_chunk()
         return response
 
     async def _download(self, request: httpx2.Request, current: Exchange, send: Send) -> httpx2.Response:

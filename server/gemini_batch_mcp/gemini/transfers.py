@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Protocol
+from typing import Any, BinaryIO, Final, Protocol, runtime_checkable
 
 from gemini_batch_mcp.digests import Digest
 from gemini_batch_mcp.errors import StorageError, is_disk_full, system_reason
 from gemini_batch_mcp.gemini.http import Exchange
 from gemini_batch_mcp.redaction import Secrets
+from gemini_batch_mcp.threads import in_thread
 
 #: Is told bytes done, and bytes in all where they are known.
 Progress = Callable[[int, int | None], None]
@@ -24,6 +25,14 @@ class Readable(Protocol):
 
     def read(self, size: int, /) -> bytes | None:
         """Return up to `size` bytes, nothing at the end."""
+
+
+@runtime_checkable
+class ReadableAhead(Readable, Protocol):
+    """A source that reads ahead by itself: the next chunk may be waited for elsewhere than in the event loop."""
+
+    def await_next(self) -> None:
+        """Return once `read` of a chunk need not wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +69,11 @@ class Outgoing(io.RawIOBase):
             seek(0)
         self._position = 0
         return True
+
+    async def await_next(self) -> None:
+        """Wait until the next chunk is there: the SDK reads it in the event loop, where everybody would wait."""
+        if isinstance(self._source, ReadableAhead):
+            await in_thread(self._source.await_next)
 
     def tell(self) -> int:
         """Return the position; the SDK asks to learn the size."""

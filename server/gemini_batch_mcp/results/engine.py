@@ -11,7 +11,7 @@ from tempfile import gettempdir
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from gemini_batch_mcp.errors import StorageError, is_disk_full, system_reason
-from gemini_batch_mcp.loading import load_in_background
+from gemini_batch_mcp.processes import load_in_background
 from gemini_batch_mcp.settings import ENGINE_MEMORY_BYTES
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from gemini_batch_mcp.batches.orders.ahead import LEAST_BYTES, PassAhead
 from gemini_batch_mcp.batches.orders.appraising import read_facts, stage_lines
 from gemini_batch_mcp.batches.orders.preparing import identify_for
 from gemini_batch_mcp.domain import Order
+from gemini_batch_mcp.intake.apart.checking import LEAST_BYTES as LEAST_BYTES_APART
 from gemini_batch_mcp.intake.prices.survey import Limits
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.settings import Settings
@@ -76,7 +77,7 @@ async def test_it_is_taken_once_by_whoever_wants_the_same_figure_and_else_given_
             identified = identify_for(desk.app, ORDER, ahead)
             found = ahead.take(identified, data, ahead.limits) or pytest.fail("it was not begun")
             assert (found.lines.count, found.lines.sha256) == (ROWS, identified.content_sha256)
-            assert found.surveyor.survey().rows == ROWS
+            assert found.survey.rows == ROWS
             assert ahead.take(identified, data, ahead.limits) is None, "it was taken"
         assert left(settings) == set()
 
@@ -91,6 +92,25 @@ async def test_a_wrong_line_is_told_and_nothing_is_left(settings: Settings, sand
         assert f"line {ROWS}" in (await talk.refusal("create_batch", source="large.jsonl")).lower()
 
     assert left(settings) == set()
+
+
+@pytest.mark.matrix
+async def test_a_file_that_another_process_checks_is_sent_as_one_that_this_one_checks(
+    settings: Settings, sandbox: Sandbox, data: Path
+) -> None:
+    """Of more than a quarter of a gigabyte: smaller ones are checked before a process has started."""
+    rows = LEAST_BYTES_APART // 1_000_000 + 1
+    lines = [line(f"k{number}", "kettle " * 150_000) for number in range(rows)]
+    wrong = '{"key":"k0","request":{}}'
+    for last in ("", wrong):
+        (data / "huge.jsonl").write_text("\n".join([*lines, last][: rows + bool(last)]) + "\n", encoding="utf-8")
+        async with converse(settings, sandbox) as talk:
+            if last:
+                assert f"line {rows + 1}" in (await talk.refusal("create_batch", source="huge.jsonl")).lower()
+            else:
+                assert (await talk.call("preview_batch", source="huge.jsonl"))["request_count"] == rows
+                assert (await talk.call("create_batch", source="huge.jsonl", confirm=True))["request_count"] == rows
+        assert left(settings) == set()
 
 
 async def test_an_order_that_stands_is_not_looked_at_again(settings: Settings, sandbox: Sandbox, data: Path) -> None:

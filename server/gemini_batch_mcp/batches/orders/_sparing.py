@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Final
 
 from gemini_batch_mcp.batches.app import App
-from gemini_batch_mcp.batches.orders.ahead import Surveyed
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder, reuses_by_itself
 from gemini_batch_mcp.domain import Spared
 from gemini_batch_mcp.errors import storage_errors
+from gemini_batch_mcp.intake.apart.surveyed import Surveyed
 from gemini_batch_mcp.intake.prices.survey import Limits, Surveyor
 from gemini_batch_mcp.intake.requests.selection import write_numbered
 from gemini_batch_mcp.results.reuse.matching import Answered, answers_stamp, matching
@@ -23,7 +23,7 @@ _FAILED: Final = "The requests could not be staged"
 def may_spare(identified: IdentifiedOrder, found: Surveyed) -> bool:
     """True where rows of an order that are known are not sent. Of ready lines, all have to ask for a schema."""
     if identified.order.reuse == "auto":
-        return reuses_by_itself(identified.order) or found.identities.have_schema
+        return reuses_by_itself(identified.order) or found.have_schema
     return identified.order.reuse == "always"
 
 
@@ -56,7 +56,7 @@ def without_known_rows(
             keys,
             task=order.task,
             onlooker=surveyor,
-            terms=found.identities.terms,
+            terms=found.terms,
         )
     with storage_errors(_FAILED):
         lines.keys_path.replace(SparedFiles(directory).keys_path)
@@ -73,7 +73,7 @@ def without_known_rows(
         asked_schema=lines.asked_schema,
         spared=spared,
     )
-    return replace(found, lines=sent, surveyor=surveyor)
+    return replace(found, lines=sent, survey=surveyor.survey(), sample=surveyor.requests())
 
 
 def _donors(app: App, identified: IdentifiedOrder) -> Sequence[Answered]:

@@ -9,21 +9,23 @@ import shutil
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Self
 
 from gemini_batch_mcp.batches.app import App
-from gemini_batch_mcp.batches.gauge import Gauge
+from gemini_batch_mcp.batches.gauge import Doing, Gauge, Progress
 from gemini_batch_mcp.batches.orders.counted import Counted
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
-from gemini_batch_mcp.batches.orders.rendering import write_lines
+from gemini_batch_mcp.batches.orders.rendering import is_sent_as_it_is, write_lines
 from gemini_batch_mcp.errors import BatchError, storage_errors
+from gemini_batch_mcp.intake.apart.checking import LEAST_BYTES as LEAST_BYTES_APART
+from gemini_batch_mcp.intake.apart.checking import Apart
+from gemini_batch_mcp.intake.apart.surveyed import IDENTITIES, KEYS, REQUESTS, Surveyed, Wanted
 from gemini_batch_mcp.intake.prices.estimate import limits_of
 from gemini_batch_mcp.intake.prices.price_list import load_prices
 from gemini_batch_mcp.intake.prices.survey import Limits, Surveyor
-from gemini_batch_mcp.intake.request_files import RequestFile
 from gemini_batch_mcp.intake.requests.identities import Identities
 from gemini_batch_mcp.intake.rows.choosing import Choose
 from gemini_batch_mcp.intake.tables.kinds import SourceKind
@@ -32,19 +34,7 @@ from gemini_batch_mcp.intake.validator.world import CLOSED, World
 
 #: Of a smaller file, the hash takes less than 20 ms (measured: 1.3 GB/s).
 LEAST_BYTES: Final = 16 << 20
-_REQUESTS: Final = "requests.jsonl"
-_KEYS: Final = "keys.jsonl"
 _COLUMNS: Final = "columns.parquet"
-_IDENTITIES: Final = "identities.txt"
-
-
-@dataclass(frozen=True, slots=True)
-class Surveyed:
-    """An order's lines as one pass has left them, and what it has seen of them: their price, and their identities."""
-
-    lines: RequestFile
-    surveyor: Surveyor
-    identities: Identities
 
 
 def survey_lines(
@@ -62,8 +52,56 @@ def survey_lines(
     Raises:
         as `rendering.write_lines`.
     """
+    apart = _checked_apart(identified, directory, limits, gauge, world, Apart())
+    if apart is not None:
+        return apart
     surveyor = Surveyor(identified.order.model, identified.order.task, limits=limits)
     return _written(identified, directory, surveyor, gauge, choose, world)
+
+
+def _checked_apart(
+    identified: IdentifiedOrder, directory: Path, limits: Limits, gauge: Gauge, world: World, apart: Apart
+) -> Surveyed | None:
+    """Have a large file of ready lines checked by another process; None where that is this one's to do.
+
+    Raises:
+        as `rendering.write_lines`, and Stopped.
+    """
+    order, path = identified.order, identified.path
+    if not is_sent_as_it_is(identified) or path is None:
+        return None
+    try:
+        if path.stat().st_size < LEAST_BYTES_APART:
+            return None
+    except OSError:
+        return None  # Whoever reads it is told.
+    gauge.show(Progress(Doing.CHECKING))
+    wanted = Wanted(
+        path=path,
+        directory=directory,
+        sha256=identified.content_sha256,
+        model=order.model,
+        task=order.task,
+        limits=limits,
+        is_open=world.is_open,
+        looks_for_schema=order.reuse == "auto",
+    )
+    try:
+        found = apart.run(wanted, lambda rows: gauge.show(Progress(Doing.CHECKING, rows)))
+    except BatchError:
+        _remove_parts(directory)
+        identified.refuse_changed()
+        raise
+    if found is None:
+        _remove_parts(directory)
+    identified.refuse_changed()
+    return found
+
+
+def _remove_parts(directory: Path) -> None:
+    """Remove what another process has written that did not come to its end."""
+    for name in (IDENTITIES, f"{KEYS}.part"):
+        (directory / name).unlink(missing_ok=True)
 
 
 def _written(
@@ -74,11 +112,11 @@ def _written(
     choose: Choose | None = None,
     world: World = CLOSED,
 ) -> Surveyed:
-    requests, keys, columns = directory / _REQUESTS, directory / _KEYS, directory / _COLUMNS
+    requests, keys, columns = directory / REQUESTS, directory / KEYS, directory / _COLUMNS
     counted, order = Counted(surveyor, gauge), identified.order
     identities = Identities(
         counted,
-        directory / _IDENTITIES,
+        directory / IDENTITIES,
         model=order.model,
         task=order.task,
         looks_for_schema=order.reuse == "auto" and identified.kind is not SourceKind.TABLE,
@@ -98,16 +136,10 @@ def _written(
     except BaseException:
         # As the lines: of an order that is refused, nothing stays.
         identities.close()
-        (directory / _IDENTITIES).unlink(missing_ok=True)
+        (directory / IDENTITIES).unlink(missing_ok=True)
         raise
     identities.close()
-    lines = replace(
-        lines,
-        identities_path=directory / _IDENTITIES,
-        asked_schema=identities.asked.schema(),
-        warnings=(*lines.warnings, *identities.asked.warnings()),
-    )
-    return Surveyed(lines, surveyor, identities)
+    return Surveyed.of(lines, surveyor, identities)
 
 
 class PassAhead:
@@ -121,6 +153,7 @@ class PassAhead:
         #: What the figure depends on that it finds.
         self.limits = Limits()
         self._surveyor: _Stoppable | None = None
+        self._apart = Apart()
         self._is_taken = False
         self._turn = threading.Lock()
 
@@ -131,6 +164,7 @@ class PassAhead:
         with self._turn:
             if self._surveyor is not None and not self._is_taken:
                 self._surveyor.stop()
+                self._apart.stop()
                 if self._found.done():
                     self._remove()
 
@@ -175,27 +209,28 @@ class PassAhead:
             if surveyor is None or surveyor.is_stopped or self._is_taken or self.limits != limits:
                 return None
             self._is_taken = True
-        requests = directory / _REQUESTS
+        requests = directory / REQUESTS
         try:
             found = self._found.result()
             lines = found.lines
             is_own_file = lines.path == identified.path
             with storage_errors("The requests could not be staged"):
-                lines.keys_path.replace(directory / _KEYS)
-                (self._directory / _IDENTITIES).replace(directory / _IDENTITIES)
+                lines.keys_path.replace(directory / KEYS)
+                (self._directory / IDENTITIES).replace(directory / IDENTITIES)
                 if not is_own_file:
                     lines.path.replace(requests)
         finally:
             self._remove()
-        lines = replace(lines, keys_path=directory / _KEYS, identities_path=directory / _IDENTITIES)
+        lines = replace(lines, keys_path=directory / KEYS, identities_path=directory / IDENTITIES)
         lines = replace(lines, sha256=identified.content_sha256) if is_own_file else replace(lines, path=requests)
         return replace(found, lines=lines)
 
     def _run(self, found: IdentifiedOrder, surveyor: "_Stoppable") -> None:
+        app, directory = self._app, self._directory
+        world = app.world(found.order.model)
         try:
-            self._found.set_result(
-                _written(found, self._directory, surveyor, self._app.gauge, world=self._app.world(found.order.model))
-            )
+            apart = _checked_apart(found, directory, self.limits, app.gauge, world, self._apart)
+            self._found.set_result(apart or _written(found, directory, surveyor, app.gauge, world=world))
         except BaseException as error:
             self._found.set_exception(error)
         with self._turn:

@@ -399,12 +399,12 @@ def _read_or_write(
     all_rows, answers = None, None
     if may_spare(identified, found):
         # Before it is looked for: what comes meanwhile is looked for again.
-        answers, whole = answers_now(app, identified), found.surveyor
+        answers, whole = answers_now(app, identified), found.survey
         found = without_known_rows(app, identified, directory, found, limits)
-        all_rows = whole.survey() if found.surveyor is not whole else None
-    facts = Facts(found.lines, found.surveyor.survey(), all_rows=all_rows, answers=answers)
+        all_rows = whole if found.survey is not whole else None
+    facts = Facts(found.lines, found.survey, all_rows=all_rows, answers=answers)
     with storage_errors(_FAILED):
-        (directory / _SAMPLE).write_bytes(msgspec.json.encode(found.surveyor.requests()))
+        (directory / _SAMPLE).write_bytes(msgspec.json.encode(found.sample))
     write_facts(directory / _FACTS, facts)
     return facts
 

@@ -64,6 +64,15 @@ def write_lines(
     return written
 
 
+def is_sent_as_it_is(identified: IdentifiedOrder) -> bool:
+    """True for an order of all lines of the user's own file; what turns up in them may still have to be mended."""
+    order, path = identified.order, identified.path
+    is_changed = order.limit_rows or order.sample_rows or order.generation_config or order.skip_invalid
+    if identified.kind is not SourceKind.READY or path is None or path != identified.place or is_changed:
+        return False
+    return not (order.encoding or is_packed(path) or announces_wide(path))
+
+
 def _with_right_lines(
     identified: IdentifiedOrder, write: Callable[[LeftOut | None], RequestFile], directory: Path
 ) -> RequestFile:

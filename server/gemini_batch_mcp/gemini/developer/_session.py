@@ -15,7 +15,7 @@ from gemini_batch_mcp.gemini.developer._client import Connection, connect, home_
 from gemini_batch_mcp.gemini.failures import gemini_failure, not_understood
 from gemini_batch_mcp.gemini.http import Exchange, Hook, exchange
 from gemini_batch_mcp.gemini.retry import RetryPolicy, Timeouts, repeat
-from gemini_batch_mcp.loading import load_in_background
+from gemini_batch_mcp.processes import load_in_background
 from gemini_batch_mcp.settings import Settings
 from gemini_batch_mcp.threads import in_thread
 

@@ -92,6 +92,7 @@ async def _send(
     connection = await session.connection()
     async with session.effect("upload", what, is_ours=lambda error: error is outgoing.refusal) as current:
         current.before_finalize = before_finalize
+        current.before_chunk = outgoing.await_next
         try:
             raw = await raw_reply(
                 current,

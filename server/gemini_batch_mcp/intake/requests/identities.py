@@ -67,7 +67,7 @@ class Identities:
     ) -> None:
         self._onlooker = onlooker
         self._digest = RequestDigest.of(model, task)
-        self._path = path
+        self.path = path
         self._file: BinaryIO | None = None
         #: What each line asks for while it is the same for all and needs no look at the line; None otherwise.
         self.terms: Terms | None = None
@@ -86,7 +86,7 @@ class Identities:
         self.terms, self.have_schema, self._has_seen = None, self._looks_for_schema, False
         self.asked = AskedSchema(lines_are_alike=self._are_ours)
         with storage_errors(_FAILED):
-            self._file = self._path.open("wb", buffering=_BUFFER_BYTES)
+            self._file = self.path.open("wb", buffering=_BUFFER_BYTES)
 
     def close(self) -> None:
         """Put everything on the disk."""

@@ -13,6 +13,7 @@ from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.intake.opened import SourceFile, unreadable
 from gemini_batch_mcp.intake.requests.lines import BLOCK_BYTES, LineSplitter, LongLine
 from gemini_batch_mcp.intake.requests.passes import too_large
+from gemini_batch_mcp.processes import yield_to_others
 
 #: One chunk of google-genai's upload; as much is read ahead.
 _CHUNK_BYTES: Final = 8 * 1024**2
@@ -246,7 +247,7 @@ class ShardReader(io.BufferedIOBase):
         self.path = path
         self.shard = shard
         self._file = _opened(path, shard.first_byte)
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="shard-read")
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="shard-read", initializer=yield_to_others)
         self._ahead: Future[bytes]
         self._rest: bytes
         self._start()
@@ -271,6 +272,10 @@ class ShardReader(io.BufferedIOBase):
             missing -= len(part)
             parts.append(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def await_next(self) -> None:
+        """Wait until the next bytes are there, or the reason why they are not: `read` of a chunk waits no longer."""
+        wait([self._ahead])
 
     def readable(self) -> bool:
         """Return True: this is an input stream."""

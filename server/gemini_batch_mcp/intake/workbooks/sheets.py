@@ -1,14 +1,12 @@
 """A sheet, read in a process of its own: memory is bounded, and whatever a file does to its reader ends that only."""
 
 import json
-import subprocess
-import sys
-import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+from gemini_batch_mcp import processes
 from gemini_batch_mcp.errors import StorageError, UsageError, storage_errors
 from gemini_batch_mcp.intake.opened import SourceFile
 from gemini_batch_mcp.settings import SHEET_MEMORY_BYTES
@@ -20,9 +18,7 @@ _SPLIT_BYTES: Final = 32 << 20
 _PART_BYTES: Final = 16 << 20
 _BLOCK_BYTES: Final = 1 << 20
 _COPY_FAILED: Final = "The rows of the spreadsheet could not be written"
-_CODE: Final = (
-    "import sys; sys.path[:] = sys.argv[1:]; from gemini_batch_mcp.intake.workbooks._worker import main; main()"
-)
+_WORKER: Final = "gemini_batch_mcp.intake.workbooks._worker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,40 +108,19 @@ def _asked(
 
 
 def _answer(wanted: dict[str, Any], name: str) -> dict[str, Any]:
-    # Modules come from where ours came from; neither PYTHON… variables nor the user's site directory count.
-    places = [str(Path(place).absolute()) for place in (*sys.path, str(Path(__file__).parents[3]))]
     try:
-        done = subprocess.run(  # noqa: S603 - no shell, and no argument comes from outside
-            [sys.executable, "-I", "-S", "-c", _CODE, *places],
-            input=json.dumps(wanted).encode() + b"\n",
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd=Path(sys.executable).anchor,
-            env=_environment(),
-            start_new_session=True,
-            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-            check=False,
-        )
+        with processes.start(_WORKER) as process:
+            try:
+                said, _ = process.communicate(json.dumps(wanted).encode() + b"\n")
+            except BaseException:
+                process.kill()
+                raise
     except OSError as error:
         raise StorageError("The process for spreadsheets could not be started.", "Try again.") from error
-    if not done.stdout.endswith(b"\n"):
+    if not said.endswith(b"\n"):
         raise UsageError(
             f"{name} needs more memory than is allowed ({wanted['memory_bytes'] >> 20:,} MB), or its reader failed.",
             "Save the sheet as CSV, or as an .xlsx file of its own.",
         )
-    reply: dict[str, Any] = json.loads(done.stdout)
+    reply: dict[str, Any] = json.loads(said)
     return reply
-
-
-def _environment() -> dict[str, str]:
-    """Return what an interpreter needs to start where it comes with a library of its own; nothing of ours."""
-    if sys.platform == "win32":
-        import ctypes
-
-        place = ctypes.create_unicode_buffer(260)
-        ctypes.windll.kernel32.GetWindowsDirectoryW(place, len(place))
-        return {"SYSTEMROOT": place.value}
-    directory, library = sysconfig.get_config_var("LIBDIR"), sysconfig.get_config_var("INSTSONAME")
-    if not directory or not library or not Path(directory, library).is_file():
-        return {}
-    return {"LD_LIBRARY_PATH": directory, "DYLD_LIBRARY_PATH": directory}

@@ -5,19 +5,15 @@ process with a limit of 512 MiB and an interrupt after 1 s: `regexp_extract_all(
 31 s and 7.2 GB. In a process of its own, the same ends after 2 s at 0.6 GB.
 """
 
-import ctypes
 import json
-import subprocess
-import sys
-import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from enum import Enum
-from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from gemini_batch_mcp import processes
 from gemini_batch_mcp.errors import NotReady, StorageError
 from gemini_batch_mcp.results.query._limits import TOO_LARGE
 
@@ -28,7 +24,7 @@ _LOOK_SECONDS: Final = 0.1
 #: Above any answer: pages are bounded to a small part of it.
 _MAX_REPLY_BYTES: Final = 16 << 20
 _PIECE_BYTES: Final = 1 << 20
-_CODE: Final = "import sys; sys.path[:] = sys.argv[1:]; from gemini_batch_mcp.results.query._worker import main; main()"
+_WORKER: Final = "gemini_batch_mcp.results.query._worker"
 
 
 class Cause(Enum):
@@ -90,20 +86,8 @@ class QueryProcess:
         Raises:
             StorageError: it cannot be started.
         """
-        # Modules come from where ours came from; neither PYTHON… variables nor the user's site directory count.
-        places = [str(Path(place).absolute()) for place in (*sys.path, str(Path(__file__).parents[3]))]
         try:
-            self._process = subprocess.Popen(  # noqa: S603 - no shell, and no argument comes from outside
-                [sys.executable, "-I", "-S", "-c", _CODE, *places],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                cwd=Path(sys.executable).anchor,
-                env=_environment(),
-                # Ctrl-C in a terminal is for the server, which then closes this process.
-                start_new_session=True,
-                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-            )
+            self._process = processes.start(_WORKER)
         except OSError as error:
             raise _not_started() from error
         self._was_late = False
@@ -354,21 +338,6 @@ class ProcessPool:
             self._idle.clear()
         for process in processes:
             process.close()
-
-
-def _environment() -> dict[str, str]:
-    """Return what an interpreter needs to start: its own library, and on Windows the system's place.
-
-    Both are known without our environment, of which nothing is handed on: no key and no setting reaches the process.
-    """
-    if sys.platform == "win32":
-        place = ctypes.create_unicode_buffer(260)
-        ctypes.windll.kernel32.GetWindowsDirectoryW(place, len(place))
-        return {"SYSTEMROOT": place.value}
-    directory, library = sysconfig.get_config_var("LIBDIR"), sysconfig.get_config_var("INSTSONAME")
-    if not directory or not library or not Path(directory, library).is_file():
-        return {}
-    return {"LD_LIBRARY_PATH": directory, "DYLD_LIBRARY_PATH": directory}
 
 
 def _not_started() -> StorageError:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gemini_batch_mcp.loading import loading
+from gemini_batch_mcp.processes import loading
 
 
 @pytest.fixture(autouse=True)
