@@ -3,6 +3,9 @@
 import json
 import re
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -10,9 +13,11 @@ import pytest
 
 from crash import plans
 from crash.driver import Program
+from crash.faults import small_disk, why_no_small_disk
 from crash.ground import Bench, Ground
 from crash.matrix import Case, Verdict, ground, in_parallel
 from crash.traps import Trap
+from gemini_batch_mcp.sandbox.app import Sandbox
 from support.extent import WANTED, in_part
 
 pytestmark = [pytest.mark.timeout(3600 if WANTED else 300), in_part]
@@ -28,6 +33,23 @@ PART: Final = (
     Trap("ledger.update_job:before", 6),
     Trap("ledger.record_collected:before"),
 )
+
+#: What may befall one call on its way, by what it is called: before it had an effect, after it, or within its reply. By
+#: 429 and 503 the flex tier turns calls away: of these it is taken that nothing was answered.
+DISTURBANCES: Final[dict[str, Callable[[Sandbox, int], object]]] = {
+    "429 before it was answered": lambda s, n: s.fail_next("generateContent", status=429, retry_after=0.02, skip=n),
+    "503 before it was answered": lambda s, n: s.fail_next("generateContent", status=503, skip=n),
+    "500 after it was answered": lambda s, n: s.fail_next("generateContent", status=500, when="after", skip=n),
+    "504 after it was answered": lambda s, n: s.fail_next("generateContent", status=504, when="after", skip=n),
+    "cut before it arrived": lambda s, n: s.cut_next("generateContent", when="before", skip=n),
+    "reply lost": lambda s, n: s.cut_next("generateContent", when="after", skip=n),
+    "reply cut in its body": lambda s, n: s.cut_next("generateContent", when="after", at_byte=40, skip=n),
+    "reply short but well-formed": lambda s, n: s.shorten_next("generateContent", at_byte=40, skip=n),
+    "reply a page of a portal": lambda s, n: s.page_next("generateContent", skip=n),
+    "two after each other lost": lambda s, n: s.cut_next("generateContent", when="after", times=2, skip=n),
+}
+#: Steps of the calls at which a clock jumps, or the disk fills up.
+CALL_STEPS: Final = ("call:before", "call:after", "ledger.update_job:before", "ledger.update_job:after")
 
 Saved = dict[str, tuple[str, str]]
 
@@ -115,6 +137,80 @@ def test_a_process_killed_while_rows_are_called_calls_none_twice_that_was_not_sa
     failed = [f"{verdict.name}: {'; '.join(verdict.problems)}" for verdict in verdicts if verdict.problems]
     assert not failed, "\n".join([f"{len(failed)} of {len(verdicts)} cases:", *failed])
     assert sum(verdict.was_tried for verdict in verdicts) >= 0.9 * len(verdicts)
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """What befalls a process that is not killed: at the service, or by a trap of its own."""
+
+    name: str
+    at_service: Callable[[Sandbox], object] | None = None
+    trap: Trap | None = None
+
+
+def _befall(befall: Callable[[Sandbox, int], object], n: int, service: Sandbox) -> object:
+    return befall(service, n)
+
+
+def _disturbances() -> list[Disturbance]:
+    calls = len(plans.NOW.rows)
+    at_service = [
+        Disturbance(f"call {n + 1}: {name}", partial(_befall, befall, n))
+        for name, befall in DISTURBANCES.items()
+        for n in range(calls)
+    ]
+    clocks = [
+        Disturbance(f"clock set back a day at {step} #{nth}", trap=Trap(step, nth, deed="back"))
+        for step in CALL_STEPS
+        for nth in range(1, calls + 1)
+    ]
+    if not WANTED:
+        return [at_service[calls * kind + kind % calls] for kind in (2, 5)]
+    return [*at_service, *clocks]
+
+
+def test_a_process_disturbed_while_rows_are_called_calls_none_twice_that_was_not_said_lost(
+    benches: list[Bench], undisturbed: tuple[list[str], Saved]
+) -> None:
+    wanted = undisturbed[1]
+
+    def run(bench: Bench, disturbed: Disturbance) -> Verdict:
+        with ground(bench, plans.NOW) as place:
+            if disturbed.at_service is not None:
+                disturbed.at_service(place.service)
+            codes = place.live(place.life(disturbed.trap))
+            waiting = len(place.service.faults.waiting)
+            place.service.faults.clear()
+            life = place.life()
+            if (ended := place.live(life)) != [0]:
+                return Verdict(disturbed.name, 0, 0, (f"ended with {ended}: {place.last_words(life)}",))
+            saved = _saved(place, place.outcome(life).saved)
+            problems = [*_problems(place, saved, wanted), *(["it never happened"] if waiting else [])]
+            problems += [f"the disturbed process ended with {codes}"] if codes != [0] else []
+            return Verdict(disturbed.name, 0, len(saved), tuple(problems))
+
+    verdicts = in_parallel(benches, run, _disturbances())
+    failed = [f"{verdict.name}: {'; '.join(verdict.problems)}" for verdict in verdicts if verdict.problems]
+    assert not failed, "\n".join([f"{len(failed)} of {len(verdicts)} cases:", *failed])
+
+
+@pytest.mark.skipif(not WANTED, reason="fills a small disk; all of it in make matrix")
+def test_a_disk_that_fills_up_while_rows_are_called_loses_none_of_them_unsaid(
+    benches: list[Bench], undisturbed: tuple[list[str], Saved]
+) -> None:
+    if refusal := why_no_small_disk():
+        pytest.skip(refusal)
+    failed = []
+    for step in CALL_STEPS:
+        for nth in range(1, len(plans.NOW.rows) + 1, 3):
+            with small_disk() as disk, ground(benches[0], plans.NOW, disk) as place:
+                place.live(place.life(Trap(step, nth, deed="fill"), tries=3))
+                place.filler.unlink(missing_ok=True)
+                life = place.life()
+                assert place.live(life) == [0], place.last_words(life)
+                problems = _problems(place, _saved(place, place.outcome(life).saved), undisturbed[1])
+                failed += [f"{step} #{nth}: {problem}" for problem in problems]
+    assert not failed, "\n".join(failed)
 
 
 def test_several_processes_that_are_given_one_order_call_each_row_once(
