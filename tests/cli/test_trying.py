@@ -40,6 +40,10 @@ def test_each_prompt_is_tried_with_each_model_on_the_same_rows_once(run: Run, da
     ]
     assert [f"{float(share):.1f}%" for share in shares] == [row[4] for row in told[:4]]
     assert 'scope="row">Prompt 2<' in (data / "compared.html").read_text(encoding="utf-8")
+    # Nothing is ordered again, whatever is asked of the answers.
+    wrong = run(*line, "--expected", "mood of the writer")
+    assert wrong.returncode == 2
+    assert "reviews.csv has no column 'mood of the writer'" in wrong.stderr
     again = run(*line)
     assert [row.split()[-1] for row in again.stdout.splitlines() if row.strip().startswith("prompt")][:4] == [
         row[-1] for row in told[:4]

@@ -93,7 +93,8 @@ _PROCESS: Final = """\
 Process {path} with the Gemini Batch API. What I want from each row: {goal}
 
 1. Call preview_batch with source={path!r} and a prompt that names the columns it needs as {{{{column}}}}. If each
-   answer should have fixed fields, give a response_schema with them. Start with sample_rows=20 if the file is large.
+   answer should have fixed fields, give a response_schema with them. If the file is large, start with sample_rows=20
+   and delivery='now': the answers come within minutes, and tell what all rows will likely cost.
 2. Show me the first requests, any problems, and the cost. Wait until I agree.
 3. Call create_batch with the same arguments, then check_status until it is done. This can take minutes to a day.
 4. Call get_results for the counts. Answer questions about the rows with query_results, and write them to a file with
@@ -128,7 +129,8 @@ _IMPROVE_BY: Final = """\
 Improve the prompt of batch {batch}, whose answers are laid against the right ones in {other} below. Say which
 confusions cost most and what in the wording leads to them, and propose a new prompt. Then call {call},
 show me the cost, and call create_batch with the same once I agree. compare_results of the new batch with
-other={other!r} shows whether it is better; a difference within the intervals may be chance.
+other={other!r} shows whether it is better: against a column of right answers it lays both side by side, and says
+where a difference may be chance.
 
 What was asked:
 {order}

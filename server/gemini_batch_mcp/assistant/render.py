@@ -171,7 +171,7 @@ def compared(found: "Comparison", trials: "Trials | None" = None) -> CompareView
         found,
         candidates=[CandidateView.of(candidate) for candidate in trials.candidates],
         verdict=verdict.said,
-        pick=whole_order(verdict.pick.batch_id) if verdict.pick is not None else "",
+        pick=whole_order(verdict.pick.batch_id) if verdict.pick is not None and trials.are_pilots else "",
         running=list(trials.running),
     )
 

@@ -1,6 +1,7 @@
 """The tools, as plain functions in one table. Their texts are what assistants read: short, and only facts."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from gemini_batch_mcp.assistant.views import (
 )
 from gemini_batch_mcp.batches.work import deadline_after, seconds_left, within
 from gemini_batch_mcp.domain import FileFormat, JobFilter, ResultQuery, Retryable, View
+from gemini_batch_mcp.errors import BatchError
 from gemini_batch_mcp.threads import in_thread
 
 #: No call blocks longer than this: clients give up at 60 s. The rest goes on in the background.
@@ -172,7 +174,9 @@ async def compare_results(
     found = await desk.compare(batch, other, field=field, limit=limit, cursor=cursor, wait_seconds=MAX_CALL_SECONDS)
     trials = None
     if not cursor:
-        trials = await desk.trials(batch, other, field=field, wait_seconds=seconds_left(deadline))
+        # What others have done is told beside: that it cannot be is no reason to hold the comparison back.
+        with suppress(BatchError):
+            trials = await desk.trials(batch, other, field=field, wait_seconds=seconds_left(deadline))
     return _result(render.compared(found, trials))
 
 

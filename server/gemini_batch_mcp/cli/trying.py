@@ -1,6 +1,7 @@
 """The command that tries prompts and models on the same rows, and says which of them is better, if the figures do."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -8,10 +9,11 @@ import click
 from gemini_batch_mcp.cli.orders import JSON, ask
 from gemini_batch_mcp.cli.session import Session
 from gemini_batch_mcp.domain import Delivery, Order
-from gemini_batch_mcp.errors import BatchError
+from gemini_batch_mcp.errors import UnknownBatch, UsageError
 
 if TYPE_CHECKING:
     from gemini_batch_mcp.batches.desk import Desk
+    from gemini_batch_mcp.batches.trials.candidates import Trials
 
 
 def _options(command: Callable[..., None]) -> Callable[..., None]:
@@ -80,13 +82,15 @@ def try_candidates(
         batches = list(dict.fromkeys(batches))
         for batch_id in batches:
             await console.follow(desk, batch_id)
+        tried: Trials | None = None
         with console.working("Comparing") as gauge:
             watched = desk.watched_by(gauge)
-            tried = await watched.trials(batches[0], expected, field=field, batches=batches)
+            with suppress(UnknownBatch):
+                tried = await watched.trials(batches[0], expected, field=field, batches=batches)
             if tried is None:
-                raise BatchError(
-                    f"{order['source']} has no column {expected!r}, so nothing says which answers are right.",
-                    "Name a column with --expected.",
+                raise UsageError(
+                    f"{order['source']} has no column {expected[:60]!r}, so nothing says which answers are right.",
+                    "Run the same command with another --expected: what is answered is not ordered again.",
                 )
             written = await watched.trials_report(tried, output) if output else None
         console.show_trials(tried)

@@ -214,7 +214,14 @@ async def test_preview_question_create_and_ledger_say_one_figure_and_the_bill_is
     estimate = preview["estimate"]
     assert created["estimate"] == again["estimate"] == (seen.structured_content or {})["estimate"] == estimate
     low, high = dollars(estimate["cost_usd_low"]), dollars(estimate["cost_usd_high"])
-    assert f"estimated at {low} to {high}" in str(seen.content)
+    said = f"{low} to {high}"
+    if (likely := estimate["cost_usd_likely"]) is not None:
+        # Embeddings whose input Gemini has counted: they have no output.
+        assert arguments["task"] == "embed"
+        said = f"likely {dollars(likely)} (up to "
+        assert f"at most {high}." in str(seen.content)
+        assert usage["cost_usd"] == pytest.approx(likely, rel=0.1, abs=1e-5)
+    assert f"estimated at {said}" in str(seen.content)
     assert (preview["standing"], again["standing"]) == ("", created["batch_id"])
     assert {name: getattr(status.batch.estimate, name) for name in FIGURES} == estimate
     assert len(questions) == 1

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import comb
 from typing import Final
@@ -15,7 +14,7 @@ from gemini_batch_mcp.batches.ledger.entries import BatchEntry
 from gemini_batch_mcp.batches.orders.pricing import cost_of, read_prices
 from gemini_batch_mcp.batches.work import deadline_after, seconds_left
 from gemini_batch_mcp.domain import Order
-from gemini_batch_mcp.errors import BatchError
+from gemini_batch_mcp.errors import BatchError, StillCollecting
 from gemini_batch_mcp.intake.prices.price_list import PriceTable
 from gemini_batch_mcp.results.query.queries import RELATION
 from gemini_batch_mcp.results.store import ResultTable
@@ -75,6 +74,8 @@ class Trials:
     candidates: tuple[Candidate, ...]
     wins: tuple[tuple[int, ...], ...]
     running: tuple[str, ...] = ()
+    #: True where their source may have more rows.
+    are_pilots: bool = False
 
     @property
     def verdict(self) -> "Verdict":
@@ -123,10 +124,14 @@ async def read_trials(
         if not status.done:
             running.append(name)
             continue
-        with suppress(BatchError):
-            # One that came to nothing, or was asked for something else, is no candidate.
-            left = seconds_left(deadline)
-            sides.append(await asked_for(app, name, other, field=field, wait_seconds=left))
+        try:
+            sides.append(await asked_for(app, name, other, field=field, wait_seconds=seconds_left(deadline)))
+        except StillCollecting:
+            running.append(name)
+        except BatchError:
+            # One that came to nothing, or was asked for something else, is no candidate, unless it was named.
+            if batches:
+                raise
     if len(sides) < 2 and not (batches or running):
         return None
     judged = await judge_together(app, sides)
@@ -138,7 +143,7 @@ async def read_trials(
     )
     places = range(len(sides))
     wins = tuple(tuple(judged.only(one, beside) for beside in places) for one in places)
-    return Trials(asked.other, field, candidates, wins, tuple(running))
+    return Trials(asked.other, field, candidates, wins, tuple(running), own.is_pilot)
 
 
 def _of_same_rows(app: App, own: BatchEntry) -> list[BatchEntry]:

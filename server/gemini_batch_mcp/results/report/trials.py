@@ -60,10 +60,8 @@ def write_trials(facts: TrialFacts, destination: Path) -> SavedFile:
         element("h1", visible_cell(facts.field, _NAME_CHARS), dir="auto"),
         element(
             "p",
-            element(
-                "span", f"{count(len(facts.candidates), 'candidate')} on the same rows, against the right answers "
-            ),
-            element("span", "in ", element("code", visible_cell(facts.other, _NAME_CHARS))),
+            element("span", f"{count(len(facts.candidates), 'candidate')} on the same rows"),
+            element("span", "against right answers: ", element("code", visible_cell(facts.other, _NAME_CHARS))),
             class_="byline",
         ),
     )
@@ -100,9 +98,10 @@ def _grid(facts: TrialFacts) -> Html:
                 cells.append(element("td", "–", class_="heat-0 none"))
             else:
                 cells.append(heat_cell(one.equal, one.compared))
-        return element("tr", element("th", f"Prompt {number}", scope="row"), *cells)
+        rows = element("td", count(facts.candidates[0].rows), class_="number")
+        return element("tr", element("th", f"Prompt {number}", scope="row"), rows, *cells)
 
-    heads = ["Prompt", *(visible_cell(model, _NAME_CHARS) for model in models)]
+    heads = ["Prompt", "Rows", *(visible_cell(model, _NAME_CHARS) for model in models)]
     lines = (line(number) for number in dict.fromkeys(one.number for one in facts.candidates))
     return table_of_head("heat", "Share of rows that are right, and how many they are", heads, lines)
 
@@ -118,7 +117,7 @@ def _figures(facts: TrialFacts) -> Html:
                 dollars(one.per_thousand_usd) if one.per_thousand_usd is not None else "–",
                 duration(one.seconds),
             )
-            name = f"Prompt {one.number} with {visible_cell(one.model, _NAME_CHARS)}"
+            name = f"Prompt {one.number} with {visible_cell(one.model, _NAME_CHARS)} "
             head = element("th", name, element("small", visible_cell(one.batch_id, _NAME_CHARS)), scope="row")
             yield element("tr", head, *(element("td", words, class_="number") for words in cells))
 
