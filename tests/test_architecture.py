@@ -11,6 +11,7 @@ import sys
 import tomllib
 from collections import Counter
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 import gemini_batch_mcp
@@ -109,7 +110,7 @@ MAY_IMPORT = {
     ),
     "batches.jobs": "batches.app batches.ledger gemini.wire intake.prices intake.requests results.store",
     "batches.app": (
-        "batches.gauge batches.hashes batches.ledger batches.work gemini.developer intake.request_files "
+        "batches.gauge batches.hashes batches.ledger batches.work gemini.developer gemini.gateway intake.request_files "
         "intake.validator results.query results.reuse results.store"
     ),
     "batches.work": "batches.gauge",
@@ -169,17 +170,32 @@ MAY_IMPORT = {
     "intake.unpacked": "intake.opened",
     "intake.workbooks": "intake.opened",
     # the only room that talks to Google
-    "gemini.developer": "gemini.failures gemini.http gemini.retry gemini.transfers gemini.wire",
+    "gemini.gateway": (
+        "gemini.developer gemini.downloads gemini.http gemini.retry gemini.service gemini.transfers gemini.vertex "
+        "gemini.wire"
+    ),
+    "gemini.developer": (
+        "gemini.downloads gemini.failures gemini.http gemini.retry gemini.service gemini.session gemini.transfers "
+        "gemini.wire"
+    ),
+    "gemini.vertex": (
+        "gemini.downloads gemini.failures gemini.http gemini.retry gemini.service gemini.session gemini.transfers "
+        "gemini.wire"
+    ),
+    "gemini.downloads": "gemini.http gemini.retry gemini.session gemini.transfers",
+    "gemini.session": "gemini.failures gemini.http gemini.retry",
     "gemini.transfers": "gemini.http",
     "gemini.http": "gemini.bodies gemini.resume gemini.retry",
     "gemini.resume": "gemini.retry",
     "gemini.failures": "gemini.bodies gemini.retry",
     "gemini.bodies": "",
     "gemini.retry": "",
+    "gemini.service": "",
     "gemini.wire": "",
     # the embedded service
     "sandbox.app": "sandbox.*",
     "sandbox.service": "sandbox.transport",
+    "sandbox.cloud": ("sandbox.api sandbox.config sandbox.lifecycle sandbox.replies sandbox.state sandbox.wire"),
     "sandbox.api": (
         "sandbox.config sandbox.lifecycle sandbox.models sandbox.replies sandbox.state sandbox.transport sandbox.wire "
         "intake.prices"
@@ -195,7 +211,8 @@ MAY_IMPORT = {
 
 #: Libraries that belong to one place.
 LIVES_IN = {
-    "google": "gemini.developer gemini.failures gemini.transfers",
+    "google": "gemini.developer gemini.failures gemini.transfers gemini.vertex",
+    "google_crc32c": "gemini.vertex._storage sandbox.cloud._objects",
     "opentelemetry": "tracing",
     "mcp": "assistant cli.demo cli.hosts.trying",
     "mcp_types": "assistant cli.demo",
@@ -316,7 +333,10 @@ def test_libraries_are_used_in_their_place_only() -> None:
 def test_every_package_that_is_imported_is_declared() -> None:
     """One that merely comes along with another would be gone one day, without notice."""
     project = tomllib.loads((PACKAGE.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["report"]]
+    wanted = [
+        *project["dependencies"],
+        *chain(*(project["optional-dependencies"][extra] for extra in ("report", "vertex"))),
+    ]
     declared = {re.split(r"[<>=\[ ]", requirement)[0].lower() for requirement in wanted}
     # The types of the MCP SDK's own interface, released as a distribution of their own.
     declared |= {"mcp-types"}

@@ -161,7 +161,7 @@ class Job:
     updated_at: datetime | None = None
     ended_at: datetime | None = None
     input_file: str = ""
-    #: `files/…` with the answers, empty when there is none.
+    #: `files/…` with the answers, or the `gs://…` directory that holds them; empty when there is none.
     responses_file: str = ""
     #: Answers that came inside the operation, None when it carried none.
     inlined_responses: tuple[JsonObject, ...] | None = None
@@ -184,7 +184,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class UploadedFile:
-    """A file at the Files API. `sha256` is lowercase hex, empty when Gemini reported none."""
+    """A file at the Files API, or in the bucket. `sha256` is lowercase hex, empty when Gemini reported none."""
 
     name: str
     size_bytes: int

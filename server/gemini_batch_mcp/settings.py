@@ -160,6 +160,24 @@ SETTINGS: Final = (
         "GOOGLE_API_KEY", "Gemini API key under its other name; takes precedence when both are set.", is_secret=True
     ),
     Setting("GOOGLE_GEMINI_BASE_URL", "Another Gemini-compatible endpoint.", "Google's"),
+    Setting(
+        "GOOGLE_GENAI_USE_ENTERPRISE",
+        "1 runs batches on Google Cloud (Vertex AI) with the credentials of the machine instead of a key; needs the "
+        "extra vertex. GOOGLE_GENAI_USE_VERTEXAI is its older name.",
+        "0",
+        format="boolean",
+    ),
+    Setting("GOOGLE_CLOUD_PROJECT", "Project that batches on Google Cloud belong to."),
+    Setting("GOOGLE_CLOUD_LOCATION", "Location that batches on Google Cloud run in.", "global"),
+    Setting("GEMINI_BATCH_BUCKET", "Cloud Storage bucket for requests and answers of batches on Google Cloud."),
+    Setting(
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "File with credentials for Google Cloud.",
+        "what gcloud auth application-default login has left, or the machine's own",
+        format="filepath",
+    ),
+    Setting("GOOGLE_VERTEX_BASE_URL", "Another endpoint in place of Vertex AI's.", "Google's"),
+    Setting("STORAGE_EMULATOR_HOST", "Another endpoint in place of Cloud Storage's.", "Google's"),
     Setting("GEMINI_BATCH_MODEL", "Model for orders that don't name one.", "gemini-3-flash-preview"),
     Setting("GEMINI_BATCH_HOME", "Directory for ledger and results.", "a per-user data directory", format="filepath"),
     Setting(
@@ -226,6 +244,18 @@ SETTINGS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
+class Cloud:
+    """Batches on Google Cloud: where they run, and where their requests and answers lie. Empty for what is not set."""
+
+    project: str = ""
+    location: str = "global"
+    bucket: str = ""
+    credentials_path: str = ""
+    base_url: str = ""
+    storage_url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All settings of one process. Times are seconds and may be fractional; sizes are bytes."""
 
@@ -236,6 +266,8 @@ class Settings:
     working_directory: Path
     api_key: Secret | None = None
     base_url: str = ""
+    #: None for the Gemini Developer API.
+    cloud: Cloud | None = None
     model: str = "gemini-3-flash-preview"
     sandbox: bool = False
     read_only: bool = False
@@ -283,6 +315,7 @@ class Settings:
             working_directory=working_directory,
             api_key=_key(env),
             base_url=env.get("GOOGLE_GEMINI_BASE_URL", "").strip(),
+            cloud=_cloud(env),
             model=env.get("GEMINI_BATCH_MODEL", "").strip() or "gemini-3-flash-preview",
             sandbox=sandbox,
             read_only=_value(env, "GEMINI_BATCH_READ_ONLY", _boolean, False),
@@ -333,6 +366,25 @@ def _key(env: Mapping[str, str]) -> Secret | None:
     if len(found) == 2 and found[0].value != found[1].value:
         return replace(found[0], hides=found[1].origin)
     return found[0] if found else None
+
+
+def _cloud(env: Mapping[str, str]) -> Cloud | None:
+    """Return where batches run on Google Cloud, None where they do not. As in the SDK, the newer name wins."""
+    older = _value(env, "GOOGLE_GENAI_USE_VERTEXAI", _boolean, False)
+    if not _value(env, "GOOGLE_GENAI_USE_ENTERPRISE", _boolean, older):
+        return None
+
+    def text(name: str) -> str:
+        return env.get(name, "").strip()
+
+    return Cloud(
+        project=text("GOOGLE_CLOUD_PROJECT"),
+        location=text("GOOGLE_CLOUD_LOCATION") or "global",
+        bucket=text("GEMINI_BATCH_BUCKET").removeprefix("gs://").strip("/"),
+        credentials_path=text("GOOGLE_APPLICATION_CREDENTIALS"),
+        base_url=text("GOOGLE_VERTEX_BASE_URL"),
+        storage_url=text("STORAGE_EMULATOR_HOST"),
+    )
 
 
 def _value(env: Mapping[str, str], name: str, parse: Callable[[str], T], default: D) -> T | D:

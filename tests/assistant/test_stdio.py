@@ -105,7 +105,8 @@ def test_starting_loads_neither_the_gemini_client_nor_the_database() -> None:
     """What is loaded later is not paid for before the first answer; the bench has the figure."""
     code = (
         "import sys; import gemini_batch_mcp.cli.main; from gemini_batch_mcp.assistant.server import build_server; "
-        "heavy = {'google.genai', 'sqlalchemy', 'duckdb', 'msgspec', 'gemini_batch_mcp.cli.console'}; "
+        "heavy = {'google.genai', 'google.cloud.storage', 'sqlalchemy', 'duckdb', 'msgspec', "
+        "'gemini_batch_mcp.cli.console'}; "
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

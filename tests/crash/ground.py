@@ -24,6 +24,7 @@ from crash.traps import Trap, plain
 from gemini_batch_mcp.sandbox import service
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.sandbox.config import SandboxConfig
+from support.cloud.places import cloud_env
 from support.services import MovedClock
 
 #: Longer ago than anything that the product cleans up after a time.
@@ -166,6 +167,8 @@ class Ground:
             "GEMINI_BATCH_RECONCILE_SECONDS": "0.15",
             "GEMINI_BATCH_CONFIRM_ABOVE_USD": "1000",
         }
+        if "GOOGLE_GENAI_USE_ENTERPRISE" in self.plan.env:
+            env |= cloud_env(self.base_url, self.directory)
         return Life(
             env=env | self.plan.env,
             directory=str(self.data),

@@ -50,6 +50,14 @@ REUSING: Final = Plan(
 )
 LARGE: Final = Plan("one job from a file of several chunks", _rows(padding=60_000), {}, _SERVICE)
 TABLE: Final = Plan("one job from a table", _rows(), {"form": "table"}, _SERVICE)
+#: Jobs of Vertex AI: requests put into a bucket, answers in several objects of it, in no order.
+CLOUD: Final = Plan(
+    "two jobs on Google Cloud",
+    _rows(with_lost=True),
+    {"form": "table"},
+    {"pace": ByReads(2), "echoes_keys": True},
+    {"GEMINI_BATCH_MAX_FILE_BYTES": "20000", "GOOGLE_GENAI_USE_ENTERPRISE": "1"},
+)
 INLINE: Final = Plan("one job within the call", _rows(), {"form": "requests"}, _SERVICE)
 #: One row is turned away at first, and of one the first reply is a 500: it may have been answered.
 NOW: Final = Plan("a few rows answered now", (*_rows()[:9], _rows()[77]), {"form": "now"})

@@ -270,7 +270,7 @@ async def test_the_sandbox_agrees_with_the_sample(name: str, tmp_path: Path) -> 
         ("POST", "/v1beta/files:register"),
         ("POST", "/v1/webhooks"),
         ("POST", "/v1beta/openai/batches"),
-        ("POST", "/v1beta1/projects/p/locations/global/batchPredictionJobs"),
+        ("POST", "/v1beta1/projects/p/locations/global/customJobs"),
         ("POST", f"/v1beta/models/{MODEL}:streamGenerateContent"),
     ],
 )

@@ -35,9 +35,11 @@ from gemini_batch_mcp.results.engine import READING_LIMIT_BYTES, TableReader
 
 #: What the product loads only when it is needed.
 _LOADED_LATE: Final = (
+    "google.cloud.storage",
     "anyio._backends._asyncio",
     "duckdb",
     "google.auth.aio.credentials",
+    "google.cloud.storage",
     "google.genai.client",
     "httpcore2",
     "rich.logging",

@@ -16,8 +16,8 @@ from gemini_batch_mcp.batches.ledger.ledger import Ledger
 from gemini_batch_mcp.batches.work import Work
 from gemini_batch_mcp.domain import Account, ChosenRows
 from gemini_batch_mcp.errors import StorageError, state_failure
-from gemini_batch_mcp.gemini.developer.gateway import Gateway, Hook, RetryPolicy
 from gemini_batch_mcp.gemini.developer.installed import installed_types
+from gemini_batch_mcp.gemini.gateway import Gateway, Hook, RetryPolicy, open_gateway
 from gemini_batch_mcp.intake.request_files import Skipped
 from gemini_batch_mcp.intake.validator.world import World
 from gemini_batch_mcp.paths import PathGuard
@@ -188,7 +188,12 @@ class App:
 
     def world(self, model: str) -> World:
         """Return how lines for a model are judged."""
-        return World(is_open=not self.settings.refuse_unknown, installed=installed_types, model=model)
+        return World(
+            is_open=not self.settings.refuse_unknown,
+            installed=installed_types,
+            model=model,
+            is_cloud=self.gateway.service.is_cloud,
+        )
 
     async def prepare_queries(self) -> None:
         """Start the process that answers questions in SQL, in the background, where questions may follow."""
@@ -237,7 +242,7 @@ def open_app(
             raise state_failure(settings.home, "The directory for files", error) from None
     # Whoever polls more often than twice a second wants repeats sooner, too.
     retry = RetryPolicy(initial_delay_seconds=min(0.5, settings.poll_seconds))
-    gateway = Gateway.open(settings, transport=transport, hook=hook, retry=retry)
+    gateway = open_gateway(settings, transport=transport, hook=hook, retry=retry)
     return App(
         settings=settings,
         guard=PathGuard(roots=settings.roots, working_directory=settings.working_directory),

@@ -12,7 +12,7 @@ import anyio
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.calls.calling import settle_cancelled
 from gemini_batch_mcp.batches.jobs.accounts import refuse_anothers
-from gemini_batch_mcp.batches.jobs.advice import EXPIRES_AFTER
+from gemini_batch_mcp.batches.jobs.advice import life_of
 from gemini_batch_mcp.batches.jobs.finding import find_batch, find_sent
 from gemini_batch_mcp.batches.jobs.lock import LOCK_WAIT_SECONDS, BatchLocked, batch_lock
 from gemini_batch_mcp.batches.jobs.removing import remove_batch
@@ -239,7 +239,11 @@ async def _delete_locked(app: App, batch: BatchEntry) -> Deletion:
             files += [job.uploaded_file] if reason is None else []
             kept += [NotDeleted(job.uploaded_file, reason)] if reason is not None else []
         if job.responses_file:
-            reason = "Result files can't be deleted; Gemini removes them itself after a while."
+            reason = (
+                "The answers are yours, in your bucket, and stay there; delete them where you no longer need them."
+                if job.responses_file.startswith(("gs://", "bq://"))
+                else "Result files can't be deleted; Gemini removes them itself after a while."
+            )
             kept.append(NotDeleted(job.responses_file, reason))
     for attached in (await in_thread(app.ledger.attachments, batch.id)).values():
         reason = await _delete_at_gemini(app.gateway.delete_file, attached.name)
@@ -288,7 +292,7 @@ def _is_ending(job: JobEntry, failures: Mapping[int, BatchError]) -> bool:
 def _is_proof(app: App, job: JobEntry) -> bool:
     """True when a job that Gemini does not show to this key is none: the key made it, or it cannot run any more."""
     age = datetime.now(UTC) - job.created_at if job.created_at is not None else timedelta(0)
-    return app.is_own(job.account) or age > EXPIRES_AFTER
+    return app.is_own(job.account) or age > life_of((job,))
 
 
 async def _is_forgotten(app: App, job: JobEntry) -> bool:

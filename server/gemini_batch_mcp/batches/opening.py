@@ -98,8 +98,9 @@ class LazyDesk:
             await self._desk.app.aclose()
 
     def _may_submit(self) -> bool:
-        can_reach_gemini = self._settings.api_key is not None or self._transport is not None
-        return can_reach_gemini and not self._settings.read_only
+        settings = self._settings
+        can_reach_gemini = settings.api_key is not None or settings.cloud is not None or self._transport is not None
+        return can_reach_gemini and not settings.read_only
 
     def _open(self) -> "Desk":
         app_module = importlib.import_module("gemini_batch_mcp.batches.app")

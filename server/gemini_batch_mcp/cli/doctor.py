@@ -68,16 +68,28 @@ async def examine(
             return Report([*checks, Check("state", False, str(error))])
         checks.append(_state(settings, desk.app.taken_back, desk.app.unknown_directories()))
         checks += [_root(root) for root in settings.roots]
+        gateway = desk.app.gateway
+        name = "google cloud" if gateway.service.is_cloud else "gemini"
         try:
-            models = await desk.app.gateway.list_models()
+            await gateway.check_access()
+            models = await gateway.list_models()
+            checks += [Check(found.name, found.is_good, found.text) for found in await gateway.findings()]
         except BatchError as error:
-            return Report([*checks, Check("gemini", False, str(error))])
-    where = "the embedded sandbox" if settings.sandbox else (settings.base_url or "Google") + f", API {API_VERSION}"
+            return Report([*checks, Check(name, False, str(error))])
+    where = _where(settings)
     able = [model.name.removeprefix("models/") for model in models if model.batch_methods]
-    checks.append(Check("gemini", True, f"{where} answers; {len(models)} models, {len(able)} support batches"))
+    checks.append(Check(name, True, f"{where} answers; {len(models)} models, {len(able)} support batches"))
     known = settings.model in able
     finding = settings.model if known else f"{settings.model} is not one of the models that support batches"
     return Report([*checks, Check("model", known, finding)])
+
+
+def _where(settings: Settings) -> str:
+    if settings.sandbox:
+        return "the embedded sandbox"
+    if settings.cloud is not None:
+        return f"{settings.cloud.base_url or 'Google'}, project {settings.cloud.project}, {settings.cloud.location},"
+    return (settings.base_url or "Google") + f", API {API_VERSION}"
 
 
 def _versions() -> Check:
@@ -89,6 +101,8 @@ def _versions() -> Check:
 def _key(settings: Settings) -> Check:
     if settings.sandbox:
         return Check("key", True, "not needed in the sandbox")
+    if settings.cloud is not None:
+        return Check("key", True, "not used: batches run on Google Cloud, with the credentials of this machine")
     if settings.api_key is None:
         return Check(
             "key", False, f"none; get one at {KEYS_PAGE} and set GEMINI_API_KEY, or try --sandbox, which needs none"

@@ -82,7 +82,7 @@ def job_from_wire(raw: object, *, asked_name: str = "") -> Job:
     """
     operation = as_object(raw)
     metadata = as_object(operation.get("metadata"))
-    error = _error(operation.get("error"))
+    error = error_from_wire(operation.get("error"))
     wire_state = as_text(member(metadata, "state"))
     output = _output(operation, metadata)
     return Job(
@@ -92,9 +92,9 @@ def job_from_wire(raw: object, *, asked_name: str = "") -> Job:
         model=plain_text(as_text(member(metadata, "model")), 200),
         counts=_counts(as_object(member(metadata, "batchStats"))),
         error=error,
-        created_at=_moment(member(metadata, "createTime")),
-        updated_at=_moment(member(metadata, "updateTime")),
-        ended_at=_moment(member(metadata, "endTime")),
+        created_at=moment_from_wire(member(metadata, "createTime")),
+        updated_at=moment_from_wire(member(metadata, "updateTime")),
+        ended_at=moment_from_wire(member(metadata, "endTime")),
         input_file=_file_member(as_object(member(metadata, "inputConfig")), "fileName"),
         responses_file=_file_member(output, "responsesFile"),
         inlined_responses=_inlined(output),
@@ -116,11 +116,11 @@ def file_from_wire(raw: object) -> UploadedFile:
     resource = as_object(reply.get("file")) or reply
     return UploadedFile(
         name=_file_member(resource, "name"),
-        size_bytes=_count(member(resource, "sizeBytes")),
+        size_bytes=read_count(member(resource, "sizeBytes")),
         sha256=_sha256(member(resource, "sha256Hash")),
         mime_type=plain_text(as_text(member(resource, "mimeType")), 100),
         state=plain_text(as_text(member(resource, "state")), 80),
-        expires_at=_moment(member(resource, "expirationTime")),
+        expires_at=moment_from_wire(member(resource, "expirationTime")),
         uri=_uri(member(resource, "uri")),
     )
 
@@ -195,10 +195,10 @@ def _job_name_of(operation: Mapping[str, Any], metadata: Mapping[str, Any]) -> s
 
 def _counts(stats: Mapping[str, Any]) -> RowCounts:
     return RowCounts(
-        total=_count(member(stats, "requestCount")),
-        succeeded=_count(member(stats, "successfulRequestCount")),
-        failed=_count(member(stats, "failedRequestCount")),
-        pending=_count(member(stats, "pendingRequestCount")),
+        total=read_count(member(stats, "requestCount")),
+        succeeded=read_count(member(stats, "successfulRequestCount")),
+        failed=read_count(member(stats, "failedRequestCount")),
+        pending=read_count(member(stats, "pendingRequestCount")),
     )
 
 
@@ -223,12 +223,12 @@ def _inlined(output: Mapping[str, Any]) -> tuple[JsonObject, ...] | None:
     return None
 
 
-def _error(value: object) -> JobError | None:
+def error_from_wire(value: object) -> JobError | None:
     """Read a google.rpc.Status. Its `details` may have any shape and are not shown."""
     if isinstance(value, str):
         return JobError(0, safe_text(value)) if value else None
     status = as_object(value)
-    code = _count(status.get("code"))
+    code = read_count(status.get("code"))
     message = safe_text(as_text(status.get("message")))
     return JobError(code, message) if code or message else None
 
@@ -243,7 +243,7 @@ def _uri(value: object) -> str:
     return text if _URI.fullmatch(text) else ""
 
 
-def _count(value: object) -> int:
+def read_count(value: object) -> int:
     """Read a counter: a number or its decimal digits. Anything else, or below zero, counts as 0."""
     if isinstance(value, bool):
         return 0
@@ -257,7 +257,7 @@ def _count(value: object) -> int:
 _POSSIBLE_YEARS: Final = range(2015, 2200)
 
 
-def _moment(value: object) -> datetime | None:
+def moment_from_wire(value: object) -> datetime | None:
     """Read an RFC 3339 time, cut to microseconds; a time without a zone is taken as UTC.
 
     One of another age says nothing: of it and a span no other time could be computed.

@@ -1,5 +1,7 @@
 """The sandbox: an embedded Gemini Batch service that speaks the wire protocol and never pretends to be a model.
 
+Of Google Cloud it speaks batch prediction jobs and Cloud Storage; see `cloud/routes.py`.
+
 Any client works with it, in process (`Sandbox.transport()`) or on a port (`serve`): resumable uploads, files,
 batches (generate and embed, file and inline), generateContent, batchEmbedContents, models,
 countTokens. Every API version in the path is accepted and
@@ -10,7 +12,7 @@ What it does not imitate:
 - Models. Answers follow from a hash of the request, fit its schema (`pattern` excepted) and say `[sandbox]`; token
   counts are estimates. Rules of single models are not checked, files and caches named in requests are not looked up.
 - Anything beside these: streams, embedContent of a single request, caches, `files:register`, webhooks (a
-  webhookConfig is kept and shown, nothing is sent), the OpenAI-compatible paths, Vertex AI. All of it is a 404.
+  webhookConfig is kept and shown, nothing is sent), the OpenAI-compatible paths. All of it is a 404.
 - Projects, tiers, prices and TLS. Every accepted key sees every file and job, unless `one_project_per_key`.
 - HTTP ranges (ignored, the whole body is sent), compression, `filter` on lists, updates of anything but displayName
   and priority.
@@ -59,6 +61,7 @@ from gemini_batch_mcp.sandbox.api.files import Files, is_session_request, upload
 from gemini_batch_mcp.sandbox.api.guard import Guard, Handler, RecordedRequest, RequestLog
 from gemini_batch_mcp.sandbox.api.projects import Projects
 from gemini_batch_mcp.sandbox.api.uploads import Uploads
+from gemini_batch_mcp.sandbox.cloud.routes import CloudSide
 from gemini_batch_mcp.sandbox.config import SandboxConfig
 from gemini_batch_mcp.sandbox.lifecycle.creates import Creates
 from gemini_batch_mcp.sandbox.lifecycle.jobs import Jobs
@@ -79,7 +82,8 @@ class Sandbox:
         self.log = RequestLog()
         self.faults = FaultQueue()
         self.state = State(directory)
-        self.jobs = Jobs(self.state, self.config)
+        self.cloud = CloudSide(self.state, self.config)
+        self.jobs = Jobs(self.state, self.config, self.cloud.deliver)
         self.app = self._build_app()
 
     def close(self) -> None:
@@ -252,6 +256,10 @@ class Sandbox:
             route("GET", "/{version}/batches/{id}", "batches.get", batches.get),
             route("DELETE", "/{version}/batches/{id}", "batches.delete", batches.delete),
         ]
+        routes += self.cloud.routes(
+            self.jobs,
+            lambda name, handler: Guard(name, handler, self.log, self.faults, config, needs_key=lambda _: False),
+        )
         unknown = Guard("", _no_route, self.log, self.faults, config, needs_key=lambda _: False)
         routes.append(Route("/{path:path}", unknown))
         return Starlette(routes=routes)

@@ -142,6 +142,16 @@ class SandboxConfig:
     keeps_cancelled_rows: bool = False
     #: Where a finished operation shows its output (wire samples 07 and 10).
     output_in: Literal["both", "response", "metadata"] = "both"
+    #: Google Cloud: the one project, its number, the location, the buckets that exist, and in how many objects a job's
+    #: answers come.
+    cloud_project: str = "sandbox-project"
+    cloud_project_number: str = "123456789012"
+    cloud_location: str = "global"
+    buckets: frozenset[str] = frozenset({"sandbox-bucket"})
+    cloud_shards: int = 3
+    #: One job of Vertex AI (Agent Platform pages on batches, read 2026-08).
+    max_cloud_rows: int = 200_000
+    max_cloud_file_bytes: int = 1000**3
     row_faults: RowFaults = field(default_factory=dict[RowFault, float])
     file_faults: frozenset[FileFault] = frozenset()
     #: Every answer of text ends with its row's key, as `[[sandbox:echo_key]]` does it for one row.

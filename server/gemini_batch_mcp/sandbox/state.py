@@ -79,6 +79,8 @@ class JobRecord:
     #: google.rpc.Status as JSON, empty when there is none.
     error: str = ""
     responses_file: str = ""
+    #: Of a job of Vertex AI what its create said beyond the rest, as JSON; empty for a job of the Developer API.
+    cloud: str = ""
 
     @property
     def is_inline(self) -> bool:
@@ -103,9 +105,28 @@ class CreateRecord:
     create_ns: int
 
 
-Record = TypeVar("Record", FileRecord, UploadRecord, JobRecord, CreateRecord)
+@dataclass(frozen=True, slots=True)
+class ObjectRecord:
+    """An object in Cloud Storage; `name` begins with its bucket. `metadata` is JSON."""
 
-_TABLES: Final = {FileRecord: "files", UploadRecord: "uploads", JobRecord: "jobs", CreateRecord: "creates"}
+    name: str
+    generation: str
+    size_bytes: int
+    crc32c: int
+    content_type: str
+    metadata: str
+    create_ns: int
+
+
+Record = TypeVar("Record", FileRecord, UploadRecord, JobRecord, CreateRecord, ObjectRecord)
+
+_TABLES: Final = {
+    FileRecord: "files",
+    UploadRecord: "uploads",
+    JobRecord: "jobs",
+    CreateRecord: "creates",
+    ObjectRecord: "objects",
+}
 
 
 def new_id(length: int) -> str:
@@ -118,7 +139,7 @@ class State:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        for name in ("uploads", "files", "jobs"):
+        for name in ("uploads", "files", "jobs", "objects"):
             (directory / name).mkdir(parents=True, exist_ok=True)
         self._lock = threading.RLock()
         self._database = sqlite3.connect(
@@ -140,6 +161,10 @@ class State:
                 first, *others = (field.name for field in dataclasses.fields(record))
                 columns = ", ".join([f"{first} PRIMARY KEY", *others])
                 self._database.execute(f"CREATE TABLE IF NOT EXISTS {table} ({columns})")
+                known = {row["name"] for row in self._database.execute(f"PRAGMA table_info({table})")}
+                for name in others:
+                    if name not in known:  # what an earlier version has left
+                        self._database.execute(f"ALTER TABLE {table} ADD COLUMN {name} DEFAULT ''")
             self._database.execute("CREATE INDEX IF NOT EXISTS jobs_by_age ON jobs (create_ns, name)")
             self._database.execute("CREATE INDEX IF NOT EXISTS files_by_age ON files (create_ns, name)")
 
@@ -155,7 +180,7 @@ class State:
                 raise
             self._database.execute("COMMIT")
 
-    def save(self, record: FileRecord | UploadRecord | JobRecord | CreateRecord) -> None:
+    def save(self, record: FileRecord | UploadRecord | JobRecord | CreateRecord | ObjectRecord) -> None:
         """Write the record, replacing the one of the same name."""
         # Table and column names in these statements are literals of this file (S608); values are always bound.
         values = dataclasses.astuple(record)
@@ -192,10 +217,26 @@ class State:
         where = f"(expire_ns = 0 OR expire_ns > ?) AND {clause}"
         return self._many(FileRecord, where, [alive_at_ns, *values], limit)
 
-    def jobs(self, limit: int, after: tuple[int, str] | None, created_until_ns: int) -> list[JobRecord]:
-        """Return jobs created up to a time, newest first, those behind `after` (create time, name)."""
+    def jobs(
+        self, limit: int, after: tuple[int, str] | None, created_until_ns: int, *, is_cloud: bool = False
+    ) -> list[JobRecord]:
+        """Return jobs of one API created up to a time, newest first, those behind `after` (create time, name)."""
         clause, values = _behind(after)
-        return self._many(JobRecord, f"create_ns <= ? AND {clause}", [created_until_ns, *values], limit)
+        where = f"create_ns <= ? AND (cloud <> '') = ? AND {clause}"
+        return self._many(JobRecord, where, [created_until_ns, is_cloud, *values], limit)
+
+    def object(self, name: str) -> ObjectRecord | None:
+        """Return the object of that name."""
+        return self._one(ObjectRecord, "name", name)
+
+    def objects(self, prefix: str) -> list[ObjectRecord]:
+        """Return the objects whose names begin so, by their names."""
+        found = self._many(ObjectRecord, "substr(name, 1, ?) = ?", [len(prefix), prefix], -1)
+        return sorted(found, key=lambda record: record.name)
+
+    def remove_object(self, name: str) -> None:
+        """Forget an object."""
+        self._delete("objects", name)
 
     def expired_files(self, now_ns: int) -> list[FileRecord]:
         """Return the files whose time is over."""

@@ -58,7 +58,7 @@ def test_agent_platform_lines_are_read_by_their_status_text(tmp_path: Path) -> N
 
     first, second = all_rows(table)
     assert (first.status, first.text) == (RowStatus.OK, "maintenance")
-    assert (second.status, second.error) == (RowStatus.FAILED, "Bad Request: example")
+    assert (second.status, second.error) == (RowStatus.FAILED, "code 3: Bad Request: example")
 
 
 #: How the error of an answer begins that holds something else than answers do.

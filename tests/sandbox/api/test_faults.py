@@ -258,6 +258,28 @@ async def test_a_client_that_disconnects_in_a_chunk_changes_nothing(sandbox: San
         assert (await http.post(session, content=b"y" * 3_000_000, headers=headers)).status_code == 200
 
 
+async def _cloud_replies(http: httpx2.AsyncClient) -> list[httpx2.Response]:
+    place = "/v1beta1/projects/p/locations/global"
+    objects = "/storage/v1/b/bucket/o"
+    return [
+        await http.post(f"{place}/batchPredictionJobs"),
+        await http.get(f"{place}/batchPredictionJobs/1"),
+        await http.get(f"{place}/batchPredictionJobs"),
+        await http.post(f"{place}/batchPredictionJobs/1:cancel"),
+        await http.delete(f"{place}/batchPredictionJobs/1"),
+        await http.get("/v1beta1/publishers/google/models"),
+        await http.post(f"{place}/publishers/google/models/a:countTokens"),
+        await http.get("/storage/v1/b/bucket"),
+        await http.get("/storage/v1/b/bucket/iam/testPermissions"),
+        await http.post(f"/upload{objects}"),
+        await http.put(f"/upload{objects}"),
+        await http.get(f"{objects}/a/b"),
+        await http.get(f"/download{objects}/a/b"),
+        await http.get(objects),
+        await http.delete(f"{objects}/a/b"),
+    ]
+
+
 async def test_every_route_can_be_hit_by_name(sandbox: Sandbox) -> None:
     for route in ROUTES:
         sandbox.fail_next(route, status=503)
@@ -284,6 +306,7 @@ async def test_every_route_can_be_hit_by_name(sandbox: Sandbox) -> None:
             await http.post("/v1beta/models/a:countTokens"),
             await http.post("/v1beta/models/a:generateContent"),
             await http.post("/v1beta/models/a:batchEmbedContents"),
+            *await _cloud_replies(http),
         ]
     assert [reply.status_code for reply in replies] == [503] * len(ROUTES)
     assert [request.route for request in sandbox.requests] == list(ROUTES)

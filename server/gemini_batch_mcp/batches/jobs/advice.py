@@ -1,15 +1,18 @@
 """What to do next with a batch, in a few sentences for an assistant: never a guess about what is not known."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from gemini_batch_mcp.batches.jobs.delivery import has_rows, is_overdue, not_there_yet, undelivered
 from gemini_batch_mcp.batches.jobs.rows import is_collected
-from gemini_batch_mcp.batches.ledger.entries import BatchEntry, Stage
+from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry, Stage
 from gemini_batch_mcp.domain import JobState, RowCounts
 from gemini_batch_mcp.text import count
 
 #: Pending or running for longer than this, a job expires without results (batch guide and SDK enum, 2026-09).
 EXPIRES_AFTER = timedelta(hours=48)
+#: A job on Google Cloud waits for up to 72 hours, and then has 24.
+EXPIRES_IN_CLOUD = timedelta(hours=96)
 #: The target that Google states for a batch; most finish far sooner (batch guide, 2026-09).
 TARGET = timedelta(hours=24)
 #: Without a change for so long, a job is said not to move (our choice: users report jobs that sat still for hours).
@@ -84,7 +87,8 @@ def _after_the_end(batch: BatchEntry, state: JobState, counts: RowCounts) -> str
         case JobState.FAILED:
             return batch.failure or f"The whole job failed{_cause(batch)}"
         case JobState.EXPIRED if not has_answers:
-            return f"Gemini did not finish the job within 48 hours and keeps no results of it. {again}"
+            hours = _hours(life_of(batch.jobs))
+            return f"Gemini did not finish the job within {hours} hours and keeps no results of it. {again}"
         case JobState.CANCELLED if not has_answers:
             finished = sum(job.counts.succeeded + job.counts.failed for job in batch.jobs)
             paid = f" Gemini had finished {count(finished, 'row')} by then, and charges them; their cost is not known."
@@ -193,7 +197,7 @@ def _progress(batch: BatchEntry, state: JobState, counts: RowCounts, age: timede
     if age < TARGET:
         pace = still or "batches can take up to 24 hours but usually take far less"
         return f"The {what} {doing}; {pace}. Call check_status again later."
-    hours_left = max(0, int((EXPIRES_AFTER - age).total_seconds() // 3600))
+    hours_left = max(0, _hours(life_of(batch.jobs) - age))
     otherwise = (
         "Consider cancel_batch and then retry_failed with another model, or smaller orders."
         if batch.can_be_sent_again
@@ -202,6 +206,15 @@ def _progress(batch: BatchEntry, state: JobState, counts: RowCounts, age: timede
     )
     target = f"past the 24-hour target{f'; {still}' if still else ''}"
     return f"The {what} {doing} and is {target}; in about {hours_left} hours it expires without results. {otherwise}"
+
+
+def life_of(jobs: Sequence[JobEntry]) -> timedelta:
+    """Return how long jobs may take, from their create on: names of Google Cloud begin with their project."""
+    return EXPIRES_IN_CLOUD if any(job.name.startswith("projects/") for job in jobs) else EXPIRES_AFTER
+
+
+def _hours(time: timedelta) -> int:
+    return int(time.total_seconds() // 3600)
 
 
 def _still(batch: BatchEntry, state: JobState, age: timedelta) -> str:

@@ -13,7 +13,7 @@ from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, DamagedEntry, JobEntry, NewBatch
 from gemini_batch_mcp.domain import Job, Task
 from gemini_batch_mcp.errors import NotFound, QuotaExhausted, Rejected, Unavailable, UnknownBatch
-from gemini_batch_mcp.gemini.wire import JobPage, job_name
+from gemini_batch_mcp.gemini.wire import JobPage
 from gemini_batch_mcp.text import plain_text
 from gemini_batch_mcp.threads import in_thread
 
@@ -45,7 +45,7 @@ async def find_batch(app: App, reference: str) -> BatchEntry:
         raise UnknownBatch("No batch was given.", "Call list_jobs to see the batches.")
     if (batch := await in_thread(known_batch, app, reference)) is not None:
         return batch
-    if (name := job_name(reference)) is not None:
+    if (name := app.gateway.job_name(reference)) is not None:
         try:
             return await adopt(app, await app.gateway.get_job(name))
         except NotFound:
@@ -89,8 +89,8 @@ def known_batch(app: App, reference: str) -> BatchEntry | None:
         raise UnknownBatch(f"{len(named)} batches are named {reference[:80]!r}: {ids}.", "Give one of these ids.")
     if named:
         return named[0]
-    name = job_name(reference)
-    return app.ledger.batch_of_job(name) if name is not None else None
+    # A name that this API does not know may be one of the other's.
+    return app.ledger.batch_of_job(app.gateway.job_name(reference) or reference)
 
 
 async def adopt(app: App, job: Job) -> BatchEntry:
@@ -137,7 +137,7 @@ async def find_sent(app: App, batch: BatchEntry, job: JobEntry, *, for_seconds: 
         other: Job | None = None
         try:
             saw_everything = False
-            async for page in _remote_pages(app, _MAX_TAG_PAGES):
+            async for page in _remote_pages(app, _MAX_TAG_PAGES, job.tag):
                 for seen in page.jobs:
                     if not seen.display_name.endswith(job.tag):
                         continue
@@ -167,12 +167,12 @@ def plain_display_name(job: Job) -> str:
     return plain_text(_TAG.sub("", job.display_name), MAX_DISPLAY_NAME_CHARS)
 
 
-async def _remote_pages(app: App, max_pages: int) -> AsyncIterator[JobPage]:
+async def _remote_pages(app: App, max_pages: int, tag: str = "") -> AsyncIterator[JobPage]:
     """Yield pages until the list ends, which the last one says, or goes on where it was before, or is too long."""
     token, read = "", set[str]()
     # The last page names none, which is the token of the first.
     while token not in read and len(read) < max_pages:
         read.add(token)
-        page = await app.gateway.list_jobs(page_size=_PAGE_SIZE, page_token=token)
+        page = await app.gateway.list_jobs(page_size=_PAGE_SIZE, page_token=token, tag=tag)
         yield page
         token = page.next_page_token

@@ -6,7 +6,7 @@ from typing import Any
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.accounts import claim, claim_shown, is_anothers
-from gemini_batch_mcp.batches.jobs.advice import EXPIRES_AFTER, advice, interrupted
+from gemini_batch_mcp.batches.jobs.advice import advice, interrupted, life_of
 from gemini_batch_mcp.batches.jobs.delivery import (
     LATE_FILE,
     has_rows,
@@ -317,7 +317,7 @@ def describe(batch: BatchEntry) -> BatchStatus:
         age_seconds=max(0, int(age.total_seconds())),
         created_at=batch.created_at if batch.is_ours else started,
         ended_at=ended if state.is_terminal else None,
-        expires_at=started + EXPIRES_AFTER if is_open and not batch.is_now else None,
+        expires_at=started + life_of(batch.jobs) if is_open and not batch.is_now else None,
         advice=advice(batch, state, counts, newest_counts(batch), age),
         look_again_at=min((job.look_again_at for job in missing if job.look_again_at), default=None),
     )

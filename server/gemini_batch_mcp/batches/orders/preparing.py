@@ -17,7 +17,14 @@ from gemini_batch_mcp.batches.orders.consent import quote_of, record_quote
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder, identify
 from gemini_batch_mcp.batches.orders.likeness import likeness_notes
 from gemini_batch_mcp.batches.orders.models import check_model, check_thinking
-from gemini_batch_mcp.batches.orders.pricing import job_limits, now_notes, read_prices, refuse_too_many, tier_of
+from gemini_batch_mcp.batches.orders.pricing import (
+    job_limits,
+    now_notes,
+    price_notes,
+    read_prices,
+    refuse_too_many,
+    tier_of,
+)
 from gemini_batch_mcp.domain import JsonObject, Order
 from gemini_batch_mcp.errors import Problem, RequestProblems, UsageError
 from gemini_batch_mcp.intake.files.in_lines import without_files
@@ -25,7 +32,7 @@ from gemini_batch_mcp.intake.files.planning import MAX_IN_LINES_BYTES
 from gemini_batch_mcp.intake.opened import buffered
 from gemini_batch_mcp.intake.prices.estimate import Estimate
 from gemini_batch_mcp.intake.tables.kinds import SourceKind
-from gemini_batch_mcp.text import dollars
+from gemini_batch_mcp.text import dollars, plain_text
 from gemini_batch_mcp.threads import in_thread
 
 #: Rendered requests that a preview shows.
@@ -35,6 +42,12 @@ _PILOT_ROWS: Final = 20
 _WORTH_A_PILOT_ROWS: Final = 100
 #: Of attached files, inside the requests of an inline create, which takes 20 MB in all.
 _INLINE_FILES_BYTES: Final = 10 * 1000**2
+#: Where data lies that this version does not read, and what copies it.
+_ELSEWHERE: Final = {
+    "gs": "gcloud storage cp",
+    "s3": "aws s3 cp",
+    "bq": "bq extract --destination_format=NEWLINE_DELIMITED_JSON",
+}
 #: Said where an order is refused; of a preview, which submits nothing in any case, it would be read as news.
 _NOT_SUBMITTED: Final = re.compile(r"; nothing was submitted(?=\.)| Nothing was submitted\.")
 
@@ -120,6 +133,7 @@ async def _previewed(app: App, order: Order, ahead: PassAhead, wait_seconds: flo
             *notes,
             *_saving(appraisal),
             *now_notes(prices, order.task, request_file.count),
+            *price_notes(app, prices),
             *request_file.warnings,
             *estimate.warnings,
             *_pilot_notes(app, identified, request_file.count, estimate),
@@ -140,7 +154,9 @@ def _pilot_notes(app: App, identified: IdentifiedOrder, count: int, estimate: Es
         return ()
     if high <= (app.settings.confirm_above_usd or 0.0):
         return ()
-    pilot = f"sample_rows={_PILOT_ROWS} with delivery='now' (its input is about {dollars(low / count * _PILOT_ROWS)})"
+    # Where rows are not answered at once, a pilot is a batch like any other.
+    now = "" if app.gateway.service.is_cloud else " with delivery='now'"
+    pilot = f"sample_rows={_PILOT_ROWS}{now} (its input is about {dollars(low / count * _PILOT_ROWS)})"
     return (
         f"No answers to this prompt tell yet what it will likely cost. Order a pilot first: {pilot}, then preview this "
         "again.",
@@ -192,6 +208,7 @@ def standing_for(app: App, identified: IdentifiedOrder) -> BatchEntry | None:
 
 def identify_for(app: App, order: Order, ahead: PassAhead | None = None) -> IdentifiedOrder:
     """Find an order's source; see `identity.identify`. A pass `ahead` begins while it is hashed."""
+    refuse_unoffered(app, order)
     inline = order.delivery == "inline"
     max_in_lines_bytes = _INLINE_FILES_BYTES if inline else min(MAX_IN_LINES_BYTES, app.settings.max_file_bytes // 2)
     return identify(
@@ -204,6 +221,37 @@ def identify_for(app: App, order: Order, ahead: PassAhead | None = None) -> Iden
         earlier=partial(earlier_rows, app),
         choose=app.choose,
     )
+
+
+def refuse_unoffered(app: App, order: Order) -> None:
+    """Refuse what the API that this server uses does not offer, or what no version of this server does yet.
+
+    Raises:
+        UsageError: says what to do instead.
+    """
+    if (scheme := order.source.partition("://")[0].lower()) in _ELSEWHERE and "://" in order.source:
+        raise UsageError(
+            f"{plain_text(order.source, 200)} cannot be a source: this version reads nothing at {scheme}://.",
+            f"Give a local file; `{_ELSEWHERE[scheme]}` brings one here.",
+        )
+    if not app.gateway.service.is_cloud:
+        return
+    if order.delivery == "inline":
+        raise UsageError("Batches on Google Cloud take no requests inside the call.", "Use delivery='file'.")
+    if order.delivery == "now":
+        raise UsageError(
+            "delivery='now' is not available on Google Cloud.", "Use delivery='file'; limit_rows makes a small trial."
+        )
+    if order.task == "embed":
+        raise UsageError(
+            "Batches of embeddings are not available on Google Cloud with this version.",
+            "Start a server with a Gemini API key (without GOOGLE_GENAI_USE_ENTERPRISE) for them.",
+        )
+    if order.source.startswith("files/"):
+        raise UsageError(
+            f"{plain_text(order.source, 80)} belongs to the Gemini API; batches on Google Cloud cannot use it.",
+            "Give the local file.",
+        )
 
 
 def _first_requests(path: Path) -> tuple[JsonObject, ...]:

@@ -26,6 +26,8 @@ from gemini_batch_mcp.threads import in_thread
 
 #: Batches that are looked at for answers to the same prompt (our choice).
 _MOST_BATCHES: Final = 8
+#: More tokens than any order has.
+_NO_LIMIT: Final = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,8 @@ class JobLimits:
     max_tokens: int
     is_known: bool
     lower: tuple[int, ...] = ()
+    #: None for no limit.
+    max_rows: int | None = None
 
     def fit(self, size_bytes: int, input_tokens: int) -> bool:
         """True when so much may be one job."""
@@ -50,7 +54,9 @@ class JobLimits:
         if not request_file.count:
             return 0
         by_bytes = math.ceil(request_file.size_bytes / self.max_bytes)
-        return max(1, min(request_file.count, max(by_bytes, math.ceil(priced.input_tokens / self.max_tokens))))
+        by_rows = math.ceil(request_file.count / self.max_rows) if self.max_rows else 1
+        by_tokens = math.ceil(priced.input_tokens / self.max_tokens)
+        return max(1, min(request_file.count, max(by_bytes, by_rows, by_tokens)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +107,16 @@ def now_notes(prices: PriceTable, task: Task, count: int) -> tuple[str, ...]:
         )
     why = "embeddings have no flex tier" if task == "embed" else "GEMINI_BATCH_NOW_TIER is standard"
     return (f"{calls} at the standard price, {prices.times:g} times that of a batch: {why}.",)
+
+
+def price_notes(app: App, prices: PriceTable) -> tuple[str, ...]:
+    """Say whose prices an order on Google Cloud is priced at; nothing elsewhere."""
+    if not app.gateway.service.is_cloud or app.settings.prices_path is not None:
+        return ()
+    return (
+        f"Priced at the Gemini API's batch prices of {prices.priced_on}. Google Cloud's own list is taken to be the "
+        "same; where it differs, GEMINI_BATCH_PRICES replaces them. Storage in the bucket comes on top.",
+    )
 
 
 async def read_prices(app: App) -> PriceTable:
@@ -190,13 +206,15 @@ def job_limits(app: App, prices: PriceTable, model: str) -> JobLimits:
     The enqueued-token limit depends on the project's tier, which no call tells. Without a setting the highest tier's
     is taken: more is never accepted, and less shows in a refusal that costs nothing.
     """
-    settings = app.settings
+    settings, service = app.settings, app.gateway.service
     # However little is set: a job takes a line at least.
-    max_bytes = max(1, settings.max_file_bytes)
+    max_bytes, max_rows = max(1, min(settings.max_file_bytes, service.file_bytes)), service.job_rows or None
     if settings.max_enqueued_tokens is not None:
-        return JobLimits(max_bytes, settings.max_enqueued_tokens, is_known=True)
+        return JobLimits(max_bytes, settings.max_enqueued_tokens, is_known=True, max_rows=max_rows)
+    if not service.has_quota:
+        return JobLimits(max_bytes, _NO_LIMIT, is_known=True, max_rows=max_rows)
     low, middle, high = (max(1, prices.enqueued_tokens(model, tier)) for tier in (1, 2, 3))
-    return JobLimits(max_bytes, high, is_known=False, lower=(middle, low))
+    return JobLimits(max_bytes, high, is_known=False, lower=(middle, low), max_rows=max_rows)
 
 
 def refuse_over_cap(app: App, priced: Estimate, *, spent: Cost | None = None) -> None:

@@ -172,6 +172,7 @@ class _Uploads:
                 _Unchanged(file, content),
                 size_bytes=content.size_bytes,
                 display_name=_name(content),
+                owner=self._batch_id,
                 mime_type=content.mime_type,
                 sha256=content.sha256,
                 # Waited for below, where a file that takes long is not sent again.

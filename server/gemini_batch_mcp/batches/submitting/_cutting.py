@@ -117,6 +117,7 @@ def cut_jobs(request_file: RequestFile, input_tokens: int, limits: JobLimits) ->
         sha256=request_file.sha256,
         max_bytes=limits.max_bytes,
         max_tokens=limits.max_tokens,
+        max_rows=limits.max_rows,
         tokens_per_byte=input_tokens / max(1, request_file.size_bytes),
     )
     return tuple(_new_job(shard) for shard in shards)

@@ -54,8 +54,8 @@ class EarlyUpload:
     def begin(self, found: IdentifiedOrder) -> None:
         """Begin, from a worker thread, with the file of an order that is not known to be right."""
         path, order, settings = found.path, found.order, self._app.settings
-        if path is None or order.delivery != "file":
-            return
+        if path is None or order.delivery != "file" or self._app.gateway.service.is_cloud:
+            return  # In a bucket, where a file goes follows from its content.
         try:
             size_bytes = path.stat().st_size
             if size_bytes > settings.max_file_bytes or self._may_be_refused(found, path, size_bytes):

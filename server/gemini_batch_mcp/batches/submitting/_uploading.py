@@ -82,6 +82,7 @@ async def _upload_shard(app: App, batch: BatchEntry, job: JobEntry) -> str:
             reader,
             size_bytes=job.size_bytes,
             display_name=f"{batch.id}-{job.shard}.{job.attempt}.jsonl",
+            owner=batch.id,
             sha256=job.sha256,
             on_progress=show,
         )

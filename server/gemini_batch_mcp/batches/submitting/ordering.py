@@ -31,7 +31,14 @@ from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder, template_s
 from gemini_batch_mcp.batches.orders.likeness import likeness_notes
 from gemini_batch_mcp.batches.orders.models import check_model, check_thinking
 from gemini_batch_mcp.batches.orders.preparing import identify_for, standing_for
-from gemini_batch_mcp.batches.orders.pricing import now_notes, read_prices, refuse_over_cap, refuse_too_many, tier_of
+from gemini_batch_mcp.batches.orders.pricing import (
+    now_notes,
+    price_notes,
+    read_prices,
+    refuse_over_cap,
+    refuse_too_many,
+    tier_of,
+)
 from gemini_batch_mcp.batches.submitting._early_upload import EarlyUpload
 from gemini_batch_mcp.batches.submitting._withdrawing import join, notes_about, withdrawn_on_cancel
 from gemini_batch_mcp.batches.submitting.creating import Submission
@@ -289,7 +296,7 @@ async def _appraise_order(
     standing = await in_thread(standing_for, app, identified)
     if standing is not None and not resubmit:
         return _Appraised(identified, quote_of(identified, standing.estimate), standing)
-    app.gateway.check_key()
+    await app.gateway.check_access()
     source, to = name_of_source(app, identified), order.model
     if prices.tier:
         to = f"{order.model} now, at the {prices.tier} price"
@@ -315,7 +322,7 @@ async def _appraise_order(
         quote_of(identified, priced, question),
         estimate=priced,
         lines=lines,
-        notes=now_notes(prices, order.task, count),
+        notes=(*now_notes(prices, order.task, count), *price_notes(app, prices)),
     )
 
 

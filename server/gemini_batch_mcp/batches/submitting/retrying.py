@@ -338,7 +338,7 @@ async def _choose(app: App, batch: BatchEntry, include: Sequence[str], model: st
         UsageError: there are none, the model does not fit, or they cost more than the cap.
         StorageError: the stored requests have changed or are gone.
     """
-    app.gateway.check_key()
+    await app.gateway.check_access()
     model = (model or batch.jobs[-1].model or batch.model).removeprefix("models/")
     await check_model(app, await read_prices(app), model, batch.task, ask=False)
     attempt = batch.attempts + 1

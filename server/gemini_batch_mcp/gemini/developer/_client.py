@@ -1,4 +1,4 @@
-"""Building the SDK's client: loaded late, pinned, with our HTTP client and without its own retries."""
+"""Access to the Developer API: the key, and the SDK's client with our HTTP client under it, without its own retries."""
 
 import importlib
 import ssl
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import httpx2
 
-from gemini_batch_mcp.errors import ConfigurationError
+from gemini_batch_mcp.errors import BatchError, ConfigurationError
+from gemini_batch_mcp.gemini.failures import gemini_failure
 from gemini_batch_mcp.gemini.http import GeminiHttpClient, Hook
 from gemini_batch_mcp.gemini.retry import RetryPolicy, Timeouts
 from gemini_batch_mcp.settings import API_VERSION, KEYS_PAGE, Settings
@@ -54,6 +55,48 @@ class Connection:
 
         reply = await self.sdk.aio.operations.get(RawReply(path))
         return reply.content
+
+
+@dataclass(frozen=True, slots=True)
+class KeyAccess:
+    """Calls with an API key."""
+
+    settings: Settings
+    transport: httpx2.AsyncBaseTransport | None
+    policy: RetryPolicy
+    timeouts: Timeouts
+    hook: Hook
+
+    def check(self) -> None:
+        """Raise ConfigurationError when there is no key, or none that can be one."""
+        self._key_and_origin()
+
+    def identity(self) -> tuple[str, str]:
+        """Return endpoint and key, and the setting that the key came from. Raises ConfigurationError."""
+        key, origin = self._key_and_origin()
+        endpoint = str(home_of(self.settings.base_url)).rstrip("/")
+        if self.settings.sandbox:
+            # One service for whatever key happens to be set.
+            key, origin = "", "the sandbox"
+        return f"{endpoint}\0{key}", origin
+
+    def connect(self) -> Connection:
+        """Build the clients; see `connect`."""
+        return connect(
+            self.settings, transport=self.transport, policy=self.policy, timeouts=self.timeouts, hook=self.hook
+        )
+
+    def load(self) -> None:
+        """Import the SDK."""
+        load_sdk()
+
+    def failure(self, error: Exception, what: str, *, creates: bool = False, may_be_shed: bool = False) -> BatchError:
+        """Return our error for one that was met."""
+        _, origin = self._key_and_origin()
+        return gemini_failure(error, what, key_origin=origin, creates=creates, may_be_shed=may_be_shed)
+
+    def _key_and_origin(self) -> tuple[str, str]:
+        return key_and_origin(self.settings, has_transport=self.transport is not None)
 
 
 def key_and_origin(settings: Settings, *, has_transport: bool) -> tuple[str, str]:

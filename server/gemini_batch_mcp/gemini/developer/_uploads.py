@@ -9,9 +9,10 @@ import anyio
 
 from gemini_batch_mcp.domain import JsonObject, UploadedFile
 from gemini_batch_mcp.errors import BatchError, Rejected, Unavailable
-from gemini_batch_mcp.gemini.developer._session import Session, raw_reply
+from gemini_batch_mcp.gemini.developer._client import Connection
 from gemini_batch_mcp.gemini.http import GeminiHttpClient
 from gemini_batch_mcp.gemini.retry import repeat
+from gemini_batch_mcp.gemini.session import Session, raw_reply
 from gemini_batch_mcp.gemini.transfers import Outgoing, Progress, Readable, reading_errors
 from gemini_batch_mcp.gemini.wire import file_from_wire
 from gemini_batch_mcp.text import plain_text
@@ -26,7 +27,7 @@ _LONGEST_POLL_SECONDS: Final = 5.0
 
 
 async def upload(
-    session: Session,
+    session: Session[Connection],
     source: Path | Readable,
     *,
     size_bytes: int,
@@ -55,7 +56,7 @@ async def upload(
 
 
 async def _send_as_either_type(
-    session: Session,
+    session: Session[Connection],
     source: Path | Readable,
     size_bytes: int,
     display_name: str,
@@ -82,7 +83,7 @@ async def _send_as_either_type(
 
 
 async def _send(
-    session: Session,
+    session: Session[Connection],
     outgoing: Outgoing,
     display_name: str,
     mime_type: str,
@@ -117,7 +118,7 @@ async def _cancel(http: GeminiHttpClient, upload_url: str) -> None:
         await http.post(upload_url, headers={"x-goog-upload-command": "cancel"})
 
 
-async def _processed(session: Session, uploaded: UploadedFile, what: str) -> UploadedFile:
+async def _processed(session: Session[Connection], uploaded: UploadedFile, what: str) -> UploadedFile:
     """Wait until Gemini has looked at the file."""
     pause_seconds = session.policy.initial_delay_seconds
     with anyio.move_on_after(session.timeouts.processing_seconds):
@@ -139,7 +140,9 @@ async def _processed(session: Session, uploaded: UploadedFile, what: str) -> Upl
     return uploaded
 
 
-async def _require_whole(session: Session, uploaded: UploadedFile, size_bytes: int, sha256: str, what: str) -> None:
+async def _require_whole(
+    session: Session[Connection], uploaded: UploadedFile, size_bytes: int, sha256: str, what: str
+) -> None:
     """Compare what arrived with what was sent, by hash when both sides know one, else by size."""
     hashes_known = bool(sha256 and uploaded.sha256)
     is_whole = uploaded.sha256 == sha256.lower() if hashes_known else uploaded.size_bytes == size_bytes
@@ -154,17 +157,17 @@ async def _require_whole(session: Session, uploaded: UploadedFile, size_bytes: i
     )
 
 
-async def get_file(session: Session, name: str) -> UploadedFile:
+async def get_file(session: Session[Connection], name: str) -> UploadedFile:
     """Read a file's metadata. `name` has been checked."""
 
     def understand(raw: JsonObject) -> UploadedFile | None:
         uploaded = file_from_wire(raw)
         return uploaded if uploaded.name else None
 
-    return await session.read("get_file", name, f"describe {name}", understand)
+    return await session.read("get_file", lambda connection, _: connection.read(name), f"describe {name}", understand)
 
 
-async def delete_file(session: Session, name: str) -> None:
+async def delete_file(session: Session[Connection], name: str) -> None:
     """Delete a file. `name` has been checked."""
     connection = await session.connection()
     await session.deletion("delete_file", f"delete {name}", lambda: connection.sdk.aio.files.delete(name=name))

@@ -1,29 +1,33 @@
 """The Gemini Developer API as the other rooms see it: our values in, our values and our errors out."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 from urllib.parse import urlencode
 
 import httpx2
 
 from gemini_batch_mcp.domain import Account, Job, JsonObject, Model, Task, UploadedFile
-from gemini_batch_mcp.errors import UsageError
+from gemini_batch_mcp.errors import NotFound, UsageError
 from gemini_batch_mcp.gemini import wire
-from gemini_batch_mcp.gemini.developer import _downloads as downloads
 from gemini_batch_mcp.gemini.developer import _uploads as uploads
-from gemini_batch_mcp.gemini.developer._downloads import Follower
-from gemini_batch_mcp.gemini.developer._session import Session, raw_reply
+from gemini_batch_mcp.gemini.developer._client import Connection, KeyAccess
 from gemini_batch_mcp.gemini.developer._uploads import Sha256
+from gemini_batch_mcp.gemini.downloads import Follower, receive
 from gemini_batch_mcp.gemini.failures import not_understood, outcome_unknown
-from gemini_batch_mcp.gemini.http import Hook, quiet_transport_logs
+from gemini_batch_mcp.gemini.http import Exchange, Hook, quiet_transport_logs
 from gemini_batch_mcp.gemini.retry import RetryPolicy, Timeouts
-from gemini_batch_mcp.gemini.transfers import Download, Progress, Readable, unseen_progress
+from gemini_batch_mcp.gemini.service import Finding, Service
+from gemini_batch_mcp.gemini.session import Session, raw_reply
+from gemini_batch_mcp.gemini.transfers import Download, Incoming, Progress, Readable, unseen_progress
 from gemini_batch_mcp.gemini.wire import JobPage
-from gemini_batch_mcp.settings import Settings, Tier
+from gemini_batch_mcp.settings import MAX_FILE_BYTES, Settings, Tier
 from gemini_batch_mcp.text import plain_text
 
 __all__ = ["Download", "Follower", "Gateway", "Hook", "JobPage", "RetryPolicy", "Timeouts"]
+
+T = TypeVar("T")
 
 #: Members of a request that the call sets itself, in both spellings.
 _SET_BY_CALL: Final = frozenset({"model", "serviceTier", "service_tier"})
@@ -31,6 +35,17 @@ _SET_BY_CALL: Final = frozenset({"model", "serviceTier", "service_tier"})
 _LARGEST_PAGE: Final = 1000
 #: Far above the number of models there are.
 _MOST_MODEL_PAGES: Final = 50
+
+
+#: A request file has up to 2 GB, a job lives up to 48 hours (batch guide, read 2026-09).
+SERVICE: Final = Service(
+    name="the Gemini API",
+    file_bytes=MAX_FILE_BYTES,
+    job_rows=0,
+    job_life=timedelta(hours=48),
+    has_quota=True,
+    is_cloud=False,
+)
 
 
 class Gateway:
@@ -46,7 +61,9 @@ class Gateway:
     `delete_file`, `download`, `models`, `count_tokens`, `call`. What it raises ends the call.
     """
 
-    def __init__(self, session: Session) -> None:
+    service = SERVICE
+
+    def __init__(self, session: Session[Connection]) -> None:
         self._session = session
 
     @classmethod
@@ -65,26 +82,26 @@ class Gateway:
         Quiets the loggers of the HTTP client for the whole process, see `quiet_transport_logs`.
         """
         quiet_transport_logs()
-        session = Session(
-            settings,
-            transport=transport,
-            hook=hook or _no_hook,
-            policy=retry or RetryPolicy(),
-            timeouts=timeouts or Timeouts(),
-        )
-        return cls(session)
+        hook, policy, timeouts = hook or _no_hook, retry or RetryPolicy(), timeouts or Timeouts()
+        access = KeyAccess(settings, transport, policy, timeouts, hook)
+        secrets = settings.secrets
+        return cls(Session(access, secrets, transport=transport, hook=hook, policy=policy, timeouts=timeouts))
 
     async def aclose(self) -> None:
         """Close the connection, and the transport if one was given."""
         await self._session.aclose()
 
-    def check_key(self) -> None:
+    async def check_access(self) -> None:
         """Look whether there is a key, before anybody is asked for money.
 
         Raises:
             ConfigurationError: there is none, or it cannot be one.
         """
-        self._session.check_key()
+        self._session.check()
+
+    async def findings(self) -> tuple[Finding, ...]:
+        """Return nothing: a key is all that it takes."""
+        return ()
 
     def warm_up(self) -> None:
         """Load the SDK in a daemon thread; call it once, after the start."""
@@ -94,12 +111,17 @@ class Gateway:
         """Return whose calls these are; the same key and endpoint have the same fingerprint under one salt."""
         return self._session.account(salt)
 
+    def job_name(self, text: str) -> str | None:
+        """Return a job's name for it, its bare id, a result file's name or a link; None for other text."""
+        return wire.job_name(text)
+
     async def upload(
         self,
         source: Path | Readable,
         *,
         size_bytes: int,
         display_name: str,
+        owner: str = "",
         mime_type: str = "jsonl",
         sha256: Sha256 = "",
         wait_until_ready: bool = True,
@@ -171,14 +193,14 @@ class Gateway:
         def understand(raw: JsonObject) -> Job | None:
             return wire.job_from_wire(raw, asked_name=name) if "metadata" in raw or "name" in raw else None
 
-        return await self._session.read("get", name, f"describe {name}", understand)
+        return await self._read("get", name, f"describe {name}", understand)
 
-    async def list_jobs(self, *, page_size: int, page_token: str = "") -> JobPage:
-        """Read one page of the jobs of the key's project; `page_size` is 1 to 1000."""
+    async def list_jobs(self, *, page_size: int, page_token: str = "", tag: str = "") -> JobPage:
+        """Read one page of the jobs of the key's project; `page_size` is 1 to 1000. No list is by `tag` here."""
         query = {"pageSize": str(min(max(page_size, 1), _LARGEST_PAGE))}
         if page_token:
             query["pageToken"] = page_token
-        return await self._session.read("list", f"batches?{urlencode(query)}", "list the jobs", wire.jobs_from_wire)
+        return await self._read("list", f"batches?{urlencode(query)}", "list the jobs", wire.jobs_from_wire)
 
     async def cancel_job(self, name: str) -> None:
         """Ask Gemini to cancel a job, which takes effect some time later. Repeated if need be: it is idempotent."""
@@ -227,9 +249,13 @@ class Gateway:
             StorageError: the disk is full, or the directory cannot be written.
             NotFound: the file is gone.
         """
-        return await downloads.download(
-            self._session, _checked_file(file_name), destination, on_progress or unseen_progress, follower
-        )
+        name = _checked_file(file_name)
+
+        async def bring(incoming: Incoming, _: Exchange) -> None:
+            connection = await self._session.connection()
+            await connection.sdk.aio.files.download(file=name, destination=incoming)
+
+        return await receive(self._session, name, destination, on_progress or unseen_progress, follower, bring)
 
     async def list_models(self) -> tuple[Model, ...]:
         """Read all models that the key can see. A list whose tokens lead in a circle ends there."""
@@ -239,9 +265,7 @@ class Gateway:
         while token not in read and len(read) < _MOST_MODEL_PAGES:
             read.add(token)
             query = urlencode({"pageSize": _LARGEST_PAGE, **({"pageToken": token} if token else {})})
-            page, token = await self._session.read(
-                "models", f"models?{query}", "list the models", wire.models_from_wire
-            )
+            page, token = await self._read("models", f"models?{query}", "list the models", wire.models_from_wire)
             models += page
         return tuple(models)
 
@@ -304,6 +328,9 @@ class Gateway:
                 raise outcome_unknown(what, "its reply isn't a JSON object")
         return reply
 
+    async def _read(self, step: str, path: str, what: str, understand: Callable[[JsonObject], T | None]) -> T:
+        return await self._session.read(step, lambda connection, _: connection.read(path), what, understand)
+
     async def _create(
         self, model: str, task: Task, display_name: str, source: dict[str, Any], input_config: dict[str, Any]
     ) -> Job:
@@ -325,6 +352,12 @@ class Gateway:
 def _checked_job(text: str) -> str:
     if name := wire.job_name(text):
         return name
+    if text.startswith("projects/"):
+        raise NotFound(
+            f"{plain_text(text, 120)} is a job on Google Cloud, and this server uses the Gemini API.",
+            "Set GOOGLE_GENAI_USE_ENTERPRISE=1 to see it.",
+            status_code=404,
+        )
     raise UsageError(
         f"{plain_text(text, 80)!r} is not a Gemini job name.", "A job name is batches/ followed by the job's id."
     )
@@ -333,6 +366,12 @@ def _checked_job(text: str) -> str:
 def _checked_file(text: str) -> str:
     if name := wire.file_name(text):
         return name
+    if text.startswith("gs://"):
+        raise NotFound(
+            f"{plain_text(text, 120)} lies in Cloud Storage, and this server uses the Gemini API.",
+            "Set GOOGLE_GENAI_USE_ENTERPRISE=1 to use it.",
+            status_code=404,
+        )
     raise UsageError(
         f"{plain_text(text, 80)!r} is not a Gemini file name.", "A file name is files/ followed by the file's id."
     )

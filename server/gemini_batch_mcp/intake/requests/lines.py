@@ -305,7 +305,7 @@ class LineChecker:
         if settings == self._usual:
             return True
         findings = Findings()
-        check_together(as_members(settings), self.world.model, findings)
+        check_together(as_members(settings), self.world.model, findings, is_cloud=self.world.is_cloud)
         if findings.count or findings.notes:
             return False
         self._usual = settings
@@ -319,7 +319,7 @@ class LineChecker:
         if not is_time or len(self._flavours) == _MAX_FLAVOURS:
             return
         self._misses = self._missed_bytes = 0
-        flavour = flavour_of(request, self.task)
+        flavour = flavour_of(request, self.task, needs_role=self.world.is_cloud)
         if flavour not in self._flavours:
             self._flavours.add(flavour)
             self._decoders.insert(0, line_decoder(self.task, flavour))
@@ -351,7 +351,7 @@ def examine(line: bytes, number: int, task: Task, world: World = CLOSED, filling
     value, checked = parse_line(line, number)
     if checked is not None:
         return Examined(checked, line)
-    slips = mend(value, task)
+    slips = mend(value, task, needs_role=world.is_cloud)
     is_filled = filling is not None and filling.into(value)
     checked = check_parsed(value, number, task, world)
     if checked.problem_count and (respelled := respell(value, task)):

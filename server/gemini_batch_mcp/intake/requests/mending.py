@@ -24,6 +24,7 @@ class Slip(StrEnum):
     CONTENTS = "contents was given as text in {where}; it is sent as a user turn."
     THINKING = "thinkingConfig was outside generationConfig in {where}; it is sent inside."
 
+    ROLE = "contents had no role in {where}; it is sent as the user's, because Google Cloud takes none without a role."
     CASES = "Values were in another letter case in {where}; they are sent as Gemini writes them."
     LISTS = "One thing stood where a list is wanted in {where}; it is sent as a list of one."
 
@@ -32,7 +33,7 @@ class Slip(StrEnum):
         return self.value.format(where=lines_named(count, first, unit))
 
 
-def mend(line: Any, task: Task) -> frozenset[Slip]:
+def mend(line: Any, task: Task, *, needs_role: bool = False) -> frozenset[Slip]:
     """Put right what can be, inside the JSON value of one line; return what it was."""
     if task != "generate" or not isinstance(line, dict) or not isinstance(line.get("request"), dict):
         return frozenset()
@@ -45,6 +46,8 @@ def mend(line: Any, task: Task) -> frozenset[Slip]:
     if isinstance(text := request.get("contents"), str):
         request["contents"] = [{"role": "user", "parts": [{"text": text}]}]
         slips.add(Slip.CONTENTS)
+    if needs_role and _give_roles(request):
+        slips.add(Slip.ROLE)
     if _move_thinking(line, request):
         slips.add(Slip.THINKING)
     return frozenset(slips)
@@ -67,6 +70,16 @@ def to_line(value: Any) -> bytes:
         ValueError: it holds something that JSON does not have, such as NaN.
     """
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8")
+
+
+def _give_roles(request: dict[str, Any]) -> bool:
+    """Make turns without a role the user's, as the Gemini API takes them; return whether there were any."""
+    contents = request.get("contents")
+    turns = contents if isinstance(contents, list) else [contents]
+    silent = [turn for turn in turns if isinstance(turn, dict) and turn.get("role") in (None, "")]
+    for turn in silent:
+        turn["role"] = "user"
+    return bool(silent)
 
 
 def _move_thinking(line: dict[str, Any], request: dict[str, Any]) -> bool:

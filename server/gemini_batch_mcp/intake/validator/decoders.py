@@ -59,24 +59,25 @@ class Flavour(NamedTuple):
     Narrow decoders are fast ones: taking both spellings would cost 1 µs for every object that has such members, and
     parts of every kind cost 0.3 µs each (measured, CPython 3.11). `switched` holds (message, member) names that are
     spelled the other way; the Python SDK writes such mixtures. `is_plain` requests hold texts only and nothing else
-    that a price depends on, so that nothing has to be read out of them.
+    that a price depends on, so that nothing has to be read out of them. `needs_role` takes no turn without a role.
     """
 
     spelling: Literal["camel", "snake"]
     switched: frozenset[tuple[str, str]]
     text_only: bool
     is_plain: bool = False
+    needs_role: bool = False
 
 
-def flavour_of(request: dict[str, Any], task: Task) -> Flavour:
+def flavour_of(request: dict[str, Any], task: Task, *, needs_role: bool = False) -> Flavour:
     """Return the flavour of a request that is known to be right."""
     seen = _Seen()
     wanted = request_message(task)
     seen.object(request, wanted)
     is_plain = seen.text_only and not any(wanted.spellings[name].name in PRICED for name in request)
     if seen.snake and not seen.camel:
-        return Flavour("snake", frozenset(), seen.text_only, is_plain)
-    return Flavour("camel", frozenset(seen.snake), seen.text_only, is_plain)
+        return Flavour("snake", frozenset(), seen.text_only, is_plain, needs_role)
+    return Flavour("camel", frozenset(seen.snake), seen.text_only, is_plain, needs_role)
 
 
 class _Seen:
@@ -205,7 +206,8 @@ class _Family:
             elif is_filled and field.name == "text":
                 value = Annotated[str, Meta(min_length=1)]
             self.names[wanted.name, field.name] = name
-            required = field.required or (text_part and field.name == "text")
+            needs_role = self.flavour.needs_role and wanted.name == "Content" and field.name == "role"
+            required = field.required or needs_role or (text_part and field.name == "text")
             members.append((name, value) if required else (name, value | None, None))
         rule = None if text_part else self._rule(wanted)
         return msgspec.defstruct(

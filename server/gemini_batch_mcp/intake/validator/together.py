@@ -30,8 +30,15 @@ _FORMATS: Final[Mapping[str, frozenset[str]]] = {
 _MAX_DEPTH: Final = 60
 
 
-def check_together(request: Mapping[str, Any], model: str, findings: Findings) -> None:
+def check_together(request: Mapping[str, Any], model: str, findings: Findings, *, is_cloud: bool = False) -> None:
     """Add to `findings` what a generate request that is right by itself holds and `model` does not take."""
+    if is_cloud and get(request, "GenerateContentRequest", "cachedContent"):
+        findings.add(
+            lambda: (
+                "`request.cachedContent` cannot be used in batches on Google Cloud.",
+                "Leave the cache out, and write what it holds into the request.",
+            )
+        )
     _Check(_version(model), model, findings).request(request)
 
 

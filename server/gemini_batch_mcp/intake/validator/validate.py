@@ -64,7 +64,7 @@ def check_parsed(value: Any, line_number: int, task: Task, world: World = CLOSED
     findings = Findings()
     key = _check_value(value, task, findings, world)
     if world.model and task == "generate" and not findings.count:
-        check_together(value["request"], world.model, findings)
+        check_together(value["request"], world.model, findings, is_cloud=world.is_cloud)
     problems = tuple(Problem(line_number, shown(key), *finding) for finding in findings.described)
     return CheckedLine(key, problems, findings.count, frozenset(findings.notes))
 

@@ -20,12 +20,14 @@ class World:
     """How lines are judged. The default is closed: what our table does not have is wrong.
 
     `installed` is asked only when something is met that our table does not have; loading those types takes seconds.
-    `model` answers the lines; without it nothing is said about what it takes together.
+    `model` answers the lines; without it nothing is said about what it takes together. `is_cloud` says that they go to
+    Google Cloud, where each turn of a conversation needs its role, and caches cannot be used.
     """
 
     is_open: bool = False
     installed: Callable[[], InstalledTypes] = InstalledTypes
     model: str = ""
+    is_cloud: bool = False
 
 
 CLOSED: Final = World()

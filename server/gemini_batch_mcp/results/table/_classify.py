@@ -99,6 +99,32 @@ _VECTOR: Final = f"CASE WHEN is_embedding THEN try_cast({_VALUES} AS FLOAT[]) EN
 _IS_VECTOR: Final = "len(vector) > 0 AND len(list_filter(vector, lambda n: coalesce(isfinite(n), false))) = len(vector)"
 
 
+#: A failure that is text, as Vertex AI writes it: "Bad Request: {…}", where the JSON is Google's own error.
+_WORDS: Final = "CASE WHEN json_type(failure) = 'VARCHAR' THEN failure ->> '$' END"
+_TOLD: Final = f"TRY(CAST(nullif(regexp_extract({_WORDS}, '[{{].*[}}]', 0, 's'), '') AS JSON))"
+#: What such a text begins with, or its JSON names, for each google.rpc code.
+_CODES: Final = {
+    1: ("CANCELLED",),
+    3: ("INVALID_ARGUMENT", "BAD REQUEST"),
+    4: ("DEADLINE_EXCEEDED", "GATEWAY TIMEOUT"),
+    5: ("NOT_FOUND", "NOT FOUND"),
+    7: ("PERMISSION_DENIED", "FORBIDDEN"),
+    8: ("RESOURCE_EXHAUSTED", "TOO MANY REQUESTS"),
+    9: ("FAILED_PRECONDITION",),
+    10: ("ABORTED",),
+    11: ("OUT_OF_RANGE",),
+    12: ("UNIMPLEMENTED", "NOT IMPLEMENTED"),
+    13: ("INTERNAL", "INTERNAL SERVER ERROR"),
+    14: ("UNAVAILABLE", "SERVICE UNAVAILABLE"),
+    16: ("UNAUTHENTICATED", "UNAUTHORIZED"),
+}
+_NAMED_CODE: Final = "CASE upper(coalesce({}, trim(split_part({}, ':', 1)))) {} END".format(
+    f"{_TOLD} ->> '$.error.status'",
+    _WORDS,
+    " ".join(f"WHEN '{name}' THEN {code}" for code, names in _CODES.items() for name in names),
+)
+
+
 def _names(names: tuple[str, ...]) -> str:
     return "(" + ", ".join(f"'{name}'" for name in names) + ")"
 
@@ -258,12 +284,13 @@ def classified(source: str, *, with_embedding: bool = False) -> str:
                     THEN format('embedding of {{:,}} numbers', coalesce(json_array_length({_VALUES}), 0))
                     ELSE answer_text END AS "text",
                finish_reason,
-               CASE WHEN failure IS NOT NULL THEN try_cast(failure ->> '$.code' AS INTEGER) END AS error_code,
+               CASE WHEN failure IS NOT NULL
+                    THEN coalesce(try_cast(failure ->> '$.code' AS INTEGER), {_NAMED_CODE}) END AS error_code,
                CASE WHEN status = 'ok' THEN ''
                     WHEN failure IS NOT NULL THEN
                         coalesce(nullif(CASE WHEN json_type(failure) = 'OBJECT'
                              THEN coalesce(failure ->> '$.message', failure ->> '$.status', '')
-                             ELSE failure ->> '$' END, ''),
+                             ELSE coalesce({_TOLD} ->> '$.error.message', failure ->> '$') END, ''),
                              CASE WHEN try_cast(failure ->> '$.code' AS INTEGER) IS NULL
                                   THEN 'an error without a code and a message' ELSE '' END)
                     WHEN {is_broken} THEN 'the embedding is not a list of numbers'

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gemini_batch_mcp.domain import Task
-from gemini_batch_mcp.sandbox.api._requests import page_of, path_id, read_json
+from gemini_batch_mcp.sandbox.api.requests import page_of, path_id, read_json
 from gemini_batch_mcp.sandbox.config import NANOSECONDS, SandboxConfig
 from gemini_batch_mcp.sandbox.lifecycle.bodies import read_update
 from gemini_batch_mcp.sandbox.lifecycle.creates import Creates

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gemini_batch_mcp.intake.prices.tokens import offline_counts
-from gemini_batch_mcp.sandbox.api._requests import page_of, path_id, read_json
+from gemini_batch_mcp.sandbox.api.requests import page_of, path_id, read_json
 from gemini_batch_mcp.sandbox.config import SandboxConfig
 from gemini_batch_mcp.sandbox.lifecycle.lines import RequestProblem, check_request
 from gemini_batch_mcp.sandbox.lifecycle.references import References

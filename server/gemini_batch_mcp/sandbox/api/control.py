@@ -22,9 +22,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gemini_batch_mcp.errors import BatchError
-from gemini_batch_mcp.sandbox.api._requests import path_id, read_json
 from gemini_batch_mcp.sandbox.api.faults import Fault, FaultQueue
 from gemini_batch_mcp.sandbox.api.guard import RequestLog
+from gemini_batch_mcp.sandbox.api.requests import path_id, read_json
 from gemini_batch_mcp.sandbox.lifecycle.jobs import Jobs
 from gemini_batch_mcp.sandbox.state import State
 from gemini_batch_mcp.sandbox.wire import ApiError, json_response, not_found

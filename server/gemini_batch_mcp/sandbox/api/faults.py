@@ -29,6 +29,22 @@ ROUTES: Final = (
     "countTokens",
     "generateContent",
     "embedContent",
+    # Google Cloud's
+    "jobs.create",
+    "jobs.get",
+    "jobs.list",
+    "jobs.cancel",
+    "jobs.delete",
+    "publishers.list",
+    "publishers.countTokens",
+    "buckets.get",
+    "buckets.permissions",
+    "objects.insert",
+    "objects.chunk",
+    "objects.get",
+    "objects.media",
+    "objects.list",
+    "objects.delete",
 )
 
 When = Literal["before", "after"]

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Scope
 
-from gemini_batch_mcp.sandbox.api._requests import page_of, path_id, read_json
+from gemini_batch_mcp.sandbox.api.requests import page_of, path_id, read_json
 from gemini_batch_mcp.sandbox.api.uploads import RECEIVED_HEADER, STATUS_HEADER, Uploads
 from gemini_batch_mcp.sandbox.config import CHUNK_BYTES, SandboxConfig
 from gemini_batch_mcp.sandbox.lifecycle.jobs import Jobs

@@ -12,13 +12,12 @@ from typing import BinaryIO, Final
 
 from gemini_batch_mcp.domain import Task
 from gemini_batch_mcp.sandbox.config import FileFault, SandboxConfig
+from gemini_batch_mcp.sandbox.lifecycle.met import MetOnce
 from gemini_batch_mcp.sandbox.lifecycle.references import References
-from gemini_batch_mcp.sandbox.replies.rows import DIGEST_BYTES, RowOutput, RowWriter
+from gemini_batch_mcp.sandbox.replies.rows import RowOutput, RowWriter
 
 _ROWS_PER_BLOCK: Final = 2_000
 _BUFFER_BYTES: Final = 4 * 1024**2
-#: Beside the rows of the jobs: the digests of rows that have met the fault they were to meet once.
-_MET_FILE: Final = "met-once"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +47,18 @@ def write_output(
 
     With `references`, rows whose files cannot be used fail.
     """
-    met = _read_met(rows.with_name(_MET_FILE))
-    met_before = frozenset(met)
+    once = MetOnce(rows.parent)
     writer = RowWriter(
         order.task,
         order.model,
         is_inline=order.is_inline,
         faults=config.row_faults,
         echoes_keys=config.echoes_keys,
-        met=met,
+        met=once.digests,
     )
     failed = 0
     separator = b"," if order.is_inline else b"\n"
-    with rows.open("rb", buffering=_BUFFER_BYTES) as source, target.open("wb", buffering=_BUFFER_BYTES) as file:
+    with once, rows.open("rb", buffering=_BUFFER_BYTES) as source, target.open("wb", buffering=_BUFFER_BYTES) as file:
         sink = _Sink(file)
         lines = itertools.islice(source, order.rows)
         while block := list(itertools.islice(lines, _ROWS_PER_BLOCK)):
@@ -75,20 +73,12 @@ def write_output(
             sink.write(b"]" if sink.size_bytes else b"[]")
     if not order.is_inline and (file_faults := config.file_faults | writer.file_faults):
         sink = _damage(target, file_faults)
-    if new := met - met_before:
-        with rows.with_name(_MET_FILE).open("ab") as file:
-            file.write(b"".join(new))
     return Output(order.rows - failed, failed, sink.size_bytes, sink.digest.hexdigest())
 
 
 def _output(line: bytes, writer: RowWriter, references: References | None) -> RowOutput:
     failure = references.failure(line) if references is not None else None
     return writer.write(line) if failure is None else RowOutput((failure,), failed=True)
-
-
-def _read_met(path: Path) -> set[bytes]:
-    data = path.read_bytes() if path.exists() else b""
-    return {data[start : start + DIGEST_BYTES] for start in range(0, len(data), DIGEST_BYTES)}
 
 
 class _Sink:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from gemini_batch_mcp.sandbox.config import SandboxConfig
 from gemini_batch_mcp.sandbox.lifecycle._outputs import Output, OutputOrder, write_output
 from gemini_batch_mcp.sandbox.lifecycle._pace import (
     CANCELLED,
+    EXPIRED,
     PENDING,
     RUNNING,
     SUCCEEDED,
@@ -38,12 +39,26 @@ _RESULT_PREFIX: Final = "files/batch-"
 _WRITERS: Final = 1
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Delivered:
+    """What a job of Vertex AI has left, and where."""
+
+    succeeded: int
+    failed: int
+    place: str
+
+
+#: Writes the answers to the first rows of a job of Vertex AI: the job, its rows, how many.
+Deliver = Callable[[JobRecord, Path, int], Delivered]
+
+
 class Jobs:
     """The jobs of one directory. Every method is safe to call from any thread and blocks until it is done."""
 
-    def __init__(self, state: State, config: SandboxConfig) -> None:
+    def __init__(self, state: State, config: SandboxConfig, deliver: Deliver | None = None) -> None:
         self._state = state
         self._config = config
+        self._deliver = deliver
         self._lock = threading.Lock()
         self._writers = concurrent.futures.ThreadPoolExecutor(_WRITERS, "sandbox-answers")
         self._endings: dict[str, concurrent.futures.Future[JobRecord]] = {}
@@ -53,8 +68,8 @@ class Jobs:
         self._writers.shutdown()
 
     def create(self, job: JobRecord, rows: Path) -> JobRecord:
-        """Enter a job under a new name; `rows` is taken over (linked if it belongs to a file)."""
-        named = dataclasses.replace(job, name=f"batches/{new_id(_JOB_ID_LENGTH)}")
+        """Enter a job, under a new name unless it has one; `rows` is taken over (linked if it belongs to a file)."""
+        named = dataclasses.replace(job, name=job.name or f"batches/{new_id(_JOB_ID_LENGTH)}")
         _link(rows, self._state.rows_path(named.name))
         with self._state.transaction():
             self._state.save(named)
@@ -206,8 +221,13 @@ class Jobs:
         if current is None or current.is_done:
             return current or job
         rows = self._answered(job, state, answered_rows)
+        place = _result_name(job) if rows and not job.is_inline else ""
         try:
-            output = self._write_answers(job, rows) if rows else Output()
+            if job.cloud and self._deliver is not None and rows:
+                delivered = self._deliver(job, self._state.rows_path(job.name), rows)
+                output, place = Output(delivered.succeeded, delivered.failed), delivered.place
+            else:
+                output = self._write_answers(job, rows) if rows else Output()
         except FileNotFoundError:  # the rows are gone: deleted meanwhile, or wound up by another process
             return self._state.job(job.name) or job
         if error is None and state in DEFAULT_ERRORS:
@@ -222,19 +242,20 @@ class Jobs:
             end_ns=end_ns,
             update_ns=end_ns,
             error=json.dumps(dict(error)) if error else "",
-            responses_file=_result_name(job) if rows and not job.is_inline else "",
+            responses_file=place,
         )
         if state == "BATCH_STATE_FAILED":
             ended = dataclasses.replace(ended, succeeded=0, failed=job.row_count)
         with self._state.transaction():
             current = self._state.job(job.name)
             if current is None:
-                self._answers_of(job).unlink(missing_ok=True)
+                if not job.cloud:
+                    self._answers_of(job).unlink(missing_ok=True)
                 return ended
             if current.is_done:
                 return current
             self._state.save(ended)
-            if ended.responses_file:
+            if ended.responses_file and not job.cloud:
                 self._state.save(_result_file(ended, output))
         self._state.rows_path(job.name).unlink(missing_ok=True)
         return ended
@@ -245,7 +266,8 @@ class Jobs:
             return min(answered_rows, job.row_count)
         if state in (SUCCEEDED, "BATCH_STATE_PARTIALLY_SUCCEEDED"):
             return job.row_count
-        if state == CANCELLED and self._config.keeps_cancelled_rows:
+        # Vertex AI exports what is done when a job is stopped.
+        if (state == CANCELLED and self._config.keeps_cancelled_rows) or (job.cloud and state in (CANCELLED, EXPIRED)):
             return job.succeeded + job.failed
         return 0
 

@@ -1,14 +1,15 @@
-"""Fetching a result file: whole under its name, or not there at all."""
+"""Fetching answers: whole under their name, or not there at all; and who may follow while they arrive."""
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
-from gemini_batch_mcp.gemini.developer._session import Session
+from gemini_batch_mcp.gemini.http import Exchange
 from gemini_batch_mcp.gemini.retry import repeat
+from gemini_batch_mcp.gemini.session import Session
 from gemini_batch_mcp.gemini.transfers import Download, Incoming, Progress, download_errors, put_in_place
 from gemini_batch_mcp.redaction import Secrets
 from gemini_batch_mcp.threads import in_thread
@@ -30,16 +31,20 @@ class Follower(Protocol):
         """Keep off the file while it is moved to `destination`. May be entered in another thread."""
 
 
-async def download(
-    session: Session, name: str, destination: Path, report: Progress, follower: Follower | None = None
+#: Writes a body to what it is given, as one exchange.
+Bring = Callable[[Incoming, Exchange], Awaitable[None]]
+
+
+async def receive(
+    session: Session[Any], name: str, destination: Path, report: Progress, follower: Follower | None, bring: Bring
 ) -> Download:
-    """Download and check; see `Gateway.download`. `name` has been checked."""
+    """Have `bring` fetch what goes by a checked `name`, again after a failure; see `Gateway.download`."""
     part = destination.with_name(f"{destination.name}.part-{secrets.token_hex(4)}")
 
     async def fetch(_: int) -> Download:
         if follower is not None:
             follower.begin(part)
-        return await _fetch(session, name, part, report, follower)
+        return await _fetch(session, name, part, report, follower, bring)
 
     def place() -> None:
         with download_errors(destination.parent), nullcontext() if follower is None else follower.moving(destination):
@@ -53,9 +58,10 @@ async def download(
     return done
 
 
-async def _fetch(session: Session, name: str, part: Path, report: Progress, follower: Follower | None) -> Download:
+async def _fetch(
+    session: Session[Any], name: str, part: Path, report: Progress, follower: Follower | None, bring: Bring
+) -> Download:
     """Write the body to `part` and to the disk, from the start."""
-    connection = await session.connection()
     with _new_file(part) as file:
         secrets = session.secrets
         incoming = (
@@ -67,7 +73,7 @@ async def _fetch(session: Session, name: str, part: Path, report: Progress, foll
             "download", f"send {name}", is_ours=lambda error: error is incoming.refusal
         ) as current:
             incoming.follow(current)
-            await connection.sdk.aio.files.download(file=name, destination=incoming)
+            await bring(incoming, current)
             done = incoming.finish()
         if follower is not None:
             follower.complete()

@@ -1,0 +1,54 @@
+"""Google Cloud for tests: a sandbox on a port, and settings with credentials that it takes."""
+
+import json
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from gemini_batch_mcp.sandbox.app import Sandbox
+from gemini_batch_mcp.sandbox.cloud.routes import TOKEN_PREFIX
+from gemini_batch_mcp.settings import Cloud, Settings
+
+PROJECT = "sandbox-project"
+BUCKET = "sandbox-bucket"
+
+
+def credentials(directory: Path) -> Path:
+    """Write credentials as gcloud leaves them, with a token that the sandbox takes and that never ends."""
+    path = directory / "credentials.json"
+    content = {
+        "type": "authorized_user",
+        "client_id": "tests",
+        "client_secret": "none",
+        "refresh_token": "none",
+        "token": f"{TOKEN_PREFIX}tests",
+        "expiry": "2199-01-01T00:00:00Z",
+    }
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+@contextmanager
+def on_cloud(settings: Settings, sandbox: Sandbox) -> Generator[Settings]:
+    """Give settings with which batches run on the sandbox's Google Cloud; no key is set."""
+    with sandbox.listening() as url:
+        path = credentials(settings.home.parent)
+        cloud = Cloud(project=PROJECT, bucket=BUCKET, credentials_path=str(path), base_url=url + "/", storage_url=url)
+        yield replace(settings, api_key=None, cloud=cloud)
+
+
+def cloud_env(url: str, directory: Path) -> dict[str, str]:
+    """The same as environment of a process, beside what says that batches run on Google Cloud."""
+    return {
+        "GOOGLE_CLOUD_PROJECT": PROJECT,
+        "GEMINI_BATCH_BUCKET": BUCKET,
+        "GOOGLE_APPLICATION_CREDENTIALS": str(credentials(directory)),
+        "GOOGLE_VERTEX_BASE_URL": f"{url}/",
+        "STORAGE_EMULATOR_HOST": url,
+    }
+
+
+def objects(sandbox: Sandbox, prefix: str = "") -> list[str]:
+    """The names of what lies in the bucket."""
+    return [record.name.removeprefix(f"{BUCKET}/") for record in sandbox.state.objects(f"{BUCKET}/{prefix}")]
