@@ -84,6 +84,7 @@ def _checked_apart(
         task=order.task,
         limits=limits,
         is_open=world.is_open,
+        is_cloud=world.is_cloud,
         looks_for_schema=order.reuse == "auto",
     )
     try:

@@ -358,7 +358,7 @@ def _checked_object(text: str) -> str:
     if vertex.split_uri(text) is not None:
         return text
     raise NotFound(
-        f"{plain_text(text, 80)!r} is no object in Cloud Storage.",
+        f"{plain_text(text, 80)!r} isn't an object in Cloud Storage.",
         "On Google Cloud files are gs://bucket/name; files/… belong to the Gemini API.",
         status_code=404,
     )

@@ -52,7 +52,7 @@ def _found(wanted: Wanted, output: BinaryIO) -> Any:
             keys_path=wanted.directory / KEYS,
             sha256=wanted.sha256,
             onlooker=identities,
-            world=World(is_open=wanted.is_open, installed=_not_here, model=wanted.model),
+            world=World(is_open=wanted.is_open, installed=_not_here, model=wanted.model, is_cloud=wanted.is_cloud),
         )
         identities.close()
     except RequestProblems as report:

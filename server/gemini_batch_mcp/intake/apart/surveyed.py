@@ -57,3 +57,4 @@ class Wanted:
     limits: Limits
     is_open: bool
     looks_for_schema: bool
+    is_cloud: bool = False

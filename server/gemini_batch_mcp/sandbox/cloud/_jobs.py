@@ -249,7 +249,7 @@ def _check_labels(labels: object) -> None:
         raise ApiError(400, f"[sandbox] labels must be an object of up to {_MAX_LABELS} members.")
     for key, value in labels.items():
         if not _LABEL_KEY.fullmatch(key) or not isinstance(value, str) or not _LABEL_VALUE.fullmatch(value):
-            raise ApiError(400, f"[sandbox] {key[:60]!r} is no label, or its value is none.")
+            raise ApiError(400, f"[sandbox] {key[:60]!r} isn't a label, or its value isn't one.")
 
 
 def _label_filter(text: str) -> tuple[str, str] | None:
