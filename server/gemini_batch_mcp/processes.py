@@ -49,13 +49,10 @@ def load_in_background(name: str, load: Callable[[], object]) -> None:
 
 
 def yield_to_others() -> None:
-    """Have this thread, as long as it lives, yield the processor to whoever answers calls, where a system has that.
-
-    For what computes for long without the interpreter's lock: whoever waits for that lock would wait for it, too.
-    """
-    if sys.platform == "linux":
-        # There, and only there, a thread has a number and a priority as a process has.
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _YIELDING)
+    """Have this process, one that computes for long, yield the processor to those that answer calls."""
+    # Windows has no such number.
+    if hasattr(os, "nice"):
+        os.nice(_YIELDING)
 
 
 def start(module: str) -> subprocess.Popen[bytes]:

@@ -104,7 +104,8 @@ async def _walk(directory: Path) -> Seen:
         api_key=Secret("test-key-do-not-show", "GEMINI_API_KEY"),
         poll_seconds=0.01,
         reconcile_seconds=0.05,
-        confirm_above_usd=0.001,
+        # Above what 20 short answers may cost, below what 4 usual ones likely do.
+        confirm_above_usd=0.0004,
     )
     clock = MovedClock()
     with Sandbox(directory / "service", SandboxConfig(pace=OnCommand(), clock_ns=clock)) as sandbox:

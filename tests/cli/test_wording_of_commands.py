@@ -25,8 +25,23 @@ from support.conversation import Run
         ("Call check_status with batch='moods-abc234' until", "Run check-status moods-abc234 until"),
         ('Give encoding="windows-1251" or encoding="cp866".', "Use --encoding windows-1251 or --encoding cp866."),
         ('Give prompt="Sum of {{text}}".', 'Use --prompt "Sum of {{text}}".'),
-        ("Neither was given. Give a path, or a list of requests.", "Neither was given. Give a path as SOURCE."),
         ("order 20 rows with sample_rows=20 first", "order 20 rows with --sample-rows 20 first"),
+        (
+            "Give sample_rows alone for a pilot; a larger limit_rows takes more.",
+            "Use --sample-rows alone for a pilot; a larger --limit-rows takes more.",
+        ),
+        ("The source is a table, which needs a `prompt`.", "The source is a table, which needs --prompt."),
+        ("`response_schema.properties.word` is new.", "`properties.word` in --schema is new."),
+        ("Leave cursor out to start at the first row.", "Leave --cursor out to start at the first row."),
+        ("Leave reuse out, or leave out where.", "Leave --reuse out, or leave out --where."),
+        ("Leave the model out of it.", "Leave the model out of it."),
+        (
+            "Neither source nor requests was given; an order takes exactly one of them. "
+            "Give a path, or a list of requests.",
+            "There is no SOURCE. Give one: a file, a directory, a glob, or an earlier batch.",
+        ),
+        ("Write `contents`, with the role `model`.", "Write `contents`, with the role `model`."),
+        ('The table has no column "key_column" and no {{limit_rows}}.',) * 2,
         ("The column call_status has no such value.", "The column call_status has no such value."),
     ],
 )

@@ -41,7 +41,7 @@ def order(
     display_name: Annotated[str, Field(description="Name in lists.")] = "",
     limit_rows: Annotated[int, Field(ge=0, description="Pilot: first rows.")] = 0,
     sample_rows: Annotated[int, Field(ge=0, description="Pilot: rows spread over all.")] = 0,
-    like: Annotated[str, Field(description="Batch to repeat, but for what is given.")] = "",
+    like: Annotated[str, Field(description="Batch to repeat, with what is given changed.")] = "",
     where: Annotated[str, Field(description="Only rows meeting this SQL.")] = "",
     encoding: Annotated[str, Field(description="When asked for it.")] = "",
     skip_invalid: Annotated[bool, Field(description="Leave wrong lines out.")] = False,

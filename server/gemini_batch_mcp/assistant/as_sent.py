@@ -41,6 +41,7 @@ _OTHER_NAMES: Final = {
     "batch": frozenset({"job", "jobid", "jobname"}),
     "save_to": frozenset({"path", "output", "outputfile", "outputpath", "filename", "filepath"}),
     "sql": frozenset({"query", "statement"}),
+    "other": frozenset({"expected", "reference", "baseline", "against", "compareto", "comparewith", "groundtruth"}),
 }
 #: Members of an argument that are given beside it.
 _MEMBERS: Final = {
@@ -56,6 +57,10 @@ _MEMBERS: Final = {
 }
 #: From here on two names are alike (`save_path` and `save_to` are 0.71, `root` and `prompt` 0.60).
 _ALIKE: Final = 0.7
+#: What hosts and frameworks put all arguments into.
+_WRAPPERS: Final = frozenset(
+    {"arguments", "args", "kwargs", "params", "parameters", "input", "inputs", "toolinput", "toolarguments", "payload"}
+)
 #: Longer names are not compared: no name of ours is that long.
 _LONGEST_COMPARED: Final = 64
 _WORD: Final = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
@@ -65,6 +70,8 @@ _YES: Final = frozenset({"true", "yes", "y", "on", "1"})
 _NO: Final = frozenset({"false", "no", "n", "off", "0"})
 #: Texts that stand for a value that is not given, where a text cannot be meant.
 _NOTHING: Final = frozenset({"", "null", "none", "undefined"})
+#: Texts whose words are ours or Gemini's: none of those is nothing. A batch or a column may be called so.
+_CODED: Final = frozenset({"cursor", "encoding", "model", "state"})
 _SHOWN_CHARS: Final = 60
 _SHOWN_NAMES: Final = 5
 
@@ -72,7 +79,10 @@ _ABSENT: Final = object()
 
 
 class _Wrong(Exception):
-    """A value that has no meaning here; says what would have one."""
+    """A value that has no meaning here; says what would have one. `entry` is the one of a list that has none."""
+
+    entry: Any = None
+    is_entry = False
 
 
 def read_arguments(
@@ -84,16 +94,20 @@ def read_arguments(
         UsageError: a name resembles one of ours, a value has no meaning here, or a needed one is missing.
     """
     known: Mapping[str, Any] = schema["properties"]
+    sent = _unwrapped(sent, known)
     problems: list[str] = []
     arguments: dict[str, Any] = {}
     ignored: list[str] = []
     for name, value in sent.items():
         if name in known:
+            if name in _CODED and isinstance(value, str) and value.strip().lower() in _NOTHING:
+                continue
             try:
                 arguments[name] = _meant(value, known[name])
             except _Wrong as wrong:
                 arguments[name] = value
-                problems.append(f"{name} is {_shown(value)}; {wrong}.")
+                is_wrong = f"has {_shown(wrong.entry)}" if wrong.is_entry else f"is {_shown(value)}"
+                problems.append(f"{name} {is_wrong}; {wrong}.")
         elif fix := _told(name, known, elsewhere):
             problems.append(f"{tool} has no argument {_shown(name)}. {fix}")
         elif not _is_hosts_own(name):
@@ -105,6 +119,18 @@ def read_arguments(
         left_out = f" Ignored: {', '.join(ignored[:_SHOWN_NAMES])}." if ignored else ""
         raise UsageError(" ".join(problems), f"{tool} takes {', '.join(known)}.{left_out}")
     return arguments
+
+
+def _unwrapped(sent: Mapping[str, Any], known: Collection[str]) -> Mapping[str, Any]:
+    """Return the arguments of a call that holds all of them in one member, as if they stood beside it."""
+    others = [name for name in sent if not _is_hosts_own(name)]
+    if len(others) != 1 or others[0] in known or _plain(others[0]) not in _WRAPPERS:
+        return sent
+    inner = sent[others[0]]
+    if isinstance(inner, str):
+        with suppress(_Wrong):
+            inner = _parsed_json(inner, "an object")
+    return _unwrapped(inner, known) if isinstance(inner, dict) else sent
 
 
 def _is_hosts_own(name: str) -> bool:
@@ -250,10 +276,16 @@ def _list(value: Any, schema: Mapping[str, Any]) -> Any:
         if value is None:
             return _ABSENT
     found = value if isinstance(value, list) else [value]
-    try:
-        return [meant for meant in (_meant(entry, entries) for entry in found) if meant is not _ABSENT]
-    except _Wrong as wrong:
-        raise _Wrong(f"for an entry of this list, {wrong}" if isinstance(value, list) else str(wrong)) from None
+    read: list[Any] = []
+    for entry in found:
+        try:
+            meant = _meant(entry, entries)
+        except _Wrong as wrong:
+            wrong.entry, wrong.is_entry = entry, isinstance(value, list)
+            raise
+        if meant is not _ABSENT:
+            read.append(meant)
+    return read
 
 
 def _object(value: Any, schema: Mapping[str, Any]) -> Any:
@@ -277,9 +309,9 @@ def _parsed_json(text: str, wanted: str) -> Any:
     except RecursionError:
         raise _Wrong("it is nested too deeply to be read as JSON") from None
     except ValueError as error:
-        place = (
-            f" (the JSON breaks off at character {error.pos + 1})" if isinstance(error, json.JSONDecodeError) else ""
-        )
+        place = ""
+        if isinstance(error, json.JSONDecodeError) and text.lstrip()[:1] in ("{", "[", '"'):
+            place = f" (the JSON breaks off at character {error.pos + 1})"
         raise _Wrong(f"give {wanted}, or the JSON text of one{place}") from None
 
 

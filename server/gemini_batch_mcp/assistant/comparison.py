@@ -93,7 +93,7 @@ class CompareView(Answer):
         lines = [
             f"{self.field}: {self.equal:,} of {self.compared:,} rows equal, {self.share:.2%} "
             f"(95 % interval {self.share_low:.2%} to {self.share_high:.2%}){kappa}.{left_out} Numbers are equal within "
-            "a billionth, texts in any letter case, lists as sets, embeddings from a cosine of 0.99.",
+            "a billionth, texts regardless of case, lists as sets, embeddings from a cosine of 0.99.",
         ]
         if self.more_rows:
             lines.append(

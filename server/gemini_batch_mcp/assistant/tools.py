@@ -90,7 +90,7 @@ async def create_batch(
 async def check_status(
     ctx: Ctx,
     batch: args.Batch,
-    wait_seconds: Annotated[float, Field(ge=0, le=50, description="Wait so long for its end.")] = 0,
+    wait_seconds: Annotated[float, Field(ge=0, le=50, description="Wait up to so long for its end.")] = 0,
 ) -> Annotated[CallToolResult, StatusView]:
     """Show a batch's progress or how its rows ended, and what to do next."""
     desk = await ctx.request_context.lifespan_context.get()

@@ -331,7 +331,7 @@ def show_spending(spending: "Spending", *, as_json: bool) -> None:
         }
         output().print_json(json.dumps(facts))
         return
-    table = _table("on", "batches", "cost", "of it failed rows", "of it retries")
+    table = _table("of", "batches", "cost", "for failed rows", "for retries")
     for group in (*spending.groups, spending.total):
         share = f" ({group.wasted_share:.1%})" if group.wasted_share is not None else ""
         table.add_row(

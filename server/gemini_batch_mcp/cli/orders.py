@@ -62,14 +62,16 @@ def _order_options(command: Callable[..., None]) -> Callable[..., None]:
             "--sample-rows", default=0, type=click.IntRange(min=0), help="Pilot: rows spread over the source."
         ),
         click.option("--where", default="", help="For a table: only rows that meet this SQL condition."),
-        click.option("--encoding", default="", help="Encoding of a text file, where it cannot be told."),
-        click.option("--skip-invalid", is_flag=True, help="Leave wrong lines or rows out; they stand as failed."),
+        click.option("--encoding", default="", help="Encoding of a text file, where it can't be detected."),
+        click.option(
+            "--skip-invalid", is_flag=True, help="Leave invalid lines or rows out; they are listed as failed."
+        ),
         click.option(
             "--reuse",
             type=click.Choice(get_args(Reuse)),
             default="auto",
             show_default=True,
-            help="Send no row that was answered before, or stands twice; auto: with a schema, and embeddings.",
+            help="Don't resend rows already answered, or duplicates; auto: only with a schema, and embeddings.",
         ),
         click.option(
             "--task",

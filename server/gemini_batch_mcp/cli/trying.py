@@ -61,9 +61,9 @@ def try_candidates(
     confirm: bool,
     **order: Any,
 ) -> None:
-    """Try each prompt with each model on the same rows of SOURCE, and lay the answers against the right ones.
+    """Try each prompt with each model on the same rows of SOURCE, and compare the answers with the right ones.
 
-    The same command again goes on where it was: what is ordered already is not ordered again.
+    Run the same command again to resume it: nothing is ordered twice.
     """
     from gemini_batch_mcp.cli import console
 

@@ -48,7 +48,7 @@ _MISTYPED: Final[dict[str, tuple[str, ...]]] = {
 #: sandbox, so without a key; one with `NAME=value` in front has that setting.
 _RUN: Final[dict[str, tuple[str, ...]]] = {
     _ALL: ("- list-jobs", "GEMINI_BATCH_POLL_SECONDS=soon - list-jobs"),
-    "preview": ("preview reviews.csv --prompt 'Classify: {{reviw}}'",),
+    "preview": ("preview reviews.csv --prompt 'Classify: {{reviw}}'", "preview"),
     "create-batch": (f"GEMINI_BATCH_CONFIRM_ABOVE_USD=0 {_ORDERED}",),
     "check-status": ("check-status nobody",),
     "list-jobs": ("list-jobs --state runing",),

@@ -141,7 +141,7 @@ async def test_answers_are_compared_with_right_ones_and_with_another_batchs(
     assert (same["share"], same["kappa"], same["rows"]) == (1.0, 1.0, [])
     assert (await talk.call("compare_results", batch=first, other="second look"))["compared"] == 12
     assert (await talk.call("compare_results", batch=second, other=first, field="text"))["field"] == "text"
-    assert "no answers called 'nope'" in await talk.refusal("compare_results", batch=first, other="truth", field="nope")
+    assert "no answer field 'nope'" in await talk.refusal("compare_results", batch=first, other="truth", field="nope")
     assert "nowhere" in await talk.refusal("compare_results", batch=first, other="nowhere")
     assert "cursor" in await talk.refusal("compare_results", batch=first, other="truth", cursor="x")
     cursor = (await talk.call("compare_results", batch=first, other="truth", limit=1))["next_cursor"]
@@ -162,8 +162,8 @@ async def test_only_what_a_batch_answered_is_compared_never_a_column_that_came_a
     later = await talk.call("create_batch", source=first, prompt="Apologise: {{source_text}}")
     sandbox.finish(newest(sandbox))
     refused = await talk.refusal("compare_results", batch=first, other=later["batch_id"])
-    assert "has no answers called 'answer_label'" in refused
-    assert "Give field as one of its answers': status, text" in refused
+    assert "has no answer field 'answer_label'" in refused
+    assert "Give field as one of: status, text" in refused
     refused = await talk.refusal("compare_results", batch=later["batch_id"], other=first, field="label")
     assert "that is a column of its source" in refused
 

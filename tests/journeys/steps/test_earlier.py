@@ -47,6 +47,7 @@ async def test_a_second_prompt_goes_over_the_answers_of_the_first_and_keeps_thei
 
     preview = await talk.call("preview_batch", **second)
     assert preview["ok"], preview
+    assert f'{{{{source_text}}}} is the column "text" of what {batch} was made of.' in preview["warnings"]
     created = await talk.call("create_batch", **second)
     lines = sent(talk, created["batch_id"])
     assert lines[:2] == preview["sample"]

@@ -283,7 +283,5 @@ def _answer_column(table: ResultTable, name: str, batch_id: str) -> Column:
         source = _source_column(table, name)
         why = "; that is a column of its source" if source is not None else ""
         shown = ", ".join(column.name for column in answers[:40] if column.name not in _ABOUT_ROWS)
-        raise UsageError(
-            f"{batch_id} has no answers called {name[:60]!r}{why}.", f"Give field as one of its answers': {shown}."
-        )
+        raise UsageError(f"{batch_id} has no answer field {name[:60]!r}{why}.", f"Give field as one of: {shown}.")
     return found

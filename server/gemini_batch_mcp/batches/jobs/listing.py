@@ -106,6 +106,8 @@ async def list_jobs(app: App, wanted: JobFilter, *, limit: int, cursor: str = ""
     notes: list[str] = []
 
     def page_to(next_cursor: str = "") -> JobList:
+        if not (found or notes or cursor or next_cursor) and wanted == JobFilter():
+            notes.append("There are none yet: create_batch submits the first.")
         return JobList(tuple(found), next_cursor, " ".join(notes))
 
     if half == "ledger":

@@ -1,5 +1,6 @@
 """An earlier batch as what an order is made of: its merged table, as it is now, as rows."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from gemini_batch_mcp.batches.app import App
@@ -7,6 +8,7 @@ from gemini_batch_mcp.batches.jobs.finding import known_batch
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry
 from gemini_batch_mcp.errors import BatchError, NotReady, StorageError
 from gemini_batch_mcp.intake.tables.earlier import EarlierRows
+from gemini_batch_mcp.intake.validator.corrections import shown
 from gemini_batch_mcp.results.engine import parts_of
 from gemini_batch_mcp.results.store import ResultTable
 
@@ -51,7 +53,17 @@ def _warnings(batch: BatchEntry, table: ResultTable) -> list[str]:
     if rows.pending:
         plural = " is" if rows.pending == 1 else "s are"
         found.append(f"{rows.pending:,} row{plural} still out in {batch.id}, and not part of this order.")
-    return found
+    return [*found, *_renamed(batch, table)]
+
+
+def _renamed(batch: BatchEntry, table: ResultTable) -> Iterator[str]:
+    """Say what the columns of a batch's own source are called where an answer has taken their names."""
+    known = table.step_columns
+    for column in table.columns[: known.index("key")]:
+        if column.origin:
+            answer = f", and {{{{{column.origin}}}}} the answer" if column.origin in known else ""
+            column_of = f'the column "{shown(column.origin)}" of what {batch.id} was made of'
+            yield f"{{{{{column.name}}}}} is {column_of}{answer}."
 
 
 def _beside(app: App, batch: BatchEntry) -> Path | None:

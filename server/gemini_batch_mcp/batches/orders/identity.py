@@ -367,7 +367,7 @@ def _check_table(name: str, order: Order) -> None:
     if not order.prompt:
         raise UsageError(
             f"{name} is a table, so the order needs a prompt that turns each row into a request.",
-            'Give prompt="… {{column}} …" with its columns (for a folder: path, name, text), or JSONL of requests.',
+            'Give prompt="… {{column}} …" with its columns (for a folder: path, name, text), or a file of requests.',
         )
 
 

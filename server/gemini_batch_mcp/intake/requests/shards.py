@@ -13,7 +13,6 @@ from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.intake.opened import SourceFile, unreadable
 from gemini_batch_mcp.intake.requests.lines import BLOCK_BYTES, LineSplitter, LongLine
 from gemini_batch_mcp.intake.requests.passes import too_large
-from gemini_batch_mcp.processes import yield_to_others
 
 #: One chunk of google-genai's upload; as much is read ahead.
 _CHUNK_BYTES: Final = 8 * 1024**2
@@ -247,7 +246,7 @@ class ShardReader(io.BufferedIOBase):
         self.path = path
         self.shard = shard
         self._file = _opened(path, shard.first_byte)
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="shard-read", initializer=yield_to_others)
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="shard-read")
         self._ahead: Future[bytes]
         self._rest: bytes
         self._start()

@@ -25,8 +25,8 @@ MAX_SQL_CHARS: Final = 20_000
 #: The table that every query has.
 RELATION: Final = "results"
 ALLOWED: Final = (
-    "Give one SELECT over the table results and those of also; WITH, FROM, VALUES, SUMMARIZE and DESCRIBE are "
-    "possible, files and settings are not."
+    "Give one SELECT over the table results and those of also; WITH, FROM, VALUES, SUMMARIZE and DESCRIBE work, too. "
+    "Files and settings cannot be read."
 )
 
 #: What the parser would stop at (it takes NUL for the end), and what cannot be handed to it.
@@ -43,7 +43,7 @@ _EXPRESSIONS: Final = frozenset(
     {"BETWEEN", "CASE", "CAST", "COLLATE", "COLUMN_REF", "COMPARISON", "CONJUNCTION", "CONSTANT", "FUNCTION", "LAMBDA"}
     | {"LAMBDA_REF", "OPERATOR", "POSITIONAL_REFERENCE", "STAR", "SUBQUERY", "TYPE", "WINDOW"}
 )
-_KIND_NAMES: Final = {"": "of a rare kind", "MULTI": "one of several statements at once"}
+_KIND_NAMES: Final = {"": "Statements of this kind are", "MULTI": "Several statements at once are"}
 _DESCRIPTIONS: Final = frozenset({"DESCRIBE", "SUMMARY"})
 
 _AGGREGATES: Final = """
@@ -157,7 +157,7 @@ def checked_statement(
         raise UsageError(found, ALLOWED)
     kind = _kind(statements[0])
     if kind != "SELECT":
-        raise UsageError(f"The statement is {_KIND_NAMES.get(kind, f'of the kind {kind}')}, which is refused.", ALLOWED)
+        raise UsageError(f"{_KIND_NAMES.get(kind, f'{kind} statements are')} refused.", ALLOWED)
     try:
         tree = parsed_tree(connection, sql)
     except RecursionError:
@@ -290,4 +290,4 @@ def _inside_table(table: Mapping[str, Any], kind: str, scope: _Scope) -> Iterato
 
 
 def _refused(kind: str) -> UsageError:
-    return UsageError(f"The statement contains a {shown_name(kind)} part, which is refused.", ALLOWED)
+    return UsageError(f"The statement contains a {shown_name(kind)} part; such parts are refused.", ALLOWED)
