@@ -106,12 +106,13 @@ MAY_IMPORT = {
     ),
     # an earlier batch may be what an order is made of
     "batches.orders": (
-        "batches.app batches.gauge batches.jobs batches.ledger intake.* results.engine results.reuse results.store"
+        "batches.app batches.gauge batches.jobs batches.ledger intake.* results.answer_index results.engine "
+        "results.reuse results.store"
     ),
     "batches.jobs": "batches.app batches.ledger gemini.wire intake.prices intake.requests results.store",
     "batches.app": (
         "batches.gauge batches.hashes batches.ledger batches.work gemini.developer gemini.gateway intake.request_files "
-        "intake.validator results.query results.reuse results.store"
+        "intake.validator results.answer_index results.query results.reuse results.store"
     ),
     "batches.work": "batches.gauge",
     "batches.gauge": "",

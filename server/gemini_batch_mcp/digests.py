@@ -39,13 +39,13 @@ class Digest:
 
 @dataclass(frozen=True, slots=True)
 class RequestDigest:
-    """How the identity of a request to a model is made: XXH3-128 of its canonical bytes, as hex, from a seed.
+    """How the identity of a request to a model is made: XXH3-128 of its canonical bytes, from a seed.
 
     The seed stands for model and task: the same request to another model, or for another task, has another identity.
     """
 
     seed: int
-    hexdigest: Callable[[bytes, int], str] = xxhash.xxh3_128_hexdigest
+    of_bytes: Callable[[bytes, int], bytes] = xxhash.xxh3_128_digest
 
     @classmethod
     def of(cls, model: str, task: str) -> Self:

@@ -21,6 +21,7 @@ from gemini_batch_mcp.gemini.gateway import Gateway, Hook, RetryPolicy, open_gat
 from gemini_batch_mcp.intake.request_files import Skipped
 from gemini_batch_mcp.intake.validator.world import World
 from gemini_batch_mcp.paths import PathGuard
+from gemini_batch_mcp.results.answer_index import IDENTITIES_NAME
 from gemini_batch_mcp.results.query.queries import QueryEngine
 from gemini_batch_mcp.results.reuse.spared_files import SparedFiles
 from gemini_batch_mcp.results.store import TableReader
@@ -77,8 +78,8 @@ class BatchFiles:
 
     @property
     def identities(self) -> Path:
-        """The identity of each row's request, one a line; absent where an earlier version has ordered it."""
-        return self.directory / "identities.txt"
+        """The identity of each row's request; absent where an earlier version has ordered it."""
+        return self.directory / IDENTITIES_NAME
 
     @property
     def asked_schema(self) -> Path:

@@ -81,6 +81,7 @@ class _Writing:
     onlooker: Onlooker | None
     world: World
     left_out: LeftOut | None
+    is_hashed: bool
 
     @property
     def rendered(self) -> Path:
@@ -109,6 +110,7 @@ def write_rows(
     choose: Choose | None = None,
     world: World = CLOSED,
     left_out: LeftOut | None = None,
+    is_hashed: bool = True,
 ) -> RequestFile:
     """Render each row of `source` into `{"key":…,"request":{…}}` and write the lines to `destination`.
 
@@ -123,7 +125,7 @@ def write_rows(
     `columns_path` is where the source's own columns go, row n beside line n: both are written from one copy of it. The
     contents of a folder's files are no part of them. Where they cannot be kept, a warning says so. `on_read` is told
     how far the unpacking of a packed source is. With `left_out`, wrong rows go there instead of refusing the table, and
-    their columns behind those of the others.
+    their columns behind those of the others. Unless the lines are to be `hashed`, whoever needs their digest takes it.
 
     Raises:
         RepeatsFound: only with `left_out`.
@@ -140,7 +142,7 @@ def write_rows(
     if isinstance(source, Folder) and not order.key_column:
         # No part of the order's identity: the content of a folder decides on it.
         order = replace(order, key_column=source.key_column)
-    writing = _Writing(order, destination, keys_path, max_file_bytes, parts, onlooker, world, left_out)
+    writing = _Writing(order, destination, keys_path, max_file_bytes, parts, onlooker, world, left_out, is_hashed)
     if isinstance(source, Folder) and not order.where:
         # So as not to open files that nobody asks for.
         source = source.first(order.limit_rows)
@@ -288,6 +290,7 @@ def _write(table: Table, form: _Form, writing: _Writing, effort: Effort) -> _Lin
             form.empty_text,
             writing.onlooker,
             is_varied=writing.parts is not None,
+            is_hashed=writing.is_hashed,
             world=writing.world,
         )
         with ThreadPoolExecutor(1) as pool, ExitStack() as files:
@@ -306,7 +309,7 @@ def _write(table: Table, form: _Form, writing: _Writing, effort: Effort) -> _Lin
         inspection.count,
         inspection.count,
         inspection.size_bytes,
-        inspection.sha256.hexdigest(),
+        inspection.sha256(),
         inspection.warnings(),
     )
 

@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
 #: Among the parts of a table.
 INDEX_NAME: Final = "answers.index"
+#: Beside request lines: the identity of each row.
+IDENTITIES_NAME: Final = "identities.parquet"
 
 
 def identities_in(path: Path) -> str:
-    """Return the subquery of the identities that a file holds, one a line in hexadecimal, with their rows from 1."""
-    return f"""(SELECT row_number() OVER () AS row, identity
-                FROM read_csv({quoted(path)}, header = false, auto_detect = false, columns = {{identity: 'UUID'}},
-                              delim = '\x01', quote = '', escape = '', compression = 'none'))"""
+    """Return the subquery of the identities that a file holds (Parquet: identity), with their rows from 1."""
+    return f"""(SELECT file_row_number + 1 AS row, identity
+                FROM read_parquet({quoted(path)}, file_row_number = true, hive_partitioning = false))"""
 
 
 def write_index(

@@ -78,7 +78,7 @@ async def test_a_download_that_fails_for_good_leaves_nothing(settings: Settings,
             await desk.results(batch, ROWS)
 
     left = {entry.name for entry in (settings.home / "batches" / batch).iterdir()}
-    assert left <= {"batch.json", "identities.txt", "keys.jsonl", "requests.jsonl"}
+    assert left <= {"batch.json", "identities.parquet", "keys.jsonl", "requests.jsonl"}
 
 
 async def test_inlined_answers_that_cannot_be_written_are_a_sentence(

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from gemini_batch_mcp.batches.orders.ahead import LEAST_BYTES, PassAhead
-from gemini_batch_mcp.batches.orders.appraising import read_facts, stage_lines
+from gemini_batch_mcp.batches.orders.appraising import stage_lines
 from gemini_batch_mcp.batches.orders.preparing import identify_for
+from gemini_batch_mcp.batches.orders.pricing import read_facts
 from gemini_batch_mcp.domain import Order
 from gemini_batch_mcp.intake.apart.checking import LEAST_BYTES as LEAST_BYTES_APART
 from gemini_batch_mcp.intake.prices.survey import Limits
@@ -77,7 +78,7 @@ async def test_it_is_taken_once_by_whoever_wants_the_same_figure_and_else_given_
             identified = identify_for(desk.app, ORDER, ahead)
             found = ahead.take(identified, data, ahead.limits) or pytest.fail("it was not begun")
             assert (found.lines.count, found.lines.sha256) == (ROWS, identified.content_sha256)
-            assert found.survey.rows == ROWS
+            assert found.surveyor.survey().rows == ROWS
             assert ahead.take(identified, data, ahead.limits) is None, "it was taken"
         assert left(settings) == set()
 

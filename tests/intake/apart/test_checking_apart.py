@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gemini_batch_mcp.digests import RequestDigest
 from gemini_batch_mcp.errors import RequestProblems
 from gemini_batch_mcp.intake.apart.checking import Apart, Stopped
 from gemini_batch_mcp.intake.apart.surveyed import IDENTITIES, KEYS, Surveyed, Wanted
@@ -23,14 +24,13 @@ def wanted(tmp_path: Path, text: str, name: str = "there") -> Wanted:
     path, directory = (tmp_path / "lines.jsonl").resolve(), tmp_path.resolve() / name
     path.write_text(text, encoding="utf-8")
     directory.mkdir()
-    return Wanted(path, directory, "0" * 64, MODEL, "generate", Limits(1000, 200_000), True, True)
+    return Wanted(path, directory, "0" * 64, MODEL, "generate", Limits(1000, 200_000), True, True, True)
 
 
 def checked_here(want: Wanted) -> Surveyed:
     surveyor = Surveyor(MODEL, limits=want.limits)
-    identities = Identities(
-        surveyor, want.directory / IDENTITIES, model=MODEL, task="generate", looks_for_schema=want.looks_for_schema
-    )
+    digest = RequestDigest.of(MODEL, "generate")
+    identities = Identities(surveyor, want.directory / IDENTITIES, digest, needs_schema=want.needs_schema)
     keys = want.directory / KEYS
     try:
         lines = check_file(want.path, task="generate", keys_path=keys, sha256=want.sha256, onlooker=identities)
@@ -52,9 +52,13 @@ def test_it_finds_what_this_process_finds(tmp_path: Path) -> None:
     expected = checked_here(here)
 
     assert found is not None
-    assert (found.survey, found.sample, found.terms) == (expected.survey, expected.sample, expected.terms)
-    assert found.have_schema and expected.have_schema
-    assert found.lines.count == ROWS and found.survey.rows == ROWS
+    assert (found.surveyor.survey(), found.surveyor.requests()) == (
+        expected.surveyor.survey(),
+        expected.surveyor.requests(),
+    )
+    assert (found.terms, found.sizes) == (expected.terms, expected.sizes)
+    assert found.lines.identities_path is not None and expected.lines.identities_path is not None
+    assert found.lines.count == len(found.sizes) == ROWS
     assert found.lines.asked_schema == expected.lines.asked_schema
     for name in (KEYS, IDENTITIES):
         assert (there.directory / name).read_bytes() == (here.directory / name).read_bytes()

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from gemini_batch_mcp.domain import JsonObject, Task
 from gemini_batch_mcp.intake.prices._sample import Sampler
 from gemini_batch_mcp.intake.prices.survey import CACHE, FILE, Limits, Survey, Surveyor, Unbounded
 from gemini_batch_mcp.intake.requests.reader import check_file
+from gemini_batch_mcp.intake.requests.selection import WantedLines
 from gemini_batch_mcp.intake.validator.terms import Terms, terms_of
 from support.requests import ask, lines, surveyed, with_part
 
@@ -196,3 +198,36 @@ def test_terms_are_read_from_structs_as_from_objects(tmp_path: Path) -> None:
     requests = [{"contents": [{"parts": [PNG, own, {"text": "x"}]}], "generationConfig": config}] * 100
     assert passed(tmp_path, lines(requests)).media.image == 100 * (280 + 2240)
     assert json.loads(lines(requests).splitlines()[0])["request"]["generationConfig"] == config
+
+
+# Some of the lines
+
+
+def test_what_some_lines_take_is_known_without_reading_the_others(tmp_path: Path) -> None:
+    """Exactly but for their texts, and these as if all lines were alike; where some are not, it is not known."""
+    asked = [ask(f"a text with the number {number}") for number in range(9000)]
+    path, wanted = tmp_path / "all.jsonl", bytes(number % 3 == 0 for number in range(len(asked)))
+    path.write_bytes(lines(asked))
+    encoded = path.read_bytes().splitlines(keepends=True)
+    surveyor, terms = Surveyor(""), terms_of(asked[0])
+    check_file(path, task="generate", keys_path=tmp_path / "keys.jsonl", sha256="", onlooker=surveyor)
+    sizes, chosen = [*map(len, encoded)], [*compress(encoded, wanted)]
+    with WantedLines(path, sizes, wanted) as some:
+        assert [*some] == chosen
+        part = surveyor.of_some(wanted, sizes, some, terms)
+        assert (
+            surveyor.of_some(wanted, sizes, some, terms_of({**asked[0], "cachedContent": "cachedContents/a"})) is None
+        )
+    assert part is not None
+    found, exact = part.survey(), passed(tmp_path, b"".join(chosen))
+    assert found.lines == exact.lines
+    assert (found.rows, found.uncapped_rows) == (exact.rows, exact.uncapped_rows) == (3000, 3000)
+    # Lines that are looked at alone come without their ends.
+    assert found.text_bytes == pytest.approx(exact.text_bytes, rel=0.01)
+    assert found.most.output_tokens == exact.most.output_tokens
+    # Of many lines that come together, digits are counted in a part.
+    assert found.most.text == pytest.approx(exact.most.text, rel=0.1)
+    path.write_bytes(lines([*asked, with_part(PNG)]))
+    check_file(path, task="generate", keys_path=tmp_path / "keys.jsonl", sha256="", onlooker=surveyor)
+    with WantedLines(path, sizes, wanted) as some:
+        assert surveyor.of_some(wanted, sizes, some, terms) is None

@@ -5,82 +5,135 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from gemini_batch_mcp.batches.app import App
-from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder, reuses_by_itself
+from gemini_batch_mcp.batches.orders._staging import FACTS_NAME, SAMPLE_NAME
+from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
+from gemini_batch_mcp.batches.orders.pricing import Facts, write_facts
 from gemini_batch_mcp.domain import Spared
-from gemini_batch_mcp.errors import storage_errors
+from gemini_batch_mcp.errors import StorageError, storage_errors
 from gemini_batch_mcp.intake.apart.surveyed import Surveyed
 from gemini_batch_mcp.intake.prices.survey import Limits, Surveyor
-from gemini_batch_mcp.intake.requests.selection import write_numbered
-from gemini_batch_mcp.results.reuse.matching import Answered, answers_stamp, matching
+from gemini_batch_mcp.intake.request_files import RequestFile
+from gemini_batch_mcp.intake.requests.passes import file_sha256
+from gemini_batch_mcp.intake.requests.selection import WantedLines, show_numbered, write_numbered
+from gemini_batch_mcp.results.reuse.giving import Answered, answers_stamp, giving
+from gemini_batch_mcp.results.reuse.matching import matching
 from gemini_batch_mcp.results.reuse.spared_files import SparedFiles
 
 #: Of these, a warning names so many.
 _NAMED_DONORS: Final = 3
+#: The first lines that are sent, while no others are written.
+_FIRST: Final = "first.jsonl"
+_SHOWN_LINES: Final = 2
+#: Of less, whatever is sent is read once more for its exact figure (measured: 0.1 s).
+_LOOKED_AT_WHOLE_BYTES: Final = 32 << 20
 _FAILED: Final = "The requests could not be staged"
 
 
-def may_spare(identified: IdentifiedOrder, found: Surveyed) -> bool:
-    """True where rows of an order that are known are not sent. Of ready lines, all have to ask for a schema."""
-    if identified.order.reuse == "auto":
-        return reuses_by_itself(identified.order) or found.have_schema
-    return identified.order.reuse == "always"
-
-
-def answers_now(app: App, identified: IdentifiedOrder) -> str:
-    """Return a text that changes whenever earlier batches have other answers to give to an order."""
-    return answers_stamp(_donors(app, identified))
-
-
-def without_known_rows(
-    app: App, identified: IdentifiedOrder, directory: Path, found: Surveyed, limits: Limits
-) -> Surveyed:
-    """Leave rows out that are known; what is written of the others takes the place of all lines.
-
-    Raises:
-        StorageError: files cannot be read or written.
-    """
-    order, lines = identified.order, found.lines
-    assert lines.identities_path is not None, "every pass takes them"
-    surveyor = Surveyor(order.model, order.task, limits=limits)
-    requests, keys = directory / "sent.jsonl", directory / "sent-keys.jsonl"
-    with matching(lines.identities_path, directory) as rows:
-        spared = rows.take_from(_donors(app, identified)).spared(directory)
-        if spared is None:
-            return found
-        sent = write_numbered(
-            lines.path,
-            lines.keys_path,
-            rows.sent(),
-            requests,
-            keys,
-            task=order.task,
-            onlooker=surveyor,
-            terms=found.terms,
-        )
-    with storage_errors(_FAILED):
-        lines.keys_path.replace(SparedFiles(directory).keys_path)
-        keys.replace(lines.keys_path)
-        requests.replace(directory / "requests.jsonl")
-    sent = replace(
-        sent,
-        path=directory / "requests.jsonl",
-        keys_path=lines.keys_path,
-        warnings=(*lines.warnings, _warning(spared, sent.count + spared.count)),
-        columns_path=lines.columns_path,
-        skipped=lines.skipped,
-        identities_path=lines.identities_path,
-        asked_schema=lines.asked_schema,
-        spared=spared,
-    )
-    return replace(found, lines=sent, survey=surveyor.survey(), sample=surveyor.requests())
-
-
-def _donors(app: App, identified: IdentifiedOrder) -> Sequence[Answered]:
+def earlier_batches(app: App, identified: IdentifiedOrder) -> Sequence[Answered]:
+    """Return the batches that may have answers to give to an order."""
     if identified.is_anew:
         return ()
     order = identified.order
     return [Answered(batch_id, app.files(batch_id).table) for batch_id in app.ledger.donors.of(order.model, order.task)]
+
+
+def answers_now(app: App, identified: IdentifiedOrder) -> str:
+    """Return a text that changes whenever earlier batches have other answers to give to an order."""
+    return answers_stamp(earlier_batches(app, identified))
+
+
+def found_facts(app: App, identified: IdentifiedOrder, directory: Path, found: Surveyed, limits: Limits) -> Facts:
+    """Return what is known of an order's lines: what is sent of them, what it costs. Gemini's sample is written down.
+
+    Raises:
+        StorageError: files cannot be read or written.
+    """
+    lines, surveyor, terms = found.lines, found.surveyor, found.terms
+    if lines.identities_path is None:
+        _write_sample(directory, surveyor)
+        return Facts(lines, surveyor.survey())
+    # Before it is looked for: what comes meanwhile is looked for again.
+    answers = answers_now(app, identified)
+    with matching(lines.identities_path, directory) as rows:
+        spared = rows.take_from(giving(earlier_batches(app, identified))).spared(directory)
+        wanted = rows.sent() if spared is not None else b""
+    if spared is None:
+        _write_sample(directory, surveyor)
+        return Facts(lines, surveyor.survey(), answers=answers, whole=None if lines.sha256 else lines)
+    first = directory / _FIRST
+    with storage_errors(_FAILED), WantedLines(lines.path, found.sizes, wanted) as sent:
+        first.write_bytes(b"".join(line.removesuffix(b"\n") + b"\n" for line in sent[:_SHOWN_LINES]))
+        count, size_bytes = len(sent), sent.size_bytes
+        part = None
+        if terms is not None and lines.size_bytes > _LOOKED_AT_WHOLE_BYTES:
+            part = surveyor.of_some(wanted, found.sizes, sent, terms)
+    if part is None:
+        part = Surveyor(identified.order.model, identified.order.task, limits=limits)
+        show_numbered(lines.path, lines.keys_path, wanted, part, task=identified.order.task, terms=terms)
+    _write_sample(directory, part)
+    request_file = replace(
+        lines,
+        path=first,
+        count=count,
+        size_bytes=size_bytes,
+        sha256="",
+        warnings=(*lines.warnings, _warning(spared, count + spared.count)),
+        spared=spared,
+    )
+    return Facts(request_file, part.survey(), all_rows=surveyor.survey(), answers=answers, whole=lines)
+
+
+def with_what_is_sent(app: App, identified: IdentifiedOrder, directory: Path, facts: Facts) -> Facts:
+    """Write what is sent apart from the other lines, and whose answers these get; the figure stays what it was.
+
+    Where earlier batches have other answers to give by now, what is known is found out anew.
+
+    Raises:
+        StorageError: files cannot be read or written.
+    """
+    lines, request_file = facts.whole, facts.request_file
+    if lines is None or lines.identities_path is None:
+        return facts
+    with storage_errors(_FAILED):
+        # Facts first: what is half written counts as not staged.
+        (directory / FACTS_NAME).unlink(missing_ok=True)
+    if request_file.spared is None:
+        request_file = replace(request_file, sha256=file_sha256(lines.path))
+    else:
+        request_file = _written_apart(app, identified, directory, lines, request_file)
+    facts = replace(facts, request_file=request_file, whole=None)
+    write_facts(directory / FACTS_NAME, facts)
+    return facts
+
+
+def _written_apart(
+    app: App, identified: IdentifiedOrder, directory: Path, lines: RequestFile, expected: RequestFile
+) -> RequestFile:
+    assert lines.identities_path is not None, "they were compared"
+    requests, keys = directory / "sent.jsonl", directory / "sent-keys.jsonl"
+    with matching(lines.identities_path, directory) as rows:
+        if rows.take_from(giving(earlier_batches(app, identified))).spared(directory) != expected.spared:
+            raise StorageError(
+                "Answers that this order was to take from earlier batches have just changed; nothing was submitted.",
+                "Make the same call again: the order is then priced by what there is now.",
+            )
+        rows.write(directory)
+        sent = write_numbered(lines.path, lines.keys_path, rows.sent(), requests, keys)
+    with storage_errors(_FAILED):
+        lines.keys_path.replace(SparedFiles(directory).keys_path)
+        keys.replace(lines.keys_path)
+        requests.replace(directory / "requests.jsonl")
+    return replace(
+        expected, path=directory / "requests.jsonl", size_bytes=sent.size_bytes, sha256=sent.sha256, mended=True
+    )
+
+
+def _write_sample(directory: Path, surveyor: Surveyor) -> None:
+    with storage_errors(_FAILED):
+        (directory / SAMPLE_NAME).write_bytes(msgspec.json.encode(surveyor.requests()))
 
 
 def _warning(spared: Spared, total: int) -> str:

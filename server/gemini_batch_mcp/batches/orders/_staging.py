@@ -16,6 +16,9 @@ from gemini_batch_mcp.errors import state_failure
 _STAGED_SECONDS: Final = 24 * 3600.0
 #: Between two looks at a directory that somebody else holds.
 _LOOK_AGAIN_SECONDS: Final = 0.05
+#: In an order's directory: what is staged there, written last, and the requests that Gemini is still to be asked about.
+FACTS_NAME: Final = "facts.json"
+SAMPLE_NAME: Final = "sample.json"
 #: In every directory, the area's own too: who is at it.
 _LOCK: Final = "lock"
 

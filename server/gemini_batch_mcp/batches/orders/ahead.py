@@ -17,8 +17,9 @@ from typing import Final, Self
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.gauge import Doing, Gauge, Progress
 from gemini_batch_mcp.batches.orders.counted import Counted
-from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
+from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder, reuses_by_itself
 from gemini_batch_mcp.batches.orders.rendering import is_sent_as_it_is, write_lines
+from gemini_batch_mcp.digests import RequestDigest
 from gemini_batch_mcp.errors import BatchError, storage_errors
 from gemini_batch_mcp.intake.apart.checking import LEAST_BYTES as LEAST_BYTES_APART
 from gemini_batch_mcp.intake.apart.checking import Apart
@@ -85,7 +86,8 @@ def _checked_apart(
         limits=limits,
         is_open=world.is_open,
         is_cloud=world.is_cloud,
-        looks_for_schema=order.reuse == "auto",
+        takes_identities=_may_leave_out(identified),
+        needs_schema=_needs_schema(identified),
     )
     try:
         found = apart.run(wanted, lambda rows: gauge.show(Progress(Doing.CHECKING, rows)))
@@ -114,13 +116,13 @@ def _written(
     world: World = CLOSED,
 ) -> Surveyed:
     requests, keys, columns = directory / REQUESTS, directory / KEYS, directory / _COLUMNS
-    counted, order = Counted(surveyor, gauge), identified.order
+    counted, order, may_leave_out = Counted(surveyor, gauge), identified.order, _may_leave_out(identified)
     identities = Identities(
         counted,
         directory / IDENTITIES,
-        model=order.model,
-        task=order.task,
-        looks_for_schema=order.reuse == "auto" and identified.kind is not SourceKind.TABLE,
+        RequestDigest.of(order.model, order.task),
+        is_wanted=may_leave_out,
+        needs_schema=_needs_schema(identified),
         are_ours=identified.kind is SourceKind.TABLE,
     )
     try:
@@ -133,14 +135,25 @@ def _written(
             on_read=counted.unpacked,
             choose=choose,
             world=world,
+            is_hashed=not may_leave_out,
         )
     except BaseException:
         # As the lines: of an order that is refused, nothing stays.
-        identities.close()
-        (directory / IDENTITIES).unlink(missing_ok=True)
+        identities.discard()
         raise
     identities.close()
     return Surveyed.of(lines, surveyor, identities)
+
+
+def _may_leave_out(identified: IdentifiedOrder) -> bool:
+    """True for an order of which rows may be left out that are known. Of ready lines, that depends on what they ask."""
+    order = identified.order
+    by_itself = reuses_by_itself(order) or identified.kind is not SourceKind.TABLE
+    return order.reuse == "always" or (order.reuse == "auto" and by_itself)
+
+
+def _needs_schema(identified: IdentifiedOrder) -> bool:
+    return identified.order.reuse == "auto" and not reuses_by_itself(identified.order)
 
 
 class PassAhead:
@@ -217,12 +230,15 @@ class PassAhead:
             is_own_file = lines.path == identified.path
             with storage_errors("The requests could not be staged"):
                 lines.keys_path.replace(directory / KEYS)
-                (self._directory / IDENTITIES).replace(directory / IDENTITIES)
+                if lines.identities_path is not None:
+                    lines.identities_path.replace(directory / IDENTITIES)
                 if not is_own_file:
                     lines.path.replace(requests)
         finally:
             self._remove()
-        lines = replace(lines, keys_path=directory / KEYS, identities_path=directory / IDENTITIES)
+        lines = replace(lines, keys_path=directory / KEYS)
+        if lines.identities_path is not None:
+            lines = replace(lines, identities_path=directory / IDENTITIES)
         lines = replace(lines, sha256=identified.content_sha256) if is_own_file else replace(lines, path=requests)
         return replace(found, lines=lines)
 

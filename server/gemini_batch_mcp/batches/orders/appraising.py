@@ -15,28 +15,34 @@ from typing import Any, Final
 import msgspec
 
 from gemini_batch_mcp.batches.app import App, BatchFiles
-from gemini_batch_mcp.batches.jobs.rows import asked_of, charges_of
-from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry
-from gemini_batch_mcp.batches.orders._sparing import answers_now, may_spare, without_known_rows
-from gemini_batch_mcp.batches.orders._staging import clear, held, sweep_others
+from gemini_batch_mcp.batches.orders._sparing import answers_now, found_facts, with_what_is_sent
+from gemini_batch_mcp.batches.orders._staging import FACTS_NAME, SAMPLE_NAME, clear, held, sweep_others
 from gemini_batch_mcp.batches.orders.ahead import PassAhead, survey_lines
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
-from gemini_batch_mcp.batches.orders.pricing import Cost, cost_of, evidence_for, read_prices, tier_of
-from gemini_batch_mcp.domain import JobState, JsonObject, Order, ResultSummary
+from gemini_batch_mcp.batches.orders.pricing import (
+    Facts,
+    evidence_for,
+    priced,
+    read_facts,
+    read_prices,
+    tier_of,
+    write_facts,
+)
+from gemini_batch_mcp.digests import RequestDigest
+from gemini_batch_mcp.domain import JsonObject, Order
 from gemini_batch_mcp.errors import StillPreparing, storage_errors
-from gemini_batch_mcp.intake.prices.estimate import Counting, Estimate, count, estimate, limits_of
+from gemini_batch_mcp.intake.prices.estimate import Counting, Estimate, count, limits_of
 from gemini_batch_mcp.intake.prices.likely import Evidence
 from gemini_batch_mcp.intake.prices.price_list import PriceTable, load_prices
-from gemini_batch_mcp.intake.prices.survey import Limits, Survey
+from gemini_batch_mcp.intake.prices.survey import Limits
 from gemini_batch_mcp.intake.request_files import RequestFile, Skipped
+from gemini_batch_mcp.intake.requests.identities import write_identities
 from gemini_batch_mcp.intake.requests.skipping import remove_skipped
+from gemini_batch_mcp.intake.tables.kinds import SourceKind
 from gemini_batch_mcp.results.reuse.spared_files import SparedFiles
 from gemini_batch_mcp.results.reuse.taking import are_there, take_answers
 from gemini_batch_mcp.threads import in_thread
 
-#: In an order's directory: what is staged there, written last, and the requests that Gemini is still to be asked about.
-_FACTS: Final = "facts.json"
-_SAMPLE: Final = "sample.json"
 _FAILED: Final = "The requests could not be staged"
 _NOT_THERE_YET: Final = "Gemini cannot count files that have not been uploaded yet."
 
@@ -48,21 +54,6 @@ class Appraisal:
     request_file: RequestFile
     estimate: Estimate
     whole: Estimate | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What one pass over an order's lines found. `counting` is None until Gemini has been asked.
-
-    `survey` is of the lines that are sent, `all_rows` of all, where some are not. `answers` stands for what earlier
-    batches had to give then; None where nothing is taken.
-    """
-
-    request_file: RequestFile
-    survey: Survey
-    counting: Counting | None = None
-    all_rows: Survey | None = None
-    answers: str | None = None
 
 
 async def appraise(
@@ -123,66 +114,10 @@ def _appraisal(prices: PriceTable, order: Order, facts: Facts, evidence: Evidenc
 
 
 def _lacks_answers(facts: Facts) -> bool:
+    """True while what is sent, or whose answers the other rows get, is not written down."""
     spared = facts.request_file.spared
-    return spared is not None and bool(spared.reused_count) and not SparedFiles(spared.directory).taken_path.is_file()
-
-
-def priced(prices: PriceTable, order: Order, facts: Facts, evidence: Evidence | None = None) -> Estimate:
-    """Return the figure for what a pass and Gemini found, at the prices of today, and by answers that exist."""
-    return estimate(
-        facts.survey,
-        facts.counting or Counting(),
-        model=order.model,
-        task=order.task,
-        prices=prices,
-        today=datetime.now(UTC).date(),
-        evidence=evidence,
-    )
-
-
-def spent_at_most(app: App, prices: PriceTable, batch: BatchEntry, summary: ResultSummary) -> Cost:
-    """Return what a batch has cost, where rows whose usage is not known count at their upper estimate.
-
-    These are the rows of jobs whose answers are gone or were not given out, rows that no line came back for, and
-    answers without a count of tokens.
-    """
-    usages = summary.attempt_usage
-    charges = charges_of(batch, summary)
-    cost = cost_of(prices, [replace(charge, usage=replace(charge.usage, unmetered=0)) for charge in charges])
-    usd = cost.usd
-    for attempt in range(1, batch.attempts + 1):
-        jobs = [job for job in batch.jobs if job.attempt == attempt and job.has_left]
-        rows = sum(job.request_count for job in jobs)
-        unknown = sum(job.request_count for job in jobs if _has_unknown_usage(job))
-        unknown += sum(job.lost_rows for job in jobs)
-        unknown += usages[attempt - 1].unmetered if attempt <= len(usages) else 0
-        if attempt == batch.attempts:
-            sent = sum(job.request_count for job in jobs if job.answers_digest and not job.tier)
-            unknown += min(summary.missing, sent)
-        if unknown and usd is not None:
-            high = _upper_usd(app, prices, batch, attempt)
-            usd = None if high is None else usd + high * unknown / rows
-    return replace(cost, usd=None if usd is None else round(usd, 6))
-
-
-def _has_unknown_usage(job: JobEntry) -> bool:
-    """A job that failed as a whole, without a file of answers, has none; what calls came to is known row by row."""
-    return (
-        not job.tier
-        and not job.answers_digest
-        and (bool(job.responses_file) or job.state in (JobState.CANCELLED, JobState.EXPIRED))
-    )
-
-
-def _upper_usd(app: App, prices: PriceTable, batch: BatchEntry, attempt: int) -> float | None:
-    if attempt == 1:
-        return batch.estimate.cost_usd_high if batch.estimate is not None else None
-    facts = read_facts(app.files(batch.id).appraisal(attempt))
-    model = next((job.model for job in batch.jobs if job.attempt == attempt), "") or batch.model
-    _, _, tier = asked_of(batch, attempt)
-    if facts is None:
-        return None
-    return priced(prices.at(tier), Order(model=model, task=batch.task), facts).cost_usd_high
+    has_taken = spared is None or not spared.reused_count or SparedFiles(spared.directory).taken_path.is_file()
+    return facts.whole is not None or not has_taken
 
 
 async def ask_gemini(app: App, order: Order, requests: Mapping[int, JsonObject]) -> Counting:
@@ -192,26 +127,6 @@ async def ask_gemini(app: App, order: Order, requests: Mapping[int, JsonObject])
         return await app.gateway.count_tokens(model=order.model, requests=[request], task=order.task)
 
     return await count(requests, count_one)
-
-
-def write_facts(path: Path, facts: Facts) -> None:
-    """Write facts down, whole or not at all.
-
-    Raises:
-        StorageError: they cannot be written.
-    """
-    draft = path.with_name(f"{path.name}.part")
-    with storage_errors(_FAILED):
-        draft.write_bytes(msgspec.json.encode(facts, enc_hook=str))
-        draft.replace(path)
-
-
-def read_facts(path: Path) -> Facts | None:
-    """Return what `write_facts` wrote, None when there is nothing, or nothing that can be read."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Facts, dec_hook=_path)
-    except (OSError, msgspec.MsgspecError):
-        return None
 
 
 async def _ask(app: App, identified: IdentifiedOrder, requests: Mapping[int, JsonObject]) -> Counting:
@@ -250,6 +165,8 @@ def take_staged_lines(app: App, identified: IdentifiedOrder, files: BatchFiles) 
     directory = _staging_directory(app, identified)
     with held(directory):
         request_file = _read_or_write(app, identified, directory).request_file
+        if request_file.identities_path is None:
+            _write_identities(identified, request_file.path, files.identities)
         taken = replace(request_file, keys_path=files.keys())
         if request_file.path.parent == directory:
             taken = replace(taken, path=files.requests())
@@ -260,8 +177,8 @@ def take_staged_lines(app: App, identified: IdentifiedOrder, files: BatchFiles) 
                 put = _link
             else:
                 # Facts first: what is half moved counts as not staged.
-                (directory / _FACTS).unlink(missing_ok=True)
-                (directory / _SAMPLE).unlink(missing_ok=True)
+                (directory / FACTS_NAME).unlink(missing_ok=True)
+                (directory / SAMPLE_NAME).unlink(missing_ok=True)
             for left in files.spared.kept:
                 left.unlink(missing_ok=True)
             if taken.path == files.requests():
@@ -274,7 +191,7 @@ def take_staged_lines(app: App, identified: IdentifiedOrder, files: BatchFiles) 
                 taken = replace(taken, columns_path=files.source_columns)
             if request_file.identities_path is not None:
                 put(request_file.identities_path, files.identities)
-                taken = replace(taken, identities_path=files.identities)
+            taken = replace(taken, identities_path=files.identities)
             _keep_schema(request_file, files)
             if (spared := request_file.spared) is not None:
                 for path in SparedFiles(spared.directory).kept:
@@ -295,17 +212,28 @@ def take_identities(app: App, identified: IdentifiedOrder, files: BatchFiles) ->
     """
     directory = _staging_directory(app, identified)
     with held(directory):
-        request_file = _read_or_write(app, identified, directory).request_file
-        if request_file.identities_path is not None:
-            with storage_errors(_FAILED):
-                _link(request_file.identities_path, files.identities)
-                _keep_schema(request_file, files)
+        lines = _read_or_write(app, identified, directory).request_file
+        if lines.identities_path is None:
+            _write_identities(identified, lines.path, files.identities)
+        with storage_errors(_FAILED):
+            if lines.identities_path is not None:
+                _link(lines.identities_path, files.identities)
+            _keep_schema(lines, files)
 
 
 def _keep_schema(request_file: RequestFile, files: BatchFiles) -> None:
     files.asked_schema.unlink(missing_ok=True)
     if request_file.asked_schema:
         files.asked_schema.write_bytes(msgspec.json.encode(request_file.asked_schema))
+
+
+def _write_identities(identified: IdentifiedOrder, requests: Path, path: Path) -> None:
+    """Write down the identities of requests that take no answers, and may give theirs to others."""
+    order, draft = identified.order, path.with_name(f"{path.name}.part")
+    digest = RequestDigest.of(order.model, order.task)
+    write_identities(requests, draft, digest, are_ours=identified.kind is SourceKind.TABLE)
+    with storage_errors(_FAILED):
+        draft.replace(path)
 
 
 def _move(source: Path, destination: Path) -> None:
@@ -337,7 +265,7 @@ def _take_skipped(skipped: Skipped | None, directory: Path, put: Callable[[Path,
 def discard_staged_lines(app: App, identified: IdentifiedOrder) -> None:
     """Remove an order's staged lines: a batch has its own, and no create will come for these."""
     directory = _staging_directory(app, identified)
-    if not (directory / _FACTS).exists():
+    if not (directory / FACTS_NAME).exists():
         return
     with held(directory):
         clear(directory)
@@ -349,11 +277,11 @@ def _stage(
     """Return what is known of the order's lines, and the requests that Gemini is still to be asked about."""
     directory = _staging_directory(app, identified)
     with held(directory):
-        facts = _read_or_write(app, identified, directory, ahead, is_to_be_current=True)
+        facts = _read_or_write(app, identified, directory, ahead, is_to_be_current=True, is_to_be_sent=is_to_take)
         if is_to_take and facts.request_file.spared is not None:
             take_answers(facts.request_file.spared)
         try:
-            sample = msgspec.json.decode((directory / _SAMPLE).read_bytes(), type=dict[int, Any])
+            sample = msgspec.json.decode((directory / SAMPLE_NAME).read_bytes(), type=dict[int, Any])
         except (OSError, msgspec.MsgspecError):
             sample = {}
         return facts, sample
@@ -363,14 +291,14 @@ def _keep_counting(app: App, identified: IdentifiedOrder, facts: Facts, counting
     """Write down what Gemini counted, unless somebody has done so before: then that is what holds."""
     directory = _staging_directory(app, identified)
     with held(directory):
-        known = read_facts(directory / _FACTS)
+        known = read_facts(directory / FACTS_NAME)
         if known is not None and known.counting is not None:
             return known
         facts = replace(facts, counting=counting)
         if known is not None:
-            write_facts(directory / _FACTS, facts)
+            write_facts(directory / FACTS_NAME, facts)
         with storage_errors(_FAILED):
-            (directory / _SAMPLE).unlink(missing_ok=True)
+            (directory / SAMPLE_NAME).unlink(missing_ok=True)
         return facts
 
 
@@ -381,32 +309,26 @@ def _read_or_write(
     ahead: PassAhead | None = None,
     *,
     is_to_be_current: bool = False,
+    is_to_be_sent: bool = True,
 ) -> Facts:
     """Return what is known of lines staged in a directory that is held, or write them. Raises as `stage_lines`.
 
-    What of the answers of earlier batches is taken stays as it is, unless it `is_to_be_current`.
+    What of the answers of earlier batches is taken stays as it is, unless it `is_to_be_current`. Unless they are
+    `to_be_sent`, lines that are sent need not be written apart from the others.
     """
     order = identified.order
     limits = limits_of(load_prices(app.settings.prices_path), order.model, datetime.now(UTC).date())
     known = _whole_facts(directory, limits)
     if known is not None and (not is_to_be_current or _is_current(app, identified, known)):
-        return known
+        return with_what_is_sent(app, identified, directory, known) if is_to_be_sent else known
     sweep_others(directory)
     clear(directory)
     found = ahead.take(identified, directory, limits) if ahead is not None else None
     if found is None:
         found = survey_lines(identified, directory, limits, app.gauge, app.choose, app.world(order.model))
-    all_rows, answers = None, None
-    if may_spare(identified, found):
-        # Before it is looked for: what comes meanwhile is looked for again.
-        answers, whole = answers_now(app, identified), found.survey
-        found = without_known_rows(app, identified, directory, found, limits)
-        all_rows = whole if found.survey is not whole else None
-    facts = Facts(found.lines, found.survey, all_rows=all_rows, answers=answers)
-    with storage_errors(_FAILED):
-        (directory / _SAMPLE).write_bytes(msgspec.json.encode(found.sample))
-    write_facts(directory / _FACTS, facts)
-    return facts
+    facts = found_facts(app, identified, directory, found, limits)
+    write_facts(directory / FACTS_NAME, facts)
+    return with_what_is_sent(app, identified, directory, facts) if is_to_be_sent else facts
 
 
 def _up_to_date(app: App, identified: IdentifiedOrder, limits: Limits) -> Facts | None:
@@ -421,26 +343,20 @@ def _is_current(app: App, identified: IdentifiedOrder, facts: Facts) -> bool:
 
 def _whole_facts(directory: Path, limits: Limits) -> Facts | None:
     """Return what is known of staged lines, None when they are not all there, or other prices hold by now."""
-    facts = read_facts(directory / _FACTS)
+    facts = read_facts(directory / FACTS_NAME)
     if facts is None or facts.survey.limits != limits:
         return None
-    lines = facts.request_file
-    beside = [lines.keys_path, *filter(None, (lines.columns_path, lines.identities_path))]
+    lines, whole = facts.request_file, facts.whole or facts.request_file
+    beside = [lines.path, lines.keys_path, *filter(None, (lines.columns_path, lines.identities_path))]
     beside += [lines.skipped.path, lines.skipped.keys_path] if lines.skipped is not None else []
-    beside += SparedFiles(lines.spared.directory).kept[:2] if lines.spared is not None else []
+    spared = lines.spared if facts.whole is None else None
+    beside += SparedFiles(spared.directory).kept[:2] if spared is not None else []
     try:
-        is_whole = all(path.is_file() for path in beside) and lines.path.stat().st_size == lines.size_bytes
+        is_whole = all(path.is_file() for path in beside) and whole.path.stat().st_size == whole.size_bytes
     except OSError:
         return None
-    return facts if is_whole and (lines.spared is None or are_there(lines.spared)) else None
+    return facts if is_whole and (spared is None or are_there(spared)) else None
 
 
 def _staging_directory(app: App, identified: IdentifiedOrder) -> Path:
     return (app.settings.home / "staged").resolve() / identified.staged_as
-
-
-def _path(kind: type, value: object) -> Path:
-    """Read a path for msgspec, which asks about every kind that it does not know and wants this error for others."""
-    if kind is not Path:
-        raise NotImplementedError
-    return Path(str(value))

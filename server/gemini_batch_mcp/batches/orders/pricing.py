@@ -1,22 +1,26 @@
-"""What an order may cost and how large a job may be, against the caps that the user has set."""
+"""What an order may cost and how large a job may be, against the caps that the user has set; and what it has cost."""
 
 import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.delivery import left_nothing
-from gemini_batch_mcp.batches.jobs.rows import charges_of
-from gemini_batch_mcp.batches.ledger.entries import BatchEntry, Charge
+from gemini_batch_mcp.batches.jobs.rows import asked_of, charges_of
+from gemini_batch_mcp.batches.ledger.entries import BatchEntry, Charge, JobEntry
 from gemini_batch_mcp.batches.orders.identity import OUTPUT_LIMIT, IdentifiedOrder, template_of, template_sha256
-from gemini_batch_mcp.domain import Delivery, Order, ResultSummary, Task, Usage
-from gemini_batch_mcp.errors import StorageError, UsageError
-from gemini_batch_mcp.intake.prices.estimate import Estimate, over_cap
+from gemini_batch_mcp.domain import Delivery, JobState, Order, ResultSummary, Task, Usage
+from gemini_batch_mcp.errors import StorageError, UsageError, storage_errors
+from gemini_batch_mcp.intake.prices.estimate import Counting, Estimate, estimate, over_cap
 from gemini_batch_mcp.intake.prices.likely import MOST_ANSWERS, Evidence
 from gemini_batch_mcp.intake.prices.price_list import CallTier, PriceTable, load_prices
+from gemini_batch_mcp.intake.prices.survey import Survey
 from gemini_batch_mcp.intake.request_files import RequestFile
 from gemini_batch_mcp.intake.tables.kinds import SourceKind
 from gemini_batch_mcp.results.store import Rates, ResultTable, TokenSample
@@ -28,6 +32,7 @@ from gemini_batch_mcp.threads import in_thread
 _MOST_BATCHES: Final = 8
 #: More tokens than any order has.
 _NO_LIMIT: Final = 1 << 62
+_FAILED: Final = "The facts about an order could not be written down"
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,3 +285,105 @@ def rates_of(prices: PriceTable, model: str, day: date, tier: CallTier = "") -> 
 def _sum(each: Sequence[float | None]) -> float | None:
     known = [usd for usd in each if usd is not None]
     return round(sum(known), 6) if len(known) == len(each) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What one pass over an order's lines found. `counting` is None until Gemini has been asked.
+
+    `survey` is of the lines that are sent, `all_rows` of all, where some are not. `answers` stands for what earlier
+    batches had to give then; None where nothing is taken. `whole` are all lines, while those that are sent stand only
+    there: what a preview needs of them is known, and who creates a batch has them written.
+    """
+
+    request_file: RequestFile
+    survey: Survey
+    counting: Counting | None = None
+    all_rows: Survey | None = None
+    answers: str | None = None
+    whole: RequestFile | None = None
+
+
+def priced(prices: PriceTable, order: Order, facts: Facts, evidence: Evidence | None = None) -> Estimate:
+    """Return the figure for what a pass and Gemini found, at the prices of today, and by answers that exist."""
+    return estimate(
+        facts.survey,
+        facts.counting or Counting(),
+        model=order.model,
+        task=order.task,
+        prices=prices,
+        today=datetime.now(UTC).date(),
+        evidence=evidence,
+    )
+
+
+def spent_at_most(app: App, prices: PriceTable, batch: BatchEntry, summary: ResultSummary) -> Cost:
+    """Return what a batch has cost, where rows whose usage is not known count at their upper estimate.
+
+    These are the rows of jobs whose answers are gone or were not given out, rows that no line came back for, and
+    answers without a count of tokens.
+    """
+    usages = summary.attempt_usage
+    charges = charges_of(batch, summary)
+    cost = cost_of(prices, [replace(charge, usage=replace(charge.usage, unmetered=0)) for charge in charges])
+    usd = cost.usd
+    for attempt in range(1, batch.attempts + 1):
+        jobs = [job for job in batch.jobs if job.attempt == attempt and job.has_left]
+        rows = sum(job.request_count for job in jobs)
+        unknown = sum(job.request_count for job in jobs if _has_unknown_usage(job))
+        unknown += sum(job.lost_rows for job in jobs)
+        unknown += usages[attempt - 1].unmetered if attempt <= len(usages) else 0
+        if attempt == batch.attempts:
+            sent = sum(job.request_count for job in jobs if job.answers_digest and not job.tier)
+            unknown += min(summary.missing, sent)
+        if unknown and usd is not None:
+            high = _upper_usd(app, prices, batch, attempt)
+            usd = None if high is None else usd + high * unknown / rows
+    return replace(cost, usd=None if usd is None else round(usd, 6))
+
+
+def _has_unknown_usage(job: JobEntry) -> bool:
+    """A job that failed as a whole, without a file of answers, has none; what calls came to is known row by row."""
+    return (
+        not job.tier
+        and not job.answers_digest
+        and (bool(job.responses_file) or job.state in (JobState.CANCELLED, JobState.EXPIRED))
+    )
+
+
+def _upper_usd(app: App, prices: PriceTable, batch: BatchEntry, attempt: int) -> float | None:
+    if attempt == 1:
+        return batch.estimate.cost_usd_high if batch.estimate is not None else None
+    facts = read_facts(app.files(batch.id).appraisal(attempt))
+    model = next((job.model for job in batch.jobs if job.attempt == attempt), "") or batch.model
+    _, _, tier = asked_of(batch, attempt)
+    if facts is None:
+        return None
+    return priced(prices.at(tier), Order(model=model, task=batch.task), facts).cost_usd_high
+
+
+def write_facts(path: Path, facts: Facts) -> None:
+    """Write facts down, whole or not at all.
+
+    Raises:
+        StorageError: they cannot be written.
+    """
+    draft = path.with_name(f"{path.name}.part")
+    with storage_errors(_FAILED):
+        draft.write_bytes(msgspec.json.encode(facts, enc_hook=str))
+        draft.replace(path)
+
+
+def read_facts(path: Path) -> Facts | None:
+    """Return what `write_facts` wrote, None when there is nothing, or nothing that can be read."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Facts, dec_hook=_path)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def _path(kind: type, value: object) -> Path:
+    """Read a path for msgspec, which asks about every kind that it does not know and wants this error for others."""
+    if kind is not Path:
+        raise NotImplementedError
+    return Path(str(value))

@@ -38,12 +38,14 @@ def write_lines(
     on_read: OnRead | None = None,
     choose: Choose | None = None,
     world: World = CLOSED,
+    is_hashed: bool = True,
 ) -> RequestFile:
     """Write the order's request lines: rendered, converted, given in the call, or a mended copy of the user's file.
 
     Of a table, its own columns go to `columns`. `uploaded` says where attached files are; without it they are named by
     references that lead nowhere yet. `onlooker` sees each line in this one pass; `on_read` is told how far the
-    unpacking of a packed source is; `world` says how lines are judged.
+    unpacking of a packed source is; `world` says how lines are judged. Rendered lines need not be `hashed` while
+    nobody knows which of them are sent.
 
     Where the order skips what is wrong, wrong lines are written down beside `requests` instead of refusing the order.
 
@@ -54,7 +56,9 @@ def write_lines(
     """
     try:
         remove_skipped(requests.parent)
-        write = partial(_written, identified, requests, keys, columns, uploaded, onlooker, on_read, choose, world)
+        write = partial(
+            _written, identified, requests, keys, columns, uploaded, onlooker, on_read, choose, world, is_hashed
+        )
         written = _with_right_lines(identified, write, requests.parent)
     except BatchError:
         # What half of a change looks like is not worth telling.
@@ -97,6 +101,7 @@ def _written(
     on_read: OnRead | None,
     choose: Choose | None,
     world: World,
+    is_hashed: bool,
     left_out: LeftOut | None,
 ) -> RequestFile:
     order, place, limit = identified.order, identified.place, NO_LIMIT_BYTES
@@ -129,6 +134,7 @@ def _written(
             choose=choose,
             world=world,
             left_out=left_out,
+            is_hashed=is_hashed,
         )
     with _plain(place, requests.parent, order.encoding, on_read) as plain:
         written = _of_lines(identified, plain.path, requests, keys, onlooker, world, left_out)

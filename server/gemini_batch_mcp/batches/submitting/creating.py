@@ -87,7 +87,7 @@ class Submission:
     async def _submit_locked(self) -> None:
         # What a killed process has left: nobody else is at it now.
         directory = self.app.files(self.batch_id).directory
-        await in_thread(sweep, directory, "table-*", "*.jsonl.part", "*.parquet.part", "identities.txt.part")
+        await in_thread(sweep, directory, "table-*", "*.jsonl.part", "*.parquet.part")
         # Read only now: another process may have finished the submission just before this one got the lock.
         batch = await load(self.app, self.batch_id)
         if is_anothers(self.app, batch):

@@ -22,24 +22,22 @@ from gemini_batch_mcp.batches.jobs.lock import BatchGone, batch_lock
 from gemini_batch_mcp.batches.jobs.stored_lines import request_path
 from gemini_batch_mcp.batches.jobs.tracking import current, describe, load, prove_absent, refresh
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, NewJob, Stage
-from gemini_batch_mcp.batches.orders.appraising import (
-    Facts,
-    ask_gemini,
-    priced,
-    read_facts,
-    spent_at_most,
-    write_facts,
-)
+from gemini_batch_mcp.batches.orders.appraising import ask_gemini
 from gemini_batch_mcp.batches.orders.consent import Quote, cost_question, figure_of, refuse_unagreed
 from gemini_batch_mcp.batches.orders.counted import Counted
 from gemini_batch_mcp.batches.orders.models import check_model
 from gemini_batch_mcp.batches.orders.preparing import identify_for
 from gemini_batch_mcp.batches.orders.pricing import (
+    Facts,
     evidence_for_retry,
     job_limits,
+    priced,
+    read_facts,
     read_prices,
     refuse_over_cap,
+    spent_at_most,
     tier_of,
+    write_facts,
 )
 from gemini_batch_mcp.batches.submitting._attached_files import renew_attachments
 from gemini_batch_mcp.batches.submitting._cutting import cut_jobs, one_job

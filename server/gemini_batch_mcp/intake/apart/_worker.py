@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
 
+from gemini_batch_mcp.digests import RequestDigest
 from gemini_batch_mcp.domain import InstalledTypes
 from gemini_batch_mcp.errors import BatchError, RequestProblems
 from gemini_batch_mcp.intake.apart.surveyed import IDENTITIES, KEYS, Surveyed, Wanted
@@ -40,9 +41,9 @@ def _found(wanted: Wanted, output: BinaryIO) -> Any:
     identities = Identities(
         _Telling(surveyor, output),
         wanted.directory / IDENTITIES,
-        model=wanted.model,
-        task=wanted.task,
-        looks_for_schema=wanted.looks_for_schema,
+        RequestDigest.of(wanted.model, wanted.task),
+        is_wanted=wanted.takes_identities,
+        needs_schema=wanted.needs_schema,
     )
     # The keys are there only once all lines are right; identities of a refused order go with its directory.
     try:

@@ -1,11 +1,12 @@
-"""An order's lines as one pass has left them, with what it has seen of them: values only, fit for a pipe."""
+"""An order's lines as one pass has left them, with what it has seen of them: all of it fit for a pipe."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self
 
-from gemini_batch_mcp.domain import JsonObject, Task
-from gemini_batch_mcp.intake.prices.survey import Limits, Survey, Surveyor
+from gemini_batch_mcp.domain import Task
+from gemini_batch_mcp.intake.prices.survey import Limits, Surveyor
 from gemini_batch_mcp.intake.request_files import RequestFile
 from gemini_batch_mcp.intake.requests.identities import Identities
 from gemini_batch_mcp.intake.validator.terms import Terms
@@ -13,36 +14,31 @@ from gemini_batch_mcp.intake.validator.terms import Terms
 #: What is written of lines is called this, in the directory of whoever has the pass made.
 REQUESTS: Final = "requests.jsonl"
 KEYS: Final = "keys.jsonl"
-IDENTITIES: Final = "identities.txt"
+IDENTITIES: Final = "identities.parquet"
 
 
 @dataclass(frozen=True, slots=True)
 class Surveyed:
-    """`survey` is their price, `sample` the requests that Gemini may be asked about, by their numbers.
+    """`surveyor` knows their price. `terms` is what each asks for where that is the same for all.
 
-    `terms` is what each asks for where that is the same for all, and `have_schema` says that every one asks for an
-    answer in a given form, where that was looked for.
+    Where rows may be left out, their identities are beside the lines, and `sizes` are the bytes of each line.
     """
 
     lines: RequestFile
-    survey: Survey
-    sample: dict[int, JsonObject]
+    surveyor: Surveyor
     terms: Terms | None = None
-    have_schema: bool = False
+    sizes: Sequence[int] = ()
 
     @classmethod
-    def of(cls, lines: RequestFile, surveyor: Surveyor, identities: Identities | None = None) -> Self:
+    def of(cls, lines: RequestFile, surveyor: Surveyor, identities: Identities) -> Self:
         """Return what the onlookers of a pass have seen."""
-        survey, sample = surveyor.survey(), surveyor.requests()
-        if identities is None:
-            return cls(lines, survey, sample)
         lines = replace(
             lines,
-            identities_path=identities.path,
+            identities_path=identities.path if identities.are_wanted else None,
             asked_schema=identities.asked.schema(),
             warnings=(*lines.warnings, *identities.asked.warnings()),
         )
-        return cls(lines, survey, sample, identities.terms, identities.have_schema)
+        return cls(lines, surveyor, identities.terms, identities.sizes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,5 +52,6 @@ class Wanted:
     task: Task
     limits: Limits
     is_open: bool
-    looks_for_schema: bool
+    takes_identities: bool
+    needs_schema: bool
     is_cloud: bool = False

@@ -5,7 +5,7 @@ Nothing here is scaled up but the tokens of texts: the lines that nobody looked 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import compress, groupby
 from typing import Final
 
 import msgspec
@@ -109,6 +109,15 @@ class Survey:
     unbounded: tuple[Unbounded, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Lines that came together: how many, their bytes, and the most tokens that their texts can have."""
+
+    rows: int
+    size_bytes: int
+    text: float
+
+
 @dataclass(slots=True)
 class _Sums:
     text_bytes: int = 0
@@ -143,6 +152,8 @@ class Surveyor:
         """Forget all lines: the pass begins anew."""
         self._sampler = Sampler(self._kept)
         self._sums = _Sums()
+        #: Of what each piece was made, as long as no line needs a look of its own; None from then on.
+        self._pieces: list[_Piece] | None = []
 
     def see(self, piece: bytes, lines: Sequence[bytes], keys: bytes, before: int, terms: Terms | list[Terms]) -> None:
         """Look at the `lines` of a piece; see `Onlooker.see`."""
@@ -155,6 +166,7 @@ class Surveyor:
             runs = [list(run) for _, run in groupby(terms, id)]
             groups = [(run[0], len(run)) for run in runs]
         if any(one.media or one.has_cache for one, _ in groups) or 0 < long_bytes < len(piece):
+            self._pieces = None
             each = terms if isinstance(terms, list) else [terms] * len(lines)
             separate = keys.split(b"\n")
             for number, (line, key, asked) in enumerate(zip(lines, separate, each, strict=False), before + 1):
@@ -165,7 +177,32 @@ class Surveyor:
         for one, count in groups:
             output += self._bound(one, count, before + 1)
             before += count
-        sums.most += Load(len(lines), text_weight(piece, rows=len(lines), keys=keys), output_tokens=output)
+        text = text_weight(piece, rows=len(lines), keys=keys)
+        sums.most += Load(len(lines), text, output_tokens=output)
+        if self._pieces is not None:
+            self._pieces.append(_Piece(len(lines), len(piece) + (not piece.endswith(b"\n")), text))
+
+    def of_some(self, wanted: bytes, sizes: Sequence[int], lines: Sequence[bytes], terms: Terms) -> "Surveyor | None":
+        """Return one that has seen some of the same lines, of which it looks at a few; None where that is not enough.
+
+        `wanted` holds a byte for each line, 1 or 0, and `sizes` its bytes; `lines` are those that are wanted, `terms`
+        those of all. The texts of some hundred lines that came together count alike by their bytes.
+        """
+        if self._pieces is None or terms.media or terms.has_cache:
+            return None
+        part, before = Surveyor(self._model, self._task, limits=self._limits, known=self._known), 0
+        sums = part._sums
+        for piece in self._pieces:
+            end = before + piece.rows
+            marks = wanted[before:end]
+            if count := marks.count(1):
+                size_bytes = sum(compress(sizes[before:end], marks))
+                output = part._bound(terms, count, sums.most.rows + 1)
+                sums.text_bytes += size_bytes
+                sums.most += Load(count, piece.text * size_bytes / piece.size_bytes, output_tokens=output)
+            before = end
+        part._sampler.feed(lines)
+        return part
 
     def survey(self) -> Survey:
         """Return what was found out."""

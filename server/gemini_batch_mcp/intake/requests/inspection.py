@@ -175,7 +175,7 @@ def is_usable(key: str) -> bool:
 class Inspection:
     """What a file of rendered lines turns out to be. `empty_text` is what only lines without a text hold.
 
-    All lines ask for the same, except where `is_varied`: files go with them.
+    All lines ask for the same, except where `is_varied`: files go with them. Without `is_hashed` there is no digest.
     """
 
     def __init__(
@@ -186,13 +186,14 @@ class Inspection:
         onlooker: Onlooker | None = None,
         *,
         is_varied: bool = False,
+        is_hashed: bool = True,
         world: World = CLOSED,
     ) -> None:
         self._onlooker = onlooker or Unseen()
         self._checker = LineChecker(task, self._onlooker, world) if is_varied else None
         self._onlooker.begin()
         self._terms: Terms | None = None
-        self.sha256 = hashlib.sha256()
+        self._sha256 = hashlib.sha256() if is_hashed else None
         self.size_bytes = 0
         self._task = task
         self._world = world
@@ -221,7 +222,8 @@ class Inspection:
 
     def _take(self, piece: bytes) -> None:
         """Look at whole lines, none of which is too long."""
-        self.sha256.update(piece)
+        if self._sha256 is not None:
+            self._sha256.update(piece)
         self.size_bytes += len(piece)
         if _QUOTE in piece:
             raise StorageError("The lines were not written as they are.", "Convert the table to Parquet.")
@@ -271,6 +273,10 @@ class Inspection:
         more = f" and {self._keyless - 1:,} more have" if self._keyless > 1 else " has"
         message = f"Row {self._first_keyless:,}{more} nothing in the key column {shown(self._keys.column)}."
         return (Problem(0, "", message, "Fill it in, or choose another key column."),)
+
+    def sha256(self) -> str:
+        """Return the digest of all lines, where it was wanted."""
+        return self._sha256.hexdigest() if self._sha256 is not None else ""
 
     def warnings(self) -> tuple[str, ...]:
         """Return what is worth knowing about the rows."""

@@ -1,10 +1,11 @@
 """Lines of a request file chosen by key, for rows that are sent again: byte for byte as they were sent."""
 
 import hashlib
-from collections.abc import Collection, Iterator
-from itertools import compress, islice
+from bisect import bisect_right
+from collections.abc import Collection, Iterator, Sequence
+from itertools import accumulate, compress, islice
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Self, overload
 
 import msgspec
 
@@ -20,6 +21,8 @@ from gemini_batch_mcp.intake.validator.terms import Terms
 from gemini_batch_mcp.intake.validator.world import OPEN
 
 _KEYS_AT_ONCE: Final = 10_000
+#: Lines are found by counting from every so many-th one.
+_STEP_LINES: Final = 4096
 _FAILED: Final = "The requests to be sent could not be written"
 _KEYS: Final = msgspec.json.Decoder(list[str])
 
@@ -91,33 +94,58 @@ def write_selected(
 
 
 def write_numbered(
-    requests: Path,
-    keys: Path,
-    are_wanted: bytes,
-    destination: Path,
-    keys_destination: Path,
-    *,
-    task: Task = "generate",
-    onlooker: Onlooker,
-    terms: Terms | None = None,
+    requests: Path, keys: Path, are_wanted: bytes, destination: Path, keys_destination: Path
 ) -> RequestFile:
     """Copy the lines that are wanted, and their keys; none at all is right, too.
 
     `are_wanted` holds a byte for each line: 1 for one that is wanted, and 0. `requests` are lines that were checked
-    just now, `keys` theirs. `terms` says what each of them asks for; without it that is read from the lines again.
+    just now, `keys` theirs.
 
     Raises:
         StorageError: the files cannot be read or written.
     """
-    digest, size_bytes, count, before = hashlib.sha256(), 0, 0, 0
-    checker = LineChecker(task, onlooker, OPEN)
-    with (
-        storage_errors(_FAILED),
-        SourceFile(requests) as source,
-        buffered(keys) as names,
-        destination.open("wb") as lines_file,
-        keys_destination.open("wb") as keys_file,
-    ):
+    digest, size_bytes, count = hashlib.sha256(), 0, 0
+    with storage_errors(_FAILED), destination.open("wb") as lines_file, keys_destination.open("wb") as keys_file:
+        for lines, their_keys in _numbered(requests, keys, are_wanted):
+            block = b"\n".join(lines) + b"\n"
+            digest.update(block)
+            count, size_bytes = count + len(lines), size_bytes + len(block)
+            lines_file.write(block)
+            keys_file.write(b"".join(their_keys))
+    return RequestFile(destination, count, size_bytes, digest.hexdigest(), keys_destination, mended=True)
+
+
+def show_numbered(
+    requests: Path,
+    keys: Path,
+    are_wanted: bytes,
+    onlooker: Onlooker,
+    *,
+    task: Task = "generate",
+    terms: Terms | None = None,
+) -> None:
+    """Have an onlooker see the lines that are wanted; `are_wanted` and the files are those of `write_numbered`.
+
+    `terms` says what each of them asks for; without it that is read from the lines again.
+
+    Raises:
+        StorageError: the files cannot be read.
+    """
+    checker, count = LineChecker(task, onlooker, OPEN), 0
+    with storage_errors(_FAILED):
+        for lines, their_keys in _numbered(requests, keys, are_wanted):
+            if terms is not None:
+                onlooker.see(b"\n".join(lines) + b"\n", lines, b"".join(their_keys), count, terms)
+            else:
+                for number, line in enumerate(lines, count + 1):
+                    checker.examine(line, number)
+            count += len(lines)
+
+
+def _numbered(requests: Path, keys: Path, are_wanted: bytes) -> Iterator[tuple[list[bytes], list[bytes]]]:
+    """Yield the lines that are wanted, some at a time, with their keys."""
+    before = 0
+    with SourceFile(requests) as source, buffered(keys) as names:
         for piece in pieces(source):
             if isinstance(piece, LongLine):
                 raise _changed(requests)
@@ -125,20 +153,59 @@ def write_numbered(
             end = before + len(lines)
             chosen, before = are_wanted[before:end], end
             own_keys = list(islice(names, len(lines)))
-            if not any(chosen):
-                continue
-            picked, their_keys = list(compress(lines, chosen)), b"".join(compress(own_keys, chosen))
-            block = b"\n".join(picked) + b"\n"
-            if terms is not None:
-                onlooker.see(block, picked, their_keys, count, terms)
-            else:
-                for number, line in enumerate(picked, count + 1):
-                    checker.examine(line, number)
-            digest.update(block)
-            count, size_bytes = count + len(picked), size_bytes + len(block)
-            lines_file.write(block)
-            keys_file.write(their_keys)
-    return RequestFile(destination, count, size_bytes, digest.hexdigest(), keys_destination, mended=True)
+            if any(chosen):
+                yield list(compress(lines, chosen)), list(compress(own_keys, chosen))
+
+
+class WantedLines(Sequence[bytes]):
+    """Some of the lines of a file, found by the sizes of all. Use as a context.
+
+    `are_wanted` holds a byte for each line: 1 for one that is wanted, and 0.
+    """
+
+    def __init__(self, path: Path, sizes: Sequence[int], are_wanted: bytes) -> None:
+        self._file = SourceFile(path)
+        self._sizes = sizes
+        self._are_wanted = are_wanted
+        starts = range(0, len(sizes), _STEP_LINES)
+        #: At the beginning of every so many lines: how many before are wanted, and the bytes before.
+        self._counts = [0, *accumulate(are_wanted.count(1, start, start + _STEP_LINES) for start in starts)]
+        self._places = [0, *accumulate(sum(sizes[start : start + _STEP_LINES]) for start in starts)]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    @property
+    def size_bytes(self) -> int:
+        """The bytes that all of them come to."""
+        return sum(compress(self._sizes, self._are_wanted))
+
+    def __len__(self) -> int:
+        return self._counts[-1]
+
+    @overload
+    def __getitem__(self, place: int) -> bytes: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[bytes]: ...
+    def __getitem__(self, place: int | slice) -> bytes | list[bytes]:
+        """Return a line with its end, or some of them.
+
+        Raises:
+            PathError: the file cannot be read.
+        """
+        if isinstance(place, slice):
+            return [self[each] for each in range(len(self))[place]]
+        if not 0 <= place < len(self):
+            raise IndexError(place)
+        step = bisect_right(self._counts, place) - 1
+        start = step * _STEP_LINES
+        marks = self._are_wanted[start : start + _STEP_LINES]
+        row = start + next(islice(compress(range(len(marks)), marks), place - self._counts[step], None))
+        self._file.seek(self._places[step] + sum(self._sizes[start:row]))
+        return self._file.read(self._sizes[row])
 
 
 def _next_keys(names: BinaryIO, count: int, path: Path) -> list[str]:

@@ -5,20 +5,18 @@ Rows are compared by the identities of their requests, in the engine and within 
 
 # ruff: noqa: S608 - queries consist of our own names, of numbers, and of literals made by `quoted`
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import msgspec
 
 from gemini_batch_mcp.domain import Donor, Spared
-from gemini_batch_mcp.errors import StorageError
-from gemini_batch_mcp.results.answer_index import INDEX_NAME, identities_in
+from gemini_batch_mcp.results.answer_index import identities_in
 from gemini_batch_mcp.results.engine import connect, execute_widening, listed, quoted, table_errors, widening
+from gemini_batch_mcp.results.reuse.giving import Giving
 from gemini_batch_mcp.results.reuse.spared_files import RawAnswers, SparedFiles
-from gemini_batch_mcp.results.table.summary import folder_of, read_facts
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -26,35 +24,11 @@ if TYPE_CHECKING:
 #: What the engine may hold (a bound, it writes to the disk what is more): a million identities take 40 MB.
 _MEMORY_LIMIT_BYTES: Final = 96 << 20
 _FETCHED_ROWS: Final = 10_000
+#: A byte for each bit of a byte.
+_BYTES_OF_BITS: Final = [bytes(map(int, f"{bits:08b}")) for bits in range(256)]
 #: Of an order's rows, counted as `identities_in` counts them.
 _FIRST_ROW: Final = 1
 _FAILED: Final = "The requests could not be compared with those of earlier batches"
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """A batch that may have answers to give: its id, and where its table is."""
-
-    batch_id: str
-    table: Path
-
-
-class _Build(msgspec.Struct):
-    build: str = ""
-
-
-def answers_stamp(batches: Sequence[Answered]) -> str:
-    """Return a text that changes whenever one of these batches has other answers to give. Quick."""
-    decode = msgspec.json.Decoder(_Build).decode
-    seen: list[str] = []
-    for batch in batches:
-        try:
-            build = decode(batch.table.read_bytes()).build
-        except (OSError, msgspec.MsgspecError):
-            continue
-        if (folder_of(batch.table, build) / INDEX_NAME).is_file():
-            seen.append(build)
-    return " ".join(seen)
 
 
 class Matching:
@@ -62,98 +36,86 @@ class Matching:
 
     def __init__(self, connection: "DuckDBPyConnection", identities: Path) -> None:
         self._connection = connection
-        self._sources: list[RawAnswers] = []
-        self._places: dict[Path, int] = {}
-        self._donors: list[str] = []
-        self._execute(f"CREATE TEMP TABLE mine AS FROM {identities_in(identities)}")
+        self._identities = identities
+        self._donors: list[Giving] = []
         self._execute(
-            """CREATE TEMP TABLE firsts AS
-               SELECT identity, min(row) AS row, count(*) AS times FROM mine GROUP BY identity"""
+            f"""CREATE TEMP TABLE firsts AS
+                SELECT identity, min(row) AS row, count(*) AS times
+                FROM {identities_in(identities)} GROUP BY identity"""
         )
-        connection.execute(
-            """CREATE TEMP TABLE taken (identity UUID, row BIGINT, times BIGINT, donor INTEGER, source INTEGER,
-                                        line BIGINT, answered_by VARCHAR)"""
-        )
+        connection.execute("CREATE TEMP TABLE taken (row BIGINT, times BIGINT, donor INTEGER)")
+        self._rows, self._distinct = self._one("SELECT coalesce(sum(times), 0)::BIGINT, count(*) FROM firsts")
 
-    def take_from(self, batches: Sequence[Answered]) -> Self:
+    def take_from(self, batches: Iterable[Giving]) -> Self:
         """Find the rows that one of these batches has answered; where several have, the first of them gives."""
         for batch in batches:
             self._take(batch)
         return self
 
-    def _take(self, batch: Answered) -> None:
-        try:
-            facts = read_facts(batch.table)
-        except StorageError:
-            return
-        index = folder_of(batch.table, facts.build) / INDEX_NAME
-        if not index.is_file():
-            return
-        places: list[int] = []
-        for file in facts.files:
-            path = batch.table.parent / file.path
-            place = self._places.setdefault(path, len(self._sources))
-            if place == len(self._sources):
-                self._sources.append(RawAnswers(batch.batch_id, str(path), file.size_bytes, file.modified_ns))
-            places.append(place)
-        self._donors.append(batch.batch_id)
-        sources = listed(places)
+    def _take(self, batch: Giving) -> None:
+        left = "(FROM firsts ANTI JOIN taken USING (row))" if self._donors else "firsts"
         self._execute(
             f"""INSERT INTO taken
-                SELECT firsts.identity, firsts.row, firsts.times, {len(self._donors) - 1}, ({sources})[file + 1], line,
-                       coalesce(nullif(answered_by, ''), {quoted(batch.batch_id)})
-                FROM read_parquet({quoted(index)}, hive_partitioning = false) given
-                JOIN (FROM firsts ANTI JOIN taken USING (identity)) firsts ON firsts.identity = given.identity"""
+                SELECT row, times, {len(self._donors)} FROM {left} JOIN {_answers_in(batch)} USING (identity)"""
         )
+        self._donors.append(batch)
 
     def _execute(self, statement: str) -> None:
         execute_widening(self._connection, statement, _MEMORY_LIMIT_BYTES)
 
     def spared(self, directory: Path) -> Spared | None:
-        """Write down in `directory` which rows are not sent, and whose answers they get; None where all are sent."""
-        rows, distinct = self._one("SELECT count(*), (SELECT count(*) FROM firsts) FROM mine")
-        reused, taken = self._one("SELECT coalesce(sum(times), 0), count(*) FROM taken")
-        identical = rows - int(reused) - (distinct - taken)
+        """Return which rows are not sent; None where all are. It is written down in `directory` by `write`."""
+        donors = self._connection.execute(
+            "SELECT donor, sum(times)::BIGINT, count(*) FROM taken GROUP BY donor ORDER BY donor"
+        ).fetchall()
+        reused, taken = sum(times for _, times, _ in donors), sum(count for _, _, count in donors)
+        identical = self._rows - reused - (self._distinct - taken)
         if not reused and not identical:
             return None
-        used = self._connection.execute("SELECT DISTINCT source FROM taken ORDER BY source").fetchall()
-        numbers = {source: number for number, (source,) in enumerate(used)}
-        donors = self._connection.execute(
-            "SELECT donor, sum(times) FROM taken GROUP BY donor ORDER BY donor"
-        ).fetchall()
-        spared = Spared(
+        return Spared(
             directory=directory,
-            reused_count=int(reused),
+            reused_count=reused,
             identical_count=identical,
-            donors=tuple(Donor(self._donors[donor], int(count)) for donor, count in donors),
+            donors=tuple(Donor(self._donors[donor].batch_id, count) for donor, count, _ in donors),
         )
-        files = SparedFiles(directory)
-        files.sources_path.write_bytes(msgspec.json.encode([self._sources[source] for source in numbers]))
+
+    def write(self, directory: Path) -> None:
+        """Write down in `directory` which rows are not sent, and whose answers they get."""
+        files, sources, parts = SparedFiles(directory), list[RawAnswers](), []
+        used = self._connection.execute("SELECT DISTINCT donor FROM taken ORDER BY donor").fetchall()
+        for (number,) in used:
+            batch = self._donors[number]
+            places = listed(range(len(sources), len(sources) + len(batch.sources)))
+            sources += batch.sources
+            parts.append(
+                f"""SELECT row, ({places})[file + 1] AS source, line,
+                           coalesce(nullif(answered_by, ''), {quoted(batch.batch_id)}) AS answered_by
+                    FROM taken JOIN firsts USING (row) JOIN {_answers_in(batch)} USING (identity)
+                    WHERE donor = {number}"""
+            )
+        files.sources_path.write_bytes(msgspec.json.encode(sources))
+        none = "SELECT row, 0 AS source, 0 AS line, '' AS answered_by FROM taken"
+        chosen = " UNION ALL ".join(parts) or none
+        self._execute(f"COPY ({chosen} ORDER BY row) TO {quoted(files.chosen_path)} (FORMAT parquet)")
         self._execute(
-            f"""COPY (SELECT mine.row, firsts.row AS first_row FROM mine JOIN firsts USING (identity)
+            f"""COPY (SELECT mine.row, firsts.row AS first_row
+                      FROM {identities_in(self._identities)} mine JOIN firsts USING (identity)
                       WHERE mine.row <> firsts.row ORDER BY mine.row)
                 TO {quoted(files.alike_path)} (FORMAT parquet)"""
         )
-        renumbered = listed(numbers.get(source, 0) for source in range(max(numbers, default=0) + 1))
-        self._execute(
-            f"""COPY (SELECT row, ({renumbered})[source + 1] AS source, line, answered_by
-                      FROM taken ORDER BY row)
-                TO {quoted(files.chosen_path)} (FORMAT parquet)"""
-        )
-        return spared
 
     def sent(self) -> bytes:
         """Return a byte for each row, in order: 1 for one that is sent, and 0."""
-        (count,) = self._one("SELECT count(*) FROM mine")
-        marks = bytearray(b"\x01") * count
-        # By their numbers, some at a time: put together in the engine, millions of marks would not fit in its memory.
-        query = """SELECT row FROM mine
-                   ANTI JOIN (SELECT row FROM firsts ANTI JOIN taken USING (identity)) sent USING (row)"""
-        spared = widening(self._connection, _MEMORY_LIMIT_BYTES, lambda: self._connection.execute(query))
-        while chunk := spared.fetchmany(_FETCHED_ROWS):
-            for (row,) in chunk:
-                marks[row - _FIRST_ROW] = 0
-        return bytes(marks)
+        # Every first one is, but those that are taken.
+        marks = (self._marks("firsts") ^ self._marks("taken")).to_bytes((self._rows + 7) // 8, "big")
+        return b"".join(map(_BYTES_OF_BITS.__getitem__, marks))[-self._rows :] if self._rows else b""
+
+    def _marks(self, table: str) -> int:
+        """Return a number whose lowest bit stands for the last row, and so on: 1 for those that are in a table."""
+        (marks,) = self._one(
+            f"SELECT bitstring_agg(row, {_FIRST_ROW}::BIGINT, {self._rows}::BIGINT)::BLOB FROM {table}"
+        )
+        return int.from_bytes(marks, "big") if marks is not None else 0
 
     def _one(self, query: str) -> tuple[Any, ...]:
         row = widening(self._connection, _MEMORY_LIMIT_BYTES, lambda: self._connection.execute(query).fetchone())
@@ -161,9 +123,13 @@ class Matching:
         return row
 
 
+def _answers_in(batch: Giving) -> str:
+    return f"(FROM read_parquet({quoted(batch.index)}, hive_partitioning = false))"
+
+
 @contextmanager
 def matching(identities: Path, workspace: Path) -> Iterator[Matching]:
-    """Lay the rows with these identities (one a line) against each other. What does not fit goes to `workspace`.
+    """Lay the rows with these identities against each other. What does not fit goes to `workspace`.
 
     Raises:
         StorageError: files cannot be read or written.

@@ -15,8 +15,9 @@ import msgspec
 
 from gemini_batch_mcp.domain import Spared
 from gemini_batch_mcp.errors import StorageError, storage_errors
+from gemini_batch_mcp.results.reuse.giving import is_there
 from gemini_batch_mcp.results.reuse.matching import Choice, choices
-from gemini_batch_mcp.results.reuse.spared_files import RawAnswers, SparedFiles
+from gemini_batch_mcp.results.reuse.spared_files import SparedFiles
 from gemini_batch_mcp.results.table.lines import answer_lines, mended
 
 _ANSWERED_BY: Final = "answeredBy"
@@ -31,7 +32,7 @@ def are_there(spared: Spared) -> bool:
     if not spared.reused_count or files.taken_path.is_file():
         return True
     try:
-        return all(map(_is_there, files.sources()))
+        return all(map(is_there, files.sources()))
     except (OSError, msgspec.MsgspecError):
         return False
 
@@ -87,11 +88,3 @@ def _taken(line: bytes, choice: Choice) -> bytes:
     members["key"] = msgspec.Raw(choice.key.encode())
     members[_ANSWERED_BY] = choice.answered_by
     return msgspec.json.encode(members) + b"\n"
-
-
-def _is_there(source: RawAnswers) -> bool:
-    try:
-        seen = Path(source.path).stat()
-    except OSError:
-        return False
-    return (seen.st_size, seen.st_mtime_ns) == (source.size_bytes, source.modified_ns)
