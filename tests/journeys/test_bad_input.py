@@ -22,7 +22,7 @@ OPENAI = '{"custom_id":"a","method":"POST","url":"/v1/chat/completions","body":{
 REFUSED_FILES: dict[str, tuple[bytes, tuple[str, ...]]] = {
     "empty file": (b"", ("empty",)),
     "only blank lines": (b"\n\n  \n", ("no requests",)),
-    "invalid UTF-8": (line("a").encode() + b'\n{"key":"b\xff"}\n', ("line 2", "UTF-8")),
+    "invalid UTF-8": (line("a").encode() + b'\n{"key":"b\xff"}\n', ("is not UTF-8", "isn't certain", "encoding=")),
     "truncated JSON": (line("a").encode() + b'\n{"key":"b","request":{\n', ("line 2", "JSON")),
     "a list": (b'["a"]\n', ("line 1", "object")),
     "a string": (b'"a"\n', ("line 1", "object")),

@@ -56,7 +56,7 @@ class RequestFile:
     #: The identity of each row's request, one a line, in order: see `digests.request_digester`. Of all rows.
     identities_path: Path | None = None
     #: The response schema that every line asks for; empty where none does, or not all for the same one.
-    asked_schema: JsonObject = field(default_factory=dict[str, Any])
+    asked_schema: JsonObject = field(default_factory=dict[str, Any], hash=False)
     #: Rows that are not sent because their answer is known, or comes with another row; None where there are none.
     spared: Spared | None = None
 

@@ -1,5 +1,6 @@
 """Old encodings as people have them: found out, asked about with the same cells in each likely reading, or given."""
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -104,3 +105,54 @@ async def test_ready_lines_are_read_from_utf_16_too(talk: Conversation, data: Pa
         seen = await talk.call("preview_batch", source=write(data, name, line.encode(page)), **order)
         assert seen["ok"] and sent(seen) == ["Grüße"], seen
         assert f"{name} is not UTF-8; it was read as" in seen["warnings"][0]
+
+
+def ready(texts: list[str], *, is_openai: bool = False) -> str:
+    lines: list[Any] = []
+    for number, text in enumerate(texts):
+        body = {"model": "gpt-5", "messages": [{"role": "user", "content": text}]}
+        openai = {"custom_id": f"k{number}", "method": "POST", "url": "/v1/chat/completions", "body": body}
+        request = {"contents": [{"role": "user", "parts": [{"text": text}]}]}
+        lines.append(openai if is_openai else {"key": f"k{number}", "request": request})
+    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+
+
+RUSSIAN_LINES = ["Это был очень хороший телефон, который я купил в прошлом году.", "Доставка заняла две недели."]
+JAPANESE_LINES = ["この商品はとても良かったです。また買いたいと思います。", "配送が遅くて残念でした。"]
+
+
+async def test_ready_lines_of_old_programs_are_found_out_as_tables_are(
+    talk: Conversation, sandbox: Sandbox, data: Path
+) -> None:
+    for name, content, texts, shown in (
+        ("r.jsonl", ready(RUSSIAN_LINES).encode("cp1251"), RUSSIAN_LINES, "Windows-1251"),
+        ("j.jsonl", ready(JAPANESE_LINES).encode("cp932"), JAPANESE_LINES, "Shift_JIS"),
+        ("o.jsonl", ready(RUSSIAN_LINES, is_openai=True).encode("cp1251"), RUSSIAN_LINES, "Windows-1251"),
+        ("g.jsonl.gz", gzip.compress(ready(RUSSIAN_LINES).encode("cp1251")), RUSSIAN_LINES, "Windows-1251"),
+    ):
+        seen = await talk.call("preview_batch", source=write(data, name, content))
+        assert sent(seen) == texts, name
+        assert any(f"is not UTF-8; it was read as {shown}." in warning for warning in seen["warnings"])
+    # The same letters are the same order; of wrong lines beside them, only those are left out.
+    first = await talk.call("create_batch", source="r.jsonl")
+    assert (await talk.call("preview_batch", source="r.jsonl", encoding="cp1251"))["standing"] == first["batch_id"]
+    wrong = write(data, "w.jsonl", ready(RUSSIAN_LINES).encode("cp1251") + b'{"key":"bad"}\n')
+    seen = await talk.call("preview_batch", source=wrong, skip_invalid=True)
+    assert (seen["send_count"], seen["skipped_count"], sent(seen)) == (2, 1, RUSSIAN_LINES)
+
+
+async def test_ready_lines_of_which_nobody_is_sure_are_asked_about_and_damaged_ones_named(
+    talk: Conversation, sandbox: Sandbox, data: Path
+) -> None:
+    source = write(data, "d.jsonl", ready(["Größe"]).encode("cp850"))
+    for tool in ("preview_batch", "create_batch"):
+        said = await talk.refusal(tool, source=source)
+        assert "d.jsonl is not UTF-8, and its encoding isn't certain; the same cells read as cp850: Größe" in said
+    assert not sandbox.create_records
+    seen = await talk.call("preview_batch", source=source, encoding="cp850")
+    assert sent(seen) == ["Größe"]
+    damaged = ready([f"Größe {number}" for number in range(40)]).encode().replace("ß".encode(), b"\xc3", 1)
+    seen = await talk.call("preview_batch", source=write(data, "u.jsonl", damaged))
+    assert [problem["line"] for problem in seen["problems"]] == [1]
+    seen = await talk.call("preview_batch", source="u.jsonl", skip_invalid=True)
+    assert (seen["send_count"], seen["skipped_count"]) == (39, 1)

@@ -16,7 +16,7 @@ from typing import Final
 from gemini_batch_mcp import __version__
 from gemini_batch_mcp.domain import Order
 from gemini_batch_mcp.errors import PathError, StorageError, UsageError
-from gemini_batch_mcp.intake.encodings.names import UTF_8, page_named
+from gemini_batch_mcp.intake.encodings.names import page_named
 from gemini_batch_mcp.intake.files.planning import MAX_IN_LINES_BYTES, AttachmentPlan, column_of, plan_attachments
 from gemini_batch_mcp.intake.request_files import RequestFile
 from gemini_batch_mcp.intake.requests.reader import file_sha256
@@ -261,7 +261,7 @@ def identify(
     order = replace(order, source=place.source if isinstance(place, Folder) else str(place))
     encoding = page_named(order.encoding).given if order.encoding else ""
     kind = recognise(place, with_prompt=bool(order.prompt), encoding=encoding)
-    order = replace(order, encoding=_telling(encoding, kind, place, scratch))
+    order = replace(order, encoding=_telling(encoding, place, scratch))
     if kind is SourceKind.TABLE:
         _check_table(place.name, order)
     else:
@@ -335,7 +335,7 @@ def _neither(source: str, error: PathError) -> PathError:
     )
 
 
-def _telling(encoding: str, kind: SourceKind, place: Path | Folder, scratch: Path) -> str:
+def _telling(encoding: str, place: Path | Folder, scratch: Path) -> str:
     """Return the encoding that counts for the order: one that changes no letter is as good as none.
 
     Raises:
@@ -347,9 +347,6 @@ def _telling(encoding: str, kind: SourceKind, place: Path | Folder, scratch: Pat
     form = file_kind(place)
     if form is None or not form.is_text:
         raise _no_text()
-    if kind is not SourceKind.TABLE:
-        # Lines that are sent as they are have to be UTF-8; what else they are has to be said.
-        return encoding if page_named(encoding) is not UTF_8 else ""
     with TemporaryDirectory(prefix="encoding-", dir=scratch, ignore_cleanup_errors=True) as name:
         workspace = Path(name).resolve()
         text = place

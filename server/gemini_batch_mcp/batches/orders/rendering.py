@@ -1,7 +1,7 @@
 """The request lines of an order, in one pass over its source: rendered, converted, mended, or the user's own."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from gemini_batch_mcp.intake.requests.skipping import LeftOut, leaving_out, remo
 from gemini_batch_mcp.intake.rows.choosing import Choose
 from gemini_batch_mcp.intake.rows.spreading import spread_of
 from gemini_batch_mcp.intake.tables.kinds import SourceKind
-from gemini_batch_mcp.intake.tables.text_files import TextFile, announces_wide, as_utf8
+from gemini_batch_mcp.intake.tables.text_files import TextFile, announces_wide, as_utf8, is_utf8
 from gemini_batch_mcp.intake.unpacked import OnRead, inner_name, is_packed, unpack
 from gemini_batch_mcp.intake.validator.world import CLOSED, World
 
@@ -136,9 +136,52 @@ def _written(
             left_out=left_out,
             is_hashed=is_hashed,
         )
+    write = partial(_of_lines, identified, requests=requests, keys=keys, onlooker=onlooker, world=world)
     with _plain(place, requests.parent, order.encoding, on_read) as plain:
-        written = _of_lines(identified, plain.path, requests, keys, onlooker, world, left_out)
-        return replace(written, warnings=(*plain.warnings, *written.warnings))
+        problems: RequestProblems | None = None
+        try:
+            if left_out is None or _is_utf8(plain.path):
+                return _told(write(path=plain.path, left_out=left_out), plain)
+        except RequestProblems as found:
+            if _is_utf8(plain.path):
+                raise
+            problems = found
+        # What is wrong may be right in another encoding. A file without a wrong line is not looked at for that.
+        with _in_utf8(plain.path, requests.parent) as readable:
+            if readable is None and problems is not None:
+                raise problems
+            text = readable or plain
+            return _told(write(path=text.path, left_out=left_out), text)
+
+
+def _told(written: RequestFile, text: TextFile) -> RequestFile:
+    return replace(written, warnings=(*text.warnings, *written.warnings))
+
+
+def _is_utf8(path: Path) -> bool:
+    """True for lines that are UTF-8, and for those that no encoding makes a text."""
+    try:
+        return is_utf8(path)
+    except RequestProblems:
+        return True
+
+
+@contextmanager
+def _in_utf8(path: Path, scratch: Path) -> Iterator[TextFile | None]:
+    """Yield a copy in UTF-8 of lines that are in an older encoding, removed afterwards; None for damaged UTF-8.
+
+    Raises:
+        UsageError: which encoding it is is not certain.
+        StorageError: the copy cannot be written.
+    """
+    with storage_errors("A copy of the source could not be made"):
+        directory = TemporaryDirectory(prefix="lines-", dir=scratch, ignore_cleanup_errors=True)
+    with directory as name:
+        readable = None
+        # Damage has a line, and whoever has checked the lines has said it.
+        with suppress(RequestProblems):
+            readable = as_utf8(path, Path(name).resolve())
+        yield readable
 
 
 def _of_lines(
