@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import duckdb
@@ -246,3 +247,37 @@ async def test_a_prompt_that_reads_files_which_are_no_text_is_told_to_attach_the
     said = await talk.refusal("preview_batch", source="scans", prompt="What is this? {{text}}")
     assert "No file of scans is text" in said and 'Give attach="path"' in said
     assert (await talk.call("preview_batch", source="scans", prompt="What is this?", attach="path"))["ok"]
+
+
+async def test_rows_with_nothing_to_ask_about_are_counted_and_can_be_left_out_as_is_said(
+    talk: Conversation, data: Path
+) -> None:
+    (data / "t.csv").write_text(
+        "id,text,order\n1,good,a\n2,,b\n3, ,c\n4,\u200b\u00a0,d\n5,,e\n6,x,\n", encoding="utf-8"
+    )
+    (data / "plain.csv").write_text("id,text\n1,good\n2,\n", encoding="utf-8")
+    for order, said, refused in (
+        ({"source": "plain.csv", "prompt": "Label: {{text}}"}, "1 row has nothing in text (row 2)", False),
+        ({"source": "plain.csv", "prompt": "{{text}}"}, "1 row has nothing in text (row 2)", True),
+        ({"source": "t.csv", "prompt": "Label: {{text}}"}, "4 rows have nothing in text (rows 2, 3, 4 first)", False),
+        ({"source": "t.csv", "prompt": "Sort: {{order}}"}, "1 row has nothing in order (row 6)", False),
+        (
+            {"requests": [{"a": "x", "b": 1}, {"a": None, "b": None}], "prompt": "{{a}}: {{b}}?"},
+            "1 row has nothing in a, b (row 2)",
+            False,
+        ),
+    ):
+        seen = await talk.call("preview_batch", **order)
+        (warning,) = [warning for warning in seen["warnings"] if "nothing in" in warning]
+        assert warning.startswith(said), warning
+        assert ("which Gemini refuses" in warning) == refused and "no text" not in "".join(seen["warnings"])
+        where = re.search(r"with where=([\"`])(.+)\1\.$", warning)
+        assert where is not None, warning
+        without = await talk.call("preview_batch", **order, where=where[2])
+        assert not [warning for warning in without["warnings"] if "nothing in" in warning]
+        assert without["request_count"] == seen["request_count"] - int(said.split()[0])
+    kept = await talk.call("preview_batch", source="t.csv", prompt="Label: {{text}}", where="id > 3")
+    assert any("2 rows have nothing in text and are sent" in warning for warning in kept["warnings"])
+    # What a row asks about may be in its file, or in another column.
+    both = await talk.call("preview_batch", source="t.csv", prompt="Label: {{text}} {{id}}")
+    assert not [warning for warning in both["warnings"] if "nothing in" in warning]

@@ -29,7 +29,7 @@ from gemini_batch_mcp.intake.rows.spreading import spread_of
 from gemini_batch_mcp.intake.tables.earlier import KEY_COLUMN, EarlierRows
 from gemini_batch_mcp.intake.tables.file_rows import NAME_COLUMN, PATH_COLUMN, TEXT_COLUMN, has_media_name, no_text
 from gemini_batch_mcp.intake.tables.folders import Folder
-from gemini_batch_mcp.intake.tables.kept_columns import keeping_columns, put_behind
+from gemini_batch_mcp.intake.tables.kept_columns import BlankRows, blank_rows, keeping_columns, put_behind
 from gemini_batch_mcp.intake.tables.kinds import file_options
 from gemini_batch_mcp.intake.tables.memory import Effort, with_effort
 from gemini_batch_mcp.intake.tables.reading import Place, Table, open_table
@@ -48,14 +48,19 @@ from gemini_batch_mcp.intake.validator.validate import check_line
 from gemini_batch_mcp.intake.validator.world import CLOSED, Note, World
 from gemini_batch_mcp.patterns import pattern_warnings
 from gemini_batch_mcp.settings import MAX_FILE_BYTES
+from gemini_batch_mcp.text import count
 
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """What every line looks like. `empty_text` is what only a line without any text holds."""
+    """What every line looks like. `empty_text` is what only a line without any text holds.
+
+    `asks` are the columns that make a request another one than all others: those of the prompt, and of attached files.
+    """
 
     line: LineForm
     empty_text: bytes
+    asks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +179,10 @@ def write_rows(
                     write = _write if left_out is None else _write_right_ones
                     lines = with_effort(lambda effort: write(table, form, writing, effort))
                     lost_columns = finish(lines.read)
+                blank = BlankRows()
+                if columns_path is not None and not lost_columns:
+                    are_texts = not isinstance(source, EarlierRows)
+                    blank = blank_rows(columns_path, table, form.asks, leave_out=leave_out, are_texts=are_texts)
             if left_out is not None and columns_path is not None and not lost_columns:
                 put_behind(columns_path, left_out.numbers)
             writing.finished.replace(destination)
@@ -186,7 +195,8 @@ def write_rows(
                 columns_path=None if lost_columns else columns_path,
                 warnings=(
                     *table.warnings,
-                    *lines.warnings,
+                    *(() if form.empty_text and blank.count else lines.warnings),
+                    *_blank_warnings(order, form, blank),
                     *(note.sentence for note in sorted(notes)),
                     *(attachments.warnings if attachments else ()),
                     *((lost_columns,) if lost_columns else ()),
@@ -376,7 +386,29 @@ def _form(table: Table, order: Order, members: dict[str, Any], world: World) -> 
         key = Template((Column(column_named(order.key_column, columns, "key_column")),))
     line = ('{"key":', key, ',"request":', *_request(order.task, attached, prompt, system, members), "}")
     _check_form(line, order.task, world)
-    return _Form(line, _empty_text(order.task) if prompt.columns and not prompt.without_values.strip() else b"")
+    return _Form(
+        line,
+        _empty_text(order.task) if prompt.columns and not prompt.without_values.strip() else b"",
+        (*dict.fromkeys((*prompt.columns, *(place.column for place in attached))),) if prompt.columns else (),
+    )
+
+
+def _blank_warnings(order: Order, form: _Form, blank: BlankRows) -> tuple[str, ...]:
+    """Say which rows have nothing in the columns that the prompt names, and how to leave them out."""
+    if not blank.count:
+        return ()
+    is_one = blank.count == 1
+    where = ""
+    if not (order.where or order.sample_rows):
+        # Of chosen rows, nobody would know which the numbers mean.
+        numbers = listed([f"{row:,}" for row in blank.first])
+        where = f" (row{'' if is_one else 's'} {numbers}{' first' if blank.count > len(blank.first) else ''})"
+    refused = ", which Gemini refuses" if form.empty_text else f" and {'is' if is_one else 'are'} sent all the same"
+    what = f"{count(blank.count, 'row')} {'has' if is_one else 'have'} nothing in {listed(form.asks)}{where}{refused}"
+    condition = f"AND ({blank.without})" if order.where else blank.without
+    written = f"`{condition}`" if '"' in condition else f'"{condition}"'
+    fix = f"by adding {written} to where" if order.where else f"with where={written}"
+    return (f"{what}; leave {'it' if is_one else 'them'} out {fix}.",)
 
 
 def _empty_text(task: Task) -> bytes:

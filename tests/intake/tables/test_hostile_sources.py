@@ -377,6 +377,9 @@ AT_THE_DOOR: Final = {
     "a directory with a table's name": {"refused": ("t.csv holds no files.",)},
     "no prompt": {"refused": ("t.csv is a table, so the order needs a prompt that turns each row into a request.",)},
     "a file that is not there": {"refused": ("There is no file '…/t.csv' in ….",)},
+    # Where the columns are kept, the rows are named, and how to leave them out.
+    "rows without a text": {"count": 2, "texts": ("", "b"), "unsaid": {"1 row has no text, which Gemini refuses."}},
+    "rows to embed": {"count": 2, "texts": ("a", ""), "unsaid": {"1 row has no text, which Gemini refuses."}},
 }
 
 

@@ -1,16 +1,26 @@
 """The source's own columns, kept so that answers can stand beside them: written while the lines are, from one copy."""
 
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from gemini_batch_mcp.errors import BatchError, StorageError, storage_errors
 from gemini_batch_mcp.intake.tables.memory import connected, with_effort, workspace_in
 from gemini_batch_mcp.intake.tables.reading import Table
-from gemini_batch_mcp.intake.tables.sql import distinct_names, quoted
+from gemini_batch_mcp.intake.tables.sql import column_name, distinct_names, quoted
 
+#: Of rows that say nothing, so many are named.
+_FIRST_ROWS: Final = 3
+_WHITE: Final = r"[\s\p{Z}\p{Cf}]*"
+#: When a cell says something, where blank ones are empty, or hold spaces, or other white space.
+_SAYS: Final = ("{} <> ''", "trim({}) <> ''", r"regexp_matches({}, '[^\s\p{{Z}}\p{{Cf}}]')")
+#: Names that SQL takes as they are.
+_PLAIN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: Given the number of lines: wait for the columns, and return why there are none, empty when they are kept.
 Finish = Callable[[int], str]
 
@@ -51,6 +61,58 @@ def keeping_columns(
     finally:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class BlankRows:
+    """How many rows say nothing in some columns, the first of them (from 1), and the condition that leaves them out."""
+
+    count: int = 0
+    first: tuple[int, ...] = ()
+    without: str = ""
+
+
+def blank_rows(
+    kept: Path, table: Table, columns: Collection[str], *, leave_out: Collection[str] = (), are_texts: bool = True
+) -> BlankRows:
+    """Look for rows with nothing but white space in all of these columns, of those that `keeping_columns` has kept.
+
+    `are_texts` says that a condition sees the source's columns as texts. Where one of the columns was left out nobody
+    knows, and none are found.
+
+    Raises:
+        StorageError: what was kept cannot be read.
+    """
+    wanted = [column for column in table.columns if column not in leave_out]
+    names = dict(zip(wanted, distinct_names(wanted), strict=True))
+    if not columns or not names.keys() >= set(columns):
+        return BlankRows()
+    cells = [f"coalesce({column_name(names[column])}, '')" for column in columns]
+    # It ends at the first letter of a cell.
+    are_blank = " AND ".join(f"regexp_full_match({cell}, '{_WHITE}')" for cell in cells)
+    said = f"({' || '.join(cells)})"
+    query = f"""SELECT count(*), list("row" ORDER BY "row")[:{_FIRST_ROWS}],
+                       max(CASE WHEN {said} = '' THEN 0 WHEN trim({said}) = '' THEN 1 ELSE 2 END)
+                FROM read_parquet({quoted(str(kept))}) WHERE {are_blank}"""  # noqa: S608 - our own names, and literals
+    with (
+        storage_errors("The columns of the source cannot be read"),
+        workspace_in(kept.parent) as workspace,
+        connected(workspace) as connection,
+    ):
+        ((count, first, kind),) = connection.execute(query).fetchall()
+        if not count:
+            return BlankRows()
+        reserved = {
+            word
+            for (word,) in connection.execute(
+                "SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category = 'reserved'"
+            ).fetchall()
+        }
+    written = [
+        name if _PLAIN_NAME.fullmatch(name) and name.lower() not in reserved else column_name(name) for name in columns
+    ]
+    written = written if are_texts else [f"{name}::VARCHAR" for name in written]
+    return BlankRows(count, tuple(first), " OR ".join(_SAYS[kind].format(name) for name in written))
 
 
 def put_behind(columns: Path, rows: Sequence[int]) -> None:
