@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 import gemini_batch_mcp
+from gemini_batch_mcp.text import share
 
 #: A phrase as a pattern, and what to write in its place.
 _INSTEAD: Final = {
@@ -55,3 +56,17 @@ def test_the_phrases_are_found_where_they_stand() -> None:
     wrong = ("t.csv is no table.", "Order them anew.", "Give the order again.", "Make room, then ask again.")
     for text in wrong:
         assert any(re.search(pattern, text) for pattern in _INSTEAD), text
+
+
+def test_counts_of_counts_have_their_noun_in_the_right_number() -> None:
+    """`1 of 1 rows` comes of a noun that stands behind two numbers as it is; `text.share` has both."""
+    plural = re.compile(r"\} of \{[^{}]*\} (?:rows|lines|requests|jobs|answers|batches)\b")
+    found = [
+        f"{path.relative_to(_ROOT)}: {match[0]}"
+        for path in sorted(_ROOT.rglob("*.py"))
+        for match in plural.finditer(path.read_text(encoding="utf-8"))
+    ]
+    assert not found, "\n".join(found)
+    assert plural.search('f"{done:,} of {total:,} rows"')
+    assert share(1, 1, "row", "is", "are") == "1 of 1 row is"
+    assert share(2, 3_000, "batch", "is", "are", plural="batches") == "2 of 3,000 batches are"

@@ -72,6 +72,12 @@ def count(number: int, noun: str = "", plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
+def share(part: int, whole: int, noun: str, one: str = "", many: str = "", *, plural: str = "") -> str:
+    """Return how many of how many, each in the right number: `1 of 3 rows is`, `2 of 3 rows are`, `1 of 1 row`."""
+    verb = one if part == 1 else many
+    return f"{part:,} of {count(whole, noun, plural)}{f' {verb}' if verb else ''}"
+
+
 def duration(seconds: int) -> str:
     """Return how long something takes as people say it: in whole seconds, minutes or hours."""
     if seconds < 120:

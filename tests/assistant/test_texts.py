@@ -245,11 +245,11 @@ async def test_a_retry_says_how_many_rows_it_sends_again(reviews: Reviews) -> No
         "reviews-abc123 ordered: 1 request, JOB_STATE_RUNNING, 2 of 2 jobs at Gemini.",
         (
             "Estimate: 10 input tokens, at most 50 output tokens; $0.000003 to $0.000078. Input: countTokens on 1 of "
-            "1 lines, all lines, ±0 %. Output: at most maxOutputTokens where set, thinking included; the "
+            "1 line, all lines, ±0 %. Output: at most maxOutputTokens where set, thinking included; the "
             "low figure counts no output. Batch prices of <time>."
         ),
         (
-            "Next: The retry has finished 0 of 1 rows; batches can take up to 24 hours but usually take far less. "
+            "Next: The retry has finished 0 of 1 row; batches can take up to 24 hours but usually take far less. "
             "Call check_status again later."
         ),
     ]
@@ -293,4 +293,4 @@ async def test_a_result_holds_what_its_views_name_and_nothing_else_of_what_they_
     ]
     assert read["saved"].keys() == {"path", "format", "rows", "bytes", "beside", "download"}
     (row,) = (await reviews.talk.call("get_results", batch=created["batch_id"], view="rows", keys=["r2"]))["rows"]
-    assert row.keys() == {"key", "status", "text", "calls", "error", "finish_reason", "files", "history"}
+    assert row.keys() == {"key", "status", "text", "calls", "notes", "error", "finish_reason", "files", "history"}

@@ -8,7 +8,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from gemini_batch_mcp.assistant.replies import Text
 from gemini_batch_mcp.assistant.views import Answer, View
-from gemini_batch_mcp.text import count, dollars, duration
+from gemini_batch_mcp.text import count, dollars, duration, share
 
 #: Of a prompt, where candidates are told apart.
 _PROMPT_CHARS = 160
@@ -91,13 +91,13 @@ class CompareView(Answer):
             return f"No row of {self.batch_id} can be compared with {self.other} by {self.field}.{left_out}"
         kappa = f", kappa {self.kappa:.4f}" if self.kappa is not None else ""
         lines = [
-            f"{self.field}: {self.equal:,} of {self.compared:,} rows equal, {self.share:.2%} "
+            f"{self.field}: {share(self.equal, self.compared, 'row')} equal, {self.share:.2%} "
             f"(95 % interval {self.share_low:.2%} to {self.share_high:.2%}){kappa}.{left_out} Numbers are equal within "
             "a billionth, texts regardless of case, lists as sets, embeddings from a cosine of 0.99.",
         ]
         if self.more_rows:
             lines.append(
-                f"About {self.more_rows:,} rows more would narrow the interval to ±2 points: a pilot of "
+                f"About {count(self.more_rows, 'more row')} would narrow the interval to ±2 points: a pilot of "
                 f"sample_rows={self.compared + self.left_out + self.more_rows} has them, or the whole source where it "
                 "has fewer."
             )

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from gemini_batch_mcp.assistant.replies import NEEDED, SHORTER, Text, is_short, shortened
-from gemini_batch_mcp.text import count, dollars, duration
+from gemini_batch_mcp.text import count, dollars, duration, share
 
 #: Counts that are no problem.
 _GOOD_COUNTS = frozenset({"expected", "returned", "succeeded", "pending"})
@@ -108,7 +108,7 @@ class EstimateView(View):
 
     def sentence(self) -> str:
         """The same facts for an assistant to read."""
-        tokens = f"{self.input_tokens:,} input tokens, at most {self.output_tokens_max:,} output tokens"
+        tokens = f"{count(self.input_tokens, 'input token')}, at most {count(self.output_tokens_max, 'output token')}"
         return f"Estimate: {tokens}; {self.shown_cost or 'cost not known'}. {self.basis}"
 
 
@@ -187,7 +187,7 @@ class CreateView(Answer):
         names = [job.name for job in self.jobs if job.name]
         jobs = f"job {', '.join(names)}" if names else self.jobs[0].unnamed if self.jobs else "no job needed"
         if len(self.jobs) > 1:
-            jobs = f"{len(names)} of {len(self.jobs)} jobs at Gemini"
+            jobs = f"{share(len(names), len(self.jobs), 'job')} at Gemini"
         requests = f"{self.request_count} request{'' if self.request_count == 1 else 's'}"
         if self.send_count != self.request_count:
             requests += f" ({self.send_count} sent)"
@@ -236,12 +236,13 @@ class StatusView(Answer):
     def _rows(self) -> str:
         counts = self.counts
         if self.rows is None and self.done and counts.failed == counts.total:
-            return f"0 of {counts.total:,} rows have an answer"
+            return f"{share(0, counts.total, 'row')} answered"
         if self.rows is None:
-            return f"{counts.succeeded + counts.failed:,} of {counts.total:,} rows done, {counts.failed:,} failed"
+            done = share(counts.succeeded + counts.failed, counts.total, "row")
+            return f"{done} done, {counts.failed:,} failed"
         troubles = [f"{count:,} {name}" for name, count in self.rows if name != "ok" and count]
         troubles += [f"{counts.pending:,} pending"] if counts.pending else []
-        return ", ".join([f"{counts.succeeded:,} of {counts.total:,} rows ok", *troubles])
+        return ", ".join([f"{share(counts.succeeded, counts.total, 'row')} ok", *troubles])
 
     def _time(self) -> str:
         if not self.done:
@@ -351,7 +352,7 @@ class ResultsView(Answer):
         pending = f"; {counts.pending} still pending, so these results are partial" if self.partial else ""
         cost = f"; {dollars(self.usage.cost_usd)} at prices of {self.usage.priced_on}" if self.usage.cost_usd else ""
         lines += [
-            f"{self.batch_id}: {self.state}, {counts.succeeded} of {counts.expected} rows ok"
+            f"{self.batch_id}: {self.state}, {share(counts.succeeded, counts.expected, 'row')} ok"
             f"{f'; {problems}' if problems else ''}{pending}. Integrity {'ok' if self.integrity_ok else 'NOT ok'}.",
             f"Tokens: {self.usage.input_tokens} in, {self.usage.output_tokens} out, "
             f"{self.usage.thoughts_tokens} thinking{cost}. Models: "

@@ -7,6 +7,7 @@ import click
 from gemini_batch_mcp.cli.session import Session
 from gemini_batch_mcp.domain import FileFormat, JobFilter, JobState, ResultQuery, View
 from gemini_batch_mcp.errors import BatchError
+from gemini_batch_mcp.text import share
 
 if TYPE_CHECKING:
     from gemini_batch_mcp.batches.desk import Desk
@@ -137,7 +138,10 @@ def collect(session: Session) -> None:
             advanced = await desk.watched_by(gauge).collect()
         console.show_advanced(advanced)
         if failed := [entry for entry in advanced if entry.failure]:
-            raise BatchError(f"{len(failed)} of {len(advanced)} batches could not be resumed.", failed[0].failure)
+            raise BatchError(
+                f"{share(len(failed), len(advanced), 'batch', plural='batches')} could not be resumed.",
+                failed[0].failure,
+            )
 
     session.run(go_on)
 

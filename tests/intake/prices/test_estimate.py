@@ -185,7 +185,7 @@ async def test_without_gemini_the_offline_rule_holds_and_says_so() -> None:
     found = await estimated(ask("x" * 400, maxOutputTokens=10))
     assert found.input_tokens == 100
     assert found.basis.startswith(
-        "Input: the offline rule (4 characters a token) on 1 of 1 lines, all lines, ±25 %. "
+        "Input: the offline rule (4 characters a token) on 1 of 1 line, all lines, ±25 %. "
         "The high figure bounds each line by its own bytes and files."
     )
     assert found.cost_usd_high == pytest.approx(weight(ask("x" * 400)) * 0.25e-6 + 10 * 1.5e-6, abs=2e-5)

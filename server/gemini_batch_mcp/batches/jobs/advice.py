@@ -7,7 +7,7 @@ from gemini_batch_mcp.batches.jobs.delivery import has_rows, is_overdue, not_the
 from gemini_batch_mcp.batches.jobs.rows import is_collected
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry, Stage
 from gemini_batch_mcp.domain import JobState, RowCounts
-from gemini_batch_mcp.text import count
+from gemini_batch_mcp.text import count, share
 
 #: Pending or running for longer than this, a job expires without results (batch guide and SDK enum, 2026-09).
 EXPIRES_AFTER = timedelta(hours=48)
@@ -104,7 +104,7 @@ def _after_the_end(batch: BatchEntry, state: JobState, counts: RowCounts) -> str
     if not failed_there and state is JobState.SUCCEEDED:
         ended = "All rows were called" if batch.is_now else "It has ended at Gemini"
         return f"{ended}; the answers are not read yet. Call get_results."
-    failed = f"Gemini counts {failed_there:,} of {sent:,} rows as failed. " if failed_there else ""
+    failed = f"Gemini counts {share(failed_there, sent, 'row')} as failed. " if failed_there else ""
     retry = "; retry_failed then resends the rows without a usable answer" if batch.can_be_sent_again else ""
     return f"{stopped}{failed}Call get_results to fetch the answers and see how each row ended{retry}."
 
@@ -132,8 +132,7 @@ def what_helps(batch: BatchEntry) -> str:
     if rows is None or not rows.not_ok:
         return ""
     by_kind = ", ".join(f"{getattr(rows, name):,} {name}" for name in _TROUBLES if getattr(rows, name))
-    have = "has" if rows.not_ok == 1 else "have"
-    said = f"{rows.not_ok:,} of {rows.counts().total:,} rows {have} no usable answer: {by_kind}."
+    said = f"{share(rows.not_ok, rows.counts().total, 'row', 'has', 'have')} no usable answer: {by_kind}."
     if not batch.can_be_sent_again:
         return f"{said} get_results with view='failures' shows them. {_ANEW}"
     passing = [name for name, count in (("failed", rows.failed - rows.permanent), ("missing", rows.missing)) if count]
@@ -184,14 +183,14 @@ def _progress(batch: BatchEntry, state: JobState, counts: RowCounts, age: timede
     if batch.is_now:
         tier = batch.jobs[-1].tier
         return (
-            f"{done:,} of {counts.total:,} rows are back. They are called one by one at the {tier} tier while a server "
-            "runs. Call check_status with wait_seconds=45; cancel_batch keeps the rest from being called."
+            f"{share(done, counts.total, 'row', 'is', 'are')} back. They are called one by one at the {tier} tier "
+            "while a server runs. Call check_status with wait_seconds=45; cancel_batch keeps the rest uncalled."
         )
     what = "retry" if batch.attempts > 1 else "job"
     doing = (
         "is waiting in Gemini's queue"
         if state is JobState.PENDING
-        else f"has finished {done:,} of {counts.total:,} rows"
+        else f"has finished {share(done, counts.total, 'row')}"
     )
     still = _still(batch, state, age)
     if age < TARGET:
@@ -239,7 +238,7 @@ def _waiting(batch: BatchEntry) -> str:
     if batch.is_now:
         return f"{waiting[0].wait_reason}{then}. Nothing is charged for that, and nothing needs to be done."
     return (
-        f"{len(waiting)} of {len(batch.jobs)} jobs wait here: {waiting[0].wait_reason}{then}. "
+        f"{share(len(waiting), len(batch.jobs), 'job', 'waits', 'wait')} here: {waiting[0].wait_reason}{then}. "
         "Nothing needs to be done: a running server submits them, or check_status, or gemini-batch-mcp collect."
     )
 
@@ -250,8 +249,8 @@ def _withdrawn(batch: BatchEntry) -> str:
     if not withdrawn:
         return ""
     return (
-        f"{len(withdrawn)} of {len(batch.jobs)} jobs were not sent: the call was cancelled by its client. They are "
-        "sent when the same call is made again; cancel_batch drops them."
+        f"{share(len(withdrawn), len(batch.jobs), 'job', 'was', 'were')} not sent: the call "
+        "was cancelled by its client. The same call, made again, sends them; cancel_batch drops them."
     )
 
 

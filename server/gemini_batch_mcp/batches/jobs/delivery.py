@@ -12,6 +12,7 @@ from typing import Final
 from gemini_batch_mcp.batches.jobs.pauses import GROWTH, MAX_PAUSE_SECONDS
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry, Lack, Stage
 from gemini_batch_mcp.domain import JobState
+from gemini_batch_mcp.text import count
 
 #: A result file that is not there is taken for late in this time after the end, later on for gone (our choice).
 LATE_FILE: Final = timedelta(hours=1)
@@ -143,15 +144,16 @@ _WHY: Final = {
     Lack.OUTPUT: lambda job: f"Gemini shows {job.name} as {job.state} and no output so far",
     Lack.FILE: lambda job: f"the result file that Gemini names for {job.name} cannot be downloaded so far (404)",
     Lack.ANSWERS: lambda job: (
-        f"Gemini counts {counted(job):,} rows of {job.name} as done, and what was downloaded holds no answers "
+        f"Gemini counts {count(counted(job), 'row')} of {job.name} as done, and what was downloaded holds no answers "
         "(an empty file, or the page of a network that asks for a sign-in)"
     ),
     Lack.END: lambda job: (
-        f"Gemini counts {counted(job):,} rows of {job.name} as done, and the download ended in the middle of a line "
-        f"after {job.answer_count or 0:,} answers"
+        f"Gemini counts {count(counted(job), 'row')} of {job.name} as done, and the download ended in the middle of a "
+        f"line after {count(job.answer_count or 0, 'answer')}"
     ),
     Lack.LINES: lambda job: (
-        f"Gemini counts {counted(job):,} rows of {job.name} as done, and {job.answer_count or 0:,} answers came"
+        f"Gemini counts {count(counted(job), 'row')} of {job.name} as done, and "
+        f"{count(job.answer_count or 0, 'answer')} came"
     ),
 }
 

@@ -23,6 +23,7 @@ from gemini_batch_mcp.batches.jobs.rows import batch_counts, batch_state, newest
 from gemini_batch_mcp.batches.ledger.entries import UNSUBMITTED, BatchEntry, JobEntry, Lack, Stage
 from gemini_batch_mcp.domain import Job, JobError, JobState, RowCounts, RowOutcomes
 from gemini_batch_mcp.errors import BatchError, NotFound, NotReady
+from gemini_batch_mcp.text import count
 from gemini_batch_mcp.threads import in_thread
 from gemini_batch_mcp.tracing import span
 
@@ -191,7 +192,7 @@ def refuse_unproved(batch: BatchEntry, search: Search) -> None:
         Unproved: the list could not be read to its end, or has a job under the tag that is not the one.
     """
     if (other := search.other) is not None:
-        what = f"{other.counts.total:,} requests to {other.model.removeprefix('models/') or 'an unnamed model'}"
+        what = f"{count(other.counts.total, 'request')} to {other.model.removeprefix('models/') or 'an unnamed model'}"
         raise Unproved(
             f"{other.name} at Gemini carries the mark of a job of {batch.id} but is a different one: {what}. It was "
             "left alone, and nothing was created.",

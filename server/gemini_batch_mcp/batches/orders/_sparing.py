@@ -21,6 +21,7 @@ from gemini_batch_mcp.intake.requests.selection import WantedLines, show_numbere
 from gemini_batch_mcp.results.reuse.giving import Answered, answers_stamp, giving
 from gemini_batch_mcp.results.reuse.matching import matching
 from gemini_batch_mcp.results.reuse.spared_files import SparedFiles
+from gemini_batch_mcp.text import share
 
 #: Of these, a warning names so many.
 _NAMED_DONORS: Final = 3
@@ -142,7 +143,10 @@ def _warning(spared: Spared, total: int) -> str:
         named = [donor.batch_id for donor in spared.donors[:_NAMED_DONORS]]
         more = len(spared.donors) - len(named)
         batches = ", ".join(named) + (f" and {more:,} more" if more else "")
-        reasons.append(f"{spared.reused_count:,} were answered in {batches}, and get these answers")
+        were = "was" if spared.reused_count == 1 else "were"
+        reasons.append(f"{spared.reused_count:,} {were} answered in {batches}")
     if spared.identical_count:
-        reasons.append(f"{spared.identical_count:,} ask exactly what another row asks, and get its answer")
-    return f"{spared.count:,} of {total:,} rows are not sent: {'; '.join(reasons)}. reuse='never' sends every row."
+        ask = "asks" if spared.identical_count == 1 else "ask"
+        reasons.append(f"{spared.identical_count:,} {ask} exactly what another row asks")
+    not_sent = share(spared.count, total, "row", "is", "are")
+    return f"{not_sent} not sent: {'; '.join(reasons)}. reuse='never' sends every row."

@@ -12,6 +12,7 @@ from gemini_batch_mcp.batches.jobs.removing import remove_batch
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry
 from gemini_batch_mcp.batches.submitting.creating import Submission
 from gemini_batch_mcp.errors import BatchError
+from gemini_batch_mcp.text import share
 from gemini_batch_mcp.threads import in_thread
 
 #: How long files that were uploaded for nothing are tried to be deleted; they cost nothing and vanish after 48 hours.
@@ -80,8 +81,8 @@ async def notes_about(app: App, wish: str, standing: BatchEntry | None) -> tuple
             return ()
         sent = len(standing.jobs) - unsent
         return (
-            f"An earlier call for this was cancelled by its client when {sent} of {len(standing.jobs)} jobs had been "
-            "sent; this call sends the others.",
+            f"An earlier call for this was cancelled by its client when {share(sent, len(standing.jobs), 'job')} had "
+            "been sent; this call sends the others.",
         )
     withdrawn_at = await in_thread(app.ledger.end_withdrawal, wish)
     if withdrawn_at is None:

@@ -328,17 +328,18 @@ def _unbounded(found: Unbounded) -> str:
 
 
 def _input_basis(survey: Survey, rows: list[_Row], scaled: _Scaled) -> str:
-    counted = sum(row.is_counted for row in rows)
+    asked = sum(row.is_counted for row in rows)
     methods = [
         f"{how} on {count:,}"
         for how, count in (
-            ("countTokens", counted),
-            ("the offline rule (4 characters a token)", len(rows) - counted),
+            ("countTokens", asked),
+            ("the offline rule (4 characters a token)", len(rows) - asked),
         )
         if count
     ]
-    bound = "" if counted == survey.rows else " The high figure bounds each line by its own bytes and files."
-    return f"Input: {' and '.join(methods)} of {survey.rows:,} lines, {scaled.by}, ±{scaled.margin * 100:.0f} %.{bound}"
+    bound = "" if asked == survey.rows else " The high figure bounds each line by its own bytes and files."
+    lines = counted(survey.rows, "line")
+    return f"Input: {' and '.join(methods)} of {lines}, {scaled.by}, ±{scaled.margin * 100:.0f} %.{bound}"
 
 
 def _output_basis(survey: Survey) -> str:

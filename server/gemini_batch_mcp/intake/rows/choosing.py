@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 from gemini_batch_mcp.domain import ChosenRows
 from gemini_batch_mcp.errors import UsageError
+from gemini_batch_mcp.text import share
 
 #: What the numbers of the rows are called, where no column of the source is.
 _NUMBER: Final = "row"
@@ -47,4 +48,4 @@ def effect(chosen: ChosenRows, name: str) -> str:
             f"No row of {name} meets `where` (0 of {chosen.total:,}).",
             "Check how the values are written: texts are compared as they are, capitals included.",
         )
-    return f"`where` chose {chosen.count:,} of {chosen.total:,} rows of {name}."
+    return f"`where` chose {share(chosen.count, chosen.total, 'row')} of {name}."

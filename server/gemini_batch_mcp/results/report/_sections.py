@@ -152,7 +152,7 @@ def jobs(facts: ReportFacts, pictures: Pictures) -> Html:
     body = element("tbody", *(_job(job, pictures[f"job {place}"]) for place, job in enumerate(shown)))
     note = "A job's rows are as Gemini counts them; how they ended is shown above."
     if len(shown) < len(facts.jobs):
-        note = f"{count(len(shown))} of {count(len(facts.jobs))} jobs, those that need attention first. {note}"
+        note = f"{count(len(shown))} of {count(len(facts.jobs), 'job')}, those that need attention first. {note}"
     return section(
         "jobs",
         "Progress by job",
