@@ -81,7 +81,7 @@ class CompareView(Answer):
     #: Batches that answer the same rows, this one among them, and what their figures allow.
     candidates: list[CandidateView]
     verdict: Text
-    pick: SkipJsonSchema[Text] = Field("", exclude=True)
+    step: SkipJsonSchema[Text] = Field("", exclude=True)
     running: SkipJsonSchema[list[Text]] = Field([], exclude=True)
 
     def text(self) -> str:
@@ -125,6 +125,6 @@ class CompareView(Answer):
             lines.append(self.verdict)
         if self.running:
             lines.append(f"Not done yet, of the same rows: {', '.join(self.running)}; compare again when they are.")
-        if self.pick:
-            lines.append(f"Next: {self.pick}")
+        if self.step:
+            lines.append(f"Next: {self.step}")
         return lines

@@ -165,13 +165,21 @@ def deleted(deletion: "Deletion") -> DeleteView:
 def compared(found: "Comparison", trials: "Trials | None" = None) -> CompareView:
     """Answer of compare_results; `trials` are other batches of the same rows."""
     if trials is None:
-        return CompareView.of(found, candidates=[], verdict="", pick="", running=[])
+        return CompareView.of(found, candidates=[], verdict="", step="", running=[])
     verdict = trials.verdict
+    step = ""
+    if trials.are_pilots and not trials.candidates:
+        step = (
+            f"create_batch with like={found.batch_id!r}, delivery='now' and another prompt or model has the same rows "
+            "answered again; compare_results then lays the two side by side."
+        )
+    elif trials.are_pilots and verdict.pick is not None:
+        step = whole_order(verdict.pick.batch_id)
     return CompareView.of(
         found,
         candidates=[CandidateView.of(candidate) for candidate in trials.candidates],
-        verdict=verdict.said,
-        pick=whole_order(verdict.pick.batch_id) if verdict.pick is not None and trials.are_pilots else "",
+        verdict=verdict.said if trials.candidates else "",
+        step=step,
         running=list(trials.running),
     )
 

@@ -10,8 +10,9 @@ import pytest
 
 from gemini_batch_mcp.sandbox.app import Sandbox
 from support.conversation import Conversation, newest, spoken
+from support.extent import IS_FULL, in_part
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, in_part, *([pytest.mark.both_eras] if IS_FULL else [])]
 
 MOODS = ["positive", "negative", "mixed"]
 MODELS = ("gemini-3-flash-preview", "gemini-2.5-flash")
@@ -59,6 +60,11 @@ async def test_the_better_of_four_candidates_is_chosen_on_figures_and_the_bulk_k
             created, _ = await call("create_batch", **ORDER, prompt=prompt, model=model, sample_rows=50, delivery="now")
             assert created["state"] == "JOB_STATE_SUCCEEDED"
             tried.append(created["batch_id"])
+            if len(tried) == 1:
+                # What the next candidate is ordered with is said where there is one only.
+                alone, text = await call("compare_results", batch=tried[0], other="truth", limit=1)
+                assert alone["candidates"] == []
+                assert f"Next: create_batch with like={tried[0]!r}, delivery='now' and another prompt or model" in text
     assert len(sandbox.call_records) == 200
 
     # Asked of any of them, the comparison lays all side by side, with the figures that each has by itself.
@@ -106,6 +112,6 @@ async def test_the_better_of_four_candidates_is_chosen_on_figures_and_the_bulk_k
     assert whole["candidates"] == []
 
     seconds = time.monotonic() - began
-    sys.stderr.write(f"\ntrial and bulk: {read:,} characters in 10 replies, {seconds:.0f} s\n")
+    sys.stderr.write(f"\ntrial and bulk: {read:,} characters in 11 replies, {seconds:.0f} s\n")
     assert read <= MOST_CHARACTERS
     assert seconds <= MOST_SECONDS

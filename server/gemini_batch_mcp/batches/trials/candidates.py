@@ -100,10 +100,10 @@ async def read_trials(
     batches: Sequence[str] = (),
     wait_seconds: float | None = None,
 ) -> Trials | None:
-    """Lay a batch beside others that answer the same rows, by a column of right answers; None where there is nothing.
+    """Lay a batch beside others that answer the same rows, by a column of right answers; None without such a column.
 
-    Without `batches`, those of this ledger count that were ordered from the same rows of the same source: of the same
-    prompt and model the newest.
+    There are no candidates where there are no others. Without `batches`, those of this ledger count that were ordered
+    from the same rows of the same source: of the same prompt and model the newest.
 
     Raises:
         as `compare_results`.
@@ -133,7 +133,7 @@ async def read_trials(
             if batches:
                 raise
     if len(sides) < 2 and not (batches or running):
-        return None
+        return Trials(asked.other, field, (), (), are_pilots=own.is_pilot)
     judged = await judge_together(app, sides)
     prices = await read_prices(app)
     numbers = _numbers([one.status.batch for one in sides])
