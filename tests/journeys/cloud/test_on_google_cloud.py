@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gemini_batch_mcp.cli.doctor import examine
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.sandbox.cloud.routes import TOKEN_PREFIX
 from gemini_batch_mcp.settings import Cloud, Settings
@@ -191,3 +192,19 @@ async def test_what_is_missing_is_named_with_what_makes_it(
             assert all(word in refused for word in words), refused
             assert TOKEN_PREFIX not in refused
     assert sandbox.creates == 0
+
+
+async def test_doctor_says_what_is_there_and_a_token_that_is_repeated_is_not_shown(
+    cloud: Settings, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    report = await examine(cloud, None, tmp_path, {})
+    found = {check.name: check for check in report.checks}
+    assert report.ok, report.checks
+    assert found["bucket"].finding == "gs://sandbox-bucket can be read and written"
+    assert "project sandbox-project, global, answers" in found["google cloud"].finding
+
+    said = {"error": {"code": 400, "message": f"Bad token {TOKEN_PREFIX}tests."}}
+    sandbox.fail_next("publishers.list", status=400, body=said)
+    report = await examine(cloud, None, tmp_path, {})
+    assert not report.ok
+    assert TOKEN_PREFIX not in str(report.checks)
