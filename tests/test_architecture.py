@@ -86,11 +86,12 @@ MAY_IMPORT = {
     "batches.spending": "batches.app batches.jobs batches.ledger batches.orders intake.prices",
     "batches.ending": "batches.app batches.calls batches.jobs batches.ledger batches.losses batches.waiting",
     "batches.undertakings": "batches.app batches.jobs batches.ledger batches.submitting batches.waiting",
+    "batches.objects": "batches.app batches.gauge batches.ledger batches.orders intake.prices intake.requests",
     "batches.losses": "batches.app batches.jobs batches.ledger batches.orders",
     "batches.waiting": "batches.app batches.calls batches.gauge batches.jobs batches.ledger batches.submitting",
     "batches.submitting": (
-        "batches.app batches.answers batches.calls batches.gauge batches.jobs batches.ledger batches.orders "
-        "batches.work intake.* results.*"
+        "batches.app batches.answers batches.calls batches.gauge batches.jobs batches.ledger batches.objects "
+        "batches.orders batches.work intake.* results.*"
     ),
     "batches.answers": (
         "batches.app batches.calls batches.gauge batches.jobs batches.ledger batches.orders batches.work "

@@ -5,6 +5,7 @@ Names and defaults are the contract of the README's settings table. A command-li
 """
 
 import os
+import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -182,7 +183,8 @@ SETTINGS: Final = (
     Setting("GEMINI_BATCH_HOME", "Directory for ledger and results.", "a per-user data directory", format="filepath"),
     Setting(
         "GEMINI_BATCH_ROOTS",
-        "Directories that may be read and written, separated as in PATH.",
+        "Directories that may be read and written, separated as in PATH; on Google Cloud also gs://bucket/path/, to be "
+        "read.",
         "the working directory, unless that is / or the home directory, and <home>/files",
     ),
     Setting("GEMINI_BATCH_SANDBOX", "1 uses the embedded Gemini service: no key, no cost.", "0", format="boolean"),
@@ -253,6 +255,8 @@ class Cloud:
     credentials_path: str = ""
     base_url: str = ""
     storage_url: str = ""
+    #: Beginnings of `gs://…` that may be read beside the bucket.
+    prefixes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,6 +388,7 @@ def _cloud(env: Mapping[str, str]) -> Cloud | None:
         credentials_path=text("GOOGLE_APPLICATION_CREDENTIALS"),
         base_url=text("GOOGLE_VERTEX_BASE_URL"),
         storage_url=text("STORAGE_EMULATOR_HOST"),
+        prefixes=tuple(_objects_in(text("GEMINI_BATCH_ROOTS"))),
     )
 
 
@@ -462,13 +467,25 @@ def _absolute(env: Mapping[str, str], name: str, kind: str) -> Path | None:
     return path
 
 
+def _parts(text: str) -> list[str]:
+    """Return what stands in a value like PATH; the colon of `gs://` separates nothing."""
+    return [part for part in re.split(rf"{re.escape(os.pathsep)}(?!//)", text) if part.strip()]
+
+
+def _objects_in(text: str) -> Iterator[str]:
+    """Yield the beginnings of objects among roots, each with the slash that ends it."""
+    for part in _parts(text):
+        if part.startswith("gs://"):
+            yield part.rstrip("/") + "/"
+
+
 def _roots(env: Mapping[str, str], home: Path, working_directory: Path, user_home: Path) -> tuple[Path, ...]:
     text = env.get("GEMINI_BATCH_ROOTS", "").strip()
     if not text:
         files = home / "files"
         wide = {Path(working_directory.anchor), user_home.resolve()}
         return (files,) if working_directory.resolve() in wide else (working_directory.resolve(), files)
-    roots = tuple(Path(part).expanduser() for part in text.split(os.pathsep) if part.strip())
+    roots = tuple(Path(part).expanduser() for part in _parts(text) if not part.startswith("gs://"))
     for root in roots:
         if not root.is_absolute():
             raise ConfigurationError(

@@ -17,6 +17,7 @@ from gemini_batch_mcp.batches.jobs.listing import JobList, list_jobs
 from gemini_batch_mcp.batches.jobs.tracking import BatchStatus, current
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry
 from gemini_batch_mcp.batches.losses import Loss, is_put_off, loss_of_cancel, put_off, record_kept, settle
+from gemini_batch_mcp.batches.objects import is_object, pinned, preview_object
 from gemini_batch_mcp.batches.orders.consent import Quote, record_no, spend_notes
 from gemini_batch_mcp.batches.orders.likeness import take_over
 from gemini_batch_mcp.batches.orders.models import ModelList, list_models
@@ -86,7 +87,11 @@ class Desk:
 
     async def preview(self, order: Order, *, wait_seconds: float | None = None) -> Preview:
         """Check, render and price an order without sending it; see `preparing.preview_order`."""
-        seen = await preview_order(self.app, await self._complete(order), wait_seconds=wait_seconds)
+        order = await self._complete(order)
+        if is_object(order.source) and self.app.gateway.service.is_cloud:
+            seen = await preview_object(self.app, order)
+        else:
+            seen = await preview_order(self.app, order, wait_seconds=wait_seconds)
         notes: tuple[str, ...] = ()
         if seen.estimate is not None and not seen.standing:
             notes = spend_notes(self.app, seen.estimate)
@@ -291,5 +296,6 @@ class Desk:
     async def _complete(self, order: Order) -> Order:
         if order.like:
             order = await in_thread(take_over, self.app, order)
+        order = await pinned(self.app, order)
         model = order.model or self.app.settings.model
         return replace(order, model=model.removeprefix("models/"))

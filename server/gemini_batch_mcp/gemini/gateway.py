@@ -86,6 +86,15 @@ class Gateway(Protocol):
     async def delete_file(self, name: str) -> None:
         """Delete a file."""
 
+    async def pin(self, name: str) -> str:
+        """Return a file's name that means what it is now, whatever comes to be there later."""
+
+    async def list_files(self, prefix: str) -> tuple[str, ...]:
+        """Return the names of files that begin so, where files can be listed by name."""
+
+    async def read_file(self, name: str, start: int, size_bytes: int) -> bytes:
+        """Return bytes of a file, where files can be read back; of the version that the name states."""
+
     async def download(
         self,
         file_name: str,

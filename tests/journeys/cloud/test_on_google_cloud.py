@@ -1,5 +1,6 @@
 """The main job on Google Cloud: the same tools, with Google's own clients of Vertex AI and Cloud Storage over HTTP."""
 
+import json
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -162,7 +163,9 @@ async def test_what_google_cloud_does_not_offer_is_refused_with_what_to_do(
         ({"source": source, "delivery": "inline"}, "delivery='file'"),
         ({"source": source, "task": "embed", "model": "gemini-embedding-2"}, "Gemini API key"),
         ({"source": "files/abc"}, "local file"),
-        ({"source": "gs://bucket/path/*.jsonl"}, "gcloud storage cp"),
+        ({"source": "gs://bucket/path/rows.jsonl"}, "GEMINI_BATCH_ROOTS"),
+        ({"source": f"gs://{BUCKET}/none/*.jsonl"}, "0 objects match"),
+        ({"source": f"gs://{BUCKET}/none.jsonl"}, "There is no gs://"),
         ({"source": "bq://project.dataset.table", "prompt": "{{a}}"}, "bq extract"),
         ({"source": source, "model": "gemini-9-unheard-of"}, "gemini-9-unheard-of"),
     ):
@@ -208,3 +211,70 @@ async def test_doctor_says_what_is_there_and_a_token_that_is_repeated_is_not_sho
     report = await examine(cloud, None, tmp_path, {})
     assert not report.ok
     assert TOKEN_PREFIX not in str(report.checks)
+
+
+def put(sandbox: Sandbox, name: str, rows: list[str]) -> str:
+    """Put an object of lines into the bucket, as another program does."""
+    draft = sandbox.cloud.objects.draft()
+    draft.write_text("".join(row + "\n" for row in rows), encoding="utf-8")
+    sandbox.cloud.objects.finish(draft, BUCKET, name, content_type="application/jsonl", metadata={})
+    return f"gs://{BUCKET}/{name}"
+
+
+def said(key: str, text: str) -> str:
+    return json.dumps({"key": key, "request": {"contents": [{"role": "user", "parts": [{"text": text}]}]}})
+
+
+async def test_lines_in_cloud_storage_are_checked_priced_and_ordered_where_they_lie(
+    talk: Conversation, sandbox: Sandbox
+) -> None:
+    source = put(
+        sandbox,
+        "in/rows.jsonl",
+        [said("a", "one"), said("b", "[[sandbox:dropped]] [[sandbox:once]]"), said("c", "three")],
+    )
+    preview = await talk.call("preview_batch", source=f"gs://{BUCKET}/in/*.jsonl")
+    assert (preview["request_count"], preview["shard_count"], preview["problem_count"]) == (3, 1, 0)
+    assert preview["estimate"]["cost_usd_high"] > 0
+    assert preview["sample"][0]["key"] == "a"
+
+    created = await talk.call("create_batch", source=source)
+    batch = created["batch_id"]
+    assert created["request_count"] == 3
+    assert created["estimate"] == preview["estimate"]
+    # Read once, and nothing was put there or kept here but the keys.
+    assert sum(request.route == "objects.media" for request in sandbox.requests) == 1
+    assert objects(sandbox) == ["in/rows.jsonl"]
+    assert not (talk.settings.home / "batches" / batch / "requests.jsonl").exists()
+    again = await talk.call("create_batch", source=source)
+    assert (again["reused"], again["batch_id"]) == (True, batch)
+
+    sandbox.finish(newest(sandbox))
+    results = await talk.call("get_results", batch=batch, view="rows")
+    assert {row["key"]: row["status"] for row in results["rows"]} == {"a": "ok", "b": "missing", "c": "ok"}
+    resent = await talk.call("retry_failed", batch=batch)
+    assert resent["request_count"] == 1
+    sandbox.finish(newest(sandbox))
+    results = await talk.call("get_results", batch=batch, view="rows")
+    assert {row["key"]: row["status"] for row in results["rows"]} == {"a": "ok", "b": "ok", "c": "ok"}
+    deleted = await talk.call("delete_batch", batch=batch, confirm=True)
+    assert len(deleted["deleted"]["files"]) == 1
+    assert "in/rows.jsonl" in objects(sandbox)
+
+
+async def test_an_object_that_is_wrong_or_has_changed_is_not_sent(talk: Conversation, sandbox: Sandbox) -> None:
+    source = put(sandbox, "rows.jsonl", [said("a", "one"), '{"key":"b","request":{}}', said("a", "twice")])
+    preview = await talk.call("preview_batch", source=source)
+    assert [problem["line"] for problem in preview["problems"]] == [2, 3]
+    assert "2 problems" in await talk.refusal("create_batch", source=source)
+
+    put(sandbox, "rows.jsonl", [line("a")])
+    assert "no role" in await talk.refusal("create_batch", source=source)
+
+    put(sandbox, "rows.jsonl", [said("a", "one")])
+    pinned = (await talk.call("preview_batch", source=source), sandbox.state.object(f"{BUCKET}/rows.jsonl"))[1]
+    assert pinned is not None
+    put(sandbox, "rows.jsonl", [said("a", "another")])
+    refused = await talk.refusal("create_batch", source=f"{source}#{pinned.generation}")
+    assert "has changed since it was looked at" in refused
+    assert sandbox.creates == 0

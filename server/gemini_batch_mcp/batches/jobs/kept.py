@@ -8,9 +8,12 @@ from gemini_batch_mcp.errors import BatchError
 
 
 def is_kept(app: App, batch: BatchEntry) -> bool:
-    """True when the requests of a batch are here, by a quick look: the file may have been changed in place."""
+    """True when the requests of a batch are here, by a quick look: the file may have been changed in place.
+
+    Those of an object in Cloud Storage are brought here when they are wanted.
+    """
     path = _request_path(app, batch)
-    return app.files(batch.id).keys().is_file() and path.is_file()
+    return app.files(batch.id).keys().is_file() and (path.is_file() or _is_in_cloud(batch))
 
 
 def why_not_kept(app: App, batch: BatchEntry) -> str:
@@ -20,6 +23,8 @@ def why_not_kept(app: App, batch: BatchEntry) -> str:
     if not app.files(batch.id).keys().is_file():
         return "it was ordered from a file uploaded earlier, whose requests are not stored here"
     path = _request_path(app, batch)
+    if not path.is_file() and _is_in_cloud(batch):
+        return ""
     if not path.is_file():
         return f"{path}, which holds its requests, is gone"
     try:
@@ -27,6 +32,10 @@ def why_not_kept(app: App, batch: BatchEntry) -> str:
     except BatchError:
         is_same = False
     return "" if is_same else f"{path}, which holds its requests, has changed"
+
+
+def _is_in_cloud(batch: BatchEntry) -> bool:
+    return batch.source.startswith("gs://")
 
 
 def _request_path(app: App, batch: BatchEntry) -> Path:

@@ -49,7 +49,7 @@ def is_given(name: str, value: Any) -> bool:
 def source_now(app: App, batch: BatchEntry) -> str:
     """Say how a batch's source stands against the time of its order, empty where that is not known. Reads all of it."""
     order = batch.order
-    if order is None or not order.source or order.source.startswith("files/"):
+    if order is None or not order.source or order.source.startswith(("files/", "gs://")):
         return ""
     try:
         content = _content(app, order.source)

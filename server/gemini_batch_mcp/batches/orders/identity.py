@@ -217,23 +217,30 @@ def identify(
         )
     if order.encoding and not order.source:
         raise _no_text()
-    if order.source.startswith("files/"):
+    if order.source.startswith(("files/", "gs://")):
+        is_object = order.source.startswith("gs://")
+        what = "An object in Cloud Storage" if is_object else "A file uploaded earlier"
+        why = (
+            "lies in Cloud Storage and is sent as it is"
+            if is_object
+            else "was uploaded earlier and cannot be read here"
+        )
         if order.skip_invalid:
             raise UsageError(
-                f"{order.source} was uploaded earlier and cannot be read here, so skip_invalid finds no wrong lines.",
+                f"{order.source} {why}, so skip_invalid {'leaves out no' if is_object else 'finds no'} wrong lines.",
                 "Leave skip_invalid out, or give the local file.",
             )
         if order.reuse == "always":
             raise UsageError(
-                f"{order.source} was uploaded earlier and cannot be read here, so no rows of it can be left out.",
+                f"{order.source} {why}, so no rows of it can be left out.",
                 "Leave reuse out, or give the local file.",
             )
         if order.delivery == "now":
             raise UsageError(
-                f"{order.source} was uploaded earlier and cannot be read here, so delivery='now' has no rows to call.",
+                f"{order.source} {why}, so delivery='now' has no rows to call.",
                 "Give the local file.",
             )
-        _refuse_parts(order, "A file uploaded earlier", (*_ROW_PARTS, *_LATER_PARTS, "attach", "encoding"))
+        _refuse_parts(order, what, (*_ROW_PARTS, *_LATER_PARTS, "attach", "encoding"))
         return _identified(order, order.source, SourceKind.UPLOADED)
     if order.requests:
         # Columns keep their order as well: it is that of the table which comes back.

@@ -229,7 +229,8 @@ def refuse_unoffered(app: App, order: Order) -> None:
     Raises:
         UsageError: says what to do instead.
     """
-    if (scheme := order.source.partition("://")[0].lower()) in _ELSEWHERE and "://" in order.source:
+    scheme = order.source.partition("://")[0].lower() if "://" in order.source else ""
+    if scheme in _ELSEWHERE and not (order.source.startswith("gs://") and app.gateway.service.is_cloud):
         raise UsageError(
             f"{plain_text(order.source, 200)} cannot be a source: this version reads nothing at {scheme}://.",
             f"Give a local file; `{_ELSEWHERE[scheme]}` brings one here.",

@@ -22,6 +22,7 @@ from gemini_batch_mcp.batches.jobs.lock import BatchGone, batch_lock
 from gemini_batch_mcp.batches.jobs.stored_lines import request_path
 from gemini_batch_mcp.batches.jobs.tracking import current, describe, load, prove_absent, refresh
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, NewJob, Stage
+from gemini_batch_mcp.batches.objects import bring_lines
 from gemini_batch_mcp.batches.orders.appraising import ask_gemini
 from gemini_batch_mcp.batches.orders.consent import Quote, cost_question, figure_of, refuse_unagreed
 from gemini_batch_mcp.batches.orders.counted import Counted
@@ -337,6 +338,8 @@ async def _choose(app: App, batch: BatchEntry, include: Sequence[str], model: st
         StorageError: the stored requests have changed or are gone.
     """
     await app.gateway.check_access()
+    await bring_lines(app, batch)
+    batch = await load(app, batch.id)
     model = (model or batch.jobs[-1].model or batch.model).removeprefix("models/")
     await check_model(app, await read_prices(app), model, batch.task, ask=False)
     attempt = batch.attempts + 1

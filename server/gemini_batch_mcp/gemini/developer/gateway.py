@@ -230,6 +230,18 @@ class Gateway:
         """Delete an uploaded file. Result files cannot be deleted (400, `Rejected`). Raises as `delete_job` does."""
         await uploads.delete_file(self._session, _checked_file(name))
 
+    async def pin(self, name: str) -> str:
+        """Return the name: what was uploaded does not change."""
+        return _checked_file(name)
+
+    async def list_files(self, prefix: str) -> tuple[str, ...]:
+        """Refuse: files of the Files API have no names of their own."""
+        raise UsageError(f"{plain_text(prefix, 80)} cannot be listed at the Gemini API.", "Give a local file.")
+
+    async def read_file(self, name: str, start: int, size_bytes: int) -> bytes:
+        """Refuse: what was uploaded to the Files API cannot be read back."""
+        raise UsageError(f"{plain_text(name, 80)} cannot be read back.", "Give the local file.")
+
     async def download(
         self,
         file_name: str,

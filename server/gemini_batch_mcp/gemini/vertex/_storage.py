@@ -170,6 +170,15 @@ class Storage:
                 return tuple(sorted(parts, key=lambda part: part.name))
         raise NotFound(f"{directory} holds no answers.", status_code=404)
 
+    def names(self, prefix: str) -> tuple[str, ...]:
+        """Return the names of the objects that begin so, in order."""
+        bucket, beginning = split_uri(f"{prefix}x") or ("", "")
+        with storage_errors(f"list {prefix}"):
+            found = self._client.list_blobs(
+                bucket, prefix=beginning.removesuffix("x"), max_results=_MOST_OBJECTS, **self._options
+            )
+            return tuple(f"gs://{bucket}/{blob.name}" for blob in found)
+
     def read(self, part: StoredObject, start: int, size_bytes: int) -> bytes:
         """Return bytes of an object from `start` on, all that were asked for; of the generation that was described.
 
@@ -182,7 +191,7 @@ class Storage:
                 start=start,
                 end=start + size_bytes - 1,
                 raw_download=True,
-                if_generation_match=part.generation,
+                if_generation_match=part.generation or None,
                 checksum=None,
                 **self._options,
             )

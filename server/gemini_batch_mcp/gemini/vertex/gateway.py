@@ -158,8 +158,10 @@ class CloudGateway:
             Unavailable: nothing was sent, because there was no connection.
             QuotaExhausted, Rejected, AccessDenied, NotFound: Vertex AI refused; there is no job.
         """
-        source, name = _checked_object(file_name), _checked_model(model)
+        name = _checked_model(model)
         _require_generate(task)
+        # What was checked and agreed to is what is sent; Vertex AI knows names only.
+        source = (await self._find(file_name)).uri if "#" in file_name else _checked_object(file_name)
         what = f"create the job {plain_text(display_name, 200)!r}"
         labels = {vertex.TAG_LABEL: vertex.label_of(tag)} if (tag := vertex.tag_of(display_name)) else {}
         config: Any = {
@@ -233,13 +235,7 @@ class CloudGateway:
         Raises:
             NotFound: there is none.
         """
-        uri = _checked_object(name)
-        async with self._session.effect("get_file", f"describe {uri}"):
-            storage = (await self._session.connection()).storage
-            found = await in_thread(storage.find, uri)
-            if found is None:
-                raise NotFound(f"There is no {uri}.", "Upload it again.", status_code=404)
-        return _uploaded(found)
+        return _uploaded(await self._find(name))
 
     async def delete_file(self, name: str) -> None:
         """Delete an object. Raises as `delete_job` does."""
@@ -247,6 +243,31 @@ class CloudGateway:
         async with self._session.effect("delete_file", f"delete {uri}"):
             storage = (await self._session.connection()).storage
             await in_thread(storage.delete, uri)
+
+    async def pin(self, name: str) -> str:
+        """Return an object's name with its generation behind it, `gs://bucket/name#generation`."""
+        found = await self._find(name)
+        return f"{found.uri}#{found.generation}"
+
+    async def list_files(self, prefix: str) -> tuple[str, ...]:
+        """Return the names of the objects that begin so."""
+        uri = _checked_object(f"{prefix}x").removesuffix("x")
+        async with self._session.effect("list_files", f"list {uri}"):
+            storage = (await self._session.connection()).storage
+            return await in_thread(storage.names, uri)
+
+    async def read_file(self, name: str, start: int, size_bytes: int) -> bytes:
+        """Return bytes of an object.
+
+        Raises:
+            NotFound: it is gone, or is another one than `#generation` in its name says.
+        """
+        uri, _, generation = name.partition("#")
+        bucket, object_name = vertex.split_uri(_checked_object(uri)) or ("", "")
+        part = StoredObject(bucket, object_name, int(generation or 0), 0, 0)
+        async with self._session.effect("read_file", f"send {uri}"):
+            storage = (await self._session.connection()).storage
+            return await in_thread(storage.read, part, start, size_bytes)
 
     async def download(
         self,
@@ -330,6 +351,21 @@ class CloudGateway:
     async def call(self, *, model: str, request: JsonObject, task: Task, tier: Tier) -> JsonObject:
         """Refuse: rows are answered now through the Gemini API only."""
         raise UsageError("delivery='now' is not available on Google Cloud.", "Use delivery='file'.")
+
+    async def _find(self, name: str) -> StoredObject:
+        """Describe an object, of the generation that stands behind its name, if one does."""
+        uri, _, generation = name.partition("#")
+        uri = _checked_object(uri)
+        async with self._session.effect("get_file", f"describe {uri}"):
+            storage = (await self._session.connection()).storage
+            found = await in_thread(storage.find, uri)
+            if found is None:
+                raise NotFound(f"There is no {uri}.", "Check its name.", status_code=404)
+            if generation and generation != str(found.generation):
+                raise NotFound(
+                    f"{uri} has changed since it was looked at.", "Preview the order again.", status_code=404
+                )
+        return found
 
     def _object_name(self, owner: str, display_name: str, sha256: str) -> str:
         """Return where an upload goes: to the folder of its batch, under a name that its content is part of."""

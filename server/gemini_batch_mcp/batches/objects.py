@@ -1,0 +1,291 @@
+"""Ready lines that lie in Cloud Storage: found, pinned to what they are now, checked and priced in a stream.
+
+Nothing of them is kept on this machine but their keys and what the pass found: the job is made of the object itself.
+"""
+
+import fnmatch
+import hashlib
+import io
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import anyio.from_thread
+import msgspec
+
+from gemini_batch_mcp import __version__
+from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.gauge import Doing, Progress
+from gemini_batch_mcp.batches.ledger.entries import BatchEntry
+from gemini_batch_mcp.batches.orders.appraising import ask_gemini
+from gemini_batch_mcp.batches.orders.consent import quote_of, record_quote
+from gemini_batch_mcp.batches.orders.models import check_model
+from gemini_batch_mcp.batches.orders.preparing import Preview, identify_for, standing_for
+from gemini_batch_mcp.batches.orders.pricing import price_notes, read_prices
+from gemini_batch_mcp.digests import Digest
+from gemini_batch_mcp.domain import JsonObject, Order
+from gemini_batch_mcp.errors import RequestProblems, UsageError, storage_errors
+from gemini_batch_mcp.intake.prices.estimate import Counting, Estimate, estimate, limits_of
+from gemini_batch_mcp.intake.prices.price_list import PriceTable
+from gemini_batch_mcp.intake.prices.survey import Survey, Surveyor
+from gemini_batch_mcp.intake.requests.keys import KeyLog
+from gemini_batch_mcp.intake.requests.passes import Report, run
+from gemini_batch_mcp.text import plain_text
+from gemini_batch_mcp.threads import in_thread
+
+#: What is read of an object at once.
+_PIECE_BYTES: Final = 8 * 1024**2
+_FACTS: Final = "facts.json"
+_KEYS: Final = "keys.jsonl"
+#: How long it is kept what a pass has found: an order mostly follows its preview within the hour.
+_KEPT_SECONDS: Final = 7 * 24 * 3600.0
+_SHOWN: Final = 2
+_NOT_WRITTEN: Final = "What was found in the object could not be written down"
+
+
+class CheckedObject(msgspec.Struct, frozen=True):
+    """What a pass over an object found; its keys stand in a file of `directory`."""
+
+    directory: str
+    count: int
+    size_bytes: int
+    survey: Survey
+    counting: Counting
+    warnings: tuple[str, ...]
+    first: tuple[dict[str, Any], ...]
+
+    def estimate(self, prices: PriceTable, order: Order) -> Estimate:
+        """Return what a job of it may cost at the prices of today."""
+        return estimate(
+            self.survey,
+            self.counting,
+            model=order.model,
+            task=order.task,
+            prices=prices,
+            today=datetime.now(UTC).date(),
+        )
+
+
+def is_object(source: str) -> bool:
+    """True for a source in Cloud Storage."""
+    return source.startswith("gs://")
+
+
+async def pinned(app: App, order: Order) -> Order:
+    """Return an order whose source in Cloud Storage is one object, as it is now: `gs://bucket/name#generation`.
+
+    Raises:
+        UsageError: it lies outside of what may be read, or not exactly one object is meant.
+        GeminiError: it is not there, or cannot be looked at.
+    """
+    source, _, generation = order.source.partition("#")
+    if not is_object(source) or not app.gateway.service.is_cloud:
+        return order
+    cloud = app.settings.cloud
+    prefixes = (f"gs://{cloud.bucket}/", *cloud.prefixes) if cloud is not None else ()
+    if not source.startswith(prefixes):
+        raise UsageError(
+            f"{plain_text(source, 200)} lies outside of what may be read: {', '.join(prefixes)}.",
+            "Add its beginning (gs://bucket/path/) to GEMINI_BATCH_ROOTS, or put the file into the bucket.",
+        )
+    if any(sign in source for sign in "*?["):
+        names = await app.gateway.list_files(source.split("*")[0].split("?")[0].split("[")[0])
+        found = [name for name in names if fnmatch.fnmatchcase(name, source)]
+        if len(found) != 1:
+            some = f": {', '.join(found[:5])}" if found else ""
+            raise UsageError(
+                f"{len(found):,} objects match {plain_text(source, 200)}{some}. One order is one object.",
+                "Order each by its own name, or put them together into one: gcloud storage objects compose.",
+            )
+        source, generation = found[0], ""
+    if generation:
+        return order
+    return replace(order, source=await app.gateway.pin(source))
+
+
+async def check_object(app: App, order: Order, prices: PriceTable) -> CheckedObject:
+    """Read an order's object once, check every line, and find what its price depends on; or return what is known.
+
+    Raises:
+        RequestProblems: lines are wrong.
+        UsageError: it is too large for one job, holds no requests, or would have to be mended.
+        GeminiError: it could not be read.
+    """
+    text = f"{__version__}\0{order.source}\0{order.model}\0{app.settings.refuse_unknown}"
+    digest = Digest()
+    digest.update(text.encode())
+    directory = app.settings.home / "objects" / str(digest).rpartition(":")[2]
+    known = await in_thread(_known, directory)
+    if known is not None:
+        return known
+    file = await app.gateway.get_file(order.source)
+    service = app.gateway.service
+    if file.size_bytes > service.file_bytes:
+        raise UsageError(
+            f"{order.source} has {file.size_bytes:,} bytes; one job takes up to {service.file_bytes:,}.",
+            "Split it into several objects.",
+        )
+    found, requests = await in_thread(_read, app, order, prices, file.size_bytes, directory)
+    if service.job_rows and found.count > service.job_rows:
+        raise UsageError(
+            f"{order.source} has {found.count:,} requests; one job takes up to {service.job_rows:,}.",
+            "Split it into several objects.",
+        )
+    counting = await ask_gemini(app, order, requests) if requests else Counting()
+    found = msgspec.structs.replace(found, counting=counting)
+    await in_thread(_keep, directory, found)
+    return found
+
+
+async def preview_object(app: App, order: Order) -> Preview:
+    """Check and price an order of an object in Cloud Storage; see `preparing.preview_order`.
+
+    Raises:
+        UsageError: the order is wrong as a whole; problems of single lines are in the preview.
+    """
+    identified = await in_thread(identify_for, app, order)
+    prices = await read_prices(app)
+    await check_model(app, prices, order.model, order.task, ask=True)
+    standing = await in_thread(standing_for, app, identified)
+    try:
+        found = await check_object(app, order, prices)
+    except RequestProblems as report:
+        return Preview(order.model, problems=report.problems, problem_count=report.problem_count)
+    figure = found.estimate(prices, order)
+    if standing is None:
+        await record_quote(app, quote_of(identified, figure))
+    elif standing.estimate is not None:
+        figure = standing.estimate
+    return Preview(
+        model=order.model,
+        request_count=found.count,
+        size_bytes=found.size_bytes,
+        job_count=1,
+        warnings=(*price_notes(app, prices), *found.warnings, *figure.warnings),
+        sample=found.first,
+        estimate=figure,
+        standing=standing.id if standing is not None else "",
+    )
+
+
+def keep_keys(app: App, batch_id: str, found: CheckedObject) -> None:
+    """Put an object's keys beside its batch, so that answers that do not come back are noticed.
+
+    Raises:
+        StorageError: they cannot be written.
+    """
+    files = app.files(batch_id)
+    files.make_directory()
+    with storage_errors(_NOT_WRITTEN):
+        draft = files.keys().with_name(f"{files.keys().name}.part")
+        shutil.copyfile(Path(found.directory) / _KEYS, draft)
+        draft.replace(files.keys())
+
+
+async def bring_lines(app: App, batch: BatchEntry) -> None:
+    """Bring the lines of a batch that was ordered from an object here, so that some of them can be sent again.
+
+    Raises:
+        NotFound: the object is gone, or has changed since.
+        StorageError: there is no room for them.
+    """
+    if not is_object(batch.source) or app.files(batch.id).requests().is_file():
+        return
+    sha256 = await in_thread(_bring, app, batch)
+    await in_thread(app.ledger.update_batch, batch.id, request_sha256=sha256)
+
+
+def _bring(app: App, batch: BatchEntry) -> str:
+    destination, digest = app.files(batch.id).requests(), hashlib.sha256()
+    draft = destination.with_name(f"{destination.name}.part")
+    source = _RemoteFile(app, batch.source, batch.size_bytes)
+    with storage_errors(_NOT_WRITTEN), draft.open("wb") as file:
+        while piece := source.read():
+            file.write(piece)
+            digest.update(piece)
+    with storage_errors(_NOT_WRITTEN):
+        draft.replace(destination)
+    return digest.hexdigest()
+
+
+class _RemoteFile(io.RawIOBase):
+    """An object as a file that is read once, from a worker thread."""
+
+    def __init__(self, app: App, name: str, size_bytes: int) -> None:
+        super().__init__()
+        self._app = app
+        self._name = name
+        self._size_bytes = size_bytes
+        self._position = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return the next bytes, nothing at the end."""
+        size_bytes = min(_PIECE_BYTES, self._size_bytes - self._position)
+        if not size_bytes:
+            return b""
+        piece = anyio.from_thread.run(self._app.gateway.read_file, self._name, self._position, size_bytes)
+        self._position += len(piece)
+        self._app.gauge.show(Progress(Doing.CHECKING, self._position, self._size_bytes, "bytes of the object"))
+        return piece
+
+
+def _read(
+    app: App, order: Order, prices: PriceTable, size_bytes: int, directory: Path
+) -> tuple[CheckedObject, Mapping[int, JsonObject]]:
+    _sweep(directory.parent)
+    with storage_errors(_NOT_WRITTEN):
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    surveyor = Surveyor(order.model, limits=limits_of(prices, order.model, datetime.now(UTC).date()))
+    report, name = Report(), order.source
+    first: list[dict[str, Any]] = []
+    with KeyLog(directory / _KEYS) as keys:
+        file: Any = _RemoteFile(app, name, size_bytes)
+        for piece in run(file, order.task, keys, report, onlooker=surveyor, world=app.world(order.model)):
+            if len(first) < _SHOWN:
+                first += [msgspec.json.decode(line) for line in piece.split(b"\n")[:_SHOWN] if line]
+        if report.problem_count:
+            raise report.as_error(name)
+        if report.differs:
+            raise UsageError(
+                f"{name} cannot be sent as it is: {' '.join(report.warnings())}",
+                "Correct the object, or give a local copy of it: local files are mended.",
+            )
+        if not keys.count:
+            raise UsageError(f"{name} holds no requests.", "Give an object of lines with `key` and `request`.")
+        keys.keep()
+    found = CheckedObject(
+        directory=str(directory),
+        count=keys.count,
+        size_bytes=size_bytes,
+        survey=surveyor.survey(),
+        counting=Counting(),
+        warnings=report.warnings(),
+        first=tuple(first[:_SHOWN]),
+    )
+    return found, surveyor.requests()
+
+
+def _known(directory: Path) -> CheckedObject | None:
+    try:
+        found = msgspec.json.decode((directory / _FACTS).read_bytes(), type=CheckedObject)
+    except (OSError, msgspec.MsgspecError):
+        return None
+    return found if (directory / _KEYS).is_file() else None
+
+
+def _keep(directory: Path, found: CheckedObject) -> None:
+    draft = directory / f"{_FACTS}.part"
+    with storage_errors(_NOT_WRITTEN):
+        draft.write_bytes(msgspec.json.encode(found))
+        draft.replace(directory / _FACTS)
+
+
+def _sweep(directory: Path) -> None:
+    """Remove what passes of another week have found."""
+    for old in directory.glob("*"):
+        if time.time() - old.stat().st_mtime > _KEPT_SECONDS:
+            shutil.rmtree(old, ignore_errors=True)
