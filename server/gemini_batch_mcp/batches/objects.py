@@ -186,17 +186,20 @@ def keep_keys(app: App, batch_id: str, found: CheckedObject) -> None:
         draft.replace(files.keys())
 
 
-async def bring_lines(app: App, batch: BatchEntry) -> None:
+async def bring_lines(app: App, batch: BatchEntry) -> BatchEntry:
     """Bring the lines of a batch that was ordered from an object here, so that some of them can be sent again.
+
+    Returns it as it is then, and any other batch as it is.
 
     Raises:
         NotFound: the object is gone, or has changed since.
         StorageError: there is no room for them.
     """
     if not is_object(batch.source) or app.files(batch.id).requests().is_file():
-        return
+        return batch
     sha256 = await in_thread(_bring, app, batch)
     await in_thread(app.ledger.update_batch, batch.id, request_sha256=sha256)
+    return replace(batch, request_sha256=sha256)
 
 
 def _bring(app: App, batch: BatchEntry) -> str:

@@ -154,6 +154,25 @@ async def test_a_large_file_goes_in_pieces_and_is_put_there_once(
     assert sum(request.route == "objects.chunk" for request in sandbox.requests) >= 4
 
 
+async def test_a_file_that_several_rows_attach_is_put_into_the_bucket_once_and_goes_with_the_batch(
+    talk: Conversation, sandbox: Sandbox, data: Path
+) -> None:
+    (data / "plan.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(2_000_000))
+    (data / "rows.csv").write_text("id,file\n" + "".join(f"k{n},plan.png\n" for n in range(4)), encoding="utf-8")
+    created = await talk.call(
+        "create_batch", source=str(data / "rows.csv"), prompt="What is it? {{id}}", attach="file", key_column="id"
+    )
+    batch = created["batch_id"]
+    named = {entry["request"]["contents"][0]["parts"][0]["fileData"]["fileUri"] for entry in sent(talk, batch)}
+    (uri,) = named
+    assert uri.startswith(f"gs://{BUCKET}/gemini-batch/{batch}/plan-")
+    assert uri.removeprefix(f"gs://{BUCKET}/") in objects(sandbox)
+    sandbox.finish(newest(sandbox))
+    assert (await talk.call("get_results", batch=batch))["summary"]["succeeded"] == 4
+    deleted = await talk.call("delete_batch", batch=batch, confirm=True)
+    assert uri in deleted["deleted"]["files"]
+
+
 async def test_what_google_cloud_does_not_offer_is_refused_with_what_to_do(
     talk: Conversation, sandbox: Sandbox, data: Path
 ) -> None:

@@ -338,8 +338,7 @@ async def _choose(app: App, batch: BatchEntry, include: Sequence[str], model: st
         StorageError: the stored requests have changed or are gone.
     """
     await app.gateway.check_access()
-    await bring_lines(app, batch)
-    batch = await load(app, batch.id)
+    batch = await bring_lines(app, batch)
     model = (model or batch.jobs[-1].model or batch.model).removeprefix("models/")
     await check_model(app, await read_prices(app), model, batch.task, ask=False)
     attempt = batch.attempts + 1
