@@ -82,6 +82,13 @@ def test_a_working_directory_that_is_too_wide_is_no_root(here: str) -> None:
 def test_the_working_directory_and_the_files_directory_are_the_roots_by_default() -> None:
     assert read({"GEMINI_BATCH_HOME": "/state"}).roots == (Path("/data/project"), Path("/state/files"))
     assert read({"GEMINI_BATCH_ROOTS": "/a:/b"}).roots == (Path("/a"), Path("/b"))
+    mixed = read({"GEMINI_BATCH_ROOTS": "gs://bucket/in:/a:gs://other", "GOOGLE_GENAI_USE_VERTEXAI": "true"})
+    assert mixed.roots == (Path("/a"),)
+    assert mixed.cloud is not None
+    assert mixed.cloud.prefixes == ("gs://bucket/in/", "gs://other/")
+    only = read({"GEMINI_BATCH_ROOTS": "gs://bucket/in", "GOOGLE_GENAI_USE_ENTERPRISE": "0"})
+    assert only.roots == read({}).roots
+    assert only.cloud is None
 
 
 def test_the_sandbox_has_a_state_directory_of_its_own() -> None:

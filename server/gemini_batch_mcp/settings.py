@@ -164,10 +164,11 @@ SETTINGS: Final = (
     Setting(
         "GOOGLE_GENAI_USE_ENTERPRISE",
         "1 runs batches on Google Cloud (Vertex AI) with the credentials of the machine instead of a key; needs the "
-        "extra vertex. GOOGLE_GENAI_USE_VERTEXAI is its older name.",
+        "extra vertex.",
         "0",
         format="boolean",
     ),
+    Setting("GOOGLE_GENAI_USE_VERTEXAI", "The same under its older name.", "0", format="boolean"),
     Setting("GOOGLE_CLOUD_PROJECT", "Project that batches on Google Cloud belong to."),
     Setting("GOOGLE_CLOUD_LOCATION", "Location that batches on Google Cloud run in.", "global"),
     Setting("GEMINI_BATCH_BUCKET", "Cloud Storage bucket for requests and answers of batches on Google Cloud."),
@@ -348,7 +349,8 @@ def secrets_of(env: Mapping[str, str]) -> Secrets:
 def _secrets(env: Mapping[str, str]) -> Iterator[Secret]:
     for name in ("GOOGLE_API_KEY", "GEMINI_API_KEY", _TOKEN):
         yield Secret(env.get(name, "").strip(), name)
-    for name in ("GOOGLE_GEMINI_BASE_URL", *_PROXIES, *map(str.lower, _PROXIES)):
+    addresses = ("GOOGLE_GEMINI_BASE_URL", "GOOGLE_VERTEX_BASE_URL", "STORAGE_EMULATOR_HOST")
+    for name in (*addresses, *_PROXIES, *map(str.lower, _PROXIES)):
         try:
             address = urlsplit(env.get(name, "").strip())
         except ValueError:
@@ -374,14 +376,13 @@ def _key(env: Mapping[str, str]) -> Secret | None:
 
 def _cloud(env: Mapping[str, str]) -> Cloud | None:
     """Return where batches run on Google Cloud, None where they do not. As in the SDK, the newer name wins."""
-    older = _value(env, "GOOGLE_GENAI_USE_VERTEXAI", _boolean, False)
-    if not _value(env, "GOOGLE_GENAI_USE_ENTERPRISE", _boolean, older):
-        return None
 
     def text(name: str) -> str:
         return env.get(name, "").strip()
 
-    return Cloud(
+    older = _value(env, "GOOGLE_GENAI_USE_VERTEXAI", _boolean, False)
+    is_used = _value(env, "GOOGLE_GENAI_USE_ENTERPRISE", _boolean, older)
+    cloud = Cloud(
         project=text("GOOGLE_CLOUD_PROJECT"),
         location=text("GOOGLE_CLOUD_LOCATION") or "global",
         bucket=text("GEMINI_BATCH_BUCKET").removeprefix("gs://").strip("/"),
@@ -390,6 +391,7 @@ def _cloud(env: Mapping[str, str]) -> Cloud | None:
         storage_url=text("STORAGE_EMULATOR_HOST"),
         prefixes=tuple(_objects_in(text("GEMINI_BATCH_ROOTS"))),
     )
+    return cloud if is_used else None
 
 
 def _value(env: Mapping[str, str], name: str, parse: Callable[[str], T], default: D) -> T | D:
@@ -480,12 +482,13 @@ def _objects_in(text: str) -> Iterator[str]:
 
 
 def _roots(env: Mapping[str, str], home: Path, working_directory: Path, user_home: Path) -> tuple[Path, ...]:
-    text = env.get("GEMINI_BATCH_ROOTS", "").strip()
-    if not text:
+    # What lies in Cloud Storage is no directory of this machine.
+    parts = [part for part in _parts(env.get("GEMINI_BATCH_ROOTS", "").strip()) if not part.startswith("gs://")]
+    if not parts:
         files = home / "files"
         wide = {Path(working_directory.anchor), user_home.resolve()}
         return (files,) if working_directory.resolve() in wide else (working_directory.resolve(), files)
-    roots = tuple(Path(part).expanduser() for part in _parts(text) if not part.startswith("gs://"))
+    roots = tuple(Path(part).expanduser() for part in parts)
     for root in roots:
         if not root.is_absolute():
             raise ConfigurationError(

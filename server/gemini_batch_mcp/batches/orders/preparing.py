@@ -231,8 +231,11 @@ def refuse_unoffered(app: App, order: Order) -> None:
     """
     scheme = order.source.partition("://")[0].lower() if "://" in order.source else ""
     if scheme in _ELSEWHERE and not (order.source.startswith("gs://") and app.gateway.service.is_cloud):
+        why = f"this version reads nothing at {scheme}://"
+        if scheme == "gs":
+            why = "gs:// is read on Google Cloud only (GOOGLE_GENAI_USE_ENTERPRISE)"
         raise UsageError(
-            f"{plain_text(order.source, 200)} cannot be a source: this version reads nothing at {scheme}://.",
+            f"{plain_text(order.source, 200)} cannot be a source: {why}.",
             f"Give a local file; `{_ELSEWHERE[scheme]}` brings one here.",
         )
     if not app.gateway.service.is_cloud:
