@@ -115,7 +115,7 @@ def results(
         next_cursor=page.next_cursor if page else "",
         saved=_saved(saved, way_out) if saved else None,
         order={},
-        whole=_after_pilot(read.status.batch.id) if read.status.batch.is_pilot else "",
+        after_pilot=_after_pilot(read.status.batch.id) if read.status.batch.is_pilot else "",
         warnings=[*read.warnings, *_absent(keys, history, first_key)],
     )
 
@@ -224,7 +224,7 @@ def asked(asked: "Asked") -> ResultsView:
         next_cursor="",
         saved=None,
         warnings=[],
-        whole="",
+        after_pilot="",
         order=_shortened(asked.order, _SHOWN_FACT_CHARS),
     )
 

@@ -339,7 +339,7 @@ class ResultsView(Answer):
     saved: SavedView | None
     warnings: list[Text]
     order: dict[Text, Any]
-    whole: SkipJsonSchema[Text] = Field("", exclude=True)
+    after_pilot: SkipJsonSchema[Text] = Field("", exclude=True)
 
     def text(self) -> str:
         """The same facts for an assistant to read; rows stand apart, marked as data."""
@@ -379,7 +379,7 @@ class ResultsView(Answer):
         if self.next_cursor:
             lines.append(f"More rows: call get_results again with cursor={self.next_cursor!r}.")
         elif not self.rows and not self.saved:
-            lines.append(_WAYS_ON if not self.whole else f"{_WAYS_ON}\n{self.whole}")
+            lines.append(_WAYS_ON if not self.after_pilot else f"{_WAYS_ON}\n{self.after_pilot}")
         return "\n".join(lines)
 
 

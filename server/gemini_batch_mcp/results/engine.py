@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 T = TypeVar("T")
-#: A bound, not a need: a page of ordinary rows takes a few megabytes, one cell of 100 MB some hundred.
 #: In the folder of a table, beside its parts.
 _LEFT_OUT: Final = "unfilled"
+#: A bound, not a need: a page of ordinary rows takes a few megabytes, one cell of 100 MB some hundred.
 READING_LIMIT_BYTES: Final = 1 << 30
 
 
