@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 import gemini_batch_mcp
+from gemini_batch_mcp.cli.wording import _FLAGS, _OPTIONS, as_commands
 from gemini_batch_mcp.text import share
 
 #: A phrase as a pattern, and what to write in its place.
@@ -29,6 +30,10 @@ _INSTEAD: Final = {
     r"\bnot known to (take|hold)\b|\btakes? batches\b": '"supports batches"',
     r"\bfor a moment\b": '"temporarily"',
     r"\(looked in\b": '"in …"',
+    r"\bin any letter case\b": '"regardless of case"',
+    r", which is refused\b": '"… are refused"',
+    r"\b(goes|go) on where\b": '"resumes"',
+    r"\bof it failed rows\b": '"for failed rows"',
 }
 _ROOT: Final = Path(gemini_batch_mcp.__file__).parent
 
@@ -49,6 +54,22 @@ def test_no_text_of_ours_reads_as_translated() -> None:
             for pattern, better in _INSTEAD.items():
                 if match := re.search(pattern, text):
                     found.append(f"{path.relative_to(_ROOT)}:{line}: {match[0]!r}: write {better}")
+    assert not found, "\n".join(found)
+
+
+def test_a_terminal_is_told_no_argument_by_its_name() -> None:
+    """Of the rooms whose sentences both assistants and people at a terminal read; SQL's own words aside."""
+    shared = [
+        path for room in ("batches", "gemini", "intake", "results") for path in sorted((_ROOT / room).rglob("*.py"))
+    ]
+    names = "|".join(name for name in {**_FLAGS, **_OPTIONS} if "_" in name)
+    found = [
+        f"{path.relative_to(_ROOT)}:{line}: {match[0]} in {text!r}"
+        for path in [*shared, _ROOT / "errors.py", _ROOT / "paths.py"]
+        for line, text in _texts(path)
+        if " " in text.strip() and not re.search(r"\b(CREATE|SELECT|UPDATE|FROM)\b", text)
+        for match in re.finditer(rf"(?<![\w\"'{{.-])({names})(?![\w\"'}}=-])", as_commands(text))
+    ]
     assert not found, "\n".join(found)
 
 

@@ -126,7 +126,7 @@ The first rows:
 """
 
 _IMPROVE_BY: Final = """\
-Improve the prompt of batch {batch}, whose answers are laid against the right ones in {other} below. Say which
+Improve the prompt of batch {batch}, whose answers are compared with the right ones in {other} below. Say which
 confusions cost most and what in the wording leads to them, and propose a new prompt. Then call {call},
 show me the cost, and call create_batch with the same once I agree. compare_results of the new batch with
 other={other!r} shows whether it is better: against a column of right answers it lays both side by side, and says

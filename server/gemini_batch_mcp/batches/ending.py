@@ -233,7 +233,7 @@ async def _delete_locked(app: App, batch: BatchEntry) -> Deletion:
             continue
         jobs += [job.name] if job.name else []
         if job.uploaded_file and job.uploaded_file == batch.source:
-            kept.append(NotDeleted(job.uploaded_file, "It was uploaded elsewhere and may be in use elsewhere."))
+            kept.append(NotDeleted(job.uploaded_file, "It was uploaded elsewhere and may be in use there."))
         elif job.uploaded_file:
             reason = await _delete_at_gemini(app.gateway.delete_file, job.uploaded_file)
             files += [job.uploaded_file] if reason is None else []

@@ -97,7 +97,7 @@ class Work:
         except Exception as error:
             task.failure = error
             if not task.waiting:
-                logger.error("%s ended with an unforeseen %s", name, type(error).__name__)
+                logger.error("%s ended with an unexpected %s", name, type(error).__name__)
         finally:
             del self._running[name]
             task.done.set()

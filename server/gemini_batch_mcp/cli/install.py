@@ -97,7 +97,7 @@ def _undo(place: _Place, *, dry_run: bool) -> None:
 
 def _show(place: _Place, change: "Change", *, dry_run: bool) -> None:
     if not change.changes:
-        click.echo(f"{place.file} has this entry already; nothing was changed.")
+        click.echo(f"{place.file} already has this entry; nothing was changed.")
         return
     click.echo(change.difference)
     if dry_run:
@@ -110,7 +110,7 @@ def _show(place: _Place, change: "Change", *, dry_run: bool) -> None:
 def _notes(host: Host, variable: str, *, copied: bool, readable: tuple[Path, ...], has_key: bool) -> list[str]:
     notes = []
     if copied:
-        notes.append("The key itself stands in the file now: whoever can read the file can use it.")
+        notes.append("The file now contains the key itself: anyone who can read the file can use it.")
     elif variable and not host.can_refer:
         notes.append(
             f"{host.title} cannot refer to a variable, so the entry has no key: add --copy-key to write it into the "

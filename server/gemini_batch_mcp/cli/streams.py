@@ -117,4 +117,4 @@ def _log_warning(message: Warning | str, category: type[Warning], *_: Any, **__:
 
 def _log_failure(failure: threading.ExceptHookArgs) -> None:
     if failure.exc_type is not SystemExit:
-        logger.error("A thread ended with an unforeseen %s", _place(failure.exc_value))
+        logger.error("A thread ended with an unexpected %s", _place(failure.exc_value))

@@ -130,7 +130,7 @@ async def test_attached_files_of_a_chat_are_asked_for_by_their_names(settings: S
         pdf = b"%PDF-1.4\n1 0 obj<</Type/Page>>endobj\n%%EOF"
         assert (await hand_over(found[0], ("a.pdf", pdf), ("b (1).pdf", pdf))).status_code == 200
         told = spoken(await talk.raw("preview_batch", requests=rows, prompt="Read it.", attach="scan"))
-        assert f'has handed over "{talk.settings.files / "a.pdf"}", and nothing that is called b.pdf' in told
+        assert f'has handed over "{talk.settings.files / "a.pdf"}", but nothing called b.pdf' in told
 
 
 async def test_nobody_comes_in_from_elsewhere(settings: Settings, sandbox: Sandbox) -> None:

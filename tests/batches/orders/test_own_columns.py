@@ -158,7 +158,7 @@ async def test_answers_of_a_table_without_kept_columns_say_so_and_have_none(
     read = await answers(talk, sandbox, placed["batch_id"])
 
     assert read["integrity_ok"]
-    assert any("t.csv are not kept" in warning for warning in read["warnings"])
+    assert any("t.csv were not kept" in warning for warning in read["warnings"])
     assert len(saved(data)) == 50
     assert "id" not in saved(data)[0] and "key" in saved(data)[0]
 

@@ -42,8 +42,8 @@ def sent(file: RequestFile) -> list[Any]:
     return [json.loads(text)["request"] for text in file.path.read_bytes().splitlines()]
 
 
-CASES = "Values were in another letter case"
-LISTS = "One thing stood where a list is wanted"
+CASES = "Values had the wrong letter case"
+LISTS = "A single value was given where a list is expected"
 
 #: What is written, what is sent, and the warning's beginning.
 SPELLINGS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {

@@ -320,6 +320,6 @@ def test_what_systems_and_programs_keep_for_themselves_is_left_out_and_counted(g
     assert isinstance(folder, Folder)
     assert folder.warnings == (
         "5 files that systems or programs keep for themselves (Thumbs.db, lock and temporary files) were left out.",
-        "The files are of several kinds, by their names: 1 PDF, 1 text.",
+        "The files are of several kinds, judging by their names: 1 PDF, 1 text.",
     )
     assert names(find_source("mine/*.tmp", guard)) == ("x.tmp",)

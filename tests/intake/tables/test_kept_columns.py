@@ -224,7 +224,7 @@ def test_columns_that_cannot_be_written_cost_no_line(tmp_path: Path, name: str) 
     )
 
     assert (written.count, written.columns_path) == (3, None)
-    assert any("will not stand beside the answers" in warning for warning in written.warnings)
+    assert any("will not be shown beside the answers" in warning for warning in written.warnings)
     assert {path.name for path in tmp_path.iterdir()} == {name, "r", "k", "c.parquet.part"}
 
 

@@ -80,7 +80,7 @@ async def test_kinds_and_repeats_are_told_and_names_are_keys(
     talk: Conversation, sandbox: Sandbox, data: Path, folders: Path
 ) -> None:
     seen = await talk.call("preview_batch", source="mix", prompt="Sum?", attach="path")
-    assert "The files are of several kinds, by their names: 3 PDF, 2 text." in seen["warnings"]
+    assert "The files are of several kinds, judging by their names: 3 PDF, 2 text." in seen["warnings"]
     assert "1 file has the same contents as another file here." in seen["warnings"]
     (data / "exports").mkdir()
     for month in ("may", "june"):

@@ -252,7 +252,7 @@ def test_a_folder_is_a_table_of_its_files(tmp_path: Path) -> None:
     ]
     assert warnings == [
         "1 subdirectory was skipped; end the source in /**/* to include its files.",
-        "The files are of several kinds, by their names: 4 text, 1 image.",
+        "The files are of several kinds, judging by their names: 4 text, 1 image.",
         "1 file is not text; the column text is empty there.",
     ]
 

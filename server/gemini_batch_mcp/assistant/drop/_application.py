@@ -131,7 +131,7 @@ def _refusal(request: Request, page: Page) -> Response | None:
     if path == "/favicon.ico":
         return Response(status_code=204, headers=_HEADERS)
     if not hmac.compare_digest(path.split("/")[1].encode(), page.token.encode()):
-        return _plain(404, "There is no such page, or it was used already.")
+        return _plain(404, "There is no such page, or it has already been used.")
     return None
 
 
@@ -200,7 +200,7 @@ class _Shown:
         if page.files is None:
             return _html(405, refused("This page takes no files.", page.path))
         if page.is_spent:
-            return _html(410, refused("This page was used already. Ask your assistant for another one.", ""))
+            return _html(410, refused("This page has already been used. Ask your assistant for another one.", ""))
         if page.receiving is not None:
             return _html(
                 409, refused("Files are being handed over in another window. Wait until it is done.", page.path)

@@ -136,7 +136,7 @@ class DropPages:
         if not missing:
             return f"The user has handed it over: give {shown} instead."
         return (
-            f"The user has handed over {shown}, and nothing that is called {plain_text(', '.join(missing), 200)}. Give "
+            f"The user has handed over {shown}, but nothing called {plain_text(', '.join(missing), 200)}. Give "
             "that path if it is the right file; the same call again opens another page."
         )
 

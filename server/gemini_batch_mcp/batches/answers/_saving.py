@@ -154,7 +154,7 @@ def _selected(app: App, wish: Wish) -> Iterator[Path | None]:
 
         def select(folders: Mapping[str, Path]) -> Path:
             selected = Path(place, f"selected-{next(numbers)}.parquet")
-            with storage_errors("What is selected could not be written"):
+            with storage_errors("The selected rows could not be written"):
                 app.queries.save_selected(folders, wish.sql, selected)
             return selected
 

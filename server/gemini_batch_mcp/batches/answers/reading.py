@@ -120,7 +120,7 @@ async def read_results(app: App, reference: str, query: ResultQuery, *, wait_sec
         )
     if await in_thread(_lacks_columns, app, batch):
         warnings += (
-            f"The columns of {batch.source} are not kept, and do not stand beside these answers; "
+            f"The columns of {batch.source} were not kept, so they are not shown beside these answers; "
             "the keys say which row each answer belongs to.",
         )
     return Results(status, summary, table, page, saved, warnings)
@@ -175,14 +175,15 @@ def _destination(app: App, batch: BatchEntry, query: ResultQuery) -> tuple[Path 
     if query.file_format is None:
         endings = ", ".join(filter(None, FORMATS_BY_ENDING))
         raise UsageError(
-            f"Nothing is known about files that end in {Path(query.save_to).suffix!r}.",
+            f"Results can't be saved to files that end in {Path(query.save_to).suffix!r}.",
             f"End the name in one of {endings}, or give format as well.",
         )
     if not query.save_to:
         return None, query.file_format
     if app.settings.secrets.cut(query.save_to) != query.save_to:
         raise UsageError(
-            "save_to holds a secret of this server's settings, and a file's name is kept.", "Give a name without it."
+            "save_to contains a secret from this server's settings, and file names are stored.",
+            "Give a name without it.",
         )
     name = f"{batch.id}.{query.file_format}"
     return app.guard.writable_file(query.save_to, default_name=name), query.file_format

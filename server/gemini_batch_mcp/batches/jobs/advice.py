@@ -68,7 +68,7 @@ def advice(batch: BatchEntry, state: JobState, counts: RowCounts, progress: RowC
                 or ("The requests are being sent to Gemini. Call check_status with wait_seconds=30.")
             )
         case JobState.CANCELLING if batch.is_now:
-            return "No further row is called. Calls that have left still finish; call check_status again."
+            return "No further row is called. Calls already sent still finish; call check_status again."
         case JobState.CANCELLING:
             return "Gemini is cancelling the job; rows in flight still finish. Call check_status again."
         case JobState.PAUSED:
@@ -154,7 +154,7 @@ def what_helps(batch: BatchEntry) -> str:
     helps = "; ".join(way for count, way in ways if count)
     if lost := sum(job.lost_rows for job in batch.jobs if job.attempt == batch.attempts):
         rows_are = "1 missing row is one" if lost == 1 else f"{lost:,} missing rows are ones"
-        helps += f". {rows_are} whose reply was lost: answered and charged perhaps, and charged again by retry_failed"
+        helps += f". {rows_are} whose reply was lost: perhaps answered and charged, and charged again by retry_failed"
     return f"{said} get_results with view='failures' shows them. What helps: {helps}."
 
 

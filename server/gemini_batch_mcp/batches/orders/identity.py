@@ -364,7 +364,7 @@ def _telling(encoding: str, place: Path | Folder, scratch: Path) -> str:
 
 
 def _no_text() -> UsageError:
-    return UsageError("`encoding` says how a text file is read, and this source is none.", "Leave it out.")
+    return UsageError("`encoding` says how a text file is read, and this source isn't a text file.", "Leave it out.")
 
 
 def _check_table(name: str, order: Order) -> None:

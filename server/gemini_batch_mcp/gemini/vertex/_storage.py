@@ -119,7 +119,7 @@ class Storage:
             raise Unavailable(f"{uri} is gone right after its upload.", "Try again.")
         if (found.size_bytes, found.crc32c) != (size_bytes, outgoing.crc32c):
             raise Rejected(
-                f"{uri} holds something else than what was sent ({found.size_bytes:,} bytes, {size_bytes:,} were sent, "
+                f"{uri} holds something other than was sent ({found.size_bytes:,} bytes, {size_bytes:,} were sent, "
                 "or their checksums differ). It was left as it is.",
                 "Delete that object, then submit the order again.",
             )

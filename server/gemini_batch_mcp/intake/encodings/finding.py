@@ -78,7 +78,7 @@ def find_page(name: str, chosen: Sample, damage: tuple[int, int]) -> Page:
     found = readings(b"\n".join(chosen.other.values()))
     if not found:
         line, byte = damage
-        raise _refused(name, line, f"The byte 0x{byte:02x} makes it text in no usual encoding.", "Save it as UTF-8.")
+        raise _refused(name, line, f"The byte 0x{byte:02x} does not fit any common encoding.", "Save it as UTF-8.")
     pages = [reading.page for reading in found[:4]]
     if is_sure(found):
         _refuse_mixed(name, pages, chosen)

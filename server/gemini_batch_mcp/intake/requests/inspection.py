@@ -226,7 +226,7 @@ class Inspection:
             self._sha256.update(piece)
         self.size_bytes += len(piece)
         if _QUOTE in piece:
-            raise StorageError("The lines were not written as they are.", "Convert the table to Parquet.")
+            raise StorageError("The lines were not written exactly as they are.", "Convert the table to Parquet.")
         if self._empty_text:
             self._empty += piece.count(self._empty_text)
         lines = ended_lines(piece)

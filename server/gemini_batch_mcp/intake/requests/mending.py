@@ -25,8 +25,8 @@ class Slip(StrEnum):
     THINKING = "thinkingConfig was outside generationConfig in {where}; it is sent inside."
 
     ROLE = "contents had no role in {where}; it is sent as the user's, because Google Cloud takes none without a role."
-    CASES = "Values were in another letter case in {where}; they are sent as Gemini writes them."
-    LISTS = "One thing stood where a list is wanted in {where}; it is sent as a list of one."
+    CASES = "Values had the wrong letter case in {where}; they are sent as Gemini writes them."
+    LISTS = "A single value was given where a list is expected in {where}; it is sent as a list of one."
 
     def warning(self, count: int, first: int, unit: str) -> str:
         """Return the warning for `count` lines (or other units), the first of which has the number `first`."""

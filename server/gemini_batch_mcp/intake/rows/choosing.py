@@ -46,6 +46,6 @@ def effect(chosen: ChosenRows, name: str) -> str:
     if not chosen.count:
         raise UsageError(
             f"No row of {name} meets `where` (0 of {chosen.total:,}).",
-            "Check how the values are written: texts are compared as they are, capitals included.",
+            "Check how the values are written: comparisons are case-sensitive.",
         )
     return f"`where` chose {share(chosen.count, chosen.total, 'row')} of {name}."

@@ -161,7 +161,9 @@ def open_csv(path: Path, workspace: Path, *, first_delimiter: str = ",", encodin
     delimiter = named or _delimiter(body, whole, marks, escape)
     header = next(_records(body, delimiter, escape, whole), None)
     if header is None:
-        raise UsageError(f"{path.name} has no header within its first megabyte.", "Start it with column names.")
+        raise UsageError(
+            f"{path.name} has no header within its first megabyte.", "Start it with a line of column names."
+        )
     columns = _columns(header, path.name, warnings)
     return CsvTable(
         source, columns, delimiter, escape, skip_lines, has_separator_line=bool(named), warnings=tuple(warnings)

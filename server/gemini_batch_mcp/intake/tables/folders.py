@@ -185,7 +185,7 @@ def _mixed(names: Sequence[str]) -> tuple[str, ...]:
     for ending, count in endings.items():
         kinds[named_kind(ending)] += count
     told = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
-    sentences = [f"The files are of several kinds, by their names: {told}."] if len(kinds) > 1 else []
+    sentences = [f"The files are of several kinds, judging by their names: {told}."] if len(kinds) > 1 else []
     if tables := sum(count for ending, count in endings.items() if ending in _TABLES):
         said = "1 file is a table" if tables == 1 else f"{tables:,} files are tables"
         step = "For a request a row, give one such file as the source."

@@ -152,5 +152,5 @@ def _finish(writing: Future[int], draft: Path, destination: Path, line_count: in
         with storage_errors("They could not be written"):
             draft.replace(destination)
     except BatchError as error:
-        return f"Your own columns will not stand beside the answers. {error}"
+        return f"Your own columns will not be shown beside the answers. {error}"
     return ""
