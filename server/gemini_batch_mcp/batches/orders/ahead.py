@@ -69,12 +69,10 @@ def _checked_apart(
         as `rendering.write_lines`, and Stopped.
     """
     order, path = identified.order, identified.path
-    if not is_sent_as_it_is(identified) or path is None:
-        return None
     try:
-        if path.stat().st_size < LEAST_BYTES_APART:
+        if path is None or path.stat().st_size < LEAST_BYTES_APART or not is_sent_as_it_is(identified):
             return None
-    except OSError:
+    except (OSError, BatchError):
         return None  # Whoever reads it is told.
     gauge.show(Progress(Doing.CHECKING))
     wanted = Wanted(
