@@ -52,6 +52,8 @@ MAX_UNPACKED_BYTES: Final = 20 * 1000**3
 #: hundredth, bombs to less than a five-hundredth.
 MAX_UNPACKED_RATIO: Final = 300
 MAX_UNSEEN_UNPACKED_BYTES: Final = 256 * 1024**2
+#: What a project may keep at the Files API, result files included (ai.google.dev/gemini-api/docs/files, read 2026-08).
+PROJECT_STORAGE_BYTES: Final = 20 * 1000**3
 #: What unpacking leaves free on the disk.
 LEAST_FREE_BYTES: Final = 256 * 1024**2
 #: What the process that reads a spreadsheet may take (our choice).
@@ -69,7 +71,7 @@ KEYS_PAGE: Final = "https://aistudio.google.com/apikey"
 
 
 #: Variables in which the HTTP client looks for a proxy; in small letters as well.
-_PROXIES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+PROXIES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,7 +302,9 @@ class Settings:
     def secrets(self) -> Secrets:
         """All that is to be cut out of whatever leaves or stays."""
         return Secrets.of(
-            secret.value for secret in (self.api_key, self.http_token, *self.other_secrets) if secret is not None
+            secret.value
+            for secret in (self.api_key, self.http_token, *self.other_secrets)
+            if secret is not None and not is_placeholder(secret.value)
         )
 
     @classmethod
@@ -341,16 +345,21 @@ class Settings:
         )
 
 
+def is_placeholder(value: str) -> bool:
+    """Return whether a value names a variable that a host should have filled in: `${NAME}`, `$NAME`, `%NAME%`."""
+    return value.startswith(("$", "{{")) or (len(value) > 2 and value[0] == value[-1] == "%")
+
+
 def secrets_of(env: Mapping[str, str]) -> Secrets:
     """Return what nobody is to see of an environment, also where its settings cannot be read."""
-    return Secrets.of(secret.value for secret in _secrets(env))
+    return Secrets.of(secret.value for secret in _secrets(env) if not is_placeholder(secret.value))
 
 
 def _secrets(env: Mapping[str, str]) -> Iterator[Secret]:
     for name in ("GOOGLE_API_KEY", "GEMINI_API_KEY", _TOKEN):
         yield Secret(env.get(name, "").strip(), name)
     addresses = ("GOOGLE_GEMINI_BASE_URL", "GOOGLE_VERTEX_BASE_URL", "STORAGE_EMULATOR_HOST")
-    for name in (*addresses, *_PROXIES, *map(str.lower, _PROXIES)):
+    for name in (*addresses, *PROXIES, *map(str.lower, PROXIES)):
         try:
             address = urlsplit(env.get(name, "").strip())
         except ValueError:
@@ -369,6 +378,8 @@ def _key(env: Mapping[str, str]) -> Secret | None:
     found = [
         Secret(value, name) for name in ("GOOGLE_API_KEY", "GEMINI_API_KEY") if (value := env.get(name, "").strip())
     ]
+    # One that nobody filled in does not stand before one that somebody did.
+    found = [secret for secret in found if not is_placeholder(secret.value)] or found
     if len(found) == 2 and found[0].value != found[1].value:
         return replace(found[0], hides=found[1].origin)
     return found[0] if found else None

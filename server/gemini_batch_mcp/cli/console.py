@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from gemini_batch_mcp.batches.spending import Spending, SpentOn
     from gemini_batch_mcp.batches.submitting.ordering import Placement
     from gemini_batch_mcp.batches.trials.candidates import Trials
-    from gemini_batch_mcp.cli.doctor import Report
+    from gemini_batch_mcp.cli.checks.finding import Report
     from gemini_batch_mcp.results.query.queries import QueryAnswer
 
 #: A followed batch is looked at this often at the most; the bar moves then.

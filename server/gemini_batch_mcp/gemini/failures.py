@@ -5,6 +5,8 @@ the transport says is never quoted, only what kind it is: such texts name addres
 """
 
 import re
+import socket
+import ssl
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -91,6 +93,22 @@ def _unreachable(error: Exception, what: str) -> BatchError:
         return ConfigurationError(
             "GOOGLE_GEMINI_BASE_URL is not an http or https address.", "Correct GOOGLE_GEMINI_BASE_URL or unset it."
         )
+    if isinstance(error, httpx2.ProxyError):
+        return Unavailable(
+            f"The proxy refused to let a request through to Gemini when asked to {what}.",
+            "Correct HTTPS_PROXY, with its user and password if it wants them, or unset it.",
+        )
+    if _was_caused_by(error, ssl.SSLCertVerificationError):
+        return Unavailable(
+            f"The certificate of whoever answered for Gemini is not trusted here when asked to {what}.",
+            "Where a proxy opens TLS connections, set SSL_CERT_FILE to the file with its certificate; a clock that is "
+            "wrong makes certificates invalid, too.",
+        )
+    if _was_caused_by(error, socket.gaierror):
+        return Unavailable(
+            f"Gemini's address could not be looked up when asked to {what}.",
+            "Check the network connection, and HTTPS_PROXY if this network needs a proxy; try again in a minute.",
+        )
     if isinstance(error, httpx2.TimeoutException | TimeoutError):
         happened = "did not answer in time"
     elif isinstance(error, _NOTHING_SENT):
@@ -101,6 +119,17 @@ def _unreachable(error: Exception, what: str) -> BatchError:
         f"Gemini {happened} ({type(error).__name__}) when asked to {what}.",
         "Check the network connection and try again in a minute.",
     )
+
+
+def _was_caused_by(error: BaseException | None, kind: type[BaseException]) -> bool:
+    """Return whether an exception of this kind lies at the bottom of what the transport raised."""
+    seen = set[int]()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, kind):
+            return True
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _answered(error: Any, what: str, key_origin: str, creates: bool) -> GeminiError:

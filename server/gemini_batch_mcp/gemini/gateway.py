@@ -38,6 +38,9 @@ class Gateway(Protocol):
     async def findings(self) -> tuple[Finding, ...]:
         """Look at what only this API needs. Raises GeminiError."""
 
+    def clock_ahead_seconds(self) -> float | None:
+        """Return how far this machine's clock is ahead of Google's; None before a reply has said its time."""
+
     def warm_up(self) -> None:
         """Load the clients in the background."""
 

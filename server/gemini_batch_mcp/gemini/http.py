@@ -4,10 +4,12 @@ Given to the SDK explicitly, it also keeps it from using aiohttp, with which the
 """
 
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import httpx2
@@ -109,6 +111,8 @@ class GeminiHttpClient(httpx2.AsyncClient):
         self._timeouts = timeouts
         self._hook = hook
         self._secrets = secrets
+        #: How far this machine's clock is ahead of the service's, by the newest reply that says its time.
+        self.clock_ahead_seconds: float | None = None
 
     async def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:
         """Send a request of the SDK."""
@@ -121,6 +125,7 @@ class GeminiHttpClient(httpx2.AsyncClient):
         async def send(request: httpx2.Request) -> httpx2.Response:
             send_in_slices(request)
             response = await super(GeminiHttpClient, self).send(request, stream=stream, **options)
+            self._compare_clocks(response.headers.get("date", ""))
             if stream and response.status_code in (200, 206):
                 return response
             content = await response.aread()
@@ -137,6 +142,13 @@ class GeminiHttpClient(httpx2.AsyncClient):
         if response.status_code == 200 and not stream:
             current.reply = response.content
         return response
+
+    def _compare_clocks(self, date: str) -> None:
+        try:
+            said = parsedate_to_datetime(date)
+        except ValueError:
+            return
+        self.clock_ahead_seconds = time.time() - said.timestamp()
 
     def _cut(self, response: httpx2.Response, content: bytes) -> httpx2.Response:
         """Return a response whose body is free of secrets."""

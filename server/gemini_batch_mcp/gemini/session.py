@@ -105,6 +105,11 @@ class Session(Generic[C]):
         digest = hmac.new(salt.encode(), identity.encode(), "sha256").hexdigest()
         return Account(f"{salt}:{digest}", origin)
 
+    @property
+    def made(self) -> C | None:
+        """The connection, None before the first call."""
+        return self._connection
+
     async def aclose(self) -> None:
         """Close the connection and the transport that was given."""
         if self._connection is not None:

@@ -132,6 +132,12 @@ def models_from_wire(raw: object) -> tuple[tuple[Model, ...], str]:
     return tuple(model for model in models if model.name), as_text(member(page, "nextPageToken"))
 
 
+def files_from_wire(raw: object) -> tuple[tuple[UploadedFile, ...], str]:
+    """Read one page of `files.list` → the files, and the next page's token. A project without files has no member."""
+    page = as_object(raw)
+    return tuple(map(file_from_wire, as_list(member(page, "files")))), as_text(member(page, "nextPageToken"))
+
+
 def request_to_count(model: str, requests: Sequence[JsonObject], task: Task) -> dict[str, Any]:
     """Return the `generateContentRequest` of one countTokens call for all of `requests`.
 

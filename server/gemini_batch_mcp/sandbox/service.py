@@ -59,6 +59,7 @@ class _Server(uvicorn.Server):
                 log_config=None,
                 log_level="warning",
                 access_log=False,
+                date_header=False,
                 timeout_graceful_shutdown=_STOP_SECONDS,
             )
         )

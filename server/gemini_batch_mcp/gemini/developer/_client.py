@@ -12,7 +12,8 @@ from gemini_batch_mcp.errors import BatchError, ConfigurationError
 from gemini_batch_mcp.gemini.failures import gemini_failure
 from gemini_batch_mcp.gemini.http import GeminiHttpClient, Hook
 from gemini_batch_mcp.gemini.retry import RetryPolicy, Timeouts
-from gemini_batch_mcp.settings import API_VERSION, KEYS_PAGE, Settings
+from gemini_batch_mcp.settings import API_VERSION, KEYS_PAGE, Settings, is_placeholder
+from gemini_batch_mcp.text import plain_text
 
 if TYPE_CHECKING:
     from google import genai
@@ -115,6 +116,12 @@ def key_and_origin(settings: Settings, *, has_transport: bool) -> tuple[str, str
             "it with --sandbox: an embedded service that costs nothing, and in which no model answers.",
         )
     key, origin = settings.api_key.value, settings.api_key.origin
+    if is_placeholder(key):
+        raise ConfigurationError(
+            f"{origin} holds {plain_text(key, 60)}, which your MCP client did not fill in.",
+            f"Write the key itself into the env part of this server's entry, or start the client where {origin} is "
+            "set, and restart the server.",
+        )
     if not key.isascii() or not key.isprintable() or " " in key:
         raise ConfigurationError(
             f"{origin} contains characters that never occur in a Gemini API key.",

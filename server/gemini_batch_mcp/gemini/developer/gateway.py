@@ -14,6 +14,7 @@ from gemini_batch_mcp.gemini import wire
 from gemini_batch_mcp.gemini.developer import _uploads as uploads
 from gemini_batch_mcp.gemini.developer._client import Connection, KeyAccess
 from gemini_batch_mcp.gemini.developer._uploads import Sha256
+from gemini_batch_mcp.gemini.developer.space import space
 from gemini_batch_mcp.gemini.downloads import Follower, receive
 from gemini_batch_mcp.gemini.failures import not_understood, outcome_unknown
 from gemini_batch_mcp.gemini.http import Exchange, Hook, quiet_transport_logs
@@ -33,6 +34,9 @@ T = TypeVar("T")
 _SET_BY_CALL: Final = frozenset({"model", "serviceTier", "service_tier"})
 #: The largest page Gemini serves; it cuts larger wishes down by itself.
 _LARGEST_PAGE: Final = 1000
+#: The same for files (the guide's own figure), and more of them than a person looks through.
+_LARGEST_FILE_PAGE: Final = 100
+_MOST_FILE_PAGES: Final = 50
 #: Far above the number of models there are.
 _MOST_MODEL_PAGES: Final = 50
 
@@ -58,7 +62,7 @@ class Gateway:
     `hook` is a seam for fault tests: it is called, in the task of the call, with `<step>:before` and, if the effect
     succeeded, `<step>:after` around every effect on the network. The steps: `create`, `upload` and within it
     `upload_start`, `upload_chunk`, `upload_finalize`, then `get`, `list`, `cancel`, `delete_job`, `get_file`,
-    `delete_file`, `download`, `models`, `count_tokens`, `call`. What it raises ends the call.
+    `delete_file`, `download`, `models`, `files`, `count_tokens`, `call`. What it raises ends the call.
     """
 
     service = SERVICE
@@ -100,8 +104,8 @@ class Gateway:
         self._session.check()
 
     async def findings(self) -> tuple[Finding, ...]:
-        """Return nothing: a key is all that it takes."""
-        return ()
+        """Look at the space that is left for uploads."""
+        return (space(await self.list_files()),)
 
     def warm_up(self) -> None:
         """Load the SDK in a daemon thread; call it once, after the start."""
@@ -280,6 +284,22 @@ class Gateway:
             page, token = await self._read("models", f"models?{query}", "list the models", wire.models_from_wire)
             models += page
         return tuple(models)
+
+    async def list_files(self) -> tuple[UploadedFile, ...]:
+        """Read the files of the key's project, result files included; a list without an end is left after 5,000."""
+        files: list[UploadedFile] = []
+        token, read = "", set[str]()
+        while token not in read and len(read) < _MOST_FILE_PAGES:
+            read.add(token)
+            query = urlencode({"pageSize": _LARGEST_FILE_PAGE, **({"pageToken": token} if token else {})})
+            page, token = await self._read("files", f"files?{query}", "list the files", wire.files_from_wire)
+            files += page
+        return tuple(files)
+
+    def clock_ahead_seconds(self) -> float | None:
+        """Return how far this machine's clock is ahead of Gemini's; None before a reply has said its time."""
+        made = self._session.made
+        return made.http.clock_ahead_seconds if made is not None else None
 
     async def count_tokens(self, *, model: str, requests: Sequence[JsonObject], task: Task) -> int:
         """Return the input tokens of all of `requests` together, as Gemini counts them: one call, free of charge.

@@ -87,6 +87,11 @@ class CloudGateway:
             text = await in_thread(storage.examine, self._cloud.bucket)
         return (Finding("bucket", True, text),)
 
+    def clock_ahead_seconds(self) -> float | None:
+        """Return how far this machine's clock is ahead of Google's; None before a reply has said its time."""
+        made = self._session.made
+        return made.http.clock_ahead_seconds if made is not None else None
+
     def warm_up(self) -> None:
         """Load the clients in a daemon thread; call it once, after the start."""
         self._session.warm_up()

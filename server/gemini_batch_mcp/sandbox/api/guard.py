@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from typing import Final
 from urllib.parse import parse_qsl, urlencode
 
@@ -15,7 +16,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from gemini_batch_mcp.sandbox.api.faults import Fault, FaultQueue
 from gemini_batch_mcp.sandbox.api.projects import Projects
-from gemini_batch_mcp.sandbox.config import SandboxConfig
+from gemini_batch_mcp.sandbox.config import NANOSECONDS, SandboxConfig
 from gemini_batch_mcp.sandbox.transport import CUT
 from gemini_batch_mcp.sandbox.wire import ApiError, json_response, status_name
 
@@ -91,7 +92,7 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or fail as a queued fault says."""
         route = self._route if isinstance(self._route, str) else self._route(scope)
-        exchange = _Exchange(scope, receive, send, self._log.add(scope, route))
+        exchange = _Exchange(scope, receive, send, self._log.add(scope, route), self._config)
         fault = self._faults.take(route)
         if fault and fault.delay_seconds:
             await exchange.hold_back(fault.delay_seconds)
@@ -131,11 +132,14 @@ class Guard:
 class _Exchange:
     """One request and its response: counts their bytes and can cut them off."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, recorded: RecordedRequest) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, recorded: RecordedRequest, config: SandboxConfig
+    ) -> None:
         self._scope = scope
         self._receive = receive
         self._send = send
         self._recorded = recorded
+        self._clock_ns = config.clock_ns
         self._held_back: list[Message] = []
 
     async def hold_back(self, seconds: float) -> None:
@@ -187,6 +191,9 @@ class _Exchange:
     async def _count_and_send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._recorded.status = message["status"]
+            # By the service's own clock, as Google says it; the server beneath is told to say none.
+            date = formatdate(self._clock_ns() / NANOSECONDS, usegmt=True).encode()
+            message = {**message, "headers": [*message["headers"], (b"date", date)]}
         self._recorded.response_bytes += len(message.get("body", b""))
         await self._send(message)
 
