@@ -4,6 +4,7 @@ ARG PYTHON=3.13
 FROM python:${PYTHON}-slim AS build
 WORKDIR /build
 COPY constraints.txt pyproject.toml README.md LICENSE ./
+COPY manifests/readme.py manifests/readme.py
 COPY server server
 # uv first, by its own pin; then what the package needs to run, without what only tests and development need.
 RUN awk '/^[a-z]/ { ours = /^uv==/ } ours' constraints.txt > uv.txt \

@@ -1,4 +1,4 @@
-"""Writes what hosts read about this server, from the package itself: manifests, plugins, the README's tables.
+"""Writes what hosts read about this server, from the package itself: manifests, plugins, tables of README and guide.
 
 And what the server itself reads when it starts: `definitions.json`, the tools as clients are told of them.
 
@@ -79,7 +79,7 @@ def settings_table() -> str:
 
 
 def limits_table() -> str:
-    """Return the README's table of limits."""
+    """Return the guide's table of limits."""
     rows = [f"| {limit.subject} | {limit.amount} | {limit.said} |" for limit in LIMITS]
     return "\n".join(["| what | how much | what is said beyond |", "| --- | --- | --- |", *rows])
 
@@ -100,12 +100,12 @@ def hosts_section() -> str:
     )
 
 
-def _between(text: str, name: str, content: str) -> str:
+def _between(text: str, name: str, content: str, file: str = "README.md") -> str:
     start, end = f"<!-- {name}: generated -->", f"<!-- {name}: end -->"
     head, found, rest = text.partition(start)
     _, also_found, tail = rest.partition(end)
     if not (found and also_found):
-        sys.exit(f"README.md has no markers for {name}: {start} … {end}")
+        sys.exit(f"{file} has no markers for {name}: {start} … {end}")
     return f"{head}{start}\n{content}\n{end}{tail}"
 
 
@@ -116,8 +116,8 @@ def generated() -> dict[Path, str]:
     if f"mcp-name: {REGISTRY_NAME}" not in readme:
         sys.exit(f"README.md must hold the line mcp-name: {REGISTRY_NAME}")
     readme = _between(_between(readme, "tools", tools_table(tools)), "settings", settings_table())
-    readme = _between(readme, "limits", limits_table())
     readme = _between(readme, "hosts", hosts_section())
+    guide = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
     files: dict[str, dict[str, Any]] = {
         "server.json": server_json(),
         "manifest.json": hosts.mcpb_manifest(tools),
@@ -138,6 +138,7 @@ def generated() -> dict[Path, str]:
             hosts.docker_catalog(), sort_keys=False, width=120
         ),
         ROOT / "README.md": readme,
+        ROOT / "docs" / "guide.md": _between(guide, "limits", limits_table(), "docs/guide.md"),
     }
 
 

@@ -68,6 +68,7 @@ def mcpb_manifest(tools: list[Tool]) -> dict[str, Any]:
         "repository": {"type": "git", "url": REPOSITORY},
         "license": "Apache-2.0",
         "keywords": ["gemini", "batch", "jsonl"],
+        "privacy_policies": [f"{REPOSITORY}/blob/main/PRIVACY.md"],
         "server": {
             "type": "uv",
             "entry_point": "serve.py",

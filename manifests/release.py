@@ -89,7 +89,7 @@ def name_problems() -> list[str]:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     said = {
         f"pyproject.toml is named {project['name']}": project["name"] == hosts.PACKAGE,
-        "pyproject.toml holds a version of its own": "version" not in project and project["dynamic"] == ["version"],
+        "pyproject.toml holds a version of its own": "version" not in project and "version" in project["dynamic"],
         f"no command is named {hosts.PACKAGE}": hosts.PACKAGE in project["scripts"],
         f"README.md does not hold mcp-name: {REGISTRY_NAME}": f"mcp-name: {REGISTRY_NAME} " in readme,
         f"Dockerfile does not hold the label {REGISTRY_NAME}": REGISTRY_NAME

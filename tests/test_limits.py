@@ -1,4 +1,4 @@
-"""Each limit of the README's table is reached by a call, and told in the words of the table; nothing is half done."""
+"""Each limit of the guide's table is reached by a call, and told in the words of the table; nothing is half done."""
 
 import gzip
 import json

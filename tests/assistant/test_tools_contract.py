@@ -17,7 +17,7 @@ from support.npm import count_tokens
 
 pytestmark = [pytest.mark.anyio, pytest.mark.both_eras]
 
-README = Path(__file__).parents[2] / "README.md"
+GUIDE = Path(__file__).parents[2] / "docs" / "guide.md"
 NAMES = [
     "preview_batch",
     "create_batch",
@@ -154,10 +154,10 @@ async def test_every_kind_of_source_is_named_where_a_source_is_chosen(talk: Conv
         for tool in await _tools(talk)
         if "source" in tool.input_schema["properties"]
     }
-    readme = README.read_text(encoding="utf-8").partition("**Sources.**")[2].partition("\n\n")[0]
+    guide = GUIDE.read_text(encoding="utf-8").partition("**Sources.**")[2].partition("\n\n")[0]
 
     assert described.keys() == {"preview_batch", "create_batch"}
-    for text in (*described.values(), readme):
+    for text in (*described.values(), guide):
         assert "packed" in text
         assert set(re.findall(r"\.[a-z0-9]+\b", text)) - FILES.keys() <= {*PACKED}
         assert set(re.findall(r"\.[a-z0-9]+\b", text)) >= {*wanted}

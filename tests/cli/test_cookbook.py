@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from support.conversation import Run
 from support.sources import pdf, png
 
 COOKBOOK = (Path(__file__).parents[2] / "docs" / "cookbook.md").read_text(encoding="utf-8")
+PRIVACY = (Path(__file__).parents[2] / "PRIVACY.md").read_text(encoding="utf-8")
 TASKS = COOKBOOK.split("\n## ")[1:]
 
 
@@ -52,7 +54,7 @@ def kitchen(data: Path) -> Iterator[Path]:
     yield data
 
 
-def test_every_task_of_the_cookbook_works_in_order(run_at_port: Run, kitchen: Path) -> None:
+def test_every_task_of_the_cookbook_works_in_order(run_at_port: Run, kitchen: Path, tmp_path: Path) -> None:
     assert [task.partition(".")[0] for task in TASKS] == [str(number) for number in range(1, 13)]
     for task in TASKS:
         commands = [line for block in blocks(task, "sh") for line in block.splitlines()]
@@ -64,5 +66,12 @@ def test_every_task_of_the_cookbook_works_in_order(run_at_port: Run, kitchen: Pa
             assert program == "gemini-batch-mcp"
             done = run_at_port(*arguments)
             assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+    # What is left is what PRIVACY.md says, in a directory that nobody else may enter.
+    home = tmp_path / "home"
+    told = re.findall(r"^\| `([^`]+)` \|", PRIVACY, re.MULTILINE)
+    assert len(told) == 8
+    for place in told:
+        assert list(home.glob(place)), place
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
     saved = {path.name for path in kitchen.iterdir() if path.is_file()}
     assert {"moods.csv", "teams.xlsx", "captions.csv", "answers.csv", "vectors.npy", "from-openai.jsonl"} <= saved

@@ -13,7 +13,7 @@ from health import address
 from gemini_batch_mcp import __version__
 from gemini_batch_mcp.settings import SETTINGS
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 INFO = f"gemini_batch_mcp-{__version__}.dist-info"
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 

@@ -19,7 +19,7 @@ from gemini_batch_mcp.assistant.definitions import DEFINITIONS_FILE
 from gemini_batch_mcp.assistant.tools import TOOLS
 from gemini_batch_mcp.settings import SETTINGS
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 MANIFESTS = ROOT / "manifests"
 #: What a host puts into a bundle's settings, by the name under which it asked the user.
 _FILLED_IN = re.compile(r"\$\{user_config\.(\w+)\}")
@@ -41,7 +41,7 @@ def test_check_names_a_file_that_is_not_up_to_date(tmp_path: Path) -> None:
     """On a copy, so that nothing here is touched."""
     definitions = f"server/gemini_batch_mcp/assistant/{DEFINITIONS_FILE}"
     shutil.copytree(MANIFESTS, tmp_path / "manifests", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("README.md", definitions):
+    for name in ("README.md", "docs/guide.md", definitions):
         target = tmp_path / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes((ROOT / name).read_bytes())
