@@ -24,8 +24,8 @@ from gemini_batch_mcp.cli.checks import machine, service
 from gemini_batch_mcp.cli.doctor import examine
 from gemini_batch_mcp.domain import Order
 from gemini_batch_mcp.errors import Unavailable
+from gemini_batch_mcp.gemini.developer._space import space
 from gemini_batch_mcp.gemini.developer.gateway import Gateway, RetryPolicy
-from gemini_batch_mcp.gemini.developer.space import space
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.settings import LEAST_FREE_BYTES, Settings
 from support.conversation import Run, desk_of, request_file

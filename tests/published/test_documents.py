@@ -18,12 +18,14 @@ ROOT = Path(__file__).parents[2]
 SKILL = ROOT / "manifests" / "plugin" / "skills" / "gemini-batch" / "SKILL.md"
 DOCUMENTS = (
     *(ROOT / name for name in ("README.md", "PRIVACY.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md")),
-    *(ROOT / "docs" / name for name in ("guide.md", "cookbook.md")),
+    *(ROOT / "docs" / name for name in ("guide.md", "cookbook.md", "google-cloud.md")),
     ROOT / "manifests" / "plugin" / "README.md",
     SKILL,
 )
+#: What a document says for any value.
+STANDS_FOR = {"HOST": "claude-code", "N": "8099"}
 #: All commands by their names.
-CONTEXT = click.Context(commands)
+CONTEXT = click.Context(commands, **commands.context_settings)
 COMMANDS = {name: commands.get_command(CONTEXT, name) for name in commands.list_commands(CONTEXT)}
 
 
@@ -52,7 +54,7 @@ def test_links_lead_somewhere_and_settings_exist(document: Path) -> None:
             for heading in re.findall(r"^#+ (.*)$", text_of(target) if anchor else "", re.MULTILINE)
         }
         assert not anchor or anchor in headings, place
-    named = set(re.findall(r"\b(?:GEMINI_BATCH|GOOGLE_GEMINI)_[A-Z_]+\b|\bG\w+_API_KEY\b", text))
+    named = set(re.findall(r"\b(?:GEMINI_BATCH|GOOGLE_GEMINI|GOOGLE_CLOUD)_[A-Z_]+\b|\bG\w+_API_KEY\b", text))
     assert named <= {setting.name for setting in SETTINGS}
 
 
@@ -80,8 +82,8 @@ def test_every_block_is_what_it_says_and_every_command_is_understood(
         assert command is not None, line
         # One that stands in a sentence by its name alone may need more.
         if given:
-            words = ["claude-code" if word == "HOST" else word for word in given]
-            with command.make_context(name, words, obj=Session({}, {})) as context:
+            words = [STANDS_FOR.get(word, word) for word in given]
+            with command.make_context(name, words, parent=CONTEXT, obj=Session({}, {})) as context:
                 assert context.command is command, line
 
 

@@ -89,10 +89,10 @@ def unreached(name: str, error: BatchError, proxies: Sequence[str]) -> Check:
     """Say why Gemini could not be asked, and what stands in between."""
     finding = str(error)
     if proxies and not isinstance(error, AccessDenied) and isinstance(error, Unavailable | ConfigurationError):
-        name = proxies[0].partition(" ")[0]
+        variable = proxies[0].partition(" ")[0]
         finding += (
             f" Requests go through the proxy of {', '.join(proxies)}. "
-            f"To try without it: env -u {name} gemini-batch-mcp doctor"
+            f"To try without it: env -u {variable} gemini-batch-mcp doctor"
         )
     return Check(name, False, finding)
 

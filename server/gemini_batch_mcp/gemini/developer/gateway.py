@@ -13,8 +13,8 @@ from gemini_batch_mcp.errors import NotFound, UsageError
 from gemini_batch_mcp.gemini import wire
 from gemini_batch_mcp.gemini.developer import _uploads as uploads
 from gemini_batch_mcp.gemini.developer._client import Connection, KeyAccess
+from gemini_batch_mcp.gemini.developer._space import space
 from gemini_batch_mcp.gemini.developer._uploads import Sha256
-from gemini_batch_mcp.gemini.developer.space import space
 from gemini_batch_mcp.gemini.downloads import Follower, receive
 from gemini_batch_mcp.gemini.failures import not_understood, outcome_unknown
 from gemini_batch_mcp.gemini.http import Exchange, Hook, quiet_transport_logs

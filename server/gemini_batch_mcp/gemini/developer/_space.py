@@ -21,6 +21,6 @@ def space(files: Sequence[UploadedFile], allowed_bytes: int = PROJECT_STORAGE_BY
     return Finding(
         "storage",
         False,
-        f"{text}: uploads may be refused. They go by themselves after 48 hours; those of a batch that has ended go with "
+        f"{text}: uploads may be refused. They go by themselves after 48 hours; those of a batch go with "
         "it: gemini-batch-mcp delete BATCH",
     )
