@@ -23,6 +23,12 @@ _MASK: Final = "[secret]"
 AnyText = TypeVar("AnyText", str, bytes)
 
 
+def is_placeholder(value: str) -> bool:
+    """Return whether a value names a variable that a host should have filled in: `${NAME}`, `$NAME`, `%NAME%`."""
+    name = value[1:-1] if value[:1] == value[-1:] == "%" else value[1:] if value[:1] == "$" else ""
+    return name.isidentifier() or (name.startswith("{") and name.endswith("}"))
+
+
 @dataclass(frozen=True, slots=True)
 class Secrets:
     """What must not be seen. It never shows itself."""
@@ -37,7 +43,8 @@ class Secrets:
     @classmethod
     def of(cls, values: Iterable[str]) -> Self:
         """Return the secrets among `values`, which are those that are long enough to be one."""
-        kept = tuple(dict.fromkeys(value for value in values if len(value) >= MIN_CHARS))
+        values = (value for value in values if len(value) >= MIN_CHARS and not is_placeholder(value))
+        kept = tuple(dict.fromkeys(values))
         # Longest first: one may be a part of another.
         plain = {form for value in kept for form in _written(value)}
         forms = sorted(plain.union(*map(_in_base64, kept)), key=len, reverse=True)

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from platformdirs import user_data_path
 
 from gemini_batch_mcp.errors import ConfigurationError
-from gemini_batch_mcp.redaction import Secrets
+from gemini_batch_mcp.redaction import Secrets, is_placeholder
 
 #: The service tier that calls ask for which are answered at once: half price and patience, or neither.
 Tier = Literal["flex", "standard"]
@@ -52,8 +52,6 @@ MAX_UNPACKED_BYTES: Final = 20 * 1000**3
 #: hundredth, bombs to less than a five-hundredth.
 MAX_UNPACKED_RATIO: Final = 300
 MAX_UNSEEN_UNPACKED_BYTES: Final = 256 * 1024**2
-#: What a project may keep at the Files API, result files included (ai.google.dev/gemini-api/docs/files, read 2026-08).
-PROJECT_STORAGE_BYTES: Final = 20 * 1000**3
 #: What unpacking leaves free on the disk.
 LEAST_FREE_BYTES: Final = 256 * 1024**2
 #: What the process that reads a spreadsheet may take (our choice).
@@ -302,9 +300,7 @@ class Settings:
     def secrets(self) -> Secrets:
         """All that is to be cut out of whatever leaves or stays."""
         return Secrets.of(
-            secret.value
-            for secret in (self.api_key, self.http_token, *self.other_secrets)
-            if secret is not None and not is_placeholder(secret.value)
+            secret.value for secret in (self.api_key, self.http_token, *self.other_secrets) if secret is not None
         )
 
     @classmethod
@@ -345,14 +341,9 @@ class Settings:
         )
 
 
-def is_placeholder(value: str) -> bool:
-    """Return whether a value names a variable that a host should have filled in: `${NAME}`, `$NAME`, `%NAME%`."""
-    return value.startswith(("$", "{{")) or (len(value) > 2 and value[0] == value[-1] == "%")
-
-
 def secrets_of(env: Mapping[str, str]) -> Secrets:
     """Return what nobody is to see of an environment, also where its settings cannot be read."""
-    return Secrets.of(secret.value for secret in _secrets(env) if not is_placeholder(secret.value))
+    return Secrets.of(secret.value for secret in _secrets(env))
 
 
 def _secrets(env: Mapping[str, str]) -> Iterator[Secret]:

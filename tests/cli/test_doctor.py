@@ -163,7 +163,7 @@ async def test_a_clock_that_is_wrong_and_storage_that_is_nearly_full_are_told(
         await desk.place_order(Order(source=request_file(data)))
         gateway = desk.app.gateway
         assert isinstance(gateway, Gateway)
-        files = await gateway.list_files()
+        files = await gateway.stored_files()
     report = await examine(settings, sandbox.transport, data, {})
     found = {check.name: check for check in report.checks}
     assert found["clock"].ok

@@ -10,12 +10,12 @@ from gemini_batch_mcp.cli.checks.finding import Check
 from gemini_batch_mcp.cli.hosts.known import System
 from gemini_batch_mcp.domain import Model
 from gemini_batch_mcp.errors import AccessDenied, BatchError, ConfigurationError, Unavailable
+from gemini_batch_mcp.redaction import is_placeholder
 from gemini_batch_mcp.settings import (
     API_VERSION,
     KEYS_PAGE,
     PROXIES,
     Settings,
-    is_placeholder,
 )
 from gemini_batch_mcp.text import plain_text
 

@@ -12,7 +12,8 @@ from gemini_batch_mcp.errors import BatchError, ConfigurationError
 from gemini_batch_mcp.gemini.failures import gemini_failure
 from gemini_batch_mcp.gemini.http import GeminiHttpClient, Hook
 from gemini_batch_mcp.gemini.retry import RetryPolicy, Timeouts
-from gemini_batch_mcp.settings import API_VERSION, KEYS_PAGE, Settings, is_placeholder
+from gemini_batch_mcp.redaction import is_placeholder
+from gemini_batch_mcp.settings import API_VERSION, KEYS_PAGE, Settings
 from gemini_batch_mcp.text import plain_text
 
 if TYPE_CHECKING:

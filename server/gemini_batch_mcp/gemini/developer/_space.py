@@ -5,8 +5,9 @@ from typing import Final
 
 from gemini_batch_mcp.domain import UploadedFile
 from gemini_batch_mcp.gemini.service import Finding
-from gemini_batch_mcp.settings import PROJECT_STORAGE_BYTES
 
+#: What a project may keep at the Files API, result files included (ai.google.dev/gemini-api/docs/files, read 2026-08).
+PROJECT_STORAGE_BYTES: Final = 20 * 1000**3
 #: From this share on, an upload of 2 GB may no longer fit.
 _NEARLY_FULL: Final = 0.9
 

@@ -105,7 +105,7 @@ class Gateway:
 
     async def findings(self) -> tuple[Finding, ...]:
         """Look at the space that is left for uploads."""
-        return (space(await self.list_files()),)
+        return (space(await self.stored_files()),)
 
     def warm_up(self) -> None:
         """Load the SDK in a daemon thread; call it once, after the start."""
@@ -285,7 +285,7 @@ class Gateway:
             models += page
         return tuple(models)
 
-    async def list_files(self) -> tuple[UploadedFile, ...]:
+    async def stored_files(self) -> tuple[UploadedFile, ...]:
         """Read the files of the key's project, result files included; a list without an end is left after 5,000."""
         files: list[UploadedFile] = []
         token, read = "", set[str]()
