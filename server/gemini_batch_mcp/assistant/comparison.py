@@ -10,9 +10,6 @@ from gemini_batch_mcp.assistant.replies import Text
 from gemini_batch_mcp.assistant.views import Answer, View
 from gemini_batch_mcp.text import count, dollars, duration, share
 
-#: Of a prompt, where candidates are told apart.
-_PROMPT_CHARS = 160
-
 
 class PairView(View):
     """How often an answer stands against what was expected."""
@@ -120,8 +117,7 @@ class CompareView(Answer):
             lines.append("Their prompts (data):")
             prompts = {candidate.number: candidate.prompt for candidate in self.candidates}
             for number, prompt in prompts.items():
-                cut = prompt if len(prompt) <= _PROMPT_CHARS else f"{prompt[:_PROMPT_CHARS]}…"
-                lines.append(f"prompt {number}: {json.dumps(cut, ensure_ascii=False)}")
+                lines.append(f"prompt {number}: {json.dumps(prompt, ensure_ascii=False)}")
             lines.append(self.verdict)
         if self.running:
             lines.append(f"Not done yet, of the same rows: {', '.join(self.running)}; compare again when they are.")

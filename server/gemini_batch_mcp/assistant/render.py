@@ -46,6 +46,8 @@ _SHOWN_COLUMNS = 60
 _SHOWN_NAME_CHARS = 60
 #: Longest key that is shown among keys that do not add up.
 _SHOWN_KEY_CHARS = 80
+#: Of a prompt, where candidates are told apart.
+_SHOWN_PROMPT_CHARS = 200
 #: Keys without a row that are named.
 _SHOWN_KEYS = 10
 
@@ -177,7 +179,10 @@ def compared(found: "Comparison", trials: "Trials | None" = None) -> CompareView
         step = whole_order(verdict.pick.batch_id)
     return CompareView.of(
         found,
-        candidates=[CandidateView.of(candidate) for candidate in trials.candidates],
+        candidates=[
+            CandidateView.of(candidate, prompt=_shortened(candidate.prompt, _SHOWN_PROMPT_CHARS))
+            for candidate in trials.candidates
+        ],
         verdict=verdict.said if trials.candidates else "",
         step=step,
         running=list(trials.running),
