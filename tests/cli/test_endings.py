@@ -180,3 +180,16 @@ def test_ctrl_c_on_a_terminal_ends_a_server_at_the_first_press_without_a_trace(
     assert process.returncode == 128 + signal.SIGINT
     said = [line for line in shown.splitlines() if not line.startswith((b"Serving MCP", b"For your client"))]
     assert b"".join(said).strip() in (b"", b"^C"), shown
+
+
+def test_a_server_whose_answers_nobody_reads_any_more_ends_as_after_its_input(tmp_path: Path) -> None:
+    """A host that was killed closes both ends, the one that is read from perhaps first: that is no bug to tell of."""
+    env = process_env(GEMINI_BATCH_SANDBOX="1", GEMINI_BATCH_HOME=str(tmp_path))
+    command = [sys.executable, "-m", "gemini_batch_mcp"]
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, env=env, cwd=tmp_path, **pipes) as server:
+        assert server.stdin is not None and server.stdout is not None and server.stderr is not None
+        server.stdout.close()
+        server.stdin.write(b"not a message\n")
+        server.stdin.flush()
+        assert (server.wait(30), server.stderr.read()) == (0, b"")

@@ -24,12 +24,16 @@ _PIECE_BYTES: Final = 1 << 16
 
 
 async def over_stdio(server: MCPServer[LazyDesk], on_end: Callable[[], None]) -> None:
-    """Serve until the input ends; `on_end` is called then, in a thread, before what is under way is stopped."""
+    """Serve until the input ends, or nobody reads the answers; `on_end` is called then, to hurry what is under way."""
     low = server._lowlevel_server  # what its own run_stdio_async runs, which takes no streams
-    # The SDK's own reader gets nothing to read: it drops a line that it cannot read.
-    async with stdio_server(stdin=_nothing()) as (nothing, outgoing), _incoming(outgoing, on_end) as incoming:
-        await nothing.aclose()
-        await low.run(incoming, outgoing, low.create_initialization_options())
+    try:
+        # The SDK's own reader gets nothing to read: it drops a line that it cannot read.
+        async with stdio_server(stdin=_nothing()) as (nothing, outgoing), _incoming(outgoing, on_end) as incoming:
+            await nothing.aclose()
+            await low.run(incoming, outgoing, low.create_initialization_options())
+    except* BrokenPipeError:
+        # Whoever reads the answers is gone, which ends a conversation as well.
+        on_end()
 
 
 def _nothing() -> Any:
