@@ -234,6 +234,19 @@ def test_a_link_is_followed_and_kept_as_people_have_their_settings_elsewhere(tmp
     assert stat.S_IMODE(real.stat().st_mode) == 0o644
 
 
+def test_a_file_that_is_read_only_gets_the_entry_stays_read_only_and_is_put_back(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    before = TOML_FILES["another server"].encode()
+    file.write_bytes(before)
+    file.chmod(0o444)
+    configuration.install(HOSTS["codex"], file, ENTRY, dry_run=False)
+    assert configuration.entry_of(HOSTS["codex"], file) == ENTRY
+    assert stat.S_IMODE(file.stat().st_mode) == 0o444
+    configuration.undo(HOSTS["codex"], file, dry_run=False)
+    assert file.read_bytes() == before
+    assert stat.S_IMODE(file.stat().st_mode) == 0o444
+
+
 def test_a_host_that_writes_its_file_meanwhile_loses_nothing(tmp_path: Path) -> None:
     """At every moment before the one at which the finished draft takes the file's place."""
     host = HOSTS["claude-code"]
