@@ -41,6 +41,7 @@ def pack(directory: Path) -> Path:
         for left in content.glob(".*"):
             left.unlink()
         (wheel,) = content.glob("*.whl")
+        _store(wheel)
         own = f"./{wheel.name} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n"
         (content / "requirements.txt").write_text(requirements() + own, encoding="utf-8")
         manifest = hosts.mcpb_manifest(made_definitions())
@@ -51,8 +52,17 @@ def pack(directory: Path) -> Path:
         bundle = directory / f"{hosts.PACKAGE}.mcpb"
         with zipfile.ZipFile(bundle, "w", zipfile.ZIP_DEFLATED) as packed:
             for path in sorted(content.iterdir()):
-                packed.writestr(zipfile.ZipInfo(path.name, _TIME), path.read_bytes(), zipfile.ZIP_DEFLATED)
+                packed.writestr(zipfile.ZipInfo(path.name, _TIME), path.read_bytes(), zipfile.ZIP_DEFLATED, 9)
     return bundle
+
+
+def _store(wheel: Path) -> None:
+    """Write a wheel anew with its files uncompressed: the bundle compresses them together, to a sixth less."""
+    with zipfile.ZipFile(wheel) as packed:
+        files = [(name, packed.read(name)) for name in packed.namelist()]
+    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_STORED) as stored:
+        for name, content in files:
+            stored.writestr(zipfile.ZipInfo(name, _TIME), content)
 
 
 def requirements() -> str:
