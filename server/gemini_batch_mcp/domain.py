@@ -270,6 +270,10 @@ class Donor:
     rows: int
 
 
+#: A limit that no source reaches: 0 where an earlier order is taken over, whose pilot all rows take the place of.
+ALL_ROWS: Final = 1_000_000_000
+
+
 @dataclass(frozen=True, slots=True)
 class Spared:
     """How many rows of an order are not sent: an earlier batch has answered them, or another row asks the same.

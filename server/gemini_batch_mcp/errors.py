@@ -84,7 +84,10 @@ class UnknownBatch(UsageError):
 
 
 class RequestProblems(UsageError):
-    """Request lines with problems. `problems` holds the first ones, `problem_count` counts all of them."""
+    """Request lines with problems. `problems` holds the first ones, `problem_count` counts all of them.
+
+    `warnings` say what else was seen in the lines: what of them would be put right, say.
+    """
 
     def __init__(
         self,
@@ -94,8 +97,10 @@ class RequestProblems(UsageError):
         next_step: str,
         *,
         elsewhere: tuple[str, ...] = (),
+        warnings: tuple[str, ...] = (),
     ) -> None:
         super().__init__(message, next_step)
+        self.warnings = warnings
         self.problems = tuple(problems)
         self.problem_count = problem_count
         self.elsewhere = elsewhere

@@ -47,6 +47,24 @@ def _refused_after_effect(status: int) -> Fault:
     )
 
 
+#: Where rows of the order are not sent. The first create is that of the batch that has answered them.
+REUSING: Final[tuple[Fault, ...]] = (
+    full_disk("file.rename home/batches/<batch>/taken.jsonl", plans.REUSING),
+    full_disk("file.open home/staged/*/sent.jsonl", plans.REUSING),
+    at_service(
+        "reply to a create lost where rows are taken over",
+        lambda s: s.cut_next("batches.create", when="after", skip=1),
+        plans.REUSING,
+    ),
+    at_service(
+        "reply to a finalize lost where rows are taken over",
+        lambda s: s.cut_next("files.finalize", when="after", skip=1),
+        plans.REUSING,
+    ),
+    race(2, plans.REUSING),
+    race(5, plans.REUSING),
+)
+
 FAULTS: Final[tuple[Fault, ...]] = (
     at_service("reply to a create lost", lambda s: s.cut_next("batches.create", when="after")),
     at_service("replies to two creates lost", _lost_twice),

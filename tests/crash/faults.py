@@ -84,7 +84,7 @@ def refused(place: Ground, words: tuple[str, ...], *lives: Life) -> list[str]:
     return problems
 
 
-def full_disk(step: str) -> Fault:
+def full_disk(step: str, plan: Plan = plans.SHARDS) -> Fault:
     """The disk is full from a step on, until somebody makes room."""
 
     def run(place: Ground) -> list[str]:
@@ -96,7 +96,8 @@ def full_disk(step: str) -> Fault:
         place.filler.unlink(missing_ok=True)
         return problems
 
-    return Fault(f"disk full from {step}", plans.SHARDS, run, has_small_disk=True)
+    where = "" if plan is plans.SHARDS else f": {plan.name}"
+    return Fault(f"disk full from {step}{where}", plan, run, has_small_disk=True)
 
 
 def file_limit(max_file_bytes: int) -> Fault:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from crash.fault_list import FAULTS, PART
+from crash.fault_list import FAULTS, PART, REUSING
 from crash.faults import Fault, suffered, why_no_small_disk
 from crash.ground import Bench
 from crash.matrix import Baselines
@@ -47,6 +47,16 @@ def test_a_disturbance_costs_nothing_and_loses_nothing(
             rows=(verdict.rows, baseline.ending.rows),
         )
     assert [verdict.problems for verdict in verdicts if verdict.problems] == []
+
+
+@pytest.mark.parametrize("fault", REUSING if IS_FULL else REUSING[:1], ids=lambda fault: fault.name)
+def test_rows_that_are_taken_over_survive_a_disturbance(
+    benches: list[Bench], baselines: Baselines, small_disk_refusal: str, fault: Fault
+) -> None:
+    if fault.has_small_disk and small_disk_refusal:
+        pytest.skip(small_disk_refusal)
+    for _ in range(fault.tries if IS_FULL else 1):
+        assert suffered(benches[0], baselines[fault.plan], fault).problems == ()
 
 
 @pytest.mark.skipif(IS_FULL, reason="this run writes the table at its end")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeGuard
 
+from gemini_batch_mcp.domain import ALL_ROWS
 from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.text import plain_text
 
@@ -118,7 +119,15 @@ def read_arguments(
     if problems:
         left_out = f" Ignored: {', '.join(ignored[:_SHOWN_NAMES])}." if ignored else ""
         raise UsageError(" ".join(problems), f"{tool} takes {', '.join(known)}.{left_out}")
-    return arguments
+    return _with_all_rows(arguments)
+
+
+def _with_all_rows(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Read 0 rows of a pilot as all, where an order is taken over. Some hosts send every argument, wanted or not."""
+    if not arguments.get("like") or any(value in ("", [], {}) for value in arguments.values()):
+        return arguments
+    limits = [arguments[name] for name in ("limit_rows", "sample_rows") if name in arguments]
+    return {**arguments, "limit_rows": ALL_ROWS, "sample_rows": 0} if limits and not any(limits) else arguments
 
 
 def _unwrapped(sent: Mapping[str, Any], known: Collection[str]) -> Mapping[str, Any]:

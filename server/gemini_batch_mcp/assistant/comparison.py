@@ -75,6 +75,7 @@ class CompareView(Answer):
     rows: list[DifferenceView]
     next_cursor: Text
     more_rows: SkipJsonSchema[int] = Field(0, exclude=True)
+    is_unique: SkipJsonSchema[bool] = Field(False, exclude=True)
     #: Batches that answer the same rows, this one among them, and what their figures allow.
     candidates: list[CandidateView]
     verdict: Text
@@ -98,6 +99,8 @@ class CompareView(Answer):
                 f"sample_rows={self.compared + self.left_out + self.more_rows} has them, or the whole source where it "
                 "has fewer."
             )
+        if self.is_unique:
+            lines.append("Values are mostly unique, so pairs of them are not counted: see the rows that differ.")
         if self.table:
             lines.append("Expected, actual, rows (data):")
             lines += [json.dumps([pair.expected, pair.actual, pair.rows], ensure_ascii=False) for pair in self.table]

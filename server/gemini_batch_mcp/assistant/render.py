@@ -195,11 +195,8 @@ def _after_pilot(batch_id: str) -> str:
 
 def whole_order(batch_id: str) -> str:
     """Say how all rows are ordered as a pilot was."""
-    # Imported on first use, as below.
-    from gemini_batch_mcp.batches.orders.likeness import ALL_ROWS
-
     return (
-        f"preview_batch with like={batch_id!r} and limit_rows={ALL_ROWS} (more than the source has) shows what all "
+        f"preview_batch with like={batch_id!r} and limit_rows=0 shows what all "
         "rows will likely cost; create_batch with the same orders them."
     )
 

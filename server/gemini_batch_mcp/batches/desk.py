@@ -30,7 +30,7 @@ from gemini_batch_mcp.batches.trials.candidates import Trials, read_trials
 from gemini_batch_mcp.batches.trials.drifting import drift_notes
 from gemini_batch_mcp.batches.undertakings import Undertaking, follow, issue
 from gemini_batch_mcp.batches.waiting import batch_status
-from gemini_batch_mcp.domain import JobFilter, Order, ResultQuery, ResultSummary, SavedFile
+from gemini_batch_mcp.domain import ALL_ROWS, JobFilter, Order, ResultQuery, ResultSummary, SavedFile
 from gemini_batch_mcp.results.query.queries import QueryAnswer
 from gemini_batch_mcp.threads import in_thread
 
@@ -298,4 +298,6 @@ class Desk:
             order = await in_thread(take_over, self.app, order)
         order = await pinned(self.app, order)
         model = order.model or self.app.settings.model
-        return replace(order, model=model.removeprefix("models/"))
+        # All rows are what an order asks for that says nothing of them.
+        limit_rows = 0 if order.limit_rows >= ALL_ROWS else order.limit_rows
+        return replace(order, model=model.removeprefix("models/"), limit_rows=limit_rows)

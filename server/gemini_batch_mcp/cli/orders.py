@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 import click
 
 from gemini_batch_mcp.cli.session import Session
-from gemini_batch_mcp.domain import Delivery, Order, Retryable, Reuse
+from gemini_batch_mcp.domain import ALL_ROWS, Delivery, Order, Retryable, Reuse
 from gemini_batch_mcp.errors import BatchError
 
 if TYPE_CHECKING:
@@ -44,6 +44,12 @@ class _JsonObject(click.ParamType[dict[str, Any]]):
 JSON: Final = _JsonObject()
 
 
+def _all_rows(context: click.Context, parameter: click.Parameter, value: int) -> int:
+    """Tell 0 rows that are asked for, which are all, from those of a limit that is not given."""
+    is_said = context.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE
+    return ALL_ROWS if is_said and not value else value
+
+
 def _order_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that say what is ordered, for every command that takes an order."""
     options = (
@@ -57,7 +63,13 @@ def _order_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--config", "generation_config", type=JSON, default="{}", help="For a table: generationConfig."),
         click.option("--attach", default="", help="Column of file paths to attach; use path for a directory."),
         click.option("--key-column", default="", help="For a table: the column of unique keys."),
-        click.option("--limit-rows", default=0, type=click.IntRange(min=0), help="Pilot: only the first rows."),
+        click.option(
+            "--limit-rows",
+            default=0,
+            type=click.IntRange(min=0),
+            callback=_all_rows,
+            help="Pilot: only the first rows; 0 with --like: all of them.",
+        ),
         click.option(
             "--sample-rows", default=0, type=click.IntRange(min=0), help="Pilot: rows spread over the source."
         ),

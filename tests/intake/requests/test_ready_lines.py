@@ -298,10 +298,14 @@ WHOLE = '{"key":"a","request":{"contents":[{"parts":[{"text":"hi {"}]}]}}'
 @pytest.mark.parametrize(
     ("text", "message", "fix"),
     [
-        (WHOLE[:-1], "the { at character 1 is never closed", "Add } at the end"),
+        (WHOLE[:-1], "has lost a }: the { at character 1 is never closed", 'hi {"}]}]}}` in place of `:"hi {"}]}]}`.'),
         (WHOLE[:-2], "the { at character 22 is never closed", "Add }} at the end"),
         (WHOLE[:-3], "the [ at character 34 is never closed", "Add ]}} at the end"),
-        (WHOLE.replace('"hi {"}', '"hi {"'), "has lost a }: the { at character 45 is still open where a ] stands", "}"),
+        (
+            WHOLE.replace('"hi {"}', '"hi {"'),
+            "has lost a }: the { at character 45 is still open where a ] stands",
+            "}]}]}}` in",
+        ),
         (WHOLE.replace("}]}]}}", "}]}}}"), "has lost a ]: the [ at character 34", "Add the ]"),
         (WHOLE + "}", "has a } too many, at character 65", "Remove it"),
         (WHOLE[1:], "has lost its first {", "Add { at its beginning"),

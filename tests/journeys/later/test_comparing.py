@@ -187,3 +187,29 @@ async def test_a_page_that_was_begun_before_a_retry_never_goes_on_with_other_row
     # Rows of get_results stand in the order of the source, and are found by their numbers whatever is built since.
     rest = await talk.call("get_results", batch=batch, view="rows", limit=20, cursor=page["next_cursor"])
     assert [row["key"] for row in page["rows"] + rest["rows"]] == [f"r{n}" for n in range(16)]
+
+
+async def test_fields_of_two_names_are_compared_and_free_text_row_by_row(
+    talk: Conversation, sandbox: Sandbox, data: Path
+) -> None:
+    first = await answered(talk, sandbox, data)
+    moods = {"type": "object", "properties": {"mood": {"enum": ["good", "bad"]}}, "required": ["mood"]}
+    second = await answered(talk, sandbox, data, prompt="The mood of {{text}}?", response_schema=moods)
+    refused = await talk.refusal("compare_results", batch=first, other=second)
+    assert f"{second} has no answer field 'label'" in refused
+    assert f"{first} has status, text, label" in refused and f"{second} has status, text, mood" in refused
+    assert "field='label=mood'" in refused
+    found = await talk.call("compare_results", batch=first, other=second, field="label=mood", limit=1)
+    assert (found["compared"], found["field"]) == (12, "label")
+    assert sum(pair["rows"] for pair in found["table"]) == 12
+    if found["next_cursor"]:
+        asked = {"batch": first, "other": second, "field": "label=mood", "cursor": found["next_cursor"]}
+        assert (await talk.call("compare_results", **asked))["compared"] == 12
+
+    source = reviews(data, 30)
+    order = {"source": source, "response_schema": {}}
+    free = [await answered(talk, sandbox, data, prompt=f"{word} {{{{text}}}}", **order) for word in ("A", "B")]
+    result = await talk.raw("compare_results", batch=free[0], other=free[1], limit=5)
+    assert (result.structured_content or {})["table"] == []
+    assert "Values are mostly unique" in spoken(result) and len(spoken(result)) < 2000
+    assert len((result.structured_content or {})["rows"]) == 5

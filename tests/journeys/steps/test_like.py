@@ -59,7 +59,7 @@ async def test_rows_of_the_call_are_taken_over_and_a_pilots_limit_is_told(
     batch = (await talk.call("create_batch", requests=rows, prompt="Say {{text}}.", limit_rows=2))["batch_id"]
     preview = await talk.call("preview_batch", like=batch, prompt="Sing {{text}}.")
     assert preview["request_count"] == 2
-    assert "limit_rows=2 is taken over; give limit_rows=1000000000 for all rows." in preview["warnings"]
+    assert "limit_rows=2 is taken over; give limit_rows=0 for all rows." in preview["warnings"]
     whole = await talk.call("preview_batch", like=batch, limit_rows=100)
     assert whole["request_count"] == 5
     # Another source instead of the rows.

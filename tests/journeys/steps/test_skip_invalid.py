@@ -43,6 +43,10 @@ async def test_wrong_lines_are_left_out_counted_and_stand_as_failed_with_their_r
     source = write_lines(data / "mixed.jsonl", WRONG)
     refused = await talk.call("preview_batch", source=source)
     assert (refused["ok"], refused["problem_count"]) == (False, 5)
+    mended = write_lines(data / "mended.jsonl", [*WRONG, json.dumps({"key": "m", "request": {"contents": "a text"}})])
+    at_once = await talk.call("preview_batch", source=mended)
+    assert at_once["problem_count"] == 5
+    assert "contents was given as text in line 9; it is sent as a user turn." in at_once["warnings"]
 
     preview = await talk.call("preview_batch", source=source, skip_invalid=True)
     assert preview["ok"], preview

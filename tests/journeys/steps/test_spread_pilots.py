@@ -105,9 +105,14 @@ async def test_a_pilot_takes_rows_from_all_over_a_source_and_the_same_ones_each_
     assert step["request_count"] == 3
     assert {line["key"] for line in sent(talk, step["batch_id"])} < set(keys)
     like = await talk.call("preview_batch", like=created["batch_id"], model="gemini-2.5-flash")
-    assert "sample_rows=40 is taken over; give limit_rows=1000000000 for all rows." in like["warnings"]
-    whole = await talk.call("preview_batch", like=created["batch_id"], limit_rows=1000)
-    assert whole["request_count"] == ROWS
+    assert "sample_rows=40 is taken over; give sample_rows=0 for all rows." in like["warnings"]
+    for all_rows in ({"sample_rows": 0}, {"limit_rows": 0}, {"limit_rows": 1_000_000_000}, {"limit_rows": 1000}):
+        whole = await talk.call("preview_batch", like=created["batch_id"], **all_rows)
+        assert whole["request_count"] == ROWS
+    whole = await talk.call("preview_batch", like=created["batch_id"], sample_rows=0)
+    assert f"As {created['batch_id']}, but with another sample_rows (none instead of 40)." in whole["warnings"]
+    everything = {"like": created["batch_id"], "prompt": "", "limit_rows": 0, "sample_rows": 0, "requests": []}
+    assert (await talk.call("preview_batch", **everything))["request_count"] == 40, "a host that sends all arguments"
 
 
 async def test_a_spread_refuses_what_it_cannot_go_with_and_names_lines_by_their_places(

@@ -86,7 +86,7 @@ async def test_the_better_of_four_candidates_is_chosen_on_figures_and_the_bulk_k
     assert best["equal"] > compared["candidates"][0]["equal"] + 15
     assert f"{best['name']} costs least" in compared["verdict"]
     assert compared["verdict"] in text
-    assert f"Next: preview_batch with like={best['batch_id']!r} and limit_rows=1000000000" in text
+    assert f"Next: preview_batch with like={best['batch_id']!r} and limit_rows=0" in text
 
     # That very call says what all rows will likely cost, and its twin orders them.
     everything = {"like": best["batch_id"], "limit_rows": 1_000_000_000}

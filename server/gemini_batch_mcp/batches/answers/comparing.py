@@ -31,6 +31,8 @@ from gemini_batch_mcp.threads import in_stoppable_thread
 
 #: Pairs of expected and actual that are listed, the most frequent first.
 _MAX_PAIRS: Final = 60
+#: Where so many come before one that stands once, values are mostly unique, and pairs of them say nothing.
+_MANY_PAIRS: Final = 12
 #: 97.5 % of a normal distribution: of a 95 % interval.
 _Z: Final = 1.959963984540054
 #: How wide on either side an interval may be that a pilot is read by (our choice): two points.
@@ -89,6 +91,8 @@ class Comparison:
     #: How many rows more would narrow the interval to two points on either side; 0 where it is that narrow, or where
     #: the batch is no pilot, of which there are more rows.
     more_rows: int = 0
+    #: Nearly every pair of values stands once, so that none are listed.
+    is_unique: bool = False
 
 
 async def compare_results(
@@ -103,7 +107,8 @@ async def compare_results(
 ) -> Comparison:
     """Compare a batch's answers with `other`: a column of its source, else another batch, joined by key.
 
-    `field` is a column of the answers: empty for the first of their fields, else for their text. Numbers count as equal
+    `field` is a column of the answers: empty for the first of their fields, else for their text; `label=kind` compares
+    a column with another one of another batch. Numbers count as equal
     within `TOLERANCE`, texts after trimming and in any letter case, lists as sets, embeddings by their cosine. What
     `other` has is what is expected.
 
@@ -144,7 +149,9 @@ class Asked:
     @property
     def digest(self) -> str:
         """The same for the same two sides."""
-        return _digest((self.status.batch.id, self.other, self.sides.actual.name, *self.tables))
+        return _digest(
+            (self.status.batch.id, self.other, self.sides.actual.name, self.sides.expected.name, *self.tables)
+        )
 
 
 async def asked_for(app: App, reference: str, other: str, *, field: str, wait_seconds: float | None) -> Asked:
@@ -152,14 +159,25 @@ async def asked_for(app: App, reference: str, other: str, *, field: str, wait_se
     deadline = deadline_after(wait_seconds)
     results = await read_results(app, reference, ResultQuery(), wait_seconds=wait_seconds)
     table = results.table
-    field = field or first_field(table)
-    actual = _answer_column(table, field, results.status.batch.id)
-    tables = {RELATION: table}
+    field, _, others = (part.strip() for part in (field or first_field(table)).partition("="))
+    tables, batch_id = {RELATION: table}, results.status.batch.id
     expected = _source_column(table, other)
-    if expected is None:
-        ((name, beside),) = (await read_also(app, [other], deadline)).items()
-        tables[OTHER] = beside
-        expected = _answer_column(beside, field, name)
+    if expected is not None:
+        return Asked(
+            results.status, other, Sides(_answer_column(table, field, batch_id), expected, is_batch=False), tables
+        )
+    (beside,) = (await read_also(app, [other], deadline)).values()
+    tables[OTHER] = beside
+    try:
+        actual, expected = _answer_column(table, field, batch_id), _answer_column(beside, others or field, other)
+    except UsageError as error:
+        if first_field(table) == first_field(beside):
+            raise
+        error.next_step = (
+            f"{batch_id} has {_answer_names(table)}; {other} has {_answer_names(beside)}. Compare one of each with "
+            f"field='{first_field(table)}={first_field(beside)}'."
+        )
+        raise
     return Asked(results.status, other, Sides(actual, expected, OTHER in tables), tables)
 
 
@@ -181,6 +199,8 @@ def comparison_of(asked: Asked, found: Found, next_cursor: str = "") -> Comparis
     counted = found.counted
     share = counted.equal / counted.compared if counted.compared else None
     low, high = wilson(counted.equal, counted.compared)
+    # As listed, the most frequent come first: free text stands once each, and says more row by row.
+    is_unique = len(found.pairs) > _MANY_PAIRS and found.pairs[_MANY_PAIRS][2] == 1
     return Comparison(
         batch_id=asked.status.batch.id,
         other=asked.other,
@@ -192,7 +212,8 @@ def comparison_of(asked: Asked, found: Found, next_cursor: str = "") -> Comparis
         share_low=low,
         share_high=high,
         kappa=kappa(counted),
-        table=tuple(Pair(*pair) for pair in found.pairs),
+        table=() if is_unique else tuple(Pair(*pair) for pair in found.pairs),
+        is_unique=is_unique,
         rows=tuple(Difference(*row[1:]) for row in found.differing),
         next_cursor=next_cursor,
         more_rows=rows_needed(counted.equal, counted.compared) if asked.status.batch.is_pilot else 0,
@@ -282,6 +303,12 @@ def _answer_column(table: ResultTable, name: str, batch_id: str) -> Column:
     if found is None:
         source = _source_column(table, name)
         why = "; that is a column of its source" if source is not None else ""
-        shown = ", ".join(column.name for column in answers[:40] if column.name not in _ABOUT_ROWS)
-        raise UsageError(f"{batch_id} has no answer field {name[:60]!r}{why}.", f"Give field as one of: {shown}.")
+        message = f"{batch_id[:60]} has no answer field {name[:60]!r}{why}."
+        raise UsageError(message, f"Give field as one of: {_answer_names(table)}.")
     return found
+
+
+def _answer_names(table: ResultTable) -> str:
+    names = [column.name for column in table.columns]
+    answers = names[names.index("key") + 1 :]
+    return ", ".join(name for name in answers[:40] if name not in _ABOUT_ROWS)

@@ -16,8 +16,6 @@ _TOLD: Final = ("source", "requests", "model", "task", "delivery", *PARTS)
 #: Parts that decide, beside the source itself, on what an order's content is.
 _OF_CONTENT: Final = ("source", "attach", "limit_rows", "sample_rows", "where", "encoding")
 _SHOWN_CHARS: Final = 80
-#: A limit that no source reaches: what is given in place of a pilot's takes all rows.
-ALL_ROWS: Final = 1_000_000_000
 
 
 def take_over(app: App, order: Order) -> Order:
@@ -72,9 +70,9 @@ def likeness_notes(app: App, identified: IdentifiedOrder) -> tuple[str, ...]:
         f"As {batch.id}, but with another {', '.join(differing)}." if differing else f"As {batch.id} in everything."
     ]
     if order.limit_rows and order.limit_rows == old.limit_rows:
-        notes.append(f"limit_rows={order.limit_rows} is taken over; give limit_rows={ALL_ROWS} for all rows.")
+        notes.append(f"limit_rows={order.limit_rows} is taken over; give limit_rows=0 for all rows.")
     if order.sample_rows and order.sample_rows == old.sample_rows:
-        notes.append(f"sample_rows={order.sample_rows} is taken over; give limit_rows={ALL_ROWS} for all rows.")
+        notes.append(f"sample_rows={order.sample_rows} is taken over; give sample_rows=0 for all rows.")
     is_same_source = all(getattr(order, name) == getattr(old, name) for name in _OF_CONTENT)
     if is_same_source and batch.content_sha256 and identified.content_sha256 != batch.content_sha256:
         notes.append(f"{plain_text(batch.source, _SHOWN_CHARS)} has changed since {batch.id} was ordered.")

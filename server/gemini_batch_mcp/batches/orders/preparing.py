@@ -108,7 +108,8 @@ async def _previewed(app: App, order: Order, ahead: PassAhead, wait_seconds: flo
     try:
         appraisal = await appraise(app, identified, wait_seconds, ahead)
     except RequestProblems as report:
-        return Preview(order.model, problems=report.problems, problem_count=report.problem_count)
+        count = report.problem_count
+        return Preview(order.model, problems=report.problems, problem_count=count, warnings=(*notes, *report.warnings))
     request_file, estimate = appraisal.request_file, appraisal.estimate
     refuse_too_many(order.delivery, request_file.count)
     identified = identified.settled(request_file)

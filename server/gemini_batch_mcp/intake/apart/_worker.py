@@ -57,7 +57,7 @@ def _found(wanted: Wanted, output: BinaryIO) -> Any:
         )
         identities.close()
     except RequestProblems as report:
-        return report.problems, report.problem_count, report.message, report.next_step
+        return report.problems, report.problem_count, report.message, report.next_step, report.warnings
     except (BatchError, CopyNeeded, _NotHere):
         return None
     return Surveyed.of(lines, surveyor, identities)

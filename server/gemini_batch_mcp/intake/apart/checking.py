@@ -78,7 +78,8 @@ def _answer(process: subprocess.Popen[bytes], wanted: Wanted, on_rows: Callable[
     except (OSError, EOFError, pickle.UnpicklingError):
         return None
     if isinstance(said, tuple):
-        raise RequestProblems(*said)
+        *parts, warnings = said
+        raise RequestProblems(*parts, warnings=warnings)
     return said if isinstance(said, Surveyed) else None
 
 

@@ -122,7 +122,8 @@ class Report:
         message = f"{source} has {count:,} problem{'' if count == 1 else 's'}; nothing was submitted."
         shown = len(self.problems)
         step = "Correct them" if shown == count else f"The first {shown} are listed. Correct them"
-        return RequestProblems(self.problems, count, message, f"{step}, then submit the order again.")
+        step = f"{step}, then submit the order again."
+        return RequestProblems(self.problems, count, message, step, warnings=self.warnings())
 
 
 def check_size(path: Path, max_file_bytes: int) -> int:

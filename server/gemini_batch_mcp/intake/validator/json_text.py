@@ -171,19 +171,25 @@ def _lost(text: str, position: int) -> JsonFault | None:
             # More than a brace is missing.
             return None
         ends = "".join(_CLOSING[text[at]] for at in reversed(opened))
-        return JsonFault(
-            f"ends before its JSON is complete: the {text[opened[-1]]} at character {opened[-1] + 1} is never closed.",
+        what = f"has lost a {ends}" if len(ends) == 1 else "ends before its JSON is complete"
+        fault = JsonFault(
+            f"{what}: the {text[opened[-1]]} at character {opened[-1] + 1} is never closed.",
             f"Add {ends} at the end, or where it got lost.",
         )
+        return _shown_right(fault, text, text.rstrip() + ends)
     if rest[0] in "}]" and not opened:
-        return JsonFault(f"has a {rest[0]} too many, at character {position + 1}.", "Remove it, or add what it closes.")
+        fault = JsonFault(
+            f"has a {rest[0]} too many, at character {position + 1}.", "Remove it, or add what it closes."
+        )
+        return _shown_right(fault, text, text[:position] + rest[1:])
     if rest[0] in "}]" and not text[:position].rstrip().endswith((",", ":")) and rest[0] != _CLOSING[text[opened[-1]]]:
         at = opened[-1]
-        return JsonFault(
+        fault = JsonFault(
             f"has lost a {_CLOSING[text[at]]}: the {text[at]} at character {at + 1} is still open where a {rest[0]} "
             f"stands, at character {position + 1}.",
             f"Add the {_CLOSING[text[at]]} before it.",
         )
+        return _shown_right(fault, text, text[:position].rstrip() + _CLOSING[text[at]] + rest)
     if not opened and rest[0] == ":" and text.lstrip().startswith('"'):
         return JsonFault("has lost its first {.", "Add { at its beginning.")
     if not opened and rest[0] == "," and rest[1:].lstrip().startswith('"') and text.lstrip().startswith("{"):
