@@ -51,13 +51,15 @@ oldest newest: $(STAMP) tests/js/node_modules
 oldest:  ## run the tests with the oldest version of every dependency; TESTS="tests/gemini" for a part
 newest:  ## run the tests with the newest version of every dependency; TESTS="tests/gemini" for a part
 
-bench: $(STAMP)  ## ratios against the plain way; BENCH_ARGS="--megabytes 1000 --rows 1000000", INTEGRITY_ARGS="--rows 1000000" for the full size
+bench: $(STAMP)  ## ratios against the plain way; BENCH_ARGS="--megabytes 1000 --rows 1000000", INTEGRITY_ARGS="--rows 1000000", SHEETS_ARGS="--rows 1000000" for the full size
 	PYTHONPATH=tests $(BIN)/python -m bench.bench $(BENCH_ARGS)
 	$(BIN)/python tests/bench/context.py
 	$(BIN)/python tests/bench/integrity.py $(INTEGRITY_ARGS)
 	$(BIN)/python tests/bench/comparing_bench.py $(COMPARING_ARGS)
 	PYTHONPATH=tests $(BIN)/python -m bench.now_bench
 	PYTHONPATH=tests $(BIN)/python -m bench.reuse_bench $(REUSE_ARGS)
+	$(BIN)/python tests/bench/files/sheets_bench.py $(SHEETS_ARGS)
+	$(BIN)/python tests/bench/files/xlsx_bench.py $(SHEETS_ARGS)
 
 format: $(STAMP)  ## format and fix what can be fixed
 	$(BIN)/ruff format .

@@ -1,6 +1,6 @@
 """A cell's value as the text that a person sees in it: no exponent, no `.0`, dates and times as in ISO 8601."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Final
@@ -60,23 +60,26 @@ TEXT_OF: Final[Mapping[type, Callable[[Any], str]]] = {
 }
 
 
-def texts(cells: Sequence[Any]) -> Sequence[str]:
-    """Return cells as texts. Those of a column are mostly of one type, which takes a third of the time then."""
+def texts(cells: Sequence[Any]) -> tuple[Sequence[str], int]:
+    """Return cells as texts, and how many numbers among them may be others than were typed.
+
+    Those of a column are mostly of one type, which takes a third of the time then.
+    """
     types = set(map(type, cells))
     if types == {str}:
-        return cells
-    if types == {float} and not inexact(cells):
+        return cells, 0
+    doubtful = _inexact(cells, types) if float in types else 0
+    if types == {float} and not doubtful:
         written = list(map("{:.15g}".format, cells))
         if "e" not in "".join(written):
-            return written
+            return written, 0
     if types == {date}:
-        return list(map(date.isoformat, cells))
-    return [cell if type(cell) is str else TEXT_OF[type(cell)](cell) for cell in cells]
+        return list(map(date.isoformat, cells)), 0
+    return [cell if type(cell) is str else TEXT_OF[type(cell)](cell) for cell in cells], doubtful
 
 
-def inexact(cells: Sequence[Any]) -> int:
-    """Return how many numbers may be others than were typed."""
-    numbers = cells if set(map(type, cells)) == {float} else [cell for cell in cells if type(cell) is float]
-    if not numbers or (max(numbers) < LEAST_INEXACT and min(numbers) > -LEAST_INEXACT):
+def _inexact(cells: Sequence[Any], types: Set[type]) -> int:
+    numbers = cells if types == {float} else [cell for cell in cells if type(cell) is float]
+    if max(numbers) < LEAST_INEXACT and min(numbers) > -LEAST_INEXACT:
         return 0
     return sum(abs(number) >= LEAST_INEXACT for number in numbers)

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from gemini_batch_mcp.intake.workbooks._cells import inexact, texts
+from gemini_batch_mcp.intake.workbooks._cells import texts
 from gemini_batch_mcp.intake.workbooks._parts import Merged, Seen, cut_in_parts, look, sheet_members
 
 #: Rows that are looked at to find the header.
@@ -345,8 +345,9 @@ class _Writing:
                     self._fill(number, cells)
         columns = []
         for column in zip(*even, strict=True):
-            self.inexact += inexact(column)
-            columns.append(texts(column))
+            written, doubtful = texts(column)
+            self.inexact += doubtful
+            columns.append(written)
         # Columns without a name, which these rows are the first to fill.
         self._places += [place for place in range(width) if place not in self._places and any(columns[place])]
         nothing = [""] * len(block)
@@ -364,8 +365,9 @@ class _Writing:
         self._largest = max(self._largest, most + 3 * len(chosen))
 
     def _texts(self, cells: list[Any]) -> list[str]:
-        self.inexact += inexact(cells)
-        return list(texts(cells))
+        written, doubtful = texts(cells)
+        self.inexact += doubtful
+        return list(written)
 
     def _header(self, rows: Sequence[tuple[int, list[str]]]) -> tuple[list[str], int]:
         """Return the names of the columns, and how many rows they take: a name over several columns has names below."""
