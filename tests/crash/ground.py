@@ -24,7 +24,7 @@ from crash.traps import Trap, plain
 from gemini_batch_mcp.sandbox import service
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.sandbox.config import SandboxConfig
-from support.cloud.places import cloud_env
+from support.cloud.places import BUCKET, cloud_env, put
 from support.services import MovedClock
 
 #: Longer ago than anything that the product cleans up after a time.
@@ -32,6 +32,8 @@ _LONG_AGO_SECONDS: Final = 14 * 24 * 3600.0
 #: What was ordered, shard and attempt of a job, at the end of the display name that its create carried.
 _TAG: Final = re.compile(r"\[(.+)-\w{6}(/\d+\.\d+)\]$")
 _ANSWERED_BY: Final = re.compile(rb'("answered_by":"[a-z]+-)\w{6}(?=")')
+#: What is ordered where it lies.
+OBJECT_NAME: Final = "in/reviews.jsonl"
 _TESTS: Final = Path(__file__).parent.parent
 
 
@@ -140,6 +142,8 @@ class Ground:
         self._ahead_seconds = 0.0
         self.service = Sandbox(directory / "service", SandboxConfig(**plan.service, clock_ns=self.clock))
         self.base_url = bench.base_url
+        if plan.wish.get("form") == "object":
+            put(self.service, OBJECT_NAME, (msgspec.json.encode(_request(row, role="user")) for row in plan.rows))
         self._bench = bench
         self._lives = 0
         bench.switch.service = self.service
@@ -271,8 +275,8 @@ def _row_problems(plan: Plan, data: bytes) -> list[str]:
     return problems
 
 
-def _request(row: dict[str, Any]) -> dict[str, Any]:
-    return {"key": row["key"], "request": {"contents": [{"parts": [{"text": row["text"]}]}]}}
+def _request(row: dict[str, Any], **members: str) -> dict[str, Any]:
+    return {"key": row["key"], "request": {"contents": [{**members, "parts": [{"text": row["text"]}]}]}}
 
 
 def _write_order(plan: Plan, data: Path) -> Wish:
@@ -300,6 +304,8 @@ def _write_order(plan: Plan, data: Path) -> Wish:
                 reuse=plan.wish.get("reuse", "auto"),
                 earlier=str(earlier) if plan.earlier else "",
             )
+        case "object":
+            return Wish(save_to=save_to, source=f"gs://{BUCKET}/{OBJECT_NAME}")
         case "requests":
             path = data / "requests.json"
             path.write_bytes(msgspec.json.encode(requests))

@@ -58,6 +58,14 @@ CLOUD: Final = Plan(
     {"pace": ByReads(2), "echoes_keys": True},
     {"GEMINI_BATCH_MAX_FILE_BYTES": "20000", "GOOGLE_GENAI_USE_ENTERPRISE": "1"},
 )
+#: The same of an object that lies in the bucket already.
+OBJECT: Final = Plan(
+    "one job from an object in Cloud Storage",
+    _rows(with_lost=True),
+    {"form": "object"},
+    {"pace": ByReads(2), "echoes_keys": True},
+    {"GOOGLE_GENAI_USE_ENTERPRISE": "1"},
+)
 INLINE: Final = Plan("one job within the call", _rows(), {"form": "requests"}, _SERVICE)
 #: One row is turned away at first, and of one the first reply is a 500: it may have been answered.
 NOW: Final = Plan("a few rows answered now", (*_rows()[:9], _rows()[77]), {"form": "now"})

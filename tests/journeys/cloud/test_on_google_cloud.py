@@ -11,7 +11,7 @@ from gemini_batch_mcp.cli.doctor import examine
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.sandbox.cloud.routes import TOKEN_PREFIX
 from gemini_batch_mcp.settings import Cloud, Settings
-from support.cloud.places import BUCKET, PROJECT, objects, on_cloud
+from support.cloud.places import BUCKET, PROJECT, objects, on_cloud, put
 from support.conversation import Conversation, converse, line, newest, request_file, sent, write_lines
 
 pytestmark = pytest.mark.anyio
@@ -141,7 +141,7 @@ async def test_parts_of_answers_that_are_not_there_or_come_twice_are_noticed(
 async def test_a_large_file_goes_in_pieces_and_is_put_there_once(
     talk: Conversation, sandbox: Sandbox, data: Path
 ) -> None:
-    rows = [line(f"k{number}", "x" * 1_000_000) for number in range(18)]
+    rows = [line(f"k{number}", "x" * 1_000_000) for number in range(10)]
     source = write_lines(data / "large.jsonl", rows)
     sandbox.cut_next("objects.chunk", when="before", at_byte=3_000_000)
     created = await talk.call("create_batch", source=source)
@@ -151,7 +151,7 @@ async def test_a_large_file_goes_in_pieces_and_is_put_there_once(
     record = sandbox.state.object(f"{BUCKET}/{stored}")
     assert record is not None
     assert sandbox.cloud.objects.path(record).read_bytes() == requests.read_bytes()
-    assert sum(request.route == "objects.chunk" for request in sandbox.requests) >= 4
+    assert sum(request.route == "objects.chunk" for request in sandbox.requests) >= 3
 
 
 async def test_a_file_that_several_rows_attach_is_put_into_the_bucket_once_and_goes_with_the_batch(
@@ -232,16 +232,10 @@ async def test_doctor_says_what_is_there_and_a_token_that_is_repeated_is_not_sho
     assert TOKEN_PREFIX not in str(report.checks)
 
 
-def put(sandbox: Sandbox, name: str, rows: list[str]) -> str:
-    """Put an object of lines into the bucket, as another program does."""
-    draft = sandbox.cloud.objects.draft()
-    draft.write_text("".join(row + "\n" for row in rows), encoding="utf-8")
-    sandbox.cloud.objects.finish(draft, BUCKET, name, content_type="application/jsonl", metadata={})
-    return f"gs://{BUCKET}/{name}"
-
-
-def said(key: str, text: str) -> str:
-    return json.dumps({"key": key, "request": {"contents": [{"role": "user", "parts": [{"text": text}]}]}})
+def said(key: str, text: str) -> bytes:
+    """One request line with a role, as Google Cloud wants it."""
+    request = {"contents": [{"role": "user", "parts": [{"text": text}]}]}
+    return json.dumps({"key": key, "request": request}).encode()
 
 
 async def test_lines_in_cloud_storage_are_checked_priced_and_ordered_where_they_lie(
@@ -282,12 +276,12 @@ async def test_lines_in_cloud_storage_are_checked_priced_and_ordered_where_they_
 
 
 async def test_an_object_that_is_wrong_or_has_changed_is_not_sent(talk: Conversation, sandbox: Sandbox) -> None:
-    source = put(sandbox, "rows.jsonl", [said("a", "one"), '{"key":"b","request":{}}', said("a", "twice")])
+    source = put(sandbox, "rows.jsonl", [said("a", "one"), b'{"key":"b","request":{}}', said("a", "twice")])
     preview = await talk.call("preview_batch", source=source)
     assert [problem["line"] for problem in preview["problems"]] == [2, 3]
     assert "2 problems" in await talk.refusal("create_batch", source=source)
 
-    put(sandbox, "rows.jsonl", [line("a")])
+    put(sandbox, "rows.jsonl", [line("a").encode()])
     assert "no role" in await talk.refusal("create_batch", source=source)
 
     put(sandbox, "rows.jsonl", [said("a", "one")])

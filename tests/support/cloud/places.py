@@ -1,7 +1,7 @@
 """Google Cloud for tests: a sandbox on a port, and settings with credentials that it takes."""
 
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -47,6 +47,14 @@ def cloud_env(url: str, directory: Path) -> dict[str, str]:
         "GOOGLE_VERTEX_BASE_URL": f"{url}/",
         "STORAGE_EMULATOR_HOST": url,
     }
+
+
+def put(sandbox: Sandbox, name: str, lines: Iterable[bytes]) -> str:
+    """Put an object of lines into the bucket, as another program does; returns its whole name."""
+    draft = sandbox.cloud.objects.draft()
+    draft.write_bytes(b"".join(line + b"\n" for line in lines))
+    sandbox.cloud.objects.finish(draft, BUCKET, name, content_type="application/jsonl", metadata={})
+    return f"gs://{BUCKET}/{name}"
 
 
 def objects(sandbox: Sandbox, prefix: str = "") -> list[str]:
