@@ -23,8 +23,10 @@ from gemini_batch_mcp.batches.jobs.tracking import (
     reread,
 )
 from gemini_batch_mcp.batches.ledger.entries import UNSUBMITTED, BatchEntry, JobEntry, Stage
+from gemini_batch_mcp.batches.objects import check_object, is_object, keep_keys
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
 from gemini_batch_mcp.batches.orders.preparing import identify_for
+from gemini_batch_mcp.batches.orders.pricing import read_prices
 from gemini_batch_mcp.batches.submitting._cutting import plan_jobs, split_in_smaller
 from gemini_batch_mcp.batches.submitting._early_upload import EarlyUpload
 from gemini_batch_mcp.batches.submitting._uploading import inline_lines, upload_lines
@@ -100,6 +102,8 @@ class Submission:
         first = batch.jobs[0]
         if first.stage is Stage.RESERVED and not first.size_bytes:
             batch = await self._plan(batch, first)
+        if is_object(batch.source) and not self.app.files(batch.id).keys().is_file():
+            batch = await self._note_object(batch, first)
         await self._submit_jobs(batch)
 
     async def _plan(self, batch: BatchEntry, job: JobEntry) -> BatchEntry:
@@ -112,6 +116,21 @@ class Submission:
             if await self._may_pass(batch, job, error):
                 raise
             await _record_failure(self.app, batch, (job,), error)
+            raise
+        return await load(self.app, batch.id)
+
+    async def _note_object(self, batch: BatchEntry, job: JobEntry) -> BatchEntry:
+        """Write down what a pass over an object found, before a job is made of it: its rows and their keys."""
+        try:
+            assert batch.order is not None
+            found = await check_object(self.app, batch.order, await read_prices(self.app))
+            await in_thread(self.app.ledger.update_job, job.id, request_count=found.count)
+            counts = {"request_count": found.count, "size_bytes": found.size_bytes}
+            await in_thread(self.app.ledger.update_batch, batch.id, **counts)
+            await in_thread(keep_keys, self.app, batch.id, found)
+        except BatchError as error:
+            if not await self._may_pass(batch, job, error):
+                await _record_failure(self.app, batch, (job,), error)
             raise
         return await load(self.app, batch.id)
 

@@ -17,7 +17,7 @@ from gemini_batch_mcp.batches.jobs.lock import BatchGone
 from gemini_batch_mcp.batches.jobs.removing import remove_batch
 from gemini_batch_mcp.batches.jobs.tracking import BatchStatus, current, describe, prove_absent
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, NewBatch, Stage
-from gemini_batch_mcp.batches.objects import CheckedObject, check_object, is_object, keep_keys
+from gemini_batch_mcp.batches.objects import check_object, is_object
 from gemini_batch_mcp.batches.orders.ahead import PassAhead
 from gemini_batch_mcp.batches.orders.appraising import appraise, discard_staged_lines
 from gemini_batch_mcp.batches.orders.consent import (
@@ -114,8 +114,6 @@ class _Appraised:
     #: None for an uploaded file.
     lines: RequestFile | None = None
     notes: tuple[str, ...] = ()
-    #: What a pass over an object in Cloud Storage found.
-    found: CheckedObject | None = None
 
 
 async def quote_order(app: App, order: Order, *, resubmit: bool = False, wait_seconds: float | None = None) -> Quote:
@@ -208,8 +206,6 @@ async def _place_appraised(
         by_word = await refuse_unagreed(app, appraised.quote, agreed_to=agreed_to, confirm=confirm)
         new = _new_batch(app, identified, appraised)
         batch, is_new = await in_thread(app.ledger.reserve, new, always=resubmit, on_quote=by_word)
-        if is_new and appraised.found is not None:
-            batch = await _note_object(app, batch, appraised.found)
     if batch.is_submitted or (is_anothers(app, batch) and was_sent(batch)):
         await _call(app, batch.id, deadline)
         now = await current(app, batch.id)
@@ -229,15 +225,6 @@ async def _place_appraised(
     # Outside: a client that cancels its call takes back what has not left, and rows have begun to leave.
     await _call(app, batch.id, deadline)
     return Placement(describe(await current(app, batch.id)), reused=not is_ours, notes=(*likeness, *notes))
-
-
-async def _note_object(app: App, batch: BatchEntry, found: CheckedObject) -> BatchEntry:
-    """Write down what a pass over an object found, before anything is sent: its rows, its keys, what it may take."""
-    await in_thread(keep_keys, app, batch.id, found)
-    (job,) = batch.jobs
-    await in_thread(app.ledger.update_batch, batch.id, request_count=found.count, size_bytes=found.size_bytes)
-    await in_thread(app.ledger.update_job, job.id, request_count=found.count)
-    return await current(app, batch.id)
 
 
 async def _submit(
@@ -324,7 +311,7 @@ async def _appraise_order(
         asked = f"submit {found.count:,} requests of {plain_text(order.source, 200)} to {to}"
         question = cost_question(app, figure, asked, identified.sha256)
         quote = quote_of(identified, figure, question)
-        return _Appraised(identified, quote, estimate=figure, found=found, notes=price_notes(app, prices))
+        return _Appraised(identified, quote, estimate=figure, notes=price_notes(app, prices))
     if identified.kind is SourceKind.UPLOADED:
         return _Appraised(identified, quote_of(identified, None, unpriced_question(source, to)))
     identified = replace(identified, is_anew=resubmit)
