@@ -1,5 +1,9 @@
 """Queries that would run for ever, take all memory or bring the engine down: stopped, and the next one works."""
 
+import os
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -155,6 +159,32 @@ def test_a_statement_without_progress_is_interrupted_long_before_its_time_is_up(
         with pytest.raises(duckdb.InterruptException):
             connection.execute("SELECT sleep_ms(60000)").fetchall()
         assert watch.is_stuck
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there a process sees what its threads wait for")
+def test_a_statement_that_others_keep_from_the_processor_is_not_taken_for_stuck() -> None:
+    """A process of the lowest priority, beside another on its one processor, gets a seventieth of it."""
+    statement = """
+        import os, sys, duckdb
+        from gemini_batch_mcp.results.query._limits import watched
+        os.sched_setaffinity(0, {int(sys.argv[1])})
+        connection = duckdb.connect(config={"threads": 1})
+        connection.execute("SET enable_progress_bar = false")
+        os.nice(19)
+        with watched(connection, 60.0, stuck_seconds=0.1) as watch:
+            connection.execute("SELECT sum(hash(i)) FROM range(1000000) r(i)").fetchall()
+        print(watch.is_stuck)
+    """
+    processor = str(min(os.sched_getaffinity(0)))
+    spin = "import os, sys\nos.sched_setaffinity(0, {int(sys.argv[1])})\nwhile True: pass"
+    other = subprocess.Popen([sys.executable, "-c", spin, processor])
+    try:
+        command = [sys.executable, "-c", textwrap.dedent(statement), processor]
+        answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    finally:
+        other.kill()
+        other.wait()
+    assert answer.stdout == "False\n"
 
 
 def test_the_rows_of_an_endless_query_are_shown_as_they_come(table: Path) -> None:

@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -17,10 +17,12 @@ TOO_LARGE: Final = 86
 
 _LIMITS_ADDRESS_SPACE: Final = sys.platform == "linux"
 _LOOK_SECONDS: Final = 0.05
-#: A query that has used next to no processor time for so long waits for itself. DuckDB 2.0 does that for a LIMIT over a
-#: join of one subquery with itself (measured: for ever, until it is interrupted, at 0.02 s in 3 s).
+#: A query that has used next to no processor time for so long, and wanted none, waits for itself. DuckDB 2.0 does that
+#: for a LIMIT over a join of one subquery with itself (measured: for ever, until it is interrupted, at 0.02 s in 3 s).
 _STUCK_SECONDS: Final = 3.0
 _STUCK_CPU_SECONDS: Final = 0.1
+#: How often a thread of it may be found waiting for a processor or a disk: if more often, others hold it up.
+_STUCK_WANTING_SHARE: Final = 0.2
 #: What a process needs besides the memory that the engine accounts for: values under construction, and address space
 #: that is reserved and never used. Measured: 365 MiB at the limit of 512 MiB.
 _UNACCOUNTED_BYTES: Final = 384 << 20
@@ -45,12 +47,15 @@ def watched(
     deadline = time.monotonic() + time_limit_seconds
 
     def look() -> None:
-        seen_at, seen_cpu = time.monotonic(), time.process_time()
+        seen_at, seen_cpu, looks, wanting = time.monotonic(), time.process_time(), 0, 0
         while not done.wait(_LOOK_SECONDS):
             now, cpu = time.monotonic(), time.process_time()
-            if cpu - seen_cpu > _STUCK_CPU_SECONDS:
-                seen_at, seen_cpu = now, cpu
-            watch.is_stuck = watch.is_stuck or (now < deadline and now - seen_at > stuck_seconds)
+            looks += 1
+            wanting += _wants_to_go_on()
+            is_quiet = now - seen_at > stuck_seconds
+            if cpu - seen_cpu > _STUCK_CPU_SECONDS or (is_quiet and wanting > looks * _STUCK_WANTING_SHARE):
+                seen_at, seen_cpu, looks, wanting, is_quiet = now, cpu, 0, 0, False
+            watch.is_stuck = watch.is_stuck or (now < deadline and is_quiet)
             if watch.is_stuck or now >= deadline:
                 # Again at every look, because an interrupt between two statements is forgotten.
                 connection.interrupt()
@@ -62,6 +67,18 @@ def watched(
     finally:
         done.set()
         thread.join()
+
+
+def _wants_to_go_on() -> bool:
+    """True while another thread of this process waits for a processor or a disk. Only Linux tells."""
+    own = threading.get_native_id()
+    for task in Path("/proc/self/task").glob("*/stat"):
+        with suppress(OSError):
+            # The name stands in brackets and may hold any character; the state is the first word behind it.
+            state = task.read_bytes().rpartition(b") ")[2][:1]
+            if state in b"RD" and int(task.parent.name) != own:
+                return True
+    return False
 
 
 class MemoryFence:
