@@ -91,9 +91,10 @@ constraints: $(STAMP)  ## pin every dependency by name, version and hash
 clean:  ## remove what the targets made
 	rm -rf $(VENV) .venv-oldest .venv-newest .venv-reference tests/js/node_modules tests/conformance/node_modules tests/clients/node_modules gemini-batch-demo dashboard-pictures
 
+# Without resolving anew: the file is whole, and an older pip takes google-auth and google-auth[requests] for two things.
 $(STAMP): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
