@@ -163,7 +163,8 @@ async def test_only_what_a_batch_answered_is_compared_never_a_column_that_came_a
     sandbox.finish(newest(sandbox))
     refused = await talk.refusal("compare_results", batch=first, other=later["batch_id"])
     assert "has no answer field 'answer_label'" in refused
-    assert "Give field as one of: status, text" in refused
+    assert f"{later['batch_id']} has status, text" in refused
+    assert "Compare one of each with field='answer_label=text'" in refused
     refused = await talk.refusal("compare_results", batch=later["batch_id"], other=first, field="label")
     assert "that is a column of its source" in refused
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from gemini_batch_mcp.errors import StorageError, UsageError
+from gemini_batch_mcp.results.engine import parts_of
 from gemini_batch_mcp.results.store import ResultTable
 from support.answers import answer, cells, line, planned, source_file, table_of
 from support.extent import few
@@ -212,7 +213,7 @@ def test_vectors_of_several_lengths_make_no_matrix(tmp_path: Path, values: tuple
 def test_an_export_that_fails_leaves_nothing(tmp_path: Path, format: Any) -> None:
     table = table_of(tmp_path, answer("a"), keys=["a"])
     (tmp_path / "out").mkdir()
-    (part,) = table.folder.iterdir()
+    (part,) = parts_of(table.folder)
     content = bytearray(part.read_bytes())
     content[4:200] = bytes(196)
     part.write_bytes(content)
