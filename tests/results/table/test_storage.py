@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ import duckdb
 import pytest
 
 from gemini_batch_mcp.errors import StorageError
-from gemini_batch_mcp.results.engine import connect, table_errors
+from gemini_batch_mcp.results.engine import connect, parts_of, table_errors
 from gemini_batch_mcp.results.store import AnswerFile, ResultTable, build_table
 from support.answers import all_rows, answer, answer_file, exported, failure, table_of
 from support.loading import scratch
@@ -39,7 +40,7 @@ def test_a_build_leaves_the_table_and_its_parts_only(tmp_path: Path) -> None:
     table = table_of(tmp_path, [answer("a")], keys=["a"])
 
     assert names(tmp_path) == ["answers-1.jsonl", "keys.jsonl", table.folder.name, "results.json"]
-    assert names(table.folder) == ["000000.parquet"]
+    assert names(table.folder) == ["000000.parquet", "unfilled"]
 
 
 def test_a_build_removes_no_file_but_its_own(tmp_path: Path) -> None:
@@ -121,7 +122,7 @@ def test_a_table_without_its_facts_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["cut", "zeros at the end", "gone", "one more", "other", "no folder"])
 def test_a_table_whose_parts_are_not_as_written_is_damaged(tmp_path: Path, damage: str) -> None:
     table = table_of(tmp_path, answer("a"), keys=["a"])
-    (part,) = table.folder.iterdir()
+    (part,) = parts_of(table.folder)
     content = part.read_bytes()
     if damage == "cut":
         part.write_bytes(content[:-5])
@@ -131,10 +132,10 @@ def test_a_table_whose_parts_are_not_as_written_is_damaged(tmp_path: Path, damag
         (table.folder / "000001.parquet").write_bytes(content)
     elif damage == "other":
         scratch().execute(f"COPY (SELECT 1 AS key) TO '{part}' (FORMAT parquet)")
-    else:
+    elif damage == "gone":
         part.unlink()
-        if damage == "no folder":
-            table.folder.rmdir()
+    else:
+        shutil.rmtree(table.folder)
 
     with pytest.raises(StorageError, match="is damaged"):
         ResultTable.open(table.path)
@@ -156,7 +157,7 @@ def test_a_damaged_table_says_so(tmp_path: Path, content: bytes) -> None:
 
 def test_damage_inside_a_table_is_a_storage_error_of_the_page(tmp_path: Path) -> None:
     table = table_of(tmp_path, [answer(f"k{number}", f"text {number}") for number in range(2000)])
-    (part,) = table.folder.iterdir()
+    (part,) = parts_of(table.folder)
     content = bytearray(part.read_bytes())
     content[8 : len(content) // 2] = bytes(len(content) // 2 - 8)
     part.write_bytes(content)
