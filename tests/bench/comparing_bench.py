@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
-#: Of ours to the plain way (the issue's bound).
+#: Of ours to the plain way (our choice).
 MAX_RATIO: Final = 1 / 20
 _REPEATS: Final = 4
 _LINE: Final = (

@@ -29,7 +29,7 @@ from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.sandbox.config import ByTime, SandboxConfig
 from gemini_batch_mcp.settings import Secret, Settings
 
-#: The issue's bounds: of a preview with reuse to one without, and of its memory.
+#: Bounds (our choice): of a preview with reuse to one without, and of its memory.
 MAX_ADDED: Final = 0.15
 MAX_MEGABYTES: Final = 300
 #: Previews of each kind, of which the quickest counts: the machine may do other things.

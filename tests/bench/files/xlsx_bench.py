@@ -13,6 +13,8 @@ import duckdb
 
 #: Of ours to XlsxWriter alone, which has its rows in memory already (our choice).
 MAX_RATIO: Final = 1.2
+#: Below so many rows, what else a machine does counts for too much.
+BOUND_ROWS: Final = 1_000_000
 COLUMNS: Final = """SELECT 'r' || i AS id, 'product ' || i % 7 AS product, i % 100 AS price, i / 8 AS weight,
     'Bought it in week ' || i % 52 || '. It boils fast and stays cool.' AS review,
     ['good', 'bad', 'mixed'][i % 3 + 1] AS label, i % 5 AS stars, 'ok' AS status FROM range({rows}) t(i)"""
@@ -66,8 +68,8 @@ def main() -> None:
             found[who] = json.loads(done.stdout)
             sys.stdout.write(f"{who}: {found[who]['seconds']:.1f} s, peak {found[who]['peak_mb']:.0f} MB\n")
         ratio = found["ours"]["seconds"] / found["alone"]["seconds"]
-        sys.stdout.write(f"ours to XlsxWriter alone: {ratio:.2f} (at most {MAX_RATIO})\n")
-        sys.exit(ratio > MAX_RATIO)
+        sys.stdout.write(f"ours to XlsxWriter alone: {ratio:.2f} (at most {MAX_RATIO} from {BOUND_ROWS:,} rows on)\n")
+        sys.exit(options.rows >= BOUND_ROWS and ratio > MAX_RATIO)
 
 
 if __name__ == "__main__":

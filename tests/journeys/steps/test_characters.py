@@ -11,7 +11,7 @@ from support.conversation import Conversation, newest
 
 pytestmark = [pytest.mark.anyio, pytest.mark.both_eras]
 
-#: What the issue of this errand allows for both steps and their one file.
+#: What both steps and their one file may take to read (our choice).
 MOST_CHARACTERS = 9_000
 ROWS = 500
 SCHEMA = {

@@ -22,7 +22,7 @@ ORDER: dict[str, Any] = {
     "key_column": "id",
     "response_schema": {"type": "object", "properties": {"mood": {"enum": MOODS}}, "required": ["mood"]},
 }
-#: What the issue of this errand allows, of the sandbox's time, and what it may take to read (our choice).
+#: What this errand may take of the sandbox's time, and what it may take to read (our choice).
 MOST_SECONDS = 120
 MOST_CHARACTERS = 13_000
 
