@@ -17,7 +17,7 @@ from gemini_batch_mcp.sandbox.config import ByTime, OnCommand, SandboxConfig
 from gemini_batch_mcp.settings import Secret, Settings
 from support.commands import Commands
 from support.conversation import Conversation, Run, converse, process_env
-from support.extent import IS_FULL, Cost, in_part
+from support.extent import IS_FULL, Cost, in_part, measure_workers
 from support.loading import share_compiled_sql, share_definitions, share_empty_ledgers, share_reading
 from support.services import MovedClock
 
@@ -30,6 +30,7 @@ hypothesis.settings.register_profile("in any time", deadline=None)
 hypothesis.settings.register_profile("the same each time", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("in any time" if IS_FULL else "the same each time")
 
+measure_workers()
 share_compiled_sql()
 share_definitions()
 share_empty_ledgers()

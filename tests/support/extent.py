@@ -1,4 +1,4 @@
-"""How much of what is long a run takes up: a part in `make test`, all of it in `make matrix`; and what the run costs.
+"""How much of what is long a run takes up: a part in `make test`, all of it in `make matrix`; what it costs and covers.
 
 CPU seconds and no times by the clock: they are nearly the same beside other work. `make test` may take 650 of them, so
 that it ends within six minutes on two cores.
@@ -14,9 +14,14 @@ from typing import Any, Final, TypeVar
 
 import pytest
 
+from gemini_batch_mcp import processes
 from support.servers import used_seconds
 
 _COSTLIEST: Final = 10
+#: How coverage hands its configuration on to processes that are started.
+_VARIABLE: Final = "COVERAGE_PROCESS_CONFIG"
+#: The one that ends by itself, which is when coverage is written down. Those that run SQL and check lines are killed.
+_MEASURED: Final = "gemini_batch_mcp.intake.workbooks._worker"
 T = TypeVar("T")
 S = TypeVar("S")
 
@@ -111,3 +116,14 @@ def _used_seconds() -> float:
         with suppress(OSError):
             total += sum(used_seconds(int(child)) for child in children.read_text(encoding="ascii").split())
     return total
+
+
+def measure_workers() -> None:
+    """Measure in a run with coverage what readers of spreadsheets run; else change nothing."""
+    if (configuration := os.environ.get(_VARIABLE)) is None:
+        return
+    begun = (
+        f"import os, sys; sys.path[:] = sys.argv[2:]; os.environ[{_VARIABLE!r}] = {configuration!r}\n"
+        f"if sys.argv[1] == {_MEASURED!r}:\n    import coverage; coverage.process_startup()\n"
+    )
+    processes._CODE = begun + processes._CODE  # type: ignore[misc] # what the product starts is not told of tests
