@@ -64,7 +64,7 @@ def _programs(env: Mapping[str, str]) -> Iterator[Path]:
 
 def _version_of(program: Path) -> str:
     try:
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(  # noqa: S603 - a program of our name, found where a shell would find it
             [program, "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_ANSWER_SECONDS
         )
     except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError):
