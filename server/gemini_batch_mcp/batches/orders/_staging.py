@@ -61,6 +61,14 @@ def _lock(directory: Path) -> filelock.BaseFileLock:
     return filelock.FileLock(directory / _LOCK, thread_local=False)
 
 
+def is_clear(directory: Path) -> bool:
+    """Return whether there is nothing to clear in a directory, or no such directory."""
+    try:
+        return all(left.name == _LOCK for left in directory.iterdir())
+    except OSError:
+        return True
+
+
 def clear(directory: Path) -> None:
     """Remove all that stands in a directory that is held, however old: what is there without facts is half a thing."""
     for left in directory.iterdir():

@@ -16,7 +16,7 @@ import msgspec
 
 from gemini_batch_mcp.batches.app import App, BatchFiles
 from gemini_batch_mcp.batches.orders._sparing import answers_now, found_facts, with_what_is_sent
-from gemini_batch_mcp.batches.orders._staging import FACTS_NAME, SAMPLE_NAME, clear, held, sweep_others
+from gemini_batch_mcp.batches.orders._staging import FACTS_NAME, SAMPLE_NAME, clear, held, is_clear, sweep_others
 from gemini_batch_mcp.batches.orders.ahead import PassAhead, survey_lines
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
 from gemini_batch_mcp.batches.orders.pricing import (
@@ -263,9 +263,12 @@ def _take_skipped(skipped: Skipped | None, directory: Path, put: Callable[[Path,
 
 
 def discard_staged_lines(app: App, identified: IdentifiedOrder) -> None:
-    """Remove an order's staged lines: a batch has its own, and no create will come for these."""
+    """Remove an order's staged lines, and what a killed process left of them: a batch has its own.
+
+    No create will come for these.
+    """
     directory = _staging_directory(app, identified)
-    if not (directory / FACTS_NAME).exists():
+    if is_clear(directory):
         return
     with held(directory):
         clear(directory)

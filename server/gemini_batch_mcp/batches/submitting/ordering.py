@@ -247,7 +247,8 @@ async def _submit(
     except BatchError:
         await in_thread(_forget_if_never_sent, app, batch.id)
         raise
-    if has_ended and not submission.has_begun:
+    if has_ended:
+        # Also where this call has sent it: the lines may have been brought there by a process that was killed then.
         await in_thread(discard_staged_lines, app, identified)
     # Of several processes that are given one order at once, the one that submits it has not reused it.
     return submission.has_begun or (is_new and not has_ended)
