@@ -126,6 +126,10 @@ class CloudAccess:
         warnings.filterwarnings("ignore", message="Your application has authenticated using end user credentials")
         # The file is the one that the user has named, for this.
         warnings.filterwarnings("ignore", message="The load_credentials_from_file method is deprecated")
+        # A Python that nears its end works until then; libraries of Google say at each start that it does.
+        warnings.filterwarnings(
+            "ignore", message=r"You are using a (non-supported )?Python version", category=FutureWarning
+        )
         for name in ("google.genai", "google.genai.errors", "google.genai.types", "google.cloud.storage"):
             try:
                 importlib.import_module(name)
