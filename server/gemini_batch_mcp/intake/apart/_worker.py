@@ -26,8 +26,7 @@ _SAY_SECONDS: Final = 0.1
 def main() -> None:
     """Make the one pass that is wanted. A pipe that nobody reads any more ends it."""
     yield_to_others()
-    # From whoever has started this process, who is ours.
-    wanted: Wanted = pickle.load(sys.stdin.buffer)  # noqa: S301
+    wanted: Wanted = pickle.load(sys.stdin.buffer)  # noqa: S301 - from whoever has started this process, who is ours
     _say(sys.stdout.buffer, _found(wanted, sys.stdout.buffer))
 
 

@@ -72,8 +72,7 @@ def _answer(process: subprocess.Popen[bytes], wanted: Wanted, on_rows: Callable[
     try:
         pickle.dump(wanted, process.stdin)
         process.stdin.flush()
-        # Both ends are ours, and the pipe is nobody else's.
-        while isinstance(said := pickle.load(process.stdout), int):  # noqa: S301
+        while isinstance(said := pickle.load(process.stdout), int):  # noqa: S301 - both ends of the pipe are ours
             on_rows(said)
     except (OSError, EOFError, pickle.UnpicklingError):
         return None
