@@ -6,6 +6,8 @@ WORKDIR /build
 COPY constraints.txt pyproject.toml README.md LICENSE ./
 COPY manifests/readme.py manifests/readme.py
 COPY server server
+# The pins hold from Python 3.11 on: no such Python has to be downloaded to read them.
+ENV UV_PYTHON_DOWNLOADS=never
 # uv first, by its own pin; then what the package needs to run, without what only tests and development need.
 RUN awk '/^[a-z]/ { ours = /^uv==/ } ours' constraints.txt > uv.txt \
  && pip install --no-cache-dir --require-hashes --requirement uv.txt \

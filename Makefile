@@ -3,11 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Three on two cores, as tests also wait for processes and services. What a file shares is made once: one worker runs it.
+WORKERS := -n 3 --dist loadfile --no-loadscope-reorder
 
 # What is compiled is kept, whatever the shell says: the tests take each process of theirs seven seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test check conformance clients matrix oldest newest reference bench format manifests bundle release-check validate pictures constraints clean
+.PHONY: help demo test long check conformance clients matrix oldest newest reference simulations bench format manifests bundle release-check validate pictures constraints clean
 
 help:  ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,29 +18,38 @@ demo: $(STAMP)  ## watch a whole batch conversation in the sandbox: no key, no c
 	$(BIN)/gemini-batch-mcp demo
 
 test: $(STAMP) tests/js/node_modules  ## run the tests
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal
+	$(BIN)/python -m pytest -q $(WORKERS)
 
-check: $(STAMP) tests/js/node_modules  ## format, lint, types, manifests, tests with coverage
+long: $(STAMP) tests/js/node_modules  ## run the tests that take seconds each and that make test leaves out
+	MATRIX=long $(BIN)/python -m pytest -q $(WORKERS) -m long
+
+check: $(STAMP) tests/js/node_modules  ## format, lint, types, manifests, make long and make test with coverage
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python manifests/generate.py --check
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=95
+	MATRIX=long $(BIN)/python -m pytest -q $(WORKERS) -m long --cov --cov-report=
+	$(BIN)/python -m pytest -q $(WORKERS) --cov --cov-append --cov-report=term:skip-covered --cov-fail-under=95
 
 conformance: $(STAMP) tests/conformance/node_modules  ## run the official conformance suite of MCP against the server on a port
 	PYTHONPATH=tests $(BIN)/python -m conformance.run
 
-clients: $(STAMP) tests/clients/node_modules  ## clients that nobody here wrote, each through a whole conversation; CLIENTS="inspector adk" for a part
+clients: $(STAMP) tests/clients/node_modules  ## clients that nobody here wrote, each through a whole conversation, and hosts with what install writes; CLIENTS="inspector adk" for a part
 	PYTHONPATH=tests $(BIN)/python -m clients.run $(CLIENTS)
 
-reference: $(STAMP)  ## the figures that comparisons are tested against, as scikit-learn and statsmodels have them now
+# What writes workbooks for tests/intake/workbooks/test_programs.py: statsmodels would bring any pandas.
+reference: FRAMES := 'pandas>=3,<4' 'openpyxl>=3.1,<4' 'XlsxWriter>=3.2.5,<4' 'odfpy>=1.4,<2'
+reference: $(STAMP)  ## the figures that comparisons are tested against, as scikit-learn and statsmodels have them now; GoogleSQL for make matrix
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-$@
-	$(BIN)/uv pip install --quiet --python .venv-$@/bin/python 'scikit-learn>=1.9,<2' 'statsmodels>=0.15,<0.16'
+	$(BIN)/uv pip install --quiet --python .venv-$@/bin/python 'scikit-learn>=1.9,<2' 'statsmodels>=0.15,<0.16' 'zetasql>=0.1.5,<0.2' $(FRAMES)
 	.venv-$@/bin/python -W ignore tests/support/agreement/reference.py $(REFERENCE_ARGS)
+
+simulations: $(STAMP)  ## hundreds of orders made at random: bills in their likely range, drift that is named, intervals that hold; prints the figures
+	MATRIX=full $(BIN)/python -m pytest -q -s -n 2 --timeout 3600 -k "likely_range or a_bootstrap_of or like_its_trial or that_drifted or as_often_as" tests/intake/prices tests/batches/trials tests/batches/answers/test_intervals.py
 
 matrix: $(STAMP) reference tests/js/node_modules  ## all of what the tests run a part of, each kill and fault; writes the tables of tests/README.md
 	MATRIX=full $(BIN)/python -m pytest -q tests/crash
-	MATRIX=full $(BIN)/python -m pytest -q -n 2 -m matrix --ignore tests/crash
+	MATRIX=full $(BIN)/python -m pytest -q -n 2 -m "matrix or long" --ignore tests/crash
 
 # Both ends of every range in pyproject.toml, whatever constraints.txt pins, each in an environment of its own.
 oldest: RESOLUTION := lowest-direct
@@ -46,27 +57,31 @@ newest: RESOLUTION := highest
 oldest newest: $(STAMP) tests/js/node_modules
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-$@
 	$(BIN)/uv pip install --quiet --python .venv-$@/bin/python --resolution $(RESOLUTION) --editable '.[dev,test]'
-	.venv-$@/bin/python -m pytest -q -n 2 --dist worksteal $(TESTS)
+	MATRIX=long .venv-$@/bin/python -m pytest -q $(WORKERS) $(TESTS)
 
 oldest:  ## run the tests with the oldest version of every dependency; TESTS="tests/gemini" for a part
 newest:  ## run the tests with the newest version of every dependency; TESTS="tests/gemini" for a part
 
-bench: $(STAMP)  ## ratios against the plain way; BENCH_ARGS="--megabytes 1000 --rows 1000000", INTEGRITY_ARGS="--rows 1000000", SHEETS_ARGS="--rows 1000000" for the full size
+bench: $(STAMP)  ## ratios against the plain way; BENCH_ARGS="--megabytes 1000 --rows 1000000", INTEGRITY_ARGS="--rows 1000000", SHEETS_ARGS="--rows 1000000", FOLDER_ARGS="--files 200000" for the full size
 	PYTHONPATH=tests $(BIN)/python -m bench.bench $(BENCH_ARGS)
 	$(BIN)/python tests/bench/context.py
-	$(BIN)/python tests/bench/integrity.py $(INTEGRITY_ARGS)
+	PYTHONPATH=tests $(BIN)/python tests/bench/integrity.py $(INTEGRITY_ARGS)
+	PYTHONPATH=tests $(BIN)/python tests/bench/integrity.py --cloud $(INTEGRITY_ARGS)
 	$(BIN)/python tests/bench/comparing_bench.py $(COMPARING_ARGS)
 	PYTHONPATH=tests $(BIN)/python -m bench.now_bench
 	PYTHONPATH=tests $(BIN)/python -m bench.reuse_bench $(REUSE_ARGS)
 	$(BIN)/python tests/bench/files/sheets_bench.py $(SHEETS_ARGS)
 	$(BIN)/python tests/bench/files/xlsx_bench.py $(SHEETS_ARGS)
+	PYTHONPATH=tests $(BIN)/python -m bench.files.folder_bench $(FOLDER_ARGS)
 
 format: $(STAMP)  ## format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-manifests: $(STAMP)  ## write server.json, manifest.json and the README's tables
+# The validators are a gigabyte of programs, so that they are run where they are there already.
+manifests: $(STAMP)  ## write server.json, manifest.json and the README's tables, and validate them if make validate was run before
 	$(BIN)/python manifests/generate.py
+	@if test -d tests/clients/node_modules; then $(BIN)/python tests/clients/validate.py; fi
 
 snapshots: $(STAMP)  ## write what every tool and command says anew, after a text was changed on purpose
 	UPDATE_SNAPSHOTS=1 $(BIN)/python -m pytest -q tests/assistant/snapshots tests/cli/snapshots
@@ -92,8 +107,10 @@ clean:  ## remove what the targets made
 	rm -rf $(VENV) .venv-oldest .venv-newest .venv-reference tests/js/node_modules tests/conformance/node_modules tests/clients/node_modules gemini-batch-demo dashboard-pictures
 
 # Without resolving anew: the file is whole, and an older pip takes google-auth and google-auth[requests] for two things.
+# By its pip, and not by its folder: where Debian's python3-venv is missing, half an environment is left behind.
 $(STAMP): pyproject.toml constraints.txt
-	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than Python 3.11. Name a newer one: make PYTHON=python3.13 $(MAKECMDGOALS)" >&2; exit 1; }
+	test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@

@@ -18,6 +18,8 @@ from typing import Final
 
 import anyio
 import hosts
+import vl_convert
+import zopfli
 
 from gemini_batch_mcp.assistant.definitions import made_definitions
 from gemini_batch_mcp.cli.hosts import trying
@@ -25,6 +27,10 @@ from gemini_batch_mcp.cli.hosts import trying
 ROOT: Final = Path(__file__).resolve().parent.parent
 #: The same bytes from the same files: a zip holds times, and its format knows none before this one.
 _TIME: Final = (1980, 1, 1, 0, 0, 0)
+#: From the 16 units of the icon's drawing to the 512 pixels that Claude's directory asks for.
+_ICON_SCALE: Final = 32
+#: Of Zopfli over each file, in five seconds; 15 of them take three seconds more and save 2,600 bytes of 953,000.
+_PASSES: Final = 5
 
 
 def pack(directory: Path) -> Path:
@@ -48,11 +54,15 @@ def pack(directory: Path) -> Path:
         (content / "manifest.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False), encoding="utf-8")
         for path in (ROOT / "manifests" / "serve.py", ROOT / "LICENSE"):
             shutil.copy(path, content)
+        picture = vl_convert.svg_to_png((ROOT / hosts.ICON).read_text(encoding="utf-8"), scale=_ICON_SCALE)
+        (content / hosts.BUNDLE_ICON).write_bytes(picture)
         directory.mkdir(parents=True, exist_ok=True)
         bundle = directory / f"{hosts.PACKAGE}.mcpb"
-        with zipfile.ZipFile(bundle, "w", zipfile.ZIP_DEFLATED) as packed:
+        with zopfli.ZipFile(bundle, "w", iterations=_PASSES) as packed:
             for path in sorted(content.iterdir()):
-                packed.writestr(zipfile.ZipInfo(path.name, _TIME), path.read_bytes(), zipfile.ZIP_DEFLATED, 9)
+                entry = zipfile.ZipInfo(path.name, _TIME)
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                packed.writestr(entry, path.read_bytes())
     return bundle
 
 

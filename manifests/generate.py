@@ -39,6 +39,7 @@ def server_json() -> dict[str, Any]:
         "description": summary,
         "version": __version__,
         "repository": {"url": hosts.REPOSITORY, "source": "github"},
+        "icons": [{"src": f"{hosts.REPOSITORY}/raw/main/{hosts.ICON}", "mimeType": "image/svg+xml", "sizes": ["any"]}],
         "packages": [
             {
                 "registryType": "pypi",

@@ -23,6 +23,9 @@ AUTHOR: Final = "gemini-batch-mcp contributors"
 #: from a checkout or a wheel (`uv tool install .`), and entries name the command that this puts on the PATH.
 PUBLISHED: Final = False
 KEY: Final = "GEMINI_API_KEY"
+#: The one icon, which reports have in their tab, by its place in the repository; and what the bundle has of it.
+ICON: Final = "server/gemini_batch_mcp/results/report/icon.svg"
+BUNDLE_ICON: Final = "icon.png"
 #: What Claude Code and MCPB ask the user for, by the names under which their files use it.
 _API_KEY: Final = {
     "type": "string",
@@ -67,6 +70,7 @@ def mcpb_manifest(tools: list[Tool]) -> dict[str, Any]:
         "author": {"name": AUTHOR, "url": REPOSITORY},
         "repository": {"type": "git", "url": REPOSITORY},
         "license": "Apache-2.0",
+        "icon": BUNDLE_ICON,
         "keywords": ["gemini", "batch", "jsonl"],
         "privacy_policies": [f"{REPOSITORY}/blob/main/PRIVACY.md"],
         "server": {

@@ -17,7 +17,7 @@ from gemini_batch_mcp.sandbox.config import ByTime, OnCommand, SandboxConfig
 from gemini_batch_mcp.settings import Secret, Settings
 from support.commands import Commands
 from support.conversation import Conversation, Run, converse, process_env
-from support.extent import IS_FULL, Cost, in_part, measure_workers
+from support.extent import IS_FULL, IS_LONG, Cost, in_part, long, measure_workers
 from support.loading import share_compiled_sql, share_definitions, share_empty_ledgers, share_reading
 from support.services import MovedClock
 
@@ -63,12 +63,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not IS_FULL:
         left_out = {item for found in cases.values() for item in _beyond_the_few(found)}
         items[:] = [item for item in items if item not in left_out]
+    if not IS_LONG:
+        items[:] = [item for item in items if item.get_closest_marker("long") is None]
 
 
 def _beyond_the_few(cases: list[pytest.Item]) -> set[pytest.Item]:
+    """Return those that a run of a part leaves out; those of `make long` are marked."""
     (mark,) = cases[0].iter_markers("few")
-    (count,) = mark.args
-    return set(cases) - {cases[number * len(cases) // count] for number in range(count)}
+    count, more = mark.args
+    few, taken = _spread(cases, count), _spread(cases, more)
+    for item in taken - few:
+        item.add_marker(long)
+    return set(cases) - few - taken
+
+
+def _spread(cases: list[pytest.Item], count: int) -> set[pytest.Item]:
+    return {cases[number * len(cases) // count] for number in range(count)}
 
 
 def _is_its_turn(item: pytest.Function) -> bool:
@@ -83,15 +93,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give `era` to a test: both, where the protocol is what it is about; else one of them, by the test's name.
 
     The desk behind the protocol is the same in both eras, so that half of the tests hold each of them; and so do half
-    of the cases of a test that is about the protocol, where it has cases.
+    of the cases of a test that is about the protocol, where it has cases. A journey in its other era is long,
+    and what is marked so.
     """
     if "era" not in metafunc.fixturenames:
         return
-    if metafunc.definition.get_closest_marker("both_eras"):
-        has_cases = any(metafunc.definition.iter_markers("parametrize"))
-        metafunc.parametrize("era", [pytest.param(era, marks=in_part) if has_cases else era for era in ERAS])
-        return
     number = zlib.crc32(metafunc.definition.name.encode()) % len(ERAS)
+    if mark := metafunc.definition.get_closest_marker("both_eras"):
+        has_cases = any(metafunc.definition.iter_markers("parametrize"))
+        is_long = "long" in mark.args or "journeys" in metafunc.definition.path.parts
+        of_other = [in_part] if has_cases else [long] if is_long else []
+        of_its_own = [in_part] if has_cases else []
+        marks = {era: of_its_own if era == ERAS[number] else of_other for era in ERAS}
+        metafunc.parametrize("era", [pytest.param(era, marks=marks[era]) for era in ERAS])
+        return
     eras = ERAS if IS_FULL else ERAS[number : number + 1]
     metafunc.parametrize("era", [pytest.param(era, marks=in_part) for era in eras])
 

@@ -78,24 +78,32 @@ MAY_IMPORT = {
     "assistant.views": "assistant.replies",
     "assistant.comparison": "assistant.replies assistant.views",
     # the life of a batch
-    "batches.desk": "batches.* intake.* results.query",
+    "batches.desk": "batches.* intake.* results.query warehouse",
     "batches.opening": "batches.desk batches.gauge batches.jobs batches.work",
     "batches.advancing": (
         "batches.app batches.answers batches.calls batches.gauge batches.jobs batches.ledger batches.submitting"
     ),
     "batches.spending": "batches.app batches.jobs batches.ledger batches.orders intake.prices",
-    "batches.ending": "batches.app batches.calls batches.jobs batches.ledger batches.losses batches.waiting",
+    "batches.ending": (
+        "batches.app batches.calls batches.jobs batches.ledger batches.losses batches.remote batches.waiting"
+    ),
     "batches.undertakings": "batches.app batches.jobs batches.ledger batches.submitting batches.waiting",
     "batches.objects": "batches.app batches.gauge batches.ledger batches.orders intake.prices intake.requests",
     "batches.losses": "batches.app batches.jobs batches.ledger batches.orders",
     "batches.waiting": "batches.app batches.calls batches.gauge batches.jobs batches.ledger batches.submitting",
     "batches.submitting": (
         "batches.app batches.answers batches.calls batches.gauge batches.jobs batches.ledger batches.objects "
-        "batches.orders batches.work intake.* results.*"
+        "batches.orders batches.remote batches.work intake.* results.*"
     ),
     "batches.answers": (
-        "batches.app batches.calls batches.gauge batches.jobs batches.ledger batches.orders batches.work "
-        "intake.prices results.*"
+        "batches.app batches.calls batches.gauge batches.jobs batches.ledger batches.orders batches.remote "
+        "batches.work intake.prices results.* stores"
+    ),
+    # rows and answers that stay in BigQuery
+    "batches.remote": (
+        "batches.app batches.gauge batches.jobs batches.ledger batches.orders gemini.warehouse intake.prices "
+        "intake.requests results.engine results.export results.query results.store results.table results.visible "
+        "warehouse"
     ),
     "batches.trials": (
         "batches.app batches.answers batches.jobs batches.ledger batches.orders batches.work intake.prices results.*"
@@ -107,18 +115,23 @@ MAY_IMPORT = {
     ),
     # an earlier batch may be what an order is made of
     "batches.orders": (
-        "batches.app batches.gauge batches.jobs batches.ledger intake.* results.answer_index results.engine "
-        "results.reuse results.store"
+        "batches.app batches.gauge batches.jobs batches.ledger batches.work intake.* results.answer_index "
+        "results.engine results.reuse results.store stores warehouse"
     ),
     "batches.jobs": "batches.app batches.ledger gemini.wire intake.prices intake.requests results.store",
     "batches.app": (
         "batches.gauge batches.hashes batches.ledger batches.work gemini.developer gemini.gateway intake.request_files "
-        "intake.validator results.answer_index results.query results.reuse results.store"
+        "intake.validator results.answer_index results.query results.reuse results.store stores"
     ),
     "batches.work": "batches.gauge",
     "batches.gauge": "",
     "batches.hashes": "intake.opened intake.requests",
     "batches.ledger": "intake.prices",
+    # rows that stay in BigQuery: the same requests and the same table, as SQL
+    "warehouse": (
+        "intake.generation_config intake.line_form intake.tables.sql intake.template intake.validator "
+        "results.outcomes results.structured results.table"
+    ),
     # answers as a table
     "results.store": "results.*",
     "results.chosen": "results.engine results.table",
@@ -128,17 +141,19 @@ MAY_IMPORT = {
     "results.query": "results.engine results.sql_names results.visible",
     "results.answer_index": "results.engine",
     "results.reuse": "results.answer_index results.engine results.table",
-    "results.table": "results.answer_index results.engine results.structured results.visible",
+    "results.table": ("results.answer_index results.engine results.outcomes results.structured results.visible"),
     "results.structured": "",
     "results.engine": "",
     "results.cursor": "",
+    "results.outcomes": "",
     "results.sql_names": "",
     "results.visible": "",
     # whatever the user has, as checked request lines
     "intake.compose": (
-        "intake.files intake.generation_config intake.request_files intake.requests intake.rows intake.tables "
-        "intake.template intake.unpacked intake.validator"
+        "intake.files intake.generation_config intake.line_form intake.request_files intake.requests intake.rows "
+        "intake.tables intake.template intake.unpacked intake.validator"
     ),
+    "intake.line_form": "intake.files intake.tables intake.template intake.validator",
     "intake.openai": (
         "intake.opened intake.prices intake.request_files intake.requests intake.response_schema intake.rows "
         "intake.validator"
@@ -174,16 +189,17 @@ MAY_IMPORT = {
     # the only room that talks to Google
     "gemini.gateway": (
         "gemini.developer gemini.downloads gemini.http gemini.retry gemini.service gemini.transfers gemini.vertex "
-        "gemini.wire"
+        "gemini.warehouse gemini.wire"
     ),
     "gemini.developer": (
         "gemini.downloads gemini.failures gemini.http gemini.retry gemini.service gemini.session gemini.transfers "
-        "gemini.wire"
+        "gemini.warehouse gemini.wire"
     ),
     "gemini.vertex": (
         "gemini.downloads gemini.failures gemini.http gemini.retry gemini.service gemini.session gemini.transfers "
-        "gemini.wire"
+        "gemini.warehouse gemini.wire"
     ),
+    "gemini.warehouse": "gemini.service",
     "gemini.downloads": "gemini.http gemini.retry gemini.session gemini.transfers",
     "gemini.session": "gemini.failures gemini.http gemini.retry",
     "gemini.transfers": "gemini.http",
@@ -194,6 +210,8 @@ MAY_IMPORT = {
     "gemini.retry": "",
     "gemini.service": "",
     "gemini.wire": "",
+    # objects of object stores, as files; to Cloud Storage the way of the room that talks to Google
+    "stores": "gemini.vertex",
     # the embedded service
     "sandbox.app": "sandbox.*",
     "sandbox.service": "sandbox.transport",
@@ -215,11 +233,14 @@ MAY_IMPORT = {
 LIVES_IN = {
     "google": "gemini.developer gemini.failures gemini.transfers gemini.vertex",
     "google_crc32c": "gemini.vertex._storage sandbox.cloud._objects",
+    "boto3": "stores._s3",
+    "botocore": "stores._s3",
     "opentelemetry": "tracing",
     "mcp": "assistant cli.demo cli.hosts.trying",
     "mcp_types": "assistant cli.demo",
     "sqlalchemy": "batches.ledger",
-    "duckdb": "results intake.tables",
+    "duckdb": "results intake.tables sandbox.cloud._tables",
+    "sqlglot": "warehouse sandbox.cloud._translation",
     "xlsxwriter": "results.export._xlsx",
     "fsspec": "results.query._outlet results.table._slice_files",
     "tomlkit": "cli.hosts._toml",
@@ -337,7 +358,7 @@ def test_every_package_that_is_imported_is_declared() -> None:
     project = tomllib.loads((PACKAGE.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = [
         *project["dependencies"],
-        *chain(*(project["optional-dependencies"][extra] for extra in ("report", "vertex"))),
+        *chain(*(project["optional-dependencies"][extra] for extra in ("report", "vertex", "cloud"))),
     ]
     declared = {re.split(r"[<>=\[ ]", requirement)[0].lower() for requirement in wanted}
     # The types of the MCP SDK's own interface, released as a distribution of their own.
@@ -360,6 +381,15 @@ def test_the_environment_is_read_by_the_command_line_only() -> None:
 def test_threads_are_entered_by_one_function_only() -> None:
     for module, path in MODULES.items():
         assert module == "threads" or "to_thread" not in path.read_text(encoding="utf-8"), module
+
+
+def test_nothing_is_raised_while_a_group_is_handled() -> None:
+    """Before 3.11.4 (Debian 12 has 3.11.2) Python wraps that in a group: exit codes are lost, and tracebacks shown."""
+    for module, path in MODULES.items():
+        for handled in (node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.TryStar)):
+            inside = [part for handler in handled.handlers for part in ast.walk(handler)]
+            raising = [part for part in inside if isinstance(part, ast.Raise) or ast.unparse(part) == "sys.exit"]
+            assert not raising, module
 
 
 def test_no_two_files_share_the_last_two_parts_of_their_paths() -> None:

@@ -37,7 +37,7 @@ from gemini_batch_mcp.settings import (
 from intake.workbooks.writers import by_hand, cells
 from support.answers import answer
 from support.conversation import Conversation, converse, newest, spoken
-from support.extent import IS_FULL
+from support.extent import IS_FULL, long
 from support.gateways import Body
 from support.services import MovedClock
 
@@ -216,6 +216,7 @@ def kept(settings: Settings) -> list[str]:
     )
 
 
+@long
 async def test_an_answer_beyond_a_limit_is_a_failed_row_in_the_words_of_the_table_and_costs_no_other(
     settings: Settings, sandbox: Sandbox, service_clock: MovedClock, data: Path, era: str
 ) -> None:

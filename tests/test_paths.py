@@ -55,7 +55,7 @@ def test_a_file_that_may_not_be_read_is_refused(guard: PathGuard, data: Path) ->
     (data / "sealed" / "a.jsonl").chmod(0)
     if os.geteuid() == 0:
         pytest.skip("root may read everything")
-    with pytest.raises(PathError, match="may not be read"):
+    with pytest.raises(PathError, match="cannot be read"):
         guard.readable_file("sealed/a.jsonl")
 
 
@@ -113,7 +113,7 @@ def test_what_a_link_leads_to_decides_whether_it_is_allowed(guard: PathGuard, da
     for name, target in (("in", data), ("out", data.parent), ("hidden", data / ".git"), ("loop", data / "loop")):
         (data / name).symlink_to(target)
 
-    allowed = [name for name in ("in", "out", "hidden", "loop", "not-there") if guard.target(data / name)]
+    allowed = [name for name in ("in", "out", "hidden", "loop", "loop/below", "not-there") if guard.target(data / name)]
     assert allowed == ["in", "not-there"]
     assert guard.target(data / "in" / "in" / "a.txt") == data / "a.txt"
 

@@ -24,7 +24,7 @@ from gemini_batch_mcp.patterns import pattern_warnings, patterns_of
 from gemini_batch_mcp.results.structured.checking import AnswerCheck
 from gemini_batch_mcp.results.visible import visible
 from gemini_batch_mcp.text import plain_text, safe_text
-from support.extent import in_part, part
+from support.extent import in_part, long, part
 
 #: Of the processor, since the machine may be busy: one text may take 10^9 steps.
 MOST_SECONDS: Final = 10.0
@@ -150,6 +150,7 @@ def test_a_text_too_long_for_a_large_pattern_is_told_as_such() -> None:
         assert check.fault('"xy"') == ""
 
 
+@long
 def test_a_list_without_repeats_is_checked_in_seconds() -> None:
     check = AnswerCheck({"type": "array", "uniqueItems": True, "items": {"type": "object"}})
     items = [{"n": number, "of": [True, 1]} for number in range(LONG)]
@@ -304,6 +305,7 @@ def test_every_text_is_read_in_seconds(reader: str) -> None:
 
 
 @in_part
+@long
 def test_every_text_is_read_as_csv_in_seconds(tmp_path: Path) -> None:
     for name in part(list(TEXTS), 3):
         text = TEXTS[name]

@@ -81,9 +81,11 @@ def test_all_that_is_secret_in_an_environment_is_known() -> None:
         "http_proxy": "http://other:plainword2@proxy.example",
         "GOOGLE_GEMINI_BASE_URL": "https://gateway.example/?token=abcdefgh12",
         "ALL_PROXY": "http://[broken",
+        "AWS_SECRET_ACCESS_KEY": "key/of+aws/3",
+        "AWS_SESSION_TOKEN": "token//of==aws4",
     }
     text = (
-        "first-key-of-two second-key-of-two pass@word1 pass%40word1 plainword2 abcdefgh12 "
+        "first-key-of-two second-key-of-two pass@word1 pass%40word1 plainword2 abcdefgh12 key/of+aws/3 token//of==aws4 "
         + base64.b64encode(b"someone:pass@word1").decode()
     )
     for secrets in (secrets_of(env), _settings(env).secrets):

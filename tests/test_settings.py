@@ -82,13 +82,19 @@ def test_a_working_directory_that_is_too_wide_is_no_root(here: str) -> None:
 def test_the_working_directory_and_the_files_directory_are_the_roots_by_default() -> None:
     assert read({"GEMINI_BATCH_HOME": "/state"}).roots == (Path("/data/project"), Path("/state/files"))
     assert read({"GEMINI_BATCH_ROOTS": "/a:/b"}).roots == (Path("/a"), Path("/b"))
-    mixed = read({"GEMINI_BATCH_ROOTS": "gs://bucket/in:/a:gs://other", "GOOGLE_GENAI_USE_VERTEXAI": "true"})
+    mixed = read({"GEMINI_BATCH_ROOTS": "gs://bucket/in:/a:s3://other:bq://project.data", "GOOGLE_CLOUD_PROJECT": "p"})
     assert mixed.roots == (Path("/a"),)
-    assert mixed.cloud is not None
-    assert mixed.cloud.prefixes == ("gs://bucket/in/", "gs://other/")
+    assert mixed.addresses == ("gs://bucket/in/", "s3://other/", "bq://project.data.")
+    assert (mixed.cloud, mixed.google.project) == (None, "p")
     only = read({"GEMINI_BATCH_ROOTS": "gs://bucket/in", "GOOGLE_GENAI_USE_ENTERPRISE": "0"})
     assert only.roots == read({}).roots
     assert only.cloud is None
+
+
+@pytest.mark.parametrize("root", ["s3://", "gs:///", "/data:s3://..", "bq://"])
+def test_a_root_that_names_no_bucket_is_refused_and_does_not_open_all_of_them(root: str) -> None:
+    with pytest.raises(ConfigurationError, match="names nothing"):
+        read({"GEMINI_BATCH_ROOTS": root})
 
 
 def test_the_sandbox_has_a_state_directory_of_its_own() -> None:
@@ -135,9 +141,9 @@ def test_every_setting_that_is_read_is_documented_and_every_one_that_is_document
     env = Asked(values)
     Settings.from_env(env, working_directory=Path("/data/project"), user_home=Path("/home/me"))
 
-    # What the HTTP client reads by itself is looked at for passwords only.
-    proxies = {name for name in env.names if name.lower().endswith("_proxy")}
-    assert env.names - proxies == {setting.name for setting in SETTINGS}
+    # What the HTTP client and boto3 read by themselves is looked at for secrets only.
+    others = {name for name in env.names if name.lower().endswith("_proxy") or name.startswith("AWS_")}
+    assert env.names - others == {setting.name for setting in SETTINGS}
 
 
 def test_every_setting_that_a_sentence_of_ours_names_is_there() -> None:

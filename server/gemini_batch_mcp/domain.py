@@ -437,7 +437,7 @@ class ResultPage:
 class SavedFile:
     """A result file written for the user, and the files written beside it (vectors as `.npy` with their keys).
 
-    `notes` are sentences about what does not stand in it as it is.
+    `notes` are sentences about what does not stand in it as it is. Of an object of an object store, `path` is its name.
     """
 
     path: Path
@@ -446,6 +446,13 @@ class SavedFile:
     size_bytes: int
     companions: tuple["SavedFile", ...] = ()
     notes: tuple[str, ...] = ()
+    #: `s3://bucket/key` or `gs://bucket/key` of an object; empty for a file of this machine.
+    address: str = ""
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people."""
+        return self.address or str(self.path)
 
 
 @dataclass(frozen=True, slots=True)

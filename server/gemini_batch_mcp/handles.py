@@ -118,7 +118,12 @@ class Directory:
     def open_file(self, name: str) -> int:
         """Return a descriptor for reading the regular file of that name; it is no link."""
         flags = _READING | getattr(os, "O_NOFOLLOW", 0)
-        return _regular(os.open(self._place(name), flags, dir_fd=self._descriptor))
+        try:
+            return _regular(os.open(self._place(name), flags, dir_fd=self._descriptor))
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise OSError(errno.ELOOP, _LINK_IN_THE_WAY, name) from None
+            raise
 
     def publish(self, draft: Path, name: str) -> None:
         """Give a finished file, which may lie on another disk, a name here that nobody has; it leaves its place.
@@ -192,6 +197,35 @@ class Directory:
 
     def _place(self, name: str) -> str:
         return name if self._descriptor is not None else os.fspath(self.path / name)
+
+
+class Neighbours:
+    """Opens files one after the other; most lie beside the one before, so its directory is held open. For `with`."""
+
+    def __init__(self) -> None:
+        self._held: Directory | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._held is not None:
+            self._held.close()
+
+    def open_file(self, directory: Path, name: str) -> int:
+        """Return a descriptor for reading the regular file of that name in the directory at a resolved path.
+
+        Raises:
+            OSError: as the function `open_file`.
+        """
+        held = self._held
+        if _HAS_HANDLES and (held is None or (held.path is not directory and held.path != directory)):
+            self.__exit__()
+            self._held = held = None
+            # Who may not list a directory may still open what is in it.
+            with suppress(PermissionError):
+                self._held = held = Directory(directory)
+        return held.open_file(name) if held is not None else open_file(directory / name)
 
 
 def _regular(descriptor: int) -> int:

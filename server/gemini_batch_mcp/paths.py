@@ -5,6 +5,7 @@ never repaired: a path that an assistant got wrong should come back to it as a s
 resolved; `handles.py` opens it without following links, so that what was checked is what is opened.
 """
 
+import errno
 import os
 import re
 import shutil
@@ -102,7 +103,7 @@ class PathGuard:
     def target(self, path: Path) -> Path | None:
         """Return what a path leads to, through all symlinks; None when that is hidden or lies outside the roots."""
         try:
-            return self._inside(path.resolve(), str(path))
+            return self._inside(_resolved(path), str(path))
         except (PathError, OSError, RuntimeError):
             return None
 
@@ -166,7 +167,7 @@ class PathGuard:
     def _settled(self, path: Path, text: str) -> Path:
         """Return where a path leads, which must be inside. `text` is how it was given."""
         try:
-            resolved = path.resolve()
+            resolved = _resolved(path)
         except (OSError, RuntimeError, ValueError) as error:
             raise PathError(f"{_shown(text)} cannot be resolved ({system_reason(error)}).", "Check the path.") from None
         return self._inside(resolved, text)
@@ -248,6 +249,22 @@ def _respelt(path: Path) -> Path:
         forms = (name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))
         found /= next((form for form in forms if os.path.lexists(found / form)), name)
     return found
+
+
+def _resolved(path: Path) -> Path:
+    """Return where a path leads, through all links, whether something is there or not.
+
+    Raises:
+        OSError: its links lead in a circle. Until Python 3.12 that is a `RuntimeError`; newer ones return such a path.
+    """
+    resolved = path.resolve()
+    try:
+        is_circle = stat.S_ISLNK(resolved.lstat().st_mode)
+    except OSError as error:
+        is_circle = error.errno == errno.ELOOP
+    if is_circle:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    return resolved
 
 
 def _mode(path: Path, text: str) -> int | None:

@@ -18,6 +18,8 @@ from typing import Final
 _CODE: Final = "import sys; sys.path[:] = sys.argv[2:]; __import__(sys.argv[1], fromlist=['main']).main()"
 #: Of a processor that others want as well, about a quarter (our choice).
 _YIELDING: Final = 5
+#: Beside one that answers, about a tenth (our choice): a thread that only reads and hashes has little to do.
+_YIELDING_THREAD: Final = 10
 
 
 @contextmanager
@@ -53,6 +55,18 @@ def yield_to_others() -> None:
     # Windows has no such number.
     if hasattr(os, "nice"):
         os.nice(_YIELDING)
+
+
+def yield_thread_to_others() -> None:
+    """Have this thread, one that reads or hashes for long and nothing else, yield the processor to those that answer.
+
+    Only Linux has threads of different niceness, and none takes its own back.
+    """
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        # Where a sandbox forbids it, the work is done all the same.
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + _YIELDING_THREAD)
 
 
 def start(module: str) -> subprocess.Popen[bytes]:

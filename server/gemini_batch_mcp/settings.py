@@ -8,7 +8,7 @@ import os
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal, TypeVar, get_args
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -66,8 +66,8 @@ _TOKEN: Final = "GEMINI_BATCH_HTTP_TOKEN"  # noqa: S105
 API_VERSION: Final = "v1beta"
 #: Where a user gets a key.
 KEYS_PAGE: Final = "https://aistudio.google.com/apikey"
-
-
+#: How roots begin that are no directories.
+_REMOTE: Final = ("s3://", "gs://", "bq://")
 #: Variables in which the HTTP client looks for a proxy; in small letters as well.
 PROXIES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
@@ -180,12 +180,13 @@ SETTINGS: Final = (
     ),
     Setting("GOOGLE_VERTEX_BASE_URL", "Another endpoint in place of Vertex AI's.", "Google's"),
     Setting("STORAGE_EMULATOR_HOST", "Another endpoint in place of Cloud Storage's.", "Google's"),
+    Setting("BIGQUERY_EMULATOR_HOST", "Another endpoint in place of BigQuery's.", "Google's"),
     Setting("GEMINI_BATCH_MODEL", "Model for orders that don't name one.", "gemini-3-flash-preview"),
     Setting("GEMINI_BATCH_HOME", "Directory for ledger and results.", "a per-user data directory", format="filepath"),
     Setting(
         "GEMINI_BATCH_ROOTS",
-        "Directories that may be read and written, separated as in PATH; on Google Cloud also gs://bucket/path/, to be "
-        "read.",
+        "Directories that may be read and written, separated as in PATH; also s3://bucket/path/ and gs://bucket/path/ "
+        "(extra cloud), and on Google Cloud bq://project.dataset, to be read.",
         "the working directory, unless that is / or the home directory, and <home>/files",
     ),
     Setting("GEMINI_BATCH_SANDBOX", "1 uses the embedded Gemini service: no key, no cost.", "0", format="boolean"),
@@ -256,8 +257,7 @@ class Cloud:
     credentials_path: str = ""
     base_url: str = ""
     storage_url: str = ""
-    #: Beginnings of `gs://…` that may be read beside the bucket.
-    prefixes: tuple[str, ...] = ()
+    warehouse_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +273,10 @@ class Settings:
     base_url: str = ""
     #: None for the Gemini Developer API.
     cloud: Cloud | None = None
+    #: The same in any case: what lies in Cloud Storage is no matter of the API.
+    google: Cloud = field(default_factory=Cloud)
+    #: Beginnings of `s3://…`, `gs://…` and `bq://…` that are roots, each with the sign that ends it.
+    addresses: tuple[str, ...] = ()
     model: str = "gemini-3-flash-preview"
     sandbox: bool = False
     read_only: bool = False
@@ -299,9 +303,8 @@ class Settings:
     @property
     def secrets(self) -> Secrets:
         """All that is to be cut out of whatever leaves or stays."""
-        return Secrets.of(
-            secret.value for secret in (self.api_key, self.http_token, *self.other_secrets) if secret is not None
-        )
+        held = (self.api_key, self.http_token, *self.other_secrets)
+        return Secrets.of(secret.value for secret in held if secret is not None)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str], *, working_directory: Path, user_home: Path) -> "Settings":
@@ -310,7 +313,7 @@ class Settings:
         Raises:
             ConfigurationError: a value cannot be understood; the message names the variable.
         """
-        home = _directory(env, "GEMINI_BATCH_HOME", user_data_path("gemini-batch-mcp", appauthor=False))
+        home = _absolute(env, "GEMINI_BATCH_HOME", "directory") or user_data_path("gemini-batch-mcp", appauthor=False)
         sandbox = _value(env, "GEMINI_BATCH_SANDBOX", _boolean, False)
         return cls(
             # A sandbox order must never be taken for the real one, so the two have ledgers of their own.
@@ -320,7 +323,9 @@ class Settings:
             working_directory=working_directory,
             api_key=_key(env),
             base_url=env.get("GOOGLE_GEMINI_BASE_URL", "").strip(),
-            cloud=_cloud(env),
+            cloud=_cloud(env) if _on_cloud(env) else None,
+            google=_cloud(env),
+            addresses=_addresses(env),
             model=env.get("GEMINI_BATCH_MODEL", "").strip() or "gemini-3-flash-preview",
             sandbox=sandbox,
             read_only=_value(env, "GEMINI_BATCH_READ_ONLY", _boolean, False),
@@ -347,9 +352,9 @@ def secrets_of(env: Mapping[str, str]) -> Secrets:
 
 
 def _secrets(env: Mapping[str, str]) -> Iterator[Secret]:
-    for name in ("GOOGLE_API_KEY", "GEMINI_API_KEY", _TOKEN):
+    for name in ("GOOGLE_API_KEY", "GEMINI_API_KEY", _TOKEN, "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         yield Secret(env.get(name, "").strip(), name)
-    addresses = ("GOOGLE_GEMINI_BASE_URL", "GOOGLE_VERTEX_BASE_URL", "STORAGE_EMULATOR_HOST")
+    addresses = ("GOOGLE_GEMINI_BASE_URL", "GOOGLE_VERTEX_BASE_URL", "STORAGE_EMULATOR_HOST", "BIGQUERY_EMULATOR_HOST")
     for name in (*addresses, *PROXIES, *map(str.lower, PROXIES)):
         try:
             address = urlsplit(env.get(name, "").strip())
@@ -376,24 +381,25 @@ def _key(env: Mapping[str, str]) -> Secret | None:
     return found[0] if found else None
 
 
-def _cloud(env: Mapping[str, str]) -> Cloud | None:
-    """Return where batches run on Google Cloud, None where they do not. As in the SDK, the newer name wins."""
+def _on_cloud(env: Mapping[str, str]) -> bool:
+    """True where batches run on Google Cloud. As in the SDK, the newer name wins."""
+    older = _value(env, "GOOGLE_GENAI_USE_VERTEXAI", _boolean, False)
+    return _value(env, "GOOGLE_GENAI_USE_ENTERPRISE", _boolean, older)
 
+
+def _cloud(env: Mapping[str, str]) -> Cloud:
     def text(name: str) -> str:
         return env.get(name, "").strip()
 
-    older = _value(env, "GOOGLE_GENAI_USE_VERTEXAI", _boolean, False)
-    is_used = _value(env, "GOOGLE_GENAI_USE_ENTERPRISE", _boolean, older)
-    cloud = Cloud(
+    return Cloud(
         project=text("GOOGLE_CLOUD_PROJECT"),
         location=text("GOOGLE_CLOUD_LOCATION") or "global",
         bucket=text("GEMINI_BATCH_BUCKET").removeprefix("gs://").strip("/"),
         credentials_path=text("GOOGLE_APPLICATION_CREDENTIALS"),
         base_url=text("GOOGLE_VERTEX_BASE_URL"),
         storage_url=text("STORAGE_EMULATOR_HOST"),
-        prefixes=tuple(_objects_in(text("GEMINI_BATCH_ROOTS"))),
+        warehouse_url=text("BIGQUERY_EMULATOR_HOST"),
     )
-    return cloud if is_used else None
 
 
 def _value(env: Mapping[str, str], name: str, parse: Callable[[str], T], default: D) -> T | D:
@@ -457,15 +463,11 @@ def _not_negative(text: str) -> float:
     return _number(text, 0.0, "a number of 0 or more")
 
 
-def _directory(env: Mapping[str, str], name: str, default: Path) -> Path:
-    return _absolute(env, name, "directory") or default
-
-
 def _absolute(env: Mapping[str, str], name: str, kind: str) -> Path | None:
     text = env.get(name, "").strip()
     if not text:
         return None
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))  # noqa: PTH111 -- Path raises for a user whom nobody knows
     if not path.is_absolute():
         raise ConfigurationError(f"{name} is {text[:80]!r}, a relative path.", f"Give the {kind}'s absolute path.")
     return path
@@ -476,21 +478,20 @@ def _parts(text: str) -> list[str]:
     return [part for part in re.split(rf"{re.escape(os.pathsep)}(?!//)", text) if part.strip()]
 
 
-def _objects_in(text: str) -> Iterator[str]:
-    """Yield the beginnings of objects among roots, each with the slash that ends it."""
-    for part in _parts(text):
-        if part.startswith("gs://"):
-            yield part.rstrip("/") + "/"
+def _addresses(env: Mapping[str, str]) -> tuple[str, ...]:
+    parts = [part for part in _parts(env.get("GEMINI_BATCH_ROOTS", "").strip()) if part.startswith(_REMOTE)]
+    if bare := next((part for part in parts if not part.partition("://")[2].strip("/.")), ""):
+        raise ConfigurationError(f"GEMINI_BATCH_ROOTS holds {bare!r}, which names nothing.", "Name what may be used.")
+    return tuple(part.rstrip("/.") + ("." if part.startswith("bq://") else "/") for part in parts)
 
 
 def _roots(env: Mapping[str, str], home: Path, working_directory: Path, user_home: Path) -> tuple[Path, ...]:
-    # What lies in Cloud Storage is no directory of this machine.
-    parts = [part for part in _parts(env.get("GEMINI_BATCH_ROOTS", "").strip()) if not part.startswith("gs://")]
+    parts = [part for part in _parts(env.get("GEMINI_BATCH_ROOTS", "").strip()) if not part.startswith(_REMOTE)]
     if not parts:
         files = home / "files"
         wide = {Path(working_directory.anchor), user_home.resolve()}
         return (files,) if working_directory.resolve() in wide else (working_directory.resolve(), files)
-    roots = tuple(Path(part).expanduser() for part in parts)
+    roots = tuple(Path(os.path.expanduser(part)) for part in parts)  # noqa: PTH111 -- as above
     for root in roots:
         if not root.is_absolute():
             raise ConfigurationError(

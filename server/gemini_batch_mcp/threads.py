@@ -1,11 +1,16 @@
 """Calling what blocks (the disk, a database, a lock) from the event loop."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import ParamSpec, TypeVar
 
 import anyio
+import anyio.from_thread
 import anyio.to_thread
+
+from gemini_batch_mcp.processes import yield_thread_to_others
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -17,6 +22,16 @@ async def in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwar
     A cancel waits for its end: nothing goes on behind the back of whoever was cancelled.
     """
     return await anyio.to_thread.run_sync(partial(function, *args, **kwargs))
+
+
+def end_if_cancelled() -> None:
+    """End what runs in a worker thread once nobody wants it any more: to be called now and then by what takes long.
+
+    Raises:
+        the cancel of whoever waits for the thread; nothing in a thread that nobody waits for.
+    """
+    with suppress(RuntimeError):
+        anyio.from_thread.check_cancelled()
 
 
 async def in_thread_left_behind(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -39,3 +54,12 @@ async def in_stoppable_thread(
     except anyio.get_cancelled_exc_class():
         stop()
         raise
+
+
+def yielding(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run `function`, which reads or hashes much, and wait: in a thread that yields to those that answer calls.
+
+    For worker threads, which cannot do so themselves: the next work of theirs may be a call's.
+    """
+    with ThreadPoolExecutor(1, "yielding", yield_thread_to_others) as pool:
+        return pool.submit(function, *args, **kwargs).result()

@@ -173,7 +173,7 @@ TABLE: Final = (
 )
 
 
-@few(16)
+@few(10)
 @pytest.mark.both_eras
 @pytest.mark.parametrize("outcome", TABLE, ids=[outcome.situation.__name__ for outcome in TABLE])
 @pytest.mark.parametrize("client", ["yes", "no", "cannot ask"])

@@ -6,7 +6,8 @@ theme written there; `make pictures` renews the one in the README.
 
 import os
 import re
-from functools import partial
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from gemini_batch_mcp.sandbox.config import OnCommand, SandboxConfig
 from gemini_batch_mcp.settings import Secret, Settings
 from support.answers import HOSTILE
 from support.conversation import Conversation, converse, newest
+from support.extent import long
 from support.npm import chromium, talk_to_node
 from support.services import MovedClock
 
@@ -71,16 +73,29 @@ async def _ordered(talk: Conversation, sandbox: Sandbox) -> dict[str, str]:
     hostile += [{"key": "emoji", "prompt": "\U0001f600" * 190}, {"key": "error", "prompt": "[[sandbox:error:13]]"}]
     ids["hostile"] = await _order(talk, requests=hostile, display_name=f"hostile {HOSTILE[2]}")
     sandbox.finish(newest(sandbox))
+    ids["moods"] = await _order(talk, **_moods(), generation_config={"maxOutputTokens": 300})
+    sandbox.advance(newest(sandbox))
+    return ids
+
+
+def _moods() -> dict[str, Any]:
     rows: list[dict[str, str]] = [
         {"id": f"review-{number:03}", "mood_before": MOODS[number % 4]}
         | {"review": f"{REVIEWS[number % 3]} {number} {_mark(number)}"}
         for number in range(1, ROWS + 1)
     ]
     moods: dict[str, Any] = {"requests": rows, "prompt": "{{review}}", "key_column": "id", "display_name": "moods"}
-    moods |= {"response_schema": SCHEMA}
-    ids["moods"] = await _order(talk, **moods, generation_config={"maxOutputTokens": 300})
-    sandbox.advance(newest(sandbox))
-    return ids
+    return moods | {"response_schema": SCHEMA}
+
+
+async def _rival(talk: Conversation, sandbox: Sandbox) -> str:
+    """Have another prompt answer the rows of "moods", whose retry comes to its end; returns the id of the batch."""
+    sandbox.finish(newest(sandbox))
+    rival = _moods() | {"prompt": "Which mood? {{review}}", "display_name": "rival"}
+    batch = await _order(talk, **rival, generation_config={"maxOutputTokens": 300})
+    sandbox.finish(newest(sandbox))
+    await talk.call("check_status", batch=batch)
+    return batch
 
 
 async def _order(talk: Conversation, **order: Any) -> str:
@@ -115,6 +130,8 @@ async def _walk(directory: Path) -> Seen:
             async def answer(question: dict[str, Any]) -> Any:
                 if question["what"] == "page":
                     return await _page(talk)
+                if question["what"] == "rival":
+                    return await _rival(talk, sandbox)
                 if question["what"] == "finish":
                     clock.move(RAN_SECONDS)
                     return sandbox.finish(newest(sandbox)).name
@@ -138,9 +155,16 @@ async def _page(talk: Conversation) -> str:
 
 
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
-    """What there was to see in one walk through all views."""
-    return anyio.run(partial(_walk, tmp_path_factory.mktemp("dashboard")))
+def walk(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Seen]:
+    """One walk through all views, made when it is first asked for."""
+    return cache(partial(anyio.run, partial(_walk, tmp_path_factory.mktemp("dashboard"))))
+
+
+@pytest.fixture
+def seen(walk: Callable[[], Seen]) -> Seen:
+    """What there was to see. Each test is skipped by itself where there is no browser, and says so."""
+    chromium()
+    return walk()
 
 
 def _names(calls: list[list[Any]]) -> list[str]:
@@ -185,6 +209,7 @@ async def test_the_page_is_one_small_file_that_names_no_address_and_makes_no_mar
 
 
 @pytest.mark.npm
+@long
 def test_the_view_is_quiet_and_nothing_leaves_it(seen: Seen) -> None:
     assert {name: seen[name] for name in ("requests", "messages", "errors", "dialogs")} == {
         "requests": [],
@@ -195,6 +220,7 @@ def test_the_view_is_quiet_and_nothing_leaves_it(seen: Seen) -> None:
 
 
 @pytest.mark.npm
+@long
 def test_before_a_result_it_says_that_it_waits_and_after_a_cancel_that_there_is_none(seen: Seen) -> None:
     assert seen["waiting"] == {
         "text": "Waiting for the call to end …",
@@ -206,6 +232,7 @@ def test_before_a_result_it_says_that_it_waits_and_after_a_cancel_that_there_is_
 
 
 @pytest.mark.npm
+@long
 def test_a_running_batch_shows_how_far_it_is_and_what_it_may_cost(seen: Seen) -> None:
     running = seen["running"]
     assert (running["title"], running["state"], running["share"]) == ("moods", "Running", "50 %")
@@ -219,6 +246,7 @@ def test_a_running_batch_shows_how_far_it_is_and_what_it_may_cost(seen: Seen) ->
 
 
 @pytest.mark.npm
+@long
 def test_it_looks_again_ever_more_seldom_and_stops_when_the_job_has_ended(seen: Seen) -> None:
     refreshed = seen["refreshed"]
     assert refreshed["looks"] == [[], ["check_status"], [], ["check_status"], []]
@@ -227,6 +255,7 @@ def test_it_looks_again_ever_more_seldom_and_stops_when_the_job_has_ended(seen: 
 
 
 @pytest.mark.npm
+@long
 def test_an_ended_batch_shows_its_outcomes_its_cost_and_the_counts_of_each_answer_field(seen: Seen) -> None:
     ended = seen["refreshed"]
     assert (ended["state"], ended["share"]) == ("Partially succeeded", "94 %")
@@ -244,6 +273,7 @@ def test_an_ended_batch_shows_its_outcomes_its_cost_and_the_counts_of_each_answe
 
 
 @pytest.mark.npm
+@long
 def test_failures_are_shown_by_reason_and_row_by_row(seen: Seen) -> None:
     failures = seen["failures"]
     assert failures["tab"] == ["Failures 7"]
@@ -258,6 +288,7 @@ def test_failures_are_shown_by_reason_and_row_by_row(seen: Seen) -> None:
 
 
 @pytest.mark.npm
+@long
 def test_tabs_and_pages_are_turned_by_the_keyboard_which_stays_where_it_was(seen: Seen) -> None:
     assert (seen["failures"]["focus"], seen["rows"]["focus"]) == ("tab-failures", "tab-rows")
     assert seen["rows"]["pager"] == ["Previous (off)", "Page 1", "Next"]
@@ -270,6 +301,7 @@ def test_tabs_and_pages_are_turned_by_the_keyboard_which_stays_where_it_was(seen
 
 
 @pytest.mark.npm
+@long
 def test_a_page_of_rows_that_the_assistant_asked_for_is_shown_and_gone_on_from(seen: Seen) -> None:
     page = seen["page"]
     assert page["keys"] == [row[0] for row in page["first"]["table"][0]]
@@ -278,6 +310,7 @@ def test_a_page_of_rows_that_the_assistant_asked_for_is_shown_and_gone_on_from(s
 
 
 @pytest.mark.npm
+@long
 def test_a_retry_shows_what_it_costs_and_is_sent_only_when_the_user_agrees(seen: Seen) -> None:
     asked, retried = seen["asked"], seen["retried"]
     assert asked["consent"].startswith("gemini-batch-mcp asks: resend 4 rows of moods-")
@@ -296,11 +329,13 @@ def test_a_retry_shows_what_it_costs_and_is_sent_only_when_the_user_agrees(seen:
 
 
 @pytest.mark.npm
+@long
 def test_it_answers_teardown_and_does_nothing_after_it(seen: Seen) -> None:
     assert seen["tornDown"] == {"answer": {}, "later": []}
 
 
 @pytest.mark.npm
+@long
 def test_the_list_is_paged_and_opens_a_batch_by_the_keyboard(seen: Seen) -> None:
     first, second = seen["list"]["first"], seen["list"]["second"]
     assert first["head"] == ["Batch", "State", "Rows", "Created"]
@@ -314,6 +349,7 @@ def test_the_list_is_paged_and_opens_a_batch_by_the_keyboard(seen: Seen) -> None
 
 
 @pytest.mark.npm
+@long
 def test_hostile_texts_are_read_as_they_are_and_do_nothing(seen: Seen) -> None:
     hostile = seen["hostile"]
     assert (hostile["hacked"], hostile["strange"], hostile["scripts"]) == (False, 0, 1)
@@ -336,6 +372,7 @@ def test_hostile_texts_are_read_as_they_are_and_do_nothing(seen: Seen) -> None:
 
 
 @pytest.mark.npm
+@long
 def test_a_host_that_lets_no_view_call_tools_is_shown_what_there_is_and_asked_for_the_rest(seen: Seen) -> None:
     alone = seen["textOnly"]
     assert (alone["calls"], alone["later"]) == ([], [])
@@ -347,6 +384,7 @@ def test_a_host_that_lets_no_view_call_tools_is_shown_what_there_is_and_asked_fo
 
 
 @pytest.mark.npm
+@long
 def test_a_comparison_shows_its_share_its_heat_map_and_the_rows_that_differ_in_pages(seen: Seen) -> None:
     compared = seen["compared"]
     told, first, second = compared["told"], compared["first"], compared["second"]
@@ -372,6 +410,25 @@ def test_a_comparison_shows_its_share_its_heat_map_and_the_rows_that_differ_in_p
 
 
 @pytest.mark.npm
+@long
+def test_other_batches_of_the_same_rows_stand_side_by_side_with_what_follows(seen: Seen) -> None:
+    tried = seen["tried"]
+    told, first = tried["told"], tried["first"]
+    assert first["captions"][0] == "Batches of the same rows"
+    assert told["verdict"] in tried["text"]
+    for shown, candidate in zip(first["table"][0], told["candidates"], strict=True):
+        assert candidate["name"] in shown[0] and candidate["batch_id"] in shown[0]
+        assert candidate["prompt"][:20] in shown[0]
+        low, high = (f"{100 * candidate[name]:.1f} %" for name in ("share_low", "share_high"))
+        assert f"({low} to {high})" in shown[1]
+        assert shown[2].startswith("$")
+    # A further page of rows leaves them where they are.
+    assert tried["second"]["table"][0] == first["table"][0]
+    assert tried["opened"] == "rival"
+
+
+@pytest.mark.npm
+@long
 def test_a_server_that_fails_is_asked_ever_more_seldom_and_then_no_more(seen: Seen) -> None:
     broken = seen["broken"]
     assert broken["looks"] == [1, 1, 1, 1, 1, 0]
@@ -380,6 +437,7 @@ def test_a_server_that_fails_is_asked_ever_more_seldom_and_then_no_more(seen: Se
 
 
 @pytest.mark.npm
+@long
 def test_it_follows_the_host_s_theme_and_fits_every_width(seen: Seen) -> None:
     light, dark, own = seen["themes"]
     assert (light, dark, own) == ("rgb(255, 255, 255)", "rgb(26, 29, 32)", "rgb(1, 2, 3)")

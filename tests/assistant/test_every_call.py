@@ -68,7 +68,7 @@ REFUSED: Final[dict[str, tuple[bytes, int, int | str | None]]] = {
 }
 
 
-@pytest.mark.both_eras
+@pytest.mark.both_eras("long")
 def test_over_standard_input_every_call_is_answered(tmp_path: Path, data: Path, era: str) -> None:
     with server_process(tmp_path / "home", data, {}, "--sandbox", era=era) as server:
         server.call("list_jobs")
@@ -133,7 +133,7 @@ def test_a_message_that_was_changed_at_random_is_read_or_answered_under_its_own_
     chance = random.Random(12)
     pieces = [rb"\ud83d", b"\\", b'"', b"{", b"}", b"[", b"]", b":", b",", b"\x00", b"\xff", b"NaN", b"9" * 5000, b"id"]
     whole = [line for line, _ in TOLD.values() if len(line) < 2000]
-    for _ in range(tries(100_000, 3_000)):
+    for _ in range(tries(100_000, 1_000)):
         line = bytearray(chance.choice(whole))
         # Behind the id and the method, which have to be found for an answer.
         start = line.index(b'"params"')

@@ -20,7 +20,7 @@ from gemini_batch_mcp.redaction import Secrets
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.settings import Secret, Settings
 from support.conversation import Conversation, line, process_env, write_lines
-from support.extent import in_part, part
+from support.extent import in_part, part, some
 from support.keys import KEYS, complaint, traces
 
 pytestmark = pytest.mark.anyio
@@ -65,7 +65,7 @@ class Gossip(httpx2.AsyncBaseTransport):
 
 
 @in_part
-@pytest.mark.parametrize("key", part(KEYS, 13))
+@pytest.mark.parametrize("key", some(part(KEYS, 17), 1))
 async def test_no_byte_that_leaves_or_stays_holds_the_key(
     settings: Settings, sandbox: Sandbox, data: Path, caplog: pytest.LogCaptureFixture, key: str
 ) -> None:

@@ -14,7 +14,7 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from gemini_batch_mcp.assistant.strict import LONGEST_CALL_SECONDS
 from support.conversation import process_env, request_file
-from support.extent import few
+from support.extent import few, long
 from support.servers import server_process
 
 pytestmark = pytest.mark.anyio
@@ -60,7 +60,7 @@ async def test_a_whole_conversation_over_a_real_process(
         assert "Ask the user to open http://127.0.0.1:" in str(elsewhere.content)
 
 
-@few(2)
+@few(1, more=2)
 @pytest.mark.parametrize("ending", ["end of input", "SIGTERM", "SIGINT"])
 def test_stdout_is_the_protocol_alone_and_nobody_hears_of_a_good_conversation(
     tmp_path: Path, data: Path, at_port: dict[str, str], ending: str
@@ -113,6 +113,7 @@ def test_starting_loads_neither_the_gemini_client_nor_the_database() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@long
 async def test_two_servers_on_one_ledger_submit_one_order_once(tmp_path: Path, data: Path) -> None:
     """An assistant and an IDE, each with its own server process, give the same order at the same time."""
     source = request_file(data, 50)
@@ -136,6 +137,7 @@ async def test_two_servers_on_one_ledger_submit_one_order_once(tmp_path: Path, d
     assert sorted(bool(answer["reused"]) for answer in answers) == [False, True]
 
 
+@long
 async def test_a_hundred_calls_at_once_are_all_answered(tmp_path: Path, data: Path, at_port: dict[str, str]) -> None:
     """Fifty that only look come back while fifty queries without an end run, or wait for their turn to."""
     server = StdioServerParameters(

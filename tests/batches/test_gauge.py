@@ -40,3 +40,33 @@ def test_the_stage_at_work_is_read_last() -> None:
         gauge.show(Progress(doing, 1))
 
     assert [reading.doing for reading in gauge.readings()] == [Doing.DOWNLOADING, Doing.COLLECTING]
+
+
+@pytest.mark.parametrize(
+    ("reading", "message", "next_step"),
+    [
+        (
+            Progress(Doing.READING, 120_000, 200_000),
+            "while this machine was at work (Reading: 120,000 of 200,000 files).",
+            "The work continues in the background: make the same call again in half a minute.",
+        ),
+        (
+            Progress(Doing.READING, 9, 9),
+            "(Reading: 9 of 9 files); Gemini may be slow to answer, or this",
+            "call list_jobs",
+        ),
+        (Progress(Doing.UPLOADING, 5, 10), "(Uploading: 5 of 10 bytes); Gemini may be slow", "call list_jobs"),
+        (None, "was stopped; Gemini may be slow to answer, or this machine busy.", "call list_jobs"),
+    ],
+)
+def test_a_call_that_took_too_long_says_what_was_at_work_then(
+    reading: Progress | None, message: str, next_step: str
+) -> None:
+    gauge = Gauge()
+    if reading is not None:
+        gauge.show(reading)
+
+    stopped = gauge.stopped("preview_batch", 49)
+
+    assert stopped.message.startswith("preview_batch took 49 seconds and was stopped")
+    assert message in stopped.message and next_step in stopped.next_step

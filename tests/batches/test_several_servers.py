@@ -20,11 +20,11 @@ from gemini_batch_mcp.batches.ledger.ledger import Ledger
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.sandbox.config import ByTime, SandboxConfig
 from support.conversation import line, process_env, spoken, until, write_lines
-from support.extent import in_part, tries
+from support.extent import in_part, long, tries
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(1800), in_part]
 
-SCHEDULES = tries(200, 2)
+SCHEDULES = tries(200, 1)
 SERVERS = 3
 _TAG = re.compile(r"\[[^\[\]]+\]$")
 #: What is not a sentence of ours.
@@ -104,6 +104,7 @@ def service(tmp_path: Path) -> Iterator[Sandbox]:
         assert found.unknown_requests == ()
 
 
+@long
 async def test_whatever_three_servers_are_asked_at_once_no_job_is_lost_and_no_answer_is_untrue(
     tmp_path: Path, data: Path, service: Sandbox
 ) -> None:

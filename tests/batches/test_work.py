@@ -94,3 +94,23 @@ async def test_cancelled_work_has_let_go_when_cancel_returns() -> None:
         await work.cancel("a")
 
     assert ends == ["let go"]
+
+
+async def test_what_work_found_is_handed_to_who_waits_for_it_or_else_to_who_asks_next_once() -> None:
+    begun: list[int] = []
+    may_end = anyio.Event()
+
+    async def work() -> str:
+        begun.append(len(begun))
+        await may_end.wait()
+        return f"found {len(begun)}"
+
+    async with anyio.create_task_group() as tasks:
+        shared = Work(tasks)
+        assert await shared.result("a", work, wait_seconds=0) is None
+        may_end.set()
+        await anyio.wait_all_tasks_blocked()
+        assert not shared.is_running("a")
+        assert await shared.result("a", work, wait_seconds=0) == "found 1"
+        assert await shared.result("a", work, wait_seconds=None) == "found 2"
+        assert await shared.result("a", work, wait_seconds=None) == "found 3"

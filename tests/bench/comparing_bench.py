@@ -1,7 +1,8 @@
 """Comparing the answers of a million rows: the processor time of ours against json.loads, dicts and a Counter.
 
 Both have their files at hand: the plain way the answers as Gemini sent them, ours the tables made of these. Batches are
-compared with a column of right answers, and with one another.
+compared with a column of right answers, and with one another. Both ways take turns, and of each its best turn counts:
+what else a machine does makes a way slower, never faster.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from typing import Any, Final
 #: Of ours to the plain way (our choice).
 MAX_RATIO: Final = 1 / 20
 _REPEATS: Final = 4
+_TURNS: Final = 3
 _LINE: Final = (
     '{{"key":"row-{0:08d}","response":{{"candidates":[{{"content":{{"parts":[{{"text":"{{\\"label\\":\\"{1}\\"}}"}}],'
     '"role":"model"}},"finishReason":"STOP","index":0}}],"usageMetadata":{{"promptTokenCount":14,"candidatesTokenCount":12,'
@@ -117,17 +119,20 @@ def main() -> None:
         write_files(Path(name), options.rows)
         build_tables(Path(name), options.rows)
         for against in ("column", "batch"):
-            found = {times: _run(str(times), against, name) for times in (0, 1, 1 + _REPEATS)}
-            assert len({one["equal"] for one in found.values()}) == 1, found
+            found: dict[int, list[dict[str, Any]]] = {0: [], 1: [], 1 + _REPEATS: []}
+            for times in [*found] * _TURNS:
+                found[times].append(_run(str(times), against, name))
+            assert len({one["equal"] for turns in found.values() for one in turns}) == 1, found
+            best = {times: min(one["seconds"] for one in turns) for times, turns in found.items()}
+            peak = {times: max(one["peak_mb"] for one in turns) for times, turns in found.items()}
             # A server has loaded its engine long before: what a comparison takes is what each further one does.
-            seconds = (found[1 + _REPEATS]["seconds"] - found[1]["seconds"]) / _REPEATS
-            ratio = seconds / found[0]["seconds"]
+            seconds = (best[1 + _REPEATS] - best[1]) / _REPEATS
+            ratio = seconds / best[0]
             missed |= ratio > MAX_RATIO
             verdict = "met" if ratio <= MAX_RATIO else "MISSED"
             sys.stdout.write(
-                f"{options.rows:,} rows against a {against}: {seconds:.3f} s, plain {found[0]['seconds']:.2f} s; "
-                f"1/{1 / ratio:.0f} (≤ 1/20, {verdict}); peak {found[1]['peak_mb']:.0f} MB, "
-                f"plain {found[0]['peak_mb']:.0f} MB\n"
+                f"{options.rows:,} rows against a {against}: {seconds:.3f} s, plain {best[0]:.2f} s; "
+                f"1/{1 / ratio:.0f} (≤ 1/20, {verdict}); peak {peak[1]:.0f} MB, plain {peak[0]:.0f} MB\n"
             )
     sys.exit(missed)
 

@@ -1,13 +1,17 @@
 """A large batch whose answers come back shuffled, with rows failed, dropped and duplicated: counted, retried, merged.
 
 Every answer echoes the key of its request, so that a row under a wrong key would show. Run it with a size:
-`python tests/bench/integrity.py --rows 1000000`. The exit code is 1 when anything is not exact.
+`PYTHONPATH=tests python tests/bench/integrity.py --rows 1000000`, and with `--cloud` on Google Cloud, where each job's
+answers come in three objects. The exit code is 1 when anything is not exact.
 """
 
 import argparse
+import math
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -17,12 +21,13 @@ import duckdb
 from rich.console import Console
 
 from gemini_batch_mcp.batches.desk import Desk
-from gemini_batch_mcp.batches.opening import lazy_desk
+from gemini_batch_mcp.batches.opening import TransportFactory, lazy_desk
 from gemini_batch_mcp.domain import Order, ResultQuery, ResultSummary
 from gemini_batch_mcp.results.store import ResultTable
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.sandbox.config import ByReads, FileFault, RowFault, SandboxConfig
 from gemini_batch_mcp.settings import Secret, Settings
+from support.cloud.places import on_cloud
 
 #: One row in a hundred for each fault, by the last digits of its number.
 FAULTS: Final = {7: RowFault.ERROR, 42: RowFault.DROPPED, 77: RowFault.DUPLICATED}
@@ -101,11 +106,24 @@ def expected(rows: int) -> dict[str, int]:
     }
 
 
+@contextmanager
+def _reached(
+    settings: Settings, sandbox: Sandbox, *, is_cloud: bool
+) -> Iterator[tuple[Settings, TransportFactory | None]]:
+    if is_cloud:
+        with on_cloud(settings, sandbox) as cloud:
+            yield cloud, None
+    else:
+        yield settings, sandbox.transport
+
+
 async def main() -> int:
     """Run once and print one JSON object; 1 when anything is not exact."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=20_000)
-    rows = parser.parse_args().rows
+    parser.add_argument("--cloud", action="store_true", help="on the sandbox's Google Cloud")
+    options = parser.parse_args()
+    rows: int = options.rows
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
@@ -122,12 +140,14 @@ async def main() -> int:
             pace=ByReads(2), row_faults=Faults(), file_faults=frozenset({FileFault.SHUFFLED}), echoes_keys=True
         )
         with Sandbox(place / "service", config) as sandbox:
-            async with lazy_desk(settings, sandbox.transport) as lazy:
-                desk = await lazy.get()
-                batch, first, later = await run(desk, place / "rows.jsonl")
-                wrong = wrong_rows(desk.app.files(batch).table, rows)
+            with _reached(settings, sandbox, is_cloud=options.cloud) as (reached, transport):
+                async with lazy_desk(reached, transport) as lazy:
+                    desk = await lazy.get()
+                    batch, first, later = await run(desk, place / "rows.jsonl")
+                    wrong = wrong_rows(desk.app.files(batch).table, rows)
             creates = sandbox.creates
     wanted = expected(rows)
+    jobs = math.ceil(rows / config.max_cloud_rows) if options.cloud else 1
     seen = {name: getattr(first, name) for name in wanted}
     Console().print_json(
         data={
@@ -140,7 +160,7 @@ async def main() -> int:
             "seconds": round(time.perf_counter() - started, 1),
         }
     )
-    return int(seen != wanted or any(wrong.values()) or creates != 1 + len(later))
+    return int(seen != wanted or any(wrong.values()) or creates != jobs + len(later))
 
 
 if __name__ == "__main__":

@@ -15,8 +15,11 @@ from click.testing import CliRunner
 
 from gemini_batch_mcp import __version__
 from gemini_batch_mcp.cli.main import commands
+from gemini_batch_mcp.cli.session import Session
+from gemini_batch_mcp.errors import ConfigurationError
 from support.answers import read_page
 from support.conversation import Run, line, process_env, request_file, write_lines
+from support.extent import long
 
 COMMANDS = [
     *("cancel", "check-status", "collect", "compare", "create-batch", "delete", "demo", "doctor", "get-results"),
@@ -57,6 +60,14 @@ def test_create_check_and_get_work_with_their_short_flags(run_at_port: Run, data
     assert 0 < after["total"]["wasted_usd"] < after["total"]["cost_usd"]
 
 
+def test_the_sandbox_needs_no_key_that_a_host_has_left_as_it_stands_in_its_file(run: Run, data: Path) -> None:
+    """Claude Desktop puts in a setting that the user has left empty as the bundle's manifest names it."""
+    request_file(data)
+    done = run("create-batch", "reviews.jsonl", env={"GEMINI_API_KEY": "${user_config.api_key}"})
+    assert done.returncode == 0, done.stderr
+
+
+@long
 def test_pages_about_a_batch_and_a_comparison_show_what_was_answered(run_at_port: Run, data: Path) -> None:
     rows = (f"r{n},{('de', 'fr')[n % 2]},{('good', 'bad')[n % 3 == 0]},text {n}" for n in range(60))
     (data / "reviews.csv").write_text("\n".join(["id,country,truth,text", *rows]) + "\n", encoding="utf-8")
@@ -185,6 +196,22 @@ def test_the_version_and_every_command_are_shown(run: Run, data: Path) -> None:
         assert (done.returncode, done.stdout, done.stderr) == (forked.returncode, forked.stdout, forked.stderr)
     _, _, listed = run("--help").stdout.partition("Commands:\n")
     assert re.findall(r"^  (\S+) ", listed, re.MULTILINE) == COMMANDS
+
+
+def test_a_user_without_a_home_directory_is_told_so_and_needs_none_for_the_state(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container that is run under a number without a name."""
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000)
+    monkeypatch.chdir(data)
+    with pytest.raises(ConfigurationError, match="HOME is not set"):
+        Session({}, {}).settings()
+    settings = Session({"GEMINI_BATCH_HOME": str(tmp_path)}, {}).settings()
+    assert (settings.home, settings.roots) == (tmp_path, (data, tmp_path / "files"))
+    for name in ("GEMINI_BATCH_HOME", "GEMINI_BATCH_ROOTS"):
+        with pytest.raises(ConfigurationError, match=f"{name} .*~nobody-of-that-name.*relative"):
+            Session({"GEMINI_BATCH_HOME": str(tmp_path), name: "~nobody-of-that-name/data"}, {}).settings()
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -18,7 +18,7 @@ from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.sandbox.config import ByTime, SandboxConfig
 from gemini_batch_mcp.settings import Secret, Settings
 from support.conversation import converse, process_env, request_file
-from support.extent import IS_FULL, in_part
+from support.extent import IS_FULL, in_part, long, some
 from support.servers import STALL, ServerProcess, eventually, is_alive, server_process
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
@@ -74,7 +74,7 @@ def service(tmp_path: Path) -> Iterator[tuple[Sandbox, str]]:
 
 
 @in_part
-@pytest.mark.parametrize(("way", "work"), GRID)
+@pytest.mark.parametrize(("way", "work"), some(GRID, 1))
 async def test_nothing_runs_a_moment_later_and_the_next_start_goes_on(
     tmp_path: Path, data: Path, service: tuple[Sandbox, str], way: str, work: str
 ) -> None:
@@ -145,6 +145,7 @@ def _number(way: str) -> int:
 
 
 @pytest.mark.parametrize("transport", ["stdio", "http"])
+@long
 def test_ctrl_c_on_a_terminal_ends_a_server_at_the_first_press_without_a_trace(
     tmp_path: Path, data: Path, transport: str
 ) -> None:

@@ -1,6 +1,7 @@
 """`install` adds one entry to a host's own file, touches nothing else in it, and takes it back to the byte."""
 
 import json
+import os
 import re
 import stat
 import tomllib
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from gemini_batch_mcp.cli.hosts import _jsonc, configuration, trying
 from gemini_batch_mcp.cli.hosts.known import HOSTS, Launch
+from gemini_batch_mcp.errors import StorageError
 from support.conversation import Run
 from swaps.swapping import Moments
 
@@ -234,11 +236,16 @@ def test_a_link_is_followed_and_kept_as_people_have_their_settings_elsewhere(tmp
     assert stat.S_IMODE(real.stat().st_mode) == 0o644
 
 
-def test_a_file_that_is_read_only_gets_the_entry_stays_read_only_and_is_put_back(tmp_path: Path) -> None:
+def test_a_file_that_is_read_only_is_left_alone_and_for_root_gets_the_entry_and_stays_read_only(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     before = TOML_FILES["another server"].encode()
     file.write_bytes(before)
     file.chmod(0o444)
+    if not os.access(file, os.W_OK):
+        with pytest.raises(StorageError, match="read-only"):
+            configuration.install(HOSTS["codex"], file, ENTRY, dry_run=False)
+        assert file.read_bytes() == before
+        return
     configuration.install(HOSTS["codex"], file, ENTRY, dry_run=False)
     assert configuration.entry_of(HOSTS["codex"], file) == ENTRY
     assert stat.S_IMODE(file.stat().st_mode) == 0o444

@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 
 from support.conversation import Run
+from support.extent import long
 
 SCHEMA = {"type": "object", "properties": {"mood": {"enum": ["good", "bad"]}}, "required": ["mood"]}
 
 
+@long
 def test_each_prompt_is_tried_with_each_model_on_the_same_rows_once(run: Run, data: Path) -> None:
     rows = [f"r{n:03},{'good' if n % 2 else 'bad'},review {n} <b>" for n in range(60)]
     (data / "reviews.csv").write_text("id,truth,text\n" + "\n".join(rows) + "\n", encoding="utf-8")

@@ -7,8 +7,8 @@ import msgspec
 
 from crash import plans
 from crash.driver import Life, Program
-from crash.faults import Fault, ended, refused
-from crash.ground import Ground
+from crash.faults import Fault, ended, of, refused
+from crash.ground import Ground, Plan
 from crash.traps import Trap
 
 
@@ -33,17 +33,17 @@ def _foreign_key(when: str, program: Program, death: Trap | None = None) -> Faul
     return Fault(f"another project's key {when}", plans.SHARDS, run, service={"one_project_per_key": True})
 
 
-def _directory_replaced(step: str) -> Fault:
+def directory_replaced(step: str, plan: Plan = plans.SHARDS, nth: int = 1) -> Fault:
     """A copy takes the place of the state directory while a process is at work; the next process works on the copy."""
 
     def run(place: Ground) -> list[str]:
-        life = place.life(Trap(step, deed="replace"), tries=3)
+        life = place.life(Trap(step, nth, "replace"), tries=3)
         return refused(place, ("GEMINI_BATCH_HOME",), life)
 
-    return Fault(f"directory replaced at {step}", plans.SHARDS, run)
+    return Fault(f"directory replaced at {step}{of(plan)}", plan, run)
 
 
-def _ledger_emptied(program: Program, death: Trap | None = None) -> Fault:
+def ledger_emptied(program: Program, death: Trap | None = None, plan: Plan = plans.SHARDS) -> Fault:
     """The ledger loses everything between two processes; the batches' directories stay."""
 
     def run(place: Ground) -> list[str]:
@@ -52,7 +52,7 @@ def _ledger_emptied(program: Program, death: Trap | None = None) -> Fault:
             path.unlink()
         return problems
 
-    return Fault(f"ledger lost after {f'a kill at {death.step}' if death else program}", plans.SHARDS, run)
+    return Fault(f"ledger lost after {f'a kill at {death.step}' if death else program}{of(plan)}", plan, run)
 
 
 def _faults() -> Iterator[Fault]:
@@ -67,11 +67,11 @@ def _faults() -> Iterator[Fault]:
         "download:before",
         "ledger.add_attempt:after",
     ):
-        yield _directory_replaced(step)
+        yield directory_replaced(step)
     for program in ("place", "order"):
-        yield _ledger_emptied(program)
+        yield ledger_emptied(program)
     for step in ("create:before", "create:after", "download:after", "ledger.add_attempt:after"):
-        yield _ledger_emptied("order", Trap(step))
+        yield ledger_emptied("order", Trap(step))
 
 
 ELSEWHERE: Final = tuple(_faults())

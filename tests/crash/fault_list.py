@@ -1,9 +1,10 @@
 """Every fault of the fault matrix."""
 
+from collections.abc import Callable
 from typing import Final
 
 from crash import plans
-from crash.elsewhere import ELSEWHERE, ELSEWHERE_MORE
+from crash.elsewhere import ELSEWHERE, ELSEWHERE_MORE, directory_replaced, ledger_emptied
 from crash.faults import (
     Fault,
     absent_behind_a_page,
@@ -47,19 +48,38 @@ def _refused_after_effect(status: int) -> Fault:
     )
 
 
+def _second(name: str, disturb: Callable[[Sandbox], object]) -> Fault:
+    """A fault that the second batch meets, for which rows are taken over: the first has answered them."""
+    return at_service(f"{name}: {plans.REUSING.name}", disturb, plans.REUSING)
+
+
 #: Where rows of the order are not sent. The first create is that of the batch that has answered them.
 REUSING: Final[tuple[Fault, ...]] = (
     full_disk("file.rename home/batches/<batch>/taken.jsonl", plans.REUSING),
     full_disk("file.open home/staged/*/sent.jsonl", plans.REUSING),
-    at_service(
-        "reply to a create lost where rows are taken over",
-        lambda s: s.cut_next("batches.create", when="after", skip=1),
-        plans.REUSING,
+    full_disk("file.rename home/batches/<batch>/alike.parquet", plans.REUSING),
+    *(
+        full_disk(step, plans.REUSING, nth=2)
+        for step in ("ledger.reserve:before", "ledger.plan:before", "create:after", "download:after")
     ),
-    at_service(
-        "reply to a finalize lost where rows are taken over",
-        lambda s: s.cut_next("files.finalize", when="after", skip=1),
-        plans.REUSING,
+    *(file_limit(size, plans.REUSING) for size in (4_000, 20_000)),
+    _second("reply to a create lost", lambda s: s.cut_next("batches.create", when="after", skip=1)),
+    _second("reply to a finalize lost", lambda s: s.cut_next("files.finalize", when="after", skip=1)),
+    _second("create cut before it arrived", lambda s: s.cut_next("batches.create", when="before", skip=1)),
+    _second(
+        "500 after a create took effect", lambda s: s.fail_next("batches.create", status=500, when="after", skip=1)
+    ),
+    _second("reply to a retry's create lost", lambda s: s.cut_next("batches.create", when="after", skip=2)),
+    _second("download cut", lambda s: s.cut_next("files.download", when="after", at_byte=9_000, skip=1)),
+    _second("download short but well-formed", lambda s: s.shorten_next("files.download", at_byte=9_000, skip=1)),
+    _second("storm of 429 over every route", _storm),
+    *(clock_back_at(step, plans.REUSING, nth=2) for step in ("ledger.reserve:after", "create:before", "create:after")),
+    *(clock_back_after(step, plans.REUSING, nth=2) for step in ("ledger.reserve:after", "create:after")),
+    *(directory_replaced(step, plans.REUSING, nth=2) for step in ("ledger.reserve:after", "create:before")),
+    read_only_after("order", Trap("ledger.reserve:after", 2), plans.REUSING),
+    *(
+        ledger_emptied("order", death, plans.REUSING)
+        for death in (None, *(Trap(step, 2) for step in ("create:before", "create:after", "download:after")))
     ),
     race(2, plans.REUSING),
     race(5, plans.REUSING),
@@ -110,7 +130,6 @@ FAULTS: Final[tuple[Fault, ...]] = (
             "download:before",
             "download:after",
             "file.rename home/batches/<batch>/results.json",
-            "file.rename data/.*",
             "ledger.add_attempt:before",
         )
     ),
@@ -148,7 +167,6 @@ _MORE_OF_A_KIND: Final = {
             "download:before",
             "download:after",
             "file.rename home/batches/<batch>/results.json",
-            "file.rename data/.*",
             "ledger.add_attempt:before",
         )
     ),

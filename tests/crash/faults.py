@@ -84,30 +84,34 @@ def refused(place: Ground, words: tuple[str, ...], *lives: Life) -> list[str]:
     return problems
 
 
-def full_disk(step: str, plan: Plan = plans.SHARDS) -> Fault:
+def of(plan: Plan) -> str:
+    """Return what a fault's name says of its scenario: nothing of the main one."""
+    return "" if plan is plans.SHARDS else f": {plan.name}"
+
+
+def full_disk(step: str, plan: Plan = plans.SHARDS, nth: int = 1) -> Fault:
     """The disk is full from a step on, until somebody makes room."""
 
     def run(place: Ground) -> list[str]:
         problems = refused(
-            place, ("full", "space", "could not be", "cannot be"), place.life(Trap(step, deed="fill"), tries=3)
+            place, ("full", "space", "could not be", "cannot be"), place.life(Trap(step, nth, "fill"), tries=3)
         )
         if not place.filler.exists():
             problems.append("the disk never filled up: no process takes this step")
         place.filler.unlink(missing_ok=True)
         return problems
 
-    where = "" if plan is plans.SHARDS else f": {plan.name}"
-    return Fault(f"disk full from {step}{where}", plan, run, has_small_disk=True)
+    return Fault(f"disk full from {step}{of(plan)}", plan, run, has_small_disk=True)
 
 
-def file_limit(max_file_bytes: int) -> Fault:
+def file_limit(max_file_bytes: int, plan: Plan = plans.SHARDS) -> Fault:
     """No file may grow beyond a size, as with a quota, for the life of the first process."""
 
     def run(place: Ground) -> list[str]:
         words = ("large", "full", "could not be", "cannot be", "disk I/O")
         return refused(place, words, place.life(max_file_bytes=max_file_bytes, tries=3))
 
-    return Fault(f"no file larger than {max_file_bytes:,} bytes", plans.SHARDS, run)
+    return Fault(f"no file larger than {max_file_bytes:,} bytes{of(plan)}", plan, run)
 
 
 def read_only_from_the_start() -> Fault:
@@ -123,7 +127,7 @@ def read_only_from_the_start() -> Fault:
     return Fault("state directory read-only from the start", plans.SHARDS, run)
 
 
-def read_only_after(program: Program, death: Trap | None = None) -> Fault:
+def read_only_after(program: Program, death: Trap | None = None, plan: Plan = plans.SHARDS) -> Fault:
     """The state directory becomes read-only after a first process has done something in it, or has died there.
 
     One that comes to its end closes the ledger, so that the next one cannot even open it; one that dies leaves it open.
@@ -137,26 +141,26 @@ def read_only_after(program: Program, death: Trap | None = None) -> Fault:
         return problems
 
     name = program if death is None else f"a kill at {death.step}"
-    return Fault(f"state directory read-only after {name}", plans.SHARDS, run)
+    return Fault(f"state directory read-only after {name}{of(plan)}", plan, run)
 
 
-def clock_back_at(step: str) -> Fault:
+def clock_back_at(step: str, plan: Plan = plans.SHARDS, nth: int = 1) -> Fault:
     """The clock jumps back by a day while a process is at work."""
     return Fault(
-        f"clock set back a day at {step}",
-        plans.SHARDS,
-        lambda place: ended(place, place.life(Trap(step, deed="back"))),
+        f"clock set back a day at {step}{of(plan)}",
+        plan,
+        lambda place: ended(place, place.life(Trap(step, nth, "back"))),
     )
 
 
-def clock_back_after(step: str) -> Fault:
+def clock_back_after(step: str, plan: Plan = plans.SHARDS, nth: int = 1) -> Fault:
     """A process dies at a step, and the clock of the next one is a day behind: all it finds is from tomorrow."""
 
     def run(place: Ground) -> list[str]:
-        problems = ended(place, place.life(Trap(step)), code=-9)
+        problems = ended(place, place.life(Trap(step, nth)), code=-9)
         return problems + ended(place, place.life(clock_seconds=-DAY_AND_MORE_SECONDS))
 
-    return Fault(f"killed at {step}, then the clock set back a day", plans.SHARDS, run)
+    return Fault(f"killed at {step}, then the clock set back a day{of(plan)}", plan, run)
 
 
 def race(count: int, plan: Plan) -> Fault:

@@ -24,7 +24,7 @@ from crash.traps import Trap, plain
 from gemini_batch_mcp.sandbox import service
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.sandbox.config import SandboxConfig
-from support.cloud.places import BUCKET, cloud_env, put
+from support.cloud.places import BUCKET, DATASET, PROJECT, cloud_env, put
 from support.services import MovedClock
 
 #: Longer ago than anything that the product cleans up after a time.
@@ -144,6 +144,9 @@ class Ground:
         self.base_url = bench.base_url
         if plan.wish.get("form") == "object":
             put(self.service, OBJECT_NAME, (msgspec.json.encode(_request(row, role="user")) for row in plan.rows))
+        if plan.wish.get("form") == "remote":
+            columns = [("key", "VARCHAR"), ("review", "VARCHAR")]
+            self.service.cloud.tables.add(DATASET, "reviews", columns, [(row["key"], row["text"]) for row in plan.rows])
         self._bench = bench
         self._lives = 0
         bench.switch.service = self.service
@@ -306,6 +309,9 @@ def _write_order(plan: Plan, data: Path) -> Wish:
             )
         case "object":
             return Wish(save_to=save_to, source=f"gs://{BUCKET}/{OBJECT_NAME}")
+        case "remote":
+            source_table = f"bq://{PROJECT}.{DATASET}.reviews"
+            return Wish(save_to=save_to, source=source_table, prompt="Classify: {{review}}", key_column="key")
         case "requests":
             path = data / "requests.json"
             path.write_bytes(msgspec.json.encode(requests))

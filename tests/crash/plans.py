@@ -66,6 +66,14 @@ OBJECT: Final = Plan(
     {"pace": ByReads(2), "echoes_keys": True},
     {"GOOGLE_GENAI_USE_ENTERPRISE": "1"},
 )
+#: The same of a table in BigQuery, where requests and answers stay.
+REMOTE: Final = Plan(
+    "one job from a table in BigQuery",
+    _rows(with_lost=True)[:90],
+    {"form": "remote"},
+    {"pace": ByReads(2), "echoes_keys": True},
+    {"GOOGLE_GENAI_USE_ENTERPRISE": "1"},
+)
 INLINE: Final = Plan("one job within the call", _rows(), {"form": "requests"}, _SERVICE)
 #: One row is turned away at first, and of one the first reply is a 500: it may have been answered.
 NOW: Final = Plan("a few rows answered now", (*_rows()[:9], _rows()[77]), {"form": "now"})

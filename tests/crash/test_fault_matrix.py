@@ -9,7 +9,7 @@ from crash.faults import Fault, suffered, why_no_small_disk
 from crash.ground import Bench
 from crash.matrix import Baselines
 from crash.report import Tally, missing_and_stale, table, write_section
-from support.extent import IS_FULL, in_part
+from support.extent import IS_FULL, in_part, long, some
 
 pytestmark = [pytest.mark.timeout(300), in_part]
 
@@ -28,7 +28,7 @@ def small_disk_refusal() -> str:
     return why_no_small_disk()
 
 
-@pytest.mark.parametrize("fault", FAULTS if IS_FULL else PART, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", some(FAULTS if IS_FULL else PART, 2), ids=lambda fault: fault.name)
 def test_a_disturbance_costs_nothing_and_loses_nothing(
     benches: list[Bench],
     baselines: Baselines,
@@ -50,6 +50,7 @@ def test_a_disturbance_costs_nothing_and_loses_nothing(
 
 
 @pytest.mark.parametrize("fault", REUSING if IS_FULL else REUSING[:1], ids=lambda fault: fault.name)
+@long
 def test_rows_that_are_taken_over_survive_a_disturbance(
     benches: list[Bench], baselines: Baselines, small_disk_refusal: str, fault: Fault
 ) -> None:

@@ -156,4 +156,4 @@ def _mark(row: int) -> str:
 
 
 TestLife = in_part(Life.TestCase)
-TestLife.settings = settings(max_examples=tries(60, 5), stateful_step_count=14, suppress_health_check=list(HealthCheck))
+TestLife.settings = settings(max_examples=tries(60, 3), stateful_step_count=14, suppress_health_check=list(HealthCheck))

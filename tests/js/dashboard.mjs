@@ -333,6 +333,20 @@ const STEPS = {
     await settled();
     return { looks, stopped, again: await look() };
   },
+  tried: async () => {
+    await ask("rival");
+    const told = (await called("compare_results", { batch: "moods", other: "mood_before", limit: 5 })).structuredContent;
+    await until(at("compared"), "Page 1");
+    await picture("tried");
+    const first = await look(), text = await at("compared").innerText();
+    await at("compared").getByRole("button", { name: "Next" }).click();
+    await until(at("compared"), "Page 2");
+    const second = await look();
+    await at("compared").getByRole("button", { name: "prompt 2" }).click();
+    await until(at("title"), "rival");
+    await settled();
+    return { told, first, second, text, opened: (await look()).title };
+  },
 };
 
 for (const [name, step] of Object.entries(STEPS)) {

@@ -104,6 +104,14 @@ def test_the_bundle_asks_the_user_for_what_it_hands_to_the_server() -> None:
     assert manifest["server"]["mcp_config"]["env"].keys() <= {setting.name for setting in SETTINGS}
 
 
+def test_the_registry_shows_the_icon_of_the_reports_where_it_stands() -> None:
+    server = _read("server.json")
+    (icon,) = server["icons"]
+    repository, _, path = icon["src"].partition("/raw/main/")
+    assert repository == server["repository"]["url"]
+    assert (ROOT / path).read_text(encoding="utf-8").startswith("<svg ")
+
+
 def test_every_host_is_given_the_same_server_in_its_own_form() -> None:
     """Whoever installs by hand, at a click, as a plugin or as an extension gets what `install` writes."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")

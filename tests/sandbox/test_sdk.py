@@ -11,6 +11,7 @@ from google.genai._common import ExperimentalWarning
 
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.sandbox.config import ByReads, SandboxConfig
+from support.extent import long
 from support.services import EMBEDDING_MODEL, MODEL, Way, generate_line, generate_lines, parse_lines, sdk, texts
 
 pytestmark = pytest.mark.anyio
@@ -21,6 +22,7 @@ def way(request: pytest.FixtureRequest) -> Way:
     return "port" if request.param == "port" else "process"
 
 
+@long
 async def test_a_file_of_25_megabytes_goes_through_the_whole_life_of_a_batch(
     sandbox: Sandbox, tmp_path: Path, way: Way
 ) -> None:

@@ -176,6 +176,14 @@ async def ended(desk: Desk, sandbox: Sandbox, source: str) -> str:
     return placement.status.batch.id
 
 
+def answered(sandbox: Sandbox, name: str, content: bytes) -> None:
+    """Let a job that has ended have these answer lines in place of its own."""
+    result = sandbox.state.file(f"files/batch-{name.removeprefix('batches/')}")
+    assert result is not None
+    sandbox.state.file_path(result.name).write_bytes(content)
+    sandbox.state.save(replace(result, size_bytes=len(content)))
+
+
 def downloads(sandbox: Sandbox) -> int:
     return sum(request.route == "files.download" for request in sandbox.requests)
 

@@ -13,8 +13,8 @@ import secrets
 import sqlite3
 import tempfile
 import threading
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from functools import cache
 from pathlib import Path
 from types import CodeType, FunctionType
@@ -31,7 +31,12 @@ from mcp.server.mcpserver.resources import ResourceTemplate
 
 import gemini_batch_mcp
 from gemini_batch_mcp.batches.ledger.ledger import Ledger
-from gemini_batch_mcp.results.engine import READING_LIMIT_BYTES, TableReader
+from gemini_batch_mcp.intake.tables import kept_columns, memory, reading
+from gemini_batch_mcp.results import chosen, engine
+from gemini_batch_mcp.results.engine import TableReader
+from gemini_batch_mcp.results.export import formats
+from gemini_batch_mcp.results.report import writing
+from gemini_batch_mcp.results.reuse import matching
 
 #: What the product loads only when it is needed.
 _LOADED_LATE: Final = (
@@ -71,6 +76,10 @@ _COMPILED: Final[dict[Any, Any]] = {}
 _DIALECTS: Final[list[sa.Dialect]] = []
 _OUTPUT_SCHEMAS: Final[dict[str, dict[str, Any] | None]] = {}
 _OUTPUT_VALIDATORS: Final[dict[str, Validator]] = {}
+_OPEN: Final = engine.connect
+_DATABASES: Final[dict[int, duckdb.DuckDBPyConnection]] = {}
+_LASTING: Final = ExitStack()
+atexit.register(_LASTING.close)
 
 #: One database of the engine for all tables that a test opens by itself, as a server has one for all of its batches.
 READER: Final = TableReader()
@@ -124,26 +133,45 @@ def _once_for_each(make: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def share_reading() -> None:
-    """Give all servers one database of the engine to read tables in, each a connection of its own: opening takes 15 ms.
+    """Give all tests one database of the engine for each limit of memory, and each that opens one a connection to it.
 
-    Nothing of a table is kept in it, and what is set in it is the same for all.
+    Opening one takes 20 ms. What is kept in it is temporary, which is the connection's. Tables are built in databases
+    of their own, which know the files of one build.
     """
-    connect = duckdb.connect
+    for module in (chosen, engine, formats, matching, writing):
+        module.connect = _connect  # type: ignore[attr-defined]  # not by name, as it is none of theirs
+    for module in (kept_columns, reading):
+        module.connected = _connected  # type: ignore[attr-defined]
 
-    @cache
-    def shared(options: tuple[tuple[str, Any], ...]) -> duckdb.DuckDBPyConnection:
-        database = connect(config=dict(options))
-        atexit.register(database.close)
+
+def _connect(memory_limit_bytes: int, temp_directory: Path) -> duckdb.DuckDBPyConnection:
+    connection = _database(memory_limit_bytes).cursor()
+    # It may have been widened, and export writes in order.
+    connection.execute(f"SET memory_limit = '{memory_limit_bytes}B'")
+    connection.execute("SET preserve_insertion_order = false")
+    return connection
+
+
+@contextmanager
+def _connected(workspace: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    with _database(0).cursor() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        yield connection
+
+
+def _database(memory_limit_bytes: int) -> duckdb.DuckDBPyConnection:
+    """Return the database for this limit; for 0 that in which sources are read, which set one before they read."""
+    with _LOCK:
+        if (database := _DATABASES.get(memory_limit_bytes)) is None:
+            if memory_limit_bytes:
+                database = _OPEN(memory_limit_bytes, Path(tempfile.gettempdir()))
+            else:
+                database = _LASTING.enter_context(memory.connected(Path(tempfile.gettempdir())))
+            # Tests write a file anew under the name that it had.
+            database.execute("SET enable_external_file_cache = false")
+            _LASTING.callback(database.close)
+            _DATABASES[memory_limit_bytes] = database
         return database
-
-    def connected(*arguments: Any, **named: Any) -> duckdb.DuckDBPyConnection:
-        options = named.get("config", {})
-        if options.get("memory_limit") != f"{READING_LIMIT_BYTES}B":
-            return connect(*arguments, **named)
-        with _LOCK:
-            return shared(tuple(options.items())).cursor()
-
-    duckdb.connect = connected
 
 
 def share_empty_ledgers() -> None:

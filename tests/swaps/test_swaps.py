@@ -27,7 +27,7 @@ from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.settings import Settings
 from gemini_batch_mcp.threads import in_thread
 from support.conversation import desk_of, ended, request_file
-from support.extent import IS_FULL, few, in_part, part, tries
+from support.extent import IS_FULL, few, in_part, part, some, tries
 from support.sources import png
 from swaps.swapping import SECRET, SECRET_FORMS, Moments, Racer, exchange
 
@@ -174,7 +174,7 @@ async def acted(act: Act, ground: Ground, mark: str) -> str:
 @in_part
 @pytest.mark.parametrize(
     ("what", "swap"),
-    [(what, swap) for what in ACTS for swap in SWAPS if IS_FULL or what == "a table" or swap == "directory"],
+    some([(what, swap) for what in ACTS for swap in SWAPS if IS_FULL or what == "a table" or swap == "directory"], 2),
 )
 async def test_whatever_is_swapped_at_whatever_moment_nothing_outside_is_read_or_written(
     settings: Settings, sandbox: Sandbox, data: Path, tmp_path: Path, what: str, swap: str

@@ -71,6 +71,8 @@ class CompareView(Answer):
     share_low: float | None
     share_high: float | None
     kappa: float | None
+    kappa_low: SkipJsonSchema[float | None] = Field(None, exclude=True)
+    kappa_high: SkipJsonSchema[float | None] = Field(None, exclude=True)
     table: list[PairView]
     rows: list[DifferenceView]
     next_cursor: Text
@@ -88,6 +90,8 @@ class CompareView(Answer):
         if self.share is None or self.share_low is None or self.share_high is None:
             return f"No row of {self.batch_id} can be compared with {self.other} by {self.field}.{left_out}"
         kappa = f", kappa {self.kappa:.4f}" if self.kappa is not None else ""
+        if self.kappa_low is not None and self.kappa_high is not None:
+            kappa += f" ({self.kappa_low:.2f} to {self.kappa_high:.2f})"
         lines = [
             f"{self.field}: {share(self.equal, self.compared, 'row')} equal, {self.share:.2%} "
             f"(95 % interval {self.share_low:.2%} to {self.share_high:.2%}){kappa}.{left_out} Numbers are equal within "

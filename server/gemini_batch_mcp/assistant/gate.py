@@ -133,7 +133,7 @@ async def _quoted(
     """
     if not can_ask(ctx.client_capabilities, ctx.protocol_version, ctx.session):
         return _CANNOT_ASK
-    with within(longest_seconds):
+    with within(longest_seconds, ctx.request_context.lifespan_context.gauge):
         return await quote(await ctx.request_context.lifespan_context.get())
 
 

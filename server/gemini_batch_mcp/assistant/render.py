@@ -124,7 +124,7 @@ def results(
 
 def _saved(saved: SavedFile, way_out: str) -> SavedView:
     beside = [companion.path.name for companion in saved.companions]
-    return SavedView.of(saved, path=str(saved.path), bytes=saved.size_bytes, beside=beside, download=way_out)
+    return SavedView.of(saved, path=saved.place, bytes=saved.size_bytes, beside=beside, download=way_out)
 
 
 def _absent(keys: Sequence[str], history: Mapping[str, tuple[RowAttempt, ...]], first_key: str) -> list[str]:

@@ -62,9 +62,9 @@ class StrictTool(Tool):
         # A person who is asked may take longer; such tools bound themselves (`work.py`, `within`).
         is_gated = "gated" in made.resolved_params
         longest_seconds = None if is_gated else LONGEST_CALL_SECONDS
+        gauge = Gauge()
         try:
             with anyio.move_on_after(longest_seconds):
-                gauge = Gauge()
                 run = partial(made.run, meant, self._watched(context, gauge), convert_result)
                 return await while_telling(context.session, gauge, run)
         except UnexpectedToolError as error:
@@ -81,10 +81,7 @@ class StrictTool(Tool):
                 raise
             # The client's answer to our question.
             raise ToolError(_unanswered(error.message)) from None
-        raise ToolError(
-            f"{self.name} took {LONGEST_CALL_SECONDS:.0f} seconds and was stopped; Gemini may be slow to answer. "
-            "Whatever was submitted or under way continues: call list_jobs or check_status."
-        )
+        raise ToolError(str(gauge.stopped(self.name, LONGEST_CALL_SECONDS)))
 
     def _watched(self, context: Any, gauge: Gauge) -> Any:
         """Return the context of a call with a desk that moves this call's gauge."""

@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -129,12 +128,12 @@ async def get_results(
         also=tuple(also),
     )
     results = await desk.results(batch, query, wait_seconds=MAX_CALL_SECONDS)
-    history = await in_thread(results.table.history, keys) if keys else {}
+    history = await in_thread(results.history, keys) if keys else {}
     first_key = ""
     if any(key not in history for key in keys):
-        first = await in_thread(partial(results.table.page, view="rows", limit=1))
-        first_key = next((row.key for row in first.rows), "")
-    written = (results.saved, *results.saved.companions) if results.saved is not None else ()
+        first_key = await in_thread(results.first_key)
+    saved = (results.saved, *results.saved.companions) if results.saved is not None else ()
+    written = [file for file in saved if not file.address]
     way_out = await ctx.request_context.lifespan_context.pages.way_out([file.path for file in written])
     cost = await desk.cost(results.status.batch, results.summary)
     answer = _result(render.results(results, cost, history, keys, way_out, first_key))
@@ -208,7 +207,7 @@ async def cancel_batch(
     """Stop a batch. Rows in flight may be charged."""
     desk = await ctx.request_context.lifespan_context.get()
     agreed_to = await gate.agreed(desk, lost, gated, "cancelled")
-    with within(_AFTER_LOOK_SECONDS):
+    with within(_AFTER_LOOK_SECONDS, ctx.request_context.lifespan_context.gauge):
         status = await desk.cancel(batch, agreed_to=agreed_to, confirm=gate.counts(confirm, lost))
     return _result(render.cancelled(status))
 
@@ -252,7 +251,7 @@ async def delete_batch(
     """Delete a batch at Gemini and here; running jobs are cancelled first. Saved files stay."""
     desk = await ctx.request_context.lifespan_context.get()
     agreed_to = await gate.agreed(desk, lost, gated, "deleted")
-    with within(_AFTER_LOOK_SECONDS):
+    with within(_AFTER_LOOK_SECONDS, ctx.request_context.lifespan_context.gauge):
         deletion = await desk.delete(batch, agreed_to=agreed_to, confirm=gate.counts(confirm, lost))
     return _result(render.deleted(deletion))
 

@@ -26,6 +26,7 @@ from gemini_batch_mcp.results.query.queries import QueryEngine
 from gemini_batch_mcp.results.reuse.spared_files import SparedFiles
 from gemini_batch_mcp.results.store import TableReader
 from gemini_batch_mcp.settings import Settings
+from gemini_batch_mcp.stores.store import Stores
 from gemini_batch_mcp.threads import in_thread, in_thread_left_behind
 
 #: How long after results were asked for the process is started that answers questions about them.
@@ -106,6 +107,11 @@ class BatchFiles:
         """The result table: the file that says which parts it has."""
         return self.directory / "results.json"
 
+    @property
+    def tokens(self) -> Path:
+        """What answers took whose table is not on this machine: a sample of them."""
+        return self.directory / "tokens.json"
+
     def answers(self, job_id: int) -> Path:
         """The answers of one job, as Gemini sent them."""
         return self.directory / f"answers-{job_id}.jsonl"
@@ -130,6 +136,8 @@ class App:
     work: Work
     hashes: FileHashes
     queries: QueryEngine
+    #: Object stores that sources and results may be in.
+    stores: Stores
     #: This process lives on after a call, so that it may go on with what it finds unfinished.
     lives_on: bool = False
     #: Whose calls those of this process are.
@@ -254,5 +262,6 @@ def open_app(
         work=work,
         hashes=FileHashes(),
         queries=QueryEngine(),
+        stores=Stores(settings),
         lives_on=lives_on,
     )

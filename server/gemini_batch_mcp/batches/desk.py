@@ -17,12 +17,14 @@ from gemini_batch_mcp.batches.jobs.listing import JobList, list_jobs
 from gemini_batch_mcp.batches.jobs.tracking import BatchStatus, current
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry
 from gemini_batch_mcp.batches.losses import Loss, is_put_off, loss_of_cancel, put_off, record_kept, settle
-from gemini_batch_mcp.batches.objects import is_object, pinned, preview_object
+from gemini_batch_mcp.batches.objects import is_sent_in_place, pinned, preview_object
 from gemini_batch_mcp.batches.orders.consent import Quote, record_no, spend_notes
 from gemini_batch_mcp.batches.orders.likeness import take_over
 from gemini_batch_mcp.batches.orders.models import ModelList, list_models
 from gemini_batch_mcp.batches.orders.preparing import Preview, preview_order
 from gemini_batch_mcp.batches.orders.pricing import Cost, actual_cost, read_prices
+from gemini_batch_mcp.batches.remote.places import pinned_table
+from gemini_batch_mcp.batches.remote.previewing import preview_table
 from gemini_batch_mcp.batches.spending import Grouping, Spending, read_spending, with_costs
 from gemini_batch_mcp.batches.submitting.ordering import Placement, place_order, quote_order
 from gemini_batch_mcp.batches.submitting.retrying import quote_retry, retry_rows
@@ -33,6 +35,7 @@ from gemini_batch_mcp.batches.waiting import batch_status
 from gemini_batch_mcp.domain import ALL_ROWS, JobFilter, Order, ResultQuery, ResultSummary, SavedFile
 from gemini_batch_mcp.results.query.queries import QueryAnswer
 from gemini_batch_mcp.threads import in_thread
+from gemini_batch_mcp.warehouse.statements import is_table
 
 
 async def _nobody(_: BatchStatus) -> None:
@@ -88,8 +91,10 @@ class Desk:
     async def preview(self, order: Order, *, wait_seconds: float | None = None) -> Preview:
         """Check, render and price an order without sending it; see `preparing.preview_order`."""
         order = await self._complete(order)
-        if is_object(order.source) and self.app.gateway.service.is_cloud:
+        if is_sent_in_place(self.app, order) and self.app.gateway.service.is_cloud:
             seen = await preview_object(self.app, order)
+        elif is_table(order.source) and self.app.gateway.service.is_cloud:
+            seen = await preview_table(self.app, order, wait_seconds=wait_seconds)
         else:
             seen = await preview_order(self.app, order, wait_seconds=wait_seconds)
         notes: tuple[str, ...] = ()
@@ -107,10 +112,11 @@ class Desk:
         """Read results; see `reading.read_results`. Where questions may follow, they are prepared for."""
         results = await read_results(self.app, reference, query, wait_seconds=wait_seconds)
         await self.on_seen(results.status)
-        if query.view == "summary" and not query.save_to:
+        if query.view == "summary" and not query.save_to and results.remote is None:
             cost = await self.cost(results.status.batch, results.summary)
             results = replace(results, warnings=(*results.warnings, *await drift_notes(self.app, results, cost.usd)))
-        await self.app.prepare_queries()
+        if results.remote is None:
+            await self.app.prepare_queries()
         return results
 
     async def asked(self, reference: str) -> Asked:
@@ -296,7 +302,7 @@ class Desk:
     async def _complete(self, order: Order) -> Order:
         if order.like:
             order = await in_thread(take_over, self.app, order)
-        order = await pinned(self.app, order)
+        order = await pinned_table(self.app, await pinned(self.app, order))
         model = order.model or self.app.settings.model
         # All rows are what an order asks for that says nothing of them.
         limit_rows = 0 if order.limit_rows >= ALL_ROWS else order.limit_rows

@@ -27,6 +27,8 @@ from gemini_batch_mcp.batches.jobs.tracking import (
 )
 from gemini_batch_mcp.batches.ledger.entries import UNSUBMITTED, BatchEntry, JobEntry, Stage
 from gemini_batch_mcp.batches.losses import Loss, kept_by_others, loss_of_cancel, loss_of_delete, refuse_unagreed
+from gemini_batch_mcp.batches.remote.places import is_remote
+from gemini_batch_mcp.batches.remote.removing_tables import drop_tables
 from gemini_batch_mcp.domain import JobState
 from gemini_batch_mcp.errors import BatchError, GeminiError, NotFound, NotReady, Rejected
 from gemini_batch_mcp.threads import in_thread
@@ -234,11 +236,11 @@ async def _delete_locked(app: App, batch: BatchEntry) -> Deletion:
         jobs += [job.name] if job.name else []
         if job.uploaded_file and job.uploaded_file == batch.source:
             kept.append(NotDeleted(job.uploaded_file, "It was uploaded elsewhere and may be in use there."))
-        elif job.uploaded_file:
+        elif job.uploaded_file and not is_remote(batch):
             reason = await _delete_at_gemini(app.gateway.delete_file, job.uploaded_file)
             files += [job.uploaded_file] if reason is None else []
             kept += [NotDeleted(job.uploaded_file, reason)] if reason is not None else []
-        if job.responses_file:
+        if job.responses_file and not is_remote(batch):
             reason = (
                 "The answers are yours, in your bucket, and stay there; delete them where you no longer need them."
                 if job.responses_file.startswith(("gs://", "bq://"))
@@ -249,8 +251,12 @@ async def _delete_locked(app: App, batch: BatchEntry) -> Deletion:
         reason = await _delete_at_gemini(app.gateway.delete_file, attached.name)
         files += [attached.name] if reason is None else []
         kept += [NotDeleted(attached.name, reason)] if reason is not None else []
+    if is_remote(batch) and not kept:
+        gone, left = await drop_tables(app, batch)
+        files += gone
+        kept += [NotDeleted(name, reason) for name, reason in left]
     # Each has copies of its own.
-    kept += [NotDeleted(taker, f"It {keeps}") for taker, keeps in await in_thread(kept_by_others, app, batch.id)]
+    kept += [NotDeleted(other, f"It {keeps}") for other, keeps in await in_thread(kept_by_others, app, batch.id)]
     job_names = {job.name or batch.id for job in batch.jobs}
     local = not any(entry.name in job_names for entry in kept)
     if local:

@@ -8,11 +8,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from gemini_batch_mcp.errors import NotReady
+
 
 class Doing(StrEnum):
     """What is being done, as a person is told it."""
 
     STARTING = "Working"
+    READING = "Reading"
+    COPYING = "Copying"
     UNPACKING = "Unpacking"
     CHECKING = "Checking"
     ATTACHING = "Uploading attached files"
@@ -29,7 +33,11 @@ class Doing(StrEnum):
         return _UNITS.get(self, "")
 
 
+#: What this machine does by itself: it goes on in the background when its call is ended.
+_LOCAL = frozenset({Doing.READING, Doing.COPYING, Doing.UNPACKING, Doing.CHECKING, Doing.COLLECTING})
 _UNITS = {
+    Doing.READING: "files",
+    Doing.COPYING: "bytes",
     Doing.UNPACKING: "bytes",
     Doing.CHECKING: "lines",
     Doing.ATTACHING: "bytes",
@@ -50,6 +58,11 @@ class Progress:
     total: int | None = None
     note: str = ""
     part: int = 1
+
+    @property
+    def is_local(self) -> bool:
+        """True while this machine is at work by itself, and Gemini is not waited for."""
+        return self.doing in _LOCAL and self.done != self.total
 
     def __str__(self) -> str:
         note = f" ({self.note})" if self.note else ""
@@ -79,6 +92,25 @@ class Gauge:
         """Return the latest progress of every stage so far, the one at work last."""
         followed = (reading for gauge in tuple(self._followed) for reading in gauge.readings())
         return (*tuple(self._shown.values()), *followed)
+
+    def reached(self) -> str:
+        """Return how far the stage at work is, in brackets to stand behind a word; empty where nothing is known."""
+        readings = self.readings()
+        return f" ({readings[-1]})" if readings else ""
+
+    def stopped(self, what: str, seconds: float) -> NotReady:
+        """Return what to say of a call that took too long, `what` by name: what was at work, and what to do next."""
+        readings = self.readings()
+        if readings and readings[-1].is_local:
+            return NotReady(
+                f"{what} took {seconds:.0f} seconds and was stopped while this machine was at work{self.reached()}.",
+                "The work continues in the background: make the same call again in half a minute.",
+            )
+        return NotReady(
+            f"{what} took {seconds:.0f} seconds and was stopped{self.reached()}; Gemini may be slow to answer, or "
+            "this machine busy.",
+            "Whatever was submitted or under way continues: call list_jobs or check_status.",
+        )
 
     @contextmanager
     def following(self, other: "Gauge") -> Iterator[None]:

@@ -16,6 +16,8 @@ from gemini_batch_mcp.threads import in_thread
 
 #: Jobs that a question names; of more it says how many there are.
 _NAMED_JOBS: Final = 3
+#: The same of batches that came of the one that is deleted.
+_NAMED_OTHERS: Final = 3
 _CHARGED: Final = "Rows in progress still finish and may be charged, like those already finished."
 _DONE: Final = {"cancel": "cancelled", "delete": "deleted"}
 
@@ -62,7 +64,7 @@ def loss_of_cancel(app: App, batch: BatchEntry) -> Loss:
 
 
 def loss_of_delete(app: App, batch: BatchEntry) -> Loss:
-    """Say what a delete loses: always something. Answers that other batches took are theirs."""
+    """Say what a delete loses: always something. What other batches have of it stays with them."""
     at_gemini = [job for job in batch.jobs if job.name or job.is_unproved]
     running = [job for job in batch.jobs if job.stage in (Stage.SUBMITTED, Stage.UNKNOWN, Stage.CALLING)]
     gone = f"{_named(at_gemini)} at Gemini with what was uploaded there, and " if at_gemini else ""
@@ -79,17 +81,30 @@ def loss_of_delete(app: App, batch: BatchEntry) -> Loss:
         sentences.append(f"{what} not ended and would be cancelled first. {_CHARGED}")
     elif any(job.stage is Stage.FINISHED for job in batch.jobs) and not is_collected(batch):
         sentences.append("Answers not fetched yet are lost with it, but still charged.")
-    sentences += [f"{taker} {keeps}" for taker, keeps in kept_by_others(app, batch.id)[:_NAMED_JOBS]]
+    if batch.order is not None and batch.order.source.startswith("bq://"):
+        sentences.append("The tables that were made for it in BigQuery, its results among them, are deleted, too.")
+    others = kept_by_others(app, batch.id)
+    sentences += [f"{other} {keeps}" for other, keeps in others[:_NAMED_OTHERS]]
+    if (more := len(others) - _NAMED_OTHERS) > 0:
+        sentences.append(f"{more:,} more that came of it keep{'s' if more == 1 else ''} what was taken over.")
     sentences.append("This cannot be undone. Files that results were saved to are kept.")
     return Loss("delete", batch.id, _tags(at_gemini), " ".join(sentences))
 
 
 def kept_by_others(app: App, batch_id: str) -> list[tuple[str, str]]:
-    """Return the batches that took answers from a batch, and what of them they keep, in words."""
-    return [
+    """Return the batches that came of a batch, and what each keeps or loses when that is deleted, in words."""
+    donors = app.ledger.donors
+    found = [
         (taker, f"keeps the answers to {rows:,} row{'' if rows == 1 else 's'} that it took from {batch_id}.")
-        for taker, rows in app.ledger.donors.takers(batch_id)
+        for taker, rows in donors.takers(batch_id)
     ]
+    found += [
+        (step, f"has {batch_id} as its source: it keeps its rows and answers, but can't be ordered again.")
+        for step in donors.steps_from(batch_id)
+    ]
+    known = {name for name, _ in found}
+    likes = [like for like in donors.orders_like(batch_id) if like not in known]
+    return found + [(like, f"keeps the order that it took over from {batch_id}.") for like in likes]
 
 
 def _named(jobs: list[JobEntry]) -> str:

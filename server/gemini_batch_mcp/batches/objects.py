@@ -24,7 +24,7 @@ from gemini_batch_mcp.batches.ledger.entries import BatchEntry
 from gemini_batch_mcp.batches.orders.appraising import ask_gemini
 from gemini_batch_mcp.batches.orders.consent import quote_of, record_quote
 from gemini_batch_mcp.batches.orders.models import check_model
-from gemini_batch_mcp.batches.orders.preparing import Preview, identify_for, standing_for
+from gemini_batch_mcp.batches.orders.preparing import Preview, identify_for, is_copied, standing_for
 from gemini_batch_mcp.batches.orders.pricing import price_notes, read_prices
 from gemini_batch_mcp.digests import Digest
 from gemini_batch_mcp.domain import JsonObject, Order
@@ -70,9 +70,9 @@ class CheckedObject(msgspec.Struct, frozen=True):
         )
 
 
-def is_object(source: str) -> bool:
-    """True for a source in Cloud Storage."""
-    return source.startswith("gs://")
+def is_sent_in_place(app: App, order: Order) -> bool:
+    """True for an order whose source is an object in Cloud Storage of which its job is made."""
+    return order.source.startswith("gs://") and not is_copied(app, order)
 
 
 async def pinned(app: App, order: Order) -> Order:
@@ -83,10 +83,9 @@ async def pinned(app: App, order: Order) -> Order:
         GeminiError: it is not there, or cannot be looked at.
     """
     source, _, generation = order.source.partition("#")
-    if not is_object(source) or not app.gateway.service.is_cloud:
+    if not is_sent_in_place(app, order) or not app.gateway.service.is_cloud:
         return order
-    cloud = app.settings.cloud
-    prefixes = (f"gs://{cloud.bucket}/", *cloud.prefixes) if cloud is not None else ()
+    prefixes = tuple(root for root in app.stores.roots if root.startswith("gs://"))
     if not source.startswith(prefixes):
         raise UsageError(
             f"{plain_text(source, 200)} lies outside of what may be read: {', '.join(prefixes)}.",
@@ -195,7 +194,7 @@ async def bring_lines(app: App, batch: BatchEntry) -> BatchEntry:
         NotFound: the object is gone, or has changed since.
         StorageError: there is no room for them.
     """
-    if not is_object(batch.source) or app.files(batch.id).requests().is_file():
+    if not batch.is_sent_in_place or app.files(batch.id).requests().is_file():
         return batch
     sha256 = await in_thread(_bring, app, batch)
     await in_thread(app.ledger.update_batch, batch.id, request_sha256=sha256)

@@ -139,15 +139,20 @@ async def lazy_desk(
     before it is asked for, and lets it go on with what an earlier process left unfinished; `warm_up_first` is called
     before that, in a thread, and loads what its caller needs; `on_seen` is told of every look at a batch.
     """
-    async with anyio.create_task_group() as task_group:
-        desk = LazyDesk(
-            settings, Work(task_group), transport, warm_up_first=warm_up_first, lives_on=lives_on, on_seen=on_seen
-        )
-        if warm_up:
-            task_group.start_soon(desk.look_after)
-        try:
-            yield desk
-        finally:
-            task_group.cancel_scope.cancel()
-    with anyio.CancelScope(shield=True):
-        await desk.aclose()
+    desk: LazyDesk | None = None
+    try:
+        async with anyio.create_task_group() as task_group:
+            desk = LazyDesk(
+                settings, Work(task_group), transport, warm_up_first=warm_up_first, lives_on=lives_on, on_seen=on_seen
+            )
+            if warm_up:
+                task_group.start_soon(desk.look_after)
+            try:
+                yield desk
+            finally:
+                task_group.cancel_scope.cancel()
+    finally:
+        # Also where whoever has it fails or is cancelled: what is open there is not left to the garbage collector.
+        if desk is not None:
+            with anyio.CancelScope(shield=True):
+                await desk.aclose()

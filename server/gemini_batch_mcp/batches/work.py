@@ -4,16 +4,20 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
 
 import anyio
 from anyio.abc import TaskGroup
 
 from gemini_batch_mcp.batches.gauge import Gauge
-from gemini_batch_mcp.errors import BatchError, NotReady
+from gemini_batch_mcp.errors import BatchError
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
+#: How long it is kept what nobody was waiting for: the call is made again soon, or not at all.
+_KEPT_SECONDS: Final = 120.0
 #: What a call may take beyond the time that it plans with.
 _GRACE_SECONDS: Final = 3.0
 
@@ -24,6 +28,9 @@ class _Task:
     done: anyio.Event = field(default_factory=anyio.Event)
     waiting: int = 0
     failure: BaseException | None = None
+    result: Any = None
+    #: Its result is wanted, and kept where nobody waits for it.
+    is_kept: bool = False
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
 
 
@@ -33,6 +40,8 @@ class Work:
     def __init__(self, task_group: TaskGroup) -> None:
         self._task_group = task_group
         self._running: dict[str, _Task] = {}
+        #: When the last work ended that nobody was waiting for, and what it returned.
+        self._kept: dict[str, tuple[float, Any]] = {}
 
     async def run(
         self,
@@ -50,11 +59,43 @@ class Work:
         Raises:
             BatchError: the task ended with this failure. A failure that nobody waited for is logged.
         """
+        return (await self._waited(name, work, wait_seconds, gauge)).done.is_set()
+
+    async def result(
+        self,
+        name: str,
+        work: Callable[[], Awaitable[T]],
+        *,
+        wait_seconds: float | None,
+        gauge: Gauge | None = None,
+    ) -> T | None:
+        """Do the same, but return what the work returned; None when it goes on in the background.
+
+        What nobody was waiting for when it ended is kept for whoever asks next, once and for a short time only.
+
+        Raises:
+            as `run`.
+        """
+        kept_at, kept = self._kept.pop(name, (0.0, None))
+        if kept is not None and anyio.current_time() - kept_at < _KEPT_SECONDS:
+            return cast("T", kept)
+        task = await self._waited(name, work, wait_seconds, gauge, is_kept=True)
+        return cast("T", task.result) if task.done.is_set() else None
+
+    async def _waited(
+        self,
+        name: str,
+        work: Callable[[], Awaitable[Any]],
+        wait_seconds: float | None,
+        gauge: Gauge | None,
+        *,
+        is_kept: bool = False,
+    ) -> _Task:
         while (task := self._running.get(name)) is not None and task.scope.cancel_called:
             # Whoever comes while it is being stopped wants it done all the same.
             await task.done.wait()
         if task is None:
-            task = self._running[name] = _Task(gauge or Gauge())
+            task = self._running[name] = _Task(gauge or Gauge(), is_kept=is_kept)
             self._task_group.start_soon(self._carry_out, name, work, task)
         task.waiting += 1
         try:
@@ -62,11 +103,9 @@ class Work:
                 await task.done.wait()
         finally:
             task.waiting -= 1
-        if not task.done.is_set():
-            return False
-        if task.failure is not None:
+        if task.done.is_set() and task.failure is not None:
             raise task.failure
-        return True
+        return task
 
     def is_running(self, name: str) -> bool:
         """True while a task of that name is under way in this process."""
@@ -89,7 +128,9 @@ class Work:
     async def _carry_out(self, name: str, work: Callable[[], Awaitable[Any]], task: _Task) -> None:
         try:
             with task.scope:
-                await work()
+                task.result = await work()
+            if task.is_kept and not task.waiting:
+                self._kept = {name: (anyio.current_time(), task.result)}
         except BatchError as error:
             task.failure = error
             if not task.waiting:
@@ -104,8 +145,10 @@ class Work:
 
 
 @contextmanager
-def within(wait_seconds: float | None) -> Iterator[anyio.CancelScope]:
+def within(wait_seconds: float | None, gauge: Gauge) -> Iterator[anyio.CancelScope]:
     """End a call that takes longer than its caller waits, and a little more; None never ends.
+
+    What it was at by then is read on its `gauge`.
 
     Who catches a cancel in between asks the scope whose it is: `cancel_called` is True of our own end only.
 
@@ -115,11 +158,8 @@ def within(wait_seconds: float | None) -> Iterator[anyio.CancelScope]:
     seconds = wait_seconds + _GRACE_SECONDS if wait_seconds is not None else None
     with anyio.move_on_after(seconds) as scope:
         yield scope
-    if scope.cancelled_caught:
-        raise NotReady(
-            f"This took {seconds:.0f} seconds and was stopped; Gemini may be slow to answer.",
-            "Whatever was submitted or under way continues: call list_jobs or check_status.",
-        )
+    if scope.cancelled_caught and seconds is not None:
+        raise gauge.stopped("This", seconds)
 
 
 def deadline_after(wait_seconds: float | None) -> float | None:

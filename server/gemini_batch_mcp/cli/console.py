@@ -265,7 +265,7 @@ def show_order(facts: Mapping[str, object]) -> None:
 
 def show_saved(saved: SavedFile) -> None:
     """Print where a file was written."""
-    output().print(escape(f"{number(saved.rows, 'row')}, {saved.size_bytes:,} bytes: {saved.path}"), soft_wrap=True)
+    output().print(escape(f"{number(saved.rows, 'row')}, {saved.size_bytes:,} bytes: {saved.place}"), soft_wrap=True)
 
 
 def _table(*columns: str) -> Table:

@@ -25,7 +25,7 @@ def doctor(session: Session, as_json: bool) -> None:
     from gemini_batch_mcp.cli import console
 
     settings = session.settings()
-    report = anyio.run(examine, settings, transport_for(settings), Path.home(), session.env)
+    report = anyio.run(examine, settings, transport_for(settings), session.user_home, session.env)
     console.show_report(report, as_json=as_json)
     if not report.ok:
         sys.exit(1)
@@ -55,7 +55,11 @@ async def examine(
             await gateway.check_access()
             models = await gateway.list_models()
             checks += [service.reached(name, settings, models), service.model(settings, models)]
-            checks += [Check(found.name, found.is_good, found.text) for found in await gateway.findings()]
+            found = await gateway.findings()
+            if gateway.warehouse is not None:
+                # What was counted in tables is kept there.
+                found += await gateway.warehouse.findings(is_used=(settings.home / "remote").is_dir())
+            checks += [Check(finding.name, finding.is_good, finding.text) for finding in found]
         except BatchError as error:
             checks.append(service.unreached(name, error, proxies))
         return Report([*checks, *service.clock(gateway.clock_ahead_seconds(), this_system())])

@@ -148,7 +148,7 @@ def _list(session: Session) -> None:
     from gemini_batch_mcp.cli.hosts import configuration
 
     for name, host in HOSTS.items():
-        file = host.file(this_system(), Path.home(), session.env)
+        file = host.file(this_system(), session.user_home, session.env)
         if configuration.entry_of(host, file) is not None:
             finding = "has our entry"
         elif file.parent.is_dir():
@@ -160,7 +160,7 @@ def _list(session: Session) -> None:
 
 
 def _place(session: Session, host: Host) -> _Place:
-    return _Place(host, host.file(this_system(), Path.home(), session.env))
+    return _Place(host, host.file(this_system(), session.user_home, session.env))
 
 
 def _here() -> tuple[Path, ...]:

@@ -26,16 +26,17 @@ E = TypeVar("E", bound=BaseException)
 def main() -> None:
     """Run the command line; the errors we foresee become one sentence on stderr and exit code 1, wrong usage 2."""
     clean_streams(secrets_of(os.environ))
+    code: str | int | None = 0
     try:
         _run_commands()
     except* BatchError as group:
         # Task groups wrap what happens inside them, however deep; the first failure is the one to tell.
         error = _first(group)
         _complain(as_commands(str(error)))
-        sys.exit(2 if isinstance(error, UsageError) and not isinstance(error, RequestProblems) else 1)
+        code = 2 if isinstance(error, UsageError) and not isinstance(error, RequestProblems) else 1
     except* SystemExit as group:
         # rich ends a command like this when whoever reads its output has seen enough.
-        sys.exit(_first(group).code)
+        code = _first(group).code
     except* Exception as group:
         # Its text and its traceback may hold anything, a key included; its place in our code cannot.
         unforeseen = _first(group)
@@ -45,7 +46,10 @@ def main() -> None:
             f"This failed with an unexpected error ({type(unforeseen).__name__}{place}). This is a bug in "
             "gemini-batch-mcp; check-status and list-jobs show what was submitted."
         )
-        sys.exit(1)
+        code = 1
+    # Not in there: before 3.11.4 Python wraps an exit that is raised while groups are handled, and shows everything.
+    if code:
+        sys.exit(code)
 
 
 def _run_commands() -> None:

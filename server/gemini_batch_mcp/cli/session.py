@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from gemini_batch_mcp.batches.opening import TransportFactory, lazy_desk
 from gemini_batch_mcp.cli import ending
-from gemini_batch_mcp.errors import StorageError
+from gemini_batch_mcp.errors import ConfigurationError, StorageError
 from gemini_batch_mcp.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,10 +25,33 @@ class Session:
         self.env = env
         self._flags = flags
 
+    @property
+    def user_home(self) -> Path:
+        """The user's home directory.
+
+        Raises:
+            ConfigurationError: none is known, as in a container that is run under a number without a name.
+        """
+        try:
+            return Path.home()
+        except RuntimeError:
+            raise ConfigurationError(
+                "This user has no home directory: HOME is not set, and this system knows none for the user.",
+                "Set HOME; a server also starts with GEMINI_BATCH_HOME set to a directory that it may write.",
+            ) from None
+
     def settings(self, **more: str) -> Settings:
         """Read the settings; `more` wins over flags, flags over the environment."""
         env = {**self.env, **self._flags, **more}
-        return Settings.from_env(env, working_directory=Path.cwd(), user_home=Path.home())
+        working_directory = Path.cwd()
+        try:
+            user_home = self.user_home
+        except ConfigurationError:
+            if not env.get("GEMINI_BATCH_HOME", "").strip():
+                raise
+            # All that would be there is in that directory; that it is not read as a whole holds of this one anyway.
+            user_home = Path(working_directory.anchor)
+        return Settings.from_env(env, working_directory=working_directory, user_home=user_home)
 
     def run(self, work: Callable[["Desk"], Coroutine[Any, Any, T]]) -> T:
         """Open the desk, do the work, close it."""

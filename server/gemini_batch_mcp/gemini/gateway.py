@@ -12,6 +12,7 @@ from gemini_batch_mcp.gemini.http import Hook
 from gemini_batch_mcp.gemini.retry import RetryPolicy
 from gemini_batch_mcp.gemini.service import Finding, Service
 from gemini_batch_mcp.gemini.transfers import Download, Progress, Readable
+from gemini_batch_mcp.gemini.warehouse import Warehouse
 from gemini_batch_mcp.gemini.wire import JobPage
 from gemini_batch_mcp.settings import Settings, Tier
 
@@ -28,6 +29,10 @@ class Gateway(Protocol):
     @property
     def service(self) -> Service:
         """What the API takes and keeps."""
+
+    @property
+    def warehouse(self) -> Warehouse | None:
+        """Tables that lie at Google, where this API can be given them; else None."""
 
     async def aclose(self) -> None:
         """Close the connection."""

@@ -4,7 +4,6 @@ The line's form is checked once with sample values; the engine then fills in the
 file is read once for its keys, its count, its digest, and a sample of lines that goes through the whole validator.
 """
 
-import json
 from collections.abc import Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -12,11 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gemini_batch_mcp.domain import Order, Task, UploadedFile
-from gemini_batch_mcp.errors import Problem, RequestProblems, StorageError, UnreadableRows, UsageError, storage_errors
+from gemini_batch_mcp.domain import Order, UploadedFile
+from gemini_batch_mcp.errors import StorageError, UnreadableRows, UsageError, storage_errors
 from gemini_batch_mcp.intake.files.in_lines import AttachedLines, Parts
-from gemini_batch_mcp.intake.files.planning import AttachmentPlan, column_of, columns_of
+from gemini_batch_mcp.intake.files.planning import AttachmentPlan, column_of
 from gemini_batch_mcp.intake.generation_config import request_members
+from gemini_batch_mcp.intake.line_form import check_form, request_form
 from gemini_batch_mcp.intake.request_files import RequestFile
 from gemini_batch_mcp.intake.requests.copies import Draft
 from gemini_batch_mcp.intake.requests.inspection import GrowingFile, Inspection, RowKeys
@@ -33,18 +33,16 @@ from gemini_batch_mcp.intake.tables.kept_columns import BlankRows, blank_rows, k
 from gemini_batch_mcp.intake.tables.kinds import file_options
 from gemini_batch_mcp.intake.tables.memory import Effort, with_effort
 from gemini_batch_mcp.intake.tables.reading import Place, Table, open_table
-from gemini_batch_mcp.intake.tables.sql import LineForm, Marked, Piece, RowKey
+from gemini_batch_mcp.intake.tables.sql import LineForm, RowKey
 from gemini_batch_mcp.intake.template import (
     Column,
     Template,
     column_named,
-    compile_template,
     example_place,
     listed,
     places,
 )
 from gemini_batch_mcp.intake.unpacked import OnRead
-from gemini_batch_mcp.intake.validator.validate import check_line
 from gemini_batch_mcp.intake.validator.world import CLOSED, Note, World
 from gemini_batch_mcp.patterns import pattern_warnings
 from gemini_batch_mcp.settings import MAX_FILE_BYTES
@@ -361,36 +359,12 @@ def _write_right_ones(table: Table, form: _Form, writing: _Writing, effort: Effo
 
 def _form(table: Table, order: Order, members: dict[str, Any], world: World) -> _Form:
     """Put the line's form together and check it once."""
-    columns = table.columns
-    if not order.prompt.strip():
-        place = example_place(columns)
-        what = "Embed each text" if order.task == "embed" else "Answer this"
-        example = place if order.task == "embed" else f"{what}: {place}"
-        raise UsageError(
-            f"{table.name} is a table, which needs a `prompt`.",
-            f'Give a prompt that names its columns, such as "{example}". Its columns are: {listed(columns)}.',
-        )
-    prompt = compile_template(order.prompt, columns, "prompt")
-    system = compile_template(order.system_instruction, columns, "system_instruction")
-    if order.task == "embed" and order.system_instruction:
-        raise UsageError("Embeddings don't take a `system_instruction`.", "Leave it out, or write it into the prompt.")
-    used = tuple(dict.fromkeys((*prompt.columns, *system.columns)))
-    if not used and not order.attach:
-        raise UsageError(
-            "The prompt names no column, so every row would ask the same question and its values would be lost.",
-            f"Put a column in it, such as {example_place(columns)}. Its columns are: {listed(columns)}.",
-        )
-    attached = tuple(map(Marked, columns_of(order.attach, columns))) if order.attach else ()
-    key: Template | RowKey = RowKey((*used, *(place.column for place in attached if place.column not in used)))
+    form = request_form(order, table.name, table.columns, members)
+    key: Template | RowKey = RowKey(form.columns)
     if order.key_column:
-        key = Template((Column(column_named(order.key_column, columns, "key_column")),))
-    line = ('{"key":', key, ',"request":', *_request(order.task, attached, prompt, system, members), "}")
-    _check_form(line, order.task, world)
-    return _Form(
-        line,
-        _empty_text(order.task) if prompt.columns and not prompt.without_values.strip() else b"",
-        (*dict.fromkeys((*prompt.columns, *(place.column for place in attached))),) if prompt.columns else (),
-    )
+        key = Template((Column(column_named(order.key_column, table.columns, "key_column")),))
+    check_form(form, order.task, world)
+    return _Form(('{"key":', key, ',"request":', *form.request, "}"), form.empty_text, form.asks)
 
 
 def _blank_warnings(order: Order, form: _Form, blank: BlankRows) -> tuple[str, ...]:
@@ -409,43 +383,3 @@ def _blank_warnings(order: Order, form: _Form, blank: BlankRows) -> tuple[str, .
     written = f"`{condition}`" if '"' in condition else f'"{condition}"'
     fix = f"by adding {written} to where" if order.where else f"with where={written}"
     return (f"{what}; leave {'it' if is_one else 'them'} out {fix}.",)
-
-
-def _empty_text(task: Task) -> bytes:
-    """Return how a request looks whose own text is empty; quotes in a text are escaped, so no cell looks like it."""
-    return b'"parts":[{"text":""}]}' + (b"]" if task == "generate" else b"")
-
-
-def _request(task: Task, attached: LineForm, prompt: Template, system: Template, members: dict[str, Any]) -> LineForm:
-    rest = "".join(f",{_json(name)}:{_json(value)}" for name, value in members.items())
-    if task == "embed":
-        return ('{"content":{"parts":[{"text":', prompt, "}]}", rest, "}")
-    instruction: LineForm = (',"systemInstruction":{"parts":[{"text":', system, "}]}") if system.pieces else ()
-    # A file goes before the text that asks about it, as Google's guides on images, documents and video have it.
-    parts: LineForm = (*attached, '{"text":', prompt, "}")
-    return ('{"contents":[{"role":"user","parts":[', *parts, "]}]", *instruction, rest, "}")
-
-
-def _check_form(form: LineForm, task: Task, world: World) -> None:
-    """Check the line as it comes out for a sample row; all rows differ in texts only.
-
-    Raises:
-        RequestProblems: the members that all rows share are wrong.
-    """
-    sample = "".join(_sample(piece) for piece in form)
-    checked = check_line(sample.encode("utf-8", "surrogatepass"), 0, task, world)
-    if checked.problem_count:
-        problems = [Problem(0, "", problem.message, problem.fix) for problem in checked.problems]
-        message = "Every request of this order would have a problem; nothing was submitted."
-        raise RequestProblems(problems, checked.problem_count, message, "Correct it, then submit the order again.")
-
-
-def _sample(piece: Piece) -> str:
-    if isinstance(piece, str | Marked):
-        return piece if isinstance(piece, str) else ""
-    # Escaped, so that half a surrogate pair is named as such.
-    return json.dumps(piece.without_values + "sample") if isinstance(piece, Template) else '"sample"'
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

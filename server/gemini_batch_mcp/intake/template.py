@@ -102,7 +102,8 @@ def example_place(columns: Sequence[str]) -> str:
 
 def _unknown(name: str, columns: Sequence[str], argument: str) -> UsageError:
     folded = {column.casefold(): column for column in columns}
-    near = folded.get(name.casefold()) or nearest(name, columns)
+    # In the table of a batch, a column of its source whose name an answer has taken.
+    near = folded.get(name.casefold()) or folded.get(f"source_{name}".casefold()) or nearest(name, columns)
     step = f"Did you mean {shown(near, _MAX_NAME_CHARACTERS)}? " if near else ""
     what = f'names the column "{shown(name)}", which the table does not have' if name else "has {{}} without a name"
     return UsageError(f"`{argument}` {what}.", f"{step}Its columns are: {listed(columns)}.")

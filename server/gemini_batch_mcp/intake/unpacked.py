@@ -12,7 +12,7 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Final, Protocol
 
@@ -44,7 +44,10 @@ _SHOWN_MEMBERS: Final = 10
 #: What systems put into archives beside what people put there.
 _JUNK_DIRECTORY: Final = "__MACOSX"
 _JUNK: Final = frozenset({"thumbs.db", "desktop.ini", ".ds_store"})
+#: Where Windows notes that a file was downloaded: beside the file, on a disk that is not its own.
+_DOWNLOADED: Final = ":zone.identifier"
 _IS_ENCRYPTED: Final = 0x1
+_IS_UTF8: Final = 0x800
 _TAR_MARK: Final = slice(257, 262)
 _DAMAGED: Final = (EOFError, zlib.error, lzma.LZMAError, zstd.ZstdError, zipfile.BadZipFile, gzip.BadGzipFile)
 
@@ -70,7 +73,7 @@ def inner_name(path: Path) -> str:
         return path.stem
     with ExitStack() as stack:
         _, member = _archive(path, stack)
-        name = PurePosixPath(member.filename.replace("\\", "/")).name
+        name = PurePosixPath(_name_of(member).replace("\\", "/")).name
     # `reviews.csv.zip` says what is in it, whatever that is called inside.
     return name if PurePosixPath(name).suffix else path.stem
 
@@ -204,7 +207,7 @@ def _archive(path: Path, stack: ExitStack) -> tuple[zipfile.ZipFile, zipfile.Zip
     if not members:
         raise UsageError(f"{path.name} holds no file.", "Give the file that holds the rows.")
     if len(members) > 1:
-        shown = ", ".join(f"{member.filename} ({member.file_size:,} bytes)" for member in members[:_SHOWN_MEMBERS])
+        shown = ", ".join(f"{_name_of(member)} ({member.file_size:,} bytes)" for member in members[:_SHOWN_MEMBERS])
         more = f" and {len(members) - _SHOWN_MEMBERS:,} more" if len(members) > _SHOWN_MEMBERS else ""
         raise UsageError(
             f"{path.name} holds {len(members):,} files: {_printable(shown)}{more}.",
@@ -216,9 +219,19 @@ def _archive(path: Path, stack: ExitStack) -> tuple[zipfile.ZipFile, zipfile.Zip
     return archive, member
 
 
+def _name_of(member: zipfile.ZipInfo) -> str:
+    """Return the name of a file in an archive: a Mac writes UTF-8 and does not say so."""
+    if member.flag_bits & _IS_UTF8 or member.filename.isascii():
+        return member.filename
+    with suppress(UnicodeError):
+        return member.filename.encode("cp437").decode("utf-8")
+    return member.filename
+
+
 def _is_junk(name: str) -> bool:
-    pieces = name.replace("\\", "/").split("/")
-    return _JUNK_DIRECTORY in pieces[:-1] or pieces[-1].lower() in _JUNK or pieces[-1].startswith(("._", "~$"))
+    *directories, last = name.replace("\\", "/").split("/")
+    is_noted = last.lower() in _JUNK or last.lower().endswith(_DOWNLOADED)
+    return is_noted or _JUNK_DIRECTORY in directories or last.startswith(("._", "~$"))
 
 
 def _printable(text: str) -> str:

@@ -1,6 +1,6 @@
 """The sandbox: an embedded Gemini Batch service that speaks the wire protocol and never pretends to be a model.
 
-Of Google Cloud it speaks batch prediction jobs and Cloud Storage; see `cloud/routes.py`.
+Of Google Cloud it speaks batch prediction jobs, Cloud Storage and BigQuery; see `cloud/routes.py`.
 
 Any client works with it, in process (`Sandbox.transport()`) or on a port (`serve`): resumable uploads, files,
 batches (generate and embed, file and inline), generateContent, batchEmbedContents, models,
@@ -89,6 +89,7 @@ class Sandbox:
     def close(self) -> None:
         """Let go of the directory."""
         self.jobs.close()
+        self.cloud.close()
         self.state.close()
 
     def __enter__(self) -> "Sandbox":

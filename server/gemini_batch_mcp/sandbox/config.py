@@ -149,8 +149,16 @@ class SandboxConfig:
     cloud_location: str = "global"
     buckets: frozenset[str] = frozenset({"sandbox-bucket"})
     cloud_shards: int = 3
+    #: BigQuery: the datasets that exist, and where they are.
+    datasets: frozenset[str] = frozenset({"sandbox_data"})
+    datasets_location: str = "US"
     #: One job of Vertex AI (Agent Platform pages on batches, read 2026-08).
     max_cloud_rows: int = 200_000
+    #: The same of a table: no limit is documented.
+    max_table_rows: int = 100_000_000
+    #: Every row of a table gets one and the same answer, by one statement: for sizes at which looking at each row would
+    #: take hours.
+    answers_tables_at_once: bool = False
     max_cloud_file_bytes: int = 1000**3
     row_faults: RowFaults = field(default_factory=dict[RowFault, float])
     file_faults: frozenset[FileFault] = frozenset()

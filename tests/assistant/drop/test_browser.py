@@ -17,9 +17,10 @@ from assistant.drop.chatting import PROMPT, SPELLINGS, address_in, chat
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.settings import Settings
 from support.conversation import newest
+from support.extent import long
 from support.npm import chromium, run_node
 
-pytestmark = [pytest.mark.anyio, pytest.mark.npm]
+pytestmark = [pytest.mark.anyio, pytest.mark.npm, long]
 
 
 async def test_a_person_hands_a_file_over_and_takes_a_result_by_keyboard(

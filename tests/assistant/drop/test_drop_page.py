@@ -1,9 +1,10 @@
 """The drop page, attacked and used: what is handed over arrives whole under a name of its own, or not at all."""
 
 import re
+import shutil
 import socket
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -171,6 +172,10 @@ async def test_nobody_comes_in_from_elsewhere(settings: Settings, sandbox: Sandb
         ]
         assert kept(talk.settings) == []
         assert (await hand_over(url, ("reviews.csv", b"text\nfine\n"))).status_code == 200
+        # Whoever has seen that request and sends it once more finds nobody, or is told that it is over.
+        with suppress(httpx2.TransportError):
+            assert (await hand_over(url, ("reviews.csv", b"text\nagain\n"))).status_code in (404, 410)
+        assert kept(talk.settings) == ["reviews.csv"]
 
 
 async def test_names_stay_in_the_directory_and_nothing_there_is_replaced(settings: Settings, sandbox: Sandbox) -> None:
@@ -231,12 +236,16 @@ async def test_what_is_too_large_or_no_form_leaves_nothing(settings: Settings, s
             assert f" {status} " in await first_line(url, name, headers)
         assert kept(talk.settings) == []
         assert (await hand_over(url, ("reviews.csv", b"text\nfine\n"))).status_code == 200
-    async with chat(settings, sandbox, keep_free_bytes=10**18) as talk:
+    # Room for some megabytes: of ten gigabytes that are announced nothing is written, of what does not end that much.
+    room_bytes = 8 << 20
+    async with chat(settings, sandbox, keep_free_bytes=shutil.disk_usage(settings.files).free - room_bytes) as talk:
         url = await address_in(talk)
+        assert " 413 " in await first_line(url, "large.csv", {"Content-Length": str(10 * 1000**3)})
 
         async def endless() -> AsyncIterator[bytes]:
             yield form(("endless.csv", b""))[:-9]
-            for _ in range(64):
+            # What others on this disk delete meanwhile makes room for more, too.
+            for _ in range(4096):
                 yield b"x" * (1 << 20)
 
         async with httpx2.AsyncClient(trust_env=False, timeout=60) as http:

@@ -24,6 +24,7 @@ from support.conversation import (
     request_file,
     write_lines,
 )
+from support.extent import long
 
 pytestmark = pytest.mark.anyio
 
@@ -56,6 +57,7 @@ async def test_answers_that_could_not_be_staged_have_been_kept(
     assert downloads(sandbox) == 1
 
 
+@long
 async def test_answers_that_are_sent_anew_are_taken_from_the_whole_file(
     settings: Settings, sandbox: Sandbox, data: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from gemini_batch_mcp.digests import file_digest
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.settings import Settings
 from support.conversation import Conversation, answers_of, converse, created, downloads, newest, request_file, sharded
-from support.extent import few, in_part, pairs
+from support.extent import few, in_part, long, pairs
 from support.services import MovedClock
 
 pytestmark = pytest.mark.anyio
@@ -159,6 +160,7 @@ async def test_the_same_short_body_twice_is_said_to_be_geminis_loss(
     assert (await talk.call("retry_failed", batch=batch))["request_count"] == 2
 
 
+@long
 async def test_no_page_and_no_torn_line_is_taken_for_a_loss_however_often_it_comes(
     talk: Conversation, sandbox: Sandbox, data: Path
 ) -> None:
@@ -222,7 +224,7 @@ def as_an_older_version_left_it(settings: Settings, batch: str, lines: int) -> N
     """Leave of the answers so many lines, recorded as collected, as a version did that did not count them."""
     (answers,) = answers_of(settings, batch)
     answers.write_bytes(b"".join(answers.read_bytes().splitlines(keepends=True)[:lines]))
-    with sqlite3.connect(settings.home / "ledger.sqlite3") as connection:
+    with closing(sqlite3.connect(settings.home / "ledger.sqlite3")) as connection, connection:
         connection.execute("DELETE FROM migrations WHERE name = '_m006_delivery'")
         for column in ("lack", "looks", "look_again_at", "seen_digest", "answer_count"):
             connection.execute(f"ALTER TABLE jobs DROP COLUMN {column}")

@@ -3,7 +3,7 @@
 import hashlib
 import sqlite3
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -157,7 +157,7 @@ async def test_a_name_that_is_taken_in_the_last_moment_stays_theirs_unless_it_ho
 
 def as_an_older_version_left_it(ledger: Path, answers: Path, saved: Path) -> None:
     """Put a ledger back to before digests were tagged: SHA-256 as bare hex."""
-    with sqlite3.connect(ledger) as connection:
+    with closing(sqlite3.connect(ledger)) as connection, connection:
         connection.execute("DELETE FROM migrations WHERE name = '_m005_tagged_digests'")
         connection.execute("ALTER TABLE jobs RENAME COLUMN answers_digest TO answers_sha256")
         connection.execute("ALTER TABLE saved_files RENAME COLUMN digest TO sha256")

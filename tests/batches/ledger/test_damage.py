@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def _write(settings: Settings, batch: str, place: tuple[str, str], value: object
     """Put a value into a row of the ledger, past the product; returns what was there."""
     table, column = place
     which = "id" if table == "batches" else "batch_id"
-    with sqlite3.connect(settings.home / "ledger.sqlite3") as connection:
+    with closing(sqlite3.connect(settings.home / "ledger.sqlite3")) as connection, connection:
         before = connection.execute(f"SELECT {column} FROM {table} WHERE {which} = ?", (batch,)).fetchone()[0]
         connection.execute(f"UPDATE {table} SET {column} = ? WHERE {which} = ?", (value, batch))
     connection.close()

@@ -3,6 +3,7 @@
 import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -151,7 +152,7 @@ def test_a_ledger_from_before_templates_were_noted_is_read_on(tmp_path: Path) ->
     before = Ledger.open(path)
     old, _ = before.reserve(ORDER)
     before.close()
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("DROP INDEX batches_template")
         connection.execute("ALTER TABLE batches DROP COLUMN template_sha256")
         connection.execute("DELETE FROM migrations WHERE name = '_m018_templates'")
@@ -171,7 +172,7 @@ def test_a_ledger_from_before_templates_were_noted_is_read_on(tmp_path: Path) ->
 def test_a_ledger_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite3"
     Ledger.open(path).close()
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("INSERT INTO migrations VALUES ('_m999_from_the_future', '2030-01-01')")
     connection.close()
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -155,7 +156,7 @@ async def as_an_older_version_left_it(settings: Settings, sandbox: Sandbox, orde
     """Put the ledger, which has one batch, back to before the ending was part of an order."""
     async with desk_of(settings, sandbox) as desk:
         identified = identify_for(desk.app, replace(order, model=order.model or settings.model))
-    with sqlite3.connect(settings.home / "ledger.sqlite3") as connection:
+    with closing(sqlite3.connect(settings.home / "ledger.sqlite3")) as connection, connection:
         connection.execute("DELETE FROM migrations WHERE name = '_m007_kinds_of_files'")
         before = order_1(identified.order, identified.content_sha256)
         assert connection.execute("UPDATE batches SET order_sha256 = ?", [before]).rowcount == 1
@@ -239,12 +240,12 @@ async def test_a_job_made_elsewhere_stays_without_an_order_in_an_older_ledger(
     elsewhere = replace(settings, home=settings.home.with_name("another"))
     async with converse(elsewhere, sandbox) as talk:
         await talk.call("check_status", batch=name)
-    with sqlite3.connect(elsewhere.home / "ledger.sqlite3") as connection:
+    with closing(sqlite3.connect(elsewhere.home / "ledger.sqlite3")) as connection, connection:
         connection.execute("DELETE FROM migrations WHERE name = '_m007_kinds_of_files'")
     connection.close()
     async with converse(elsewhere, sandbox) as talk:
         await talk.call("check_status", batch=name)
-    with sqlite3.connect(elsewhere.home / "ledger.sqlite3") as connection:
+    with closing(sqlite3.connect(elsewhere.home / "ledger.sqlite3")) as connection, connection:
         assert connection.execute("SELECT order_sha256 FROM batches").fetchall() == [("",)]
     connection.close()
 

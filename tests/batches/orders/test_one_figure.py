@@ -18,7 +18,7 @@ from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.settings import Settings
 from gemini_batch_mcp.text import dollars
 from support.conversation import Conversation, converse, desk_of, line, newest, request_file, write_lines
-from support.extent import IS_FULL, in_part, part, tries
+from support.extent import IS_FULL, in_part, part, some, tries
 from support.sources import pdf
 
 pytestmark = [pytest.mark.anyio, in_part]
@@ -184,7 +184,7 @@ ASKED = [(order, True) for order in part(ORDERS, 2)] + [(order, False) for order
 
 @pytest.mark.parametrize(
     ("order", "is_asked"),
-    ASKED,
+    some(ASKED, 8),
     ids=[f"{order.__name__.strip('_')}-{'counted' if is_asked else 'offline'}" for order, is_asked in ASKED],
 )
 async def test_preview_question_create_and_ledger_say_one_figure_and_the_bill_is_inside(
@@ -288,7 +288,8 @@ async def test_no_bill_passes_its_upper_figure(settings: Settings, sandbox: Sand
         for _ in range(2):
             sandbox.finish(newest(sandbox))
             usage = (await talk.call("get_results", batch=batch["batch_id"]))["usage"]
-            assert usage["cost_usd"] <= allowed
+            # Both are of six decimals, of which sums have more.
+            assert usage["cost_usd"] <= round(allowed, 6)
             arguments = {
                 "batch": batch["batch_id"],
                 "include": ["truncated"],

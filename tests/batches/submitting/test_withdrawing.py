@@ -94,7 +94,7 @@ async def again(talk: Conversation, tool: str, **arguments: object) -> dict[str,
     return dict(result.structured_content or {})
 
 
-@few(8)
+@few(4, more=8)
 @pytest.mark.both_eras
 @pytest.mark.parametrize("moment", range(MOMENTS))
 async def test_a_call_cancelled_at_any_moment_sends_nothing_more_and_the_next_one_finds_or_sends_it(

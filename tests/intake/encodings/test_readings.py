@@ -11,7 +11,7 @@ import pytest
 
 from gemini_batch_mcp.errors import RequestProblems, UsageError
 from gemini_batch_mcp.intake.tables.text_files import as_utf8
-from support.extent import few, tries
+from support.extent import few, long, tries
 
 _TEXTS: Final = Path(__file__).with_name("texts.txt").read_text(encoding="utf-8").splitlines()
 _LANGUAGES: Final = [[part.strip() for part in line.split(" | ")] for line in _TEXTS]
@@ -61,6 +61,7 @@ def every_file() -> Iterator[tuple[str, str]]:
                 yield table(sentences[:count] * times), page
 
 
+@long
 def test_texts_of_all_sizes_are_read_rightly_or_asked_about(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = Counter(outcome(text, page, tmp_path) for text, page in every_file())
     share = found["settled"] / found.total()

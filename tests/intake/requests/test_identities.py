@@ -6,7 +6,8 @@ import duckdb
 import pytest
 
 from gemini_batch_mcp.digests import RequestDigest
-from gemini_batch_mcp.intake.requests.identities import IdentityFile, write_identities
+from gemini_batch_mcp.intake.requests.identities import IdentityFile, identities, write_identities
+from gemini_batch_mcp.intake.requests.lines import CutLines, ended_lines
 from support.requests import ask, lines
 
 
@@ -27,3 +28,43 @@ def test_identities_taken_later_are_those_of_the_requests_whatever_their_keys(tm
     write_identities(requests, path, RequestDigest.of("gemini-3-flash-preview", "generate"))
     one, two, again = duckdb.execute(f"SELECT identity FROM read_parquet('{path}')").fetchall()
     assert one == again != two
+
+
+DIGEST = RequestDigest.of("gemini-3-flash-preview", "generate")
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        '{"key":"KEY","request":REQUEST}',
+        '{"key":"KEY", "request":REQUEST}',
+        '{ "key": "KEY", "request": REQUEST }',
+        '{"request":REQUEST,"key":"KEY"}',
+        '{"key":"{KEY}","request":REQUEST}',
+        r'{"key":"\",\"request\":{KEY","request":REQUEST}',
+    ],
+)
+def test_requests_are_told_apart_however_a_line_is_put_together(form: str) -> None:
+    """Also where something in them is called `request`, and where a key looks like the end of one."""
+    schema = '{"type":"OBJECT","properties":{"x":{"type":"STRING"},"request":{"type":"STRING"}}}'
+    config = f'"generationConfig":{{"responseSchema":{schema}}}'
+    asks = [f'{{"contents":[{{"parts":[{{"text":"{text}"}}]}}],{config}}}' for text in ("one", "two", "one")]
+    piece = "".join(form.replace("KEY", f"k{n}").replace("REQUEST", ask) + "\n" for n, ask in enumerate(asks)).encode()
+    one, two, again = identities(piece, ended_lines(piece), DIGEST)
+    assert one == again != two
+    plain = f'{{"key":"k","request":{asks[0]}}}\n'.encode()
+    assert identities(plain, [plain], DIGEST) == [one]
+    # Neither the end of a line nor how its lines were cut makes another request.
+    assert identities(piece[:-1], ended_lines(piece[:-1]), DIGEST) == [one, two, again]
+    assert identities(plain, CutLines([plain]), DIGEST) == identities(plain[:-1], [plain[:-1]], DIGEST) == [one]
+
+
+@pytest.mark.parametrize("are_made", [True, False])
+def test_rendered_lines_are_cut_where_their_keys_end(are_made: bool) -> None:
+    """Whether keys are of one length or of several, and whatever is in them."""
+    for keys in (["k8", "k9"], ["k9", "k10", r"\",\"request\":{"]):
+        lines = [f'{{"key":"{key}","request":{{"n":{n},"request":{{}}}}}}\n'.encode() for n, key in enumerate(keys)]
+        cut = CutLines(lines, keys_are_made=are_made)
+        assert cut == lines
+        assert cut.keys.decode() == "\n".join(f'"{key}"' for key in keys)
+        assert cut.requests == [f'"n":{n},"request":{{}}}}}}\n'.encode() for n in range(len(keys))]

@@ -74,6 +74,22 @@ SPELLINGS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"generationConfig": {"stopSequences": ["END"], "responseModalities": ["TEXT"]}},
         LISTS,
     ),
+    "a part as text": ({"contents": [{"role": "user", "parts": "Say hi"}]}, {"contents": HI}, LISTS),
+    "parts as texts": (
+        {"contents": [{"role": "user", "parts": ["Say hi"]}]},
+        {"contents": HI},
+        "Parts were given as text",
+    ),
+    "true in quotes": (
+        {"generationConfig": {"thinkingConfig": {"includeThoughts": "True"}}},
+        {"generationConfig": {"thinkingConfig": {"includeThoughts": True}}},
+        "true or false stood in quotes",
+    ),
+    "a type and null": (
+        {"generationConfig": {"responseSchema": {"type": ["string", "null"]}}},
+        {"generationConfig": {"responseSchema": {"type": "STRING", "nullable": True}}},
+        "A type was given together with null",
+    ),
     "in a map of schemas": (
         {
             "generationConfig": {
@@ -107,6 +123,9 @@ def test_a_spelling_with_one_meaning_is_mended_and_counted(
         {"generationConfig": {"mediaResolution": "low"}},
         {"generationConfig": {"maxOutputTokens": [1]}},
         {"tools": "google_search"},
+        {"contents": ["one", "two"]},
+        {"generationConfig": {"responseSchema": {"type": ["string", "integer"]}}},
+        {"generationConfig": {"thinkingConfig": {"includeThoughts": "yes"}}},
     ],
 )
 def test_what_could_mean_two_things_is_not_mended(members: dict[str, Any], tmp_path: Path) -> None:

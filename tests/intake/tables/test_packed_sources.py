@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import tarfile
+import unicodedata
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -42,9 +43,21 @@ def zipped(*files: tuple[str, bytes], packing: int = zipfile.ZIP_DEFLATED) -> by
 
 
 def as_windows_does(name: str, content: bytes) -> bytes:
-    """A name in the letters of an old code page, directories and what the system keeps in them."""
-    packed = zipped(("Exporte\\Kopie/", b""), (name, content), ("Exporte/Thumbs.db", b"\xd0\xcf\x11\xe0"))
-    return packed.replace(b"Kopie", b"K\x94pie")
+    """Names in the letters of an old code page, directories and what the system keeps in them."""
+    kept = ("Exporte/Thumbs.db", b"\xd0\xcf\x11\xe0"), (f"{name}:Zone.Identifier", b"[ZoneTransfer]\r\nZoneId=3\r\n")
+    packed = zipped(("Exporte\\Kopie/", b""), (name, content), *kept)
+    return packed.replace(b"Kopie", b"K\x94pie").replace(b"Maerz", b"M\x84rz!")
+
+
+def as_a_mac_does(*files: tuple[str, bytes]) -> bytes:
+    """Names in UTF-8, decomposed, that do not say so, and beside each file what a Mac keeps of it."""
+    kept = [(f"__MACOSX/._{name}", b"\0\5\x16\7\0\2\0\0Mac OS X") for name, _ in files]
+    packed = bytearray(zipped(*((unicodedata.normalize("NFD", name), content) for name, content in (*files, *kept))))
+    for mark, place in ((b"PK\x03\x04", 7), (b"PK\x01\x02", 9)):
+        at = -1
+        while (at := packed.find(mark, at + 1)) >= 0:
+            packed[at + place] &= ~8
+    return bytes(packed)
 
 
 PACKINGS: Final[dict[str, Callable[[str, bytes], bytes]]] = {
@@ -77,6 +90,8 @@ def test_an_archive_is_named_by_what_is_in_it_whatever_systems_add(tmp_path: Pat
         "export.zip": zipped(("data/2024/t.csv", table)),
         "mac.zip": zipped(("t.csv", table), ("__MACOSX/._t.csv", b"\0\5\x16\7"), (".DS_Store", b"\0")),
         "windows.zip": as_windows_does("Exporte/t.csv", table),
+        "old letters.zip": as_windows_does("Exporte\\Maerz.csv", table),
+        "apple.zip": as_a_mac_does(("\u00dcbersicht.csv", table)),
         "dotnet.zip": zipped(("data\\", b""), ("data\\t.csv", table)),
         "bare.csv.zip": zipped(("t", table)),
         "stored.zip": zipped(("t.csv", table), packing=zipfile.ZIP_STORED),
@@ -137,6 +152,10 @@ REFUSED: Final[dict[str, tuple[bytes, str]]] = {
     "two.zip": (
         zipped(("a.csv", TABLE), ("b/c.csv", b"id\n1\n")),
         f"two.zip holds 2 files: a.csv ({len(TABLE):,} bytes), b/c.csv (5 bytes).",
+    ),
+    "mac.zip": (
+        as_a_mac_does(("\u00c4rger.csv", TABLE), ("b.csv", b"id\n1\n")),
+        f"mac.zip holds 2 files: A\u0308rger.csv ({len(TABLE):,} bytes), b.csv (5 bytes).",
     ),
     "many.zip": (
         zipped(*MANY),

@@ -52,7 +52,18 @@ def folders(data: Path) -> Path:
         "office/a.docx": b"PK\x03\x04\x14\0\x06\0" + bytes(64),
         "deep/x/1.txt": b"one",
         "deep/y/1.txt": b"two",
-        **{f"mac/{unicodedata.normalize('NFD', name)}": b"a" for name in ("\u00dcber/\u00c4rger.txt", "\u00dcbel.txt")},
+        **{
+            f"mac/{unicodedata.normalize('NFD', name)}": content
+            for name, content in (
+                ("\u00dcber/\u00c4rger.txt", b"a"),
+                ("\u00dcber/._\u00c4rger.txt", b"\0\5\x16\7\0\2\0\0Mac OS X"),
+                ("\u00dcbel.txt", b"a"),
+                ("._\u00dcbel.txt", b"\0\5\x16\7\0\2\0\0Mac OS X"),
+                (".DS_Store", b"\0\0\0\1Bud1"),
+            )
+        },
+        "windows/a.txt": b"a",
+        "windows/a.txt:Zone.Identifier": b"[ZoneTransfer]\r\nZoneId=3\r\n",
     }.items():
         (data / name).parent.mkdir(parents=True, exist_ok=True)
         (data / name).write_bytes(content)
@@ -108,7 +119,9 @@ async def test_kinds_and_repeats_are_told_and_names_are_keys(
     assert [line["key"] for line in sample] == ["a.txt", "b.txt"]
 
 
-async def test_names_from_a_mac_are_found_as_a_keyboard_writes_them(talk: Conversation, folders: Path) -> None:
+async def test_folders_of_a_mac_and_of_windows_are_read_as_their_owners_see_them(
+    talk: Conversation, folders: Path
+) -> None:
     for source, count in (
         ("mac/\u00dcb*.txt", 1),
         ("mac/\u00dcber", 1),
@@ -118,3 +131,6 @@ async def test_names_from_a_mac_are_found_as_a_keyboard_writes_them(talk: Conver
     ):
         seen = await talk.call("preview_batch", source=source, prompt="{{text}}")
         assert (seen["request_count"], source) == (count, source)
+    seen = await talk.call("preview_batch", source="windows", prompt="{{text}}")
+    assert seen["request_count"] == 1
+    assert "1 file that a system or a program keeps for itself" in seen["warnings"][0]

@@ -55,6 +55,23 @@ WRONG_VALUES: dict[str, tuple[Any, str, str]] = {
         "`request.contents` is text; it must be a list",
         'Write [{"role":"user","parts":[{"text":"…"}]}].',
     ),
+    # What is whole in another form.
+    "a line of Bedrock's": (
+        {"recordId": "a", "modelInput": {"anthropic_version": "x", "messages": []}},
+        "is in Amazon Bedrock's batch format",
+        "give a table with a prompt",
+    ),
+    "an answer": ({"key": "a", "response": {"candidates": []}}, "is an answer, not a request", "the file of requests"),
+    "an answer of OpenAI's": (
+        {"id": "b", "custom_id": "a", "response": {"status_code": 200, "body": {}}, "error": None},
+        "is an answer, not a request",
+        "the file of requests",
+    ),
+    "an answer of Anthropic's": (
+        {"custom_id": "a", "result": {"type": "succeeded", "message": {}}},
+        "is an answer, not a request",
+        "the file of requests",
+    ),
     # The line itself.
     "a list": ([{"key": "a"}], "The line is a list, not an object", "on its own line"),
     "a text": ("hello", "The line is text, not an object", '{"key":"…","request":{…}}'),

@@ -171,6 +171,32 @@ def zipped(**members: str) -> Make:
     return make
 
 
+def open_by_hand(**sheets: str) -> Make:
+    """An .ods file of sheets whose rows are XML, with the names that LibreOffice gives to its parts."""
+    names = {"office": "office:1.0", "table": "table:1.0", "text": "text:1.0"}
+    spaces = "".join(f' xmlns:{name}="urn:oasis:names:tc:opendocument:xmlns:{rest}"' for name, rest in names.items())
+    tables = "".join(f'<table:table table:name="{title}">{rows}</table:table>' for title, rows in sheets.items())
+    return zipped(
+        mimetype="application/vnd.oasis.opendocument.spreadsheet",
+        content_xml=f'<office:document-content{spaces} xmlns:calcext="urn:org:documentfoundation:names:experimental:'
+        f'calc:xmlns:calcext:1.0"><office:body><office:spreadsheet>{tables}</office:spreadsheet></office:body>'
+        "</office:document-content>",
+        **{"META-INF__manifest_xml": '<manifest xmlns="urn:oasis:names:tc:opendocument:xmlns:manifest:1.0"/>'},
+    )
+
+
+def open_rows(*values: str) -> str:
+    """Rows of one cell, `KIND:VALUE` each."""
+    forms = {
+        "text": '<table:table-cell office:value-type="string"><text:p>{}</text:p></table:table-cell>',
+        "time": '<table:table-cell office:value-type="time" office:time-value="{}"/>',
+        "error": '<table:table-cell office:value-type="string" office:string-value="" calcext:value-type="error">'
+        "<text:p>{}</text:p></table:table-cell>",
+    }
+    split = (value.split(":", 1) for value in values)
+    return "".join(f"<table:table-row>{forms[kind].format(value)}</table:table-row>" for kind, value in split)
+
+
 def encrypted(path: Path) -> None:
     """A workbook with a password, as Excel keeps it: in a container with other members than those of old workbooks."""
     book = BytesIO()

@@ -185,7 +185,6 @@ async def test_what_google_cloud_does_not_offer_is_refused_with_what_to_do(
         ({"source": "gs://bucket/path/rows.jsonl"}, "GEMINI_BATCH_ROOTS"),
         ({"source": f"gs://{BUCKET}/none/*.jsonl"}, "0 objects match"),
         ({"source": f"gs://{BUCKET}/none.jsonl"}, "There is no gs://"),
-        ({"source": "bq://project.dataset.table", "prompt": "{{a}}"}, "bq extract"),
         ({"source": source, "model": "gemini-9-unheard-of"}, "gemini-9-unheard-of"),
     ):
         assert words in await talk.refusal("preview_batch", **order)
@@ -230,6 +229,46 @@ async def test_doctor_says_what_is_there_and_a_token_that_is_repeated_is_not_sho
     report = await examine(cloud, None, tmp_path, {})
     assert not report.ok
     assert TOKEN_PREFIX not in str(report.checks)
+
+
+async def test_doctor_looks_at_bigquery_and_says_which_command_mends_it(
+    cloud: Settings, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    async def found(*prefixes: str) -> tuple[bool, list[tuple[str, bool, str]]]:
+        report = await examine(replace(cloud, addresses=prefixes), None, tmp_path, {})
+        checks = [(check.name, check.ok, check.finding) for check in report.checks]
+        return report.ok, [check for check in checks if check[0] in ("bigquery", "dataset")]
+
+    before = len(sandbox.cloud.bigquery.statements)
+    ok, ((_, is_good, said),) = await found()
+    assert ok and is_good
+    assert "statements can run in project sandbox-project" in said
+    assert "whether tables may be made in one shows with the first order" in said
+
+    ok, (_, there, gone, anothers) = await found(
+        "bq://sandbox-project.sandbox_data.", "bq://sandbox-project.lacking.", "bq://other-project.data.table."
+    )
+    assert not ok
+    assert there[1] and there[2].startswith("sandbox-project.sandbox_data is there, in US.")
+    assert not gone[1] and gone[2].endswith(": bq mk --dataset --location=US sandbox-project:lacking")
+    grant = r"GRANT \`roles/bigquery.dataEditor\` ON SCHEMA \`other-project.data\` TO"
+    assert not anothers[1]
+    assert anothers[2].endswith(f"""{grant} 'user:$(gcloud config get-value account)'\"""")
+    assert len(sandbox.cloud.bigquery.statements) == before
+
+    denied = {"error": {"code": 403, "message": "Access Denied: no bigquery.jobs.create", "errors": []}}
+    switched_off = {"error": {"code": 403, "message": "BigQuery API has not been used in project x before."}}
+    for body, command in (
+        (denied, "gcloud projects add-iam-policy-binding sandbox-project --member="),
+        (switched_off, "gcloud services enable bigquery.googleapis.com --project=sandbox-project"),
+    ):
+        sandbox.fail_next("queries.insert", status=403, body=body)
+        ok, ((_, is_good, said),) = await found()
+        # Who orders no tables needs nothing of it.
+        assert ok and is_good and command in said and "Only orders from bq://… need it." in said
+    sandbox.fail_next("queries.insert", status=403, body=denied)
+    ok, ((_, is_good, said),) = await found("bq://sandbox-project.sandbox_data.")
+    assert not ok and not is_good and said.endswith("--role=roles/bigquery.jobUser")
 
 
 def said(key: str, text: str) -> bytes:
@@ -291,3 +330,19 @@ async def test_an_object_that_is_wrong_or_has_changed_is_not_sent(talk: Conversa
     refused = await talk.refusal("create_batch", source=f"{source}#{pinned.generation}")
     assert "has changed since it was looked at" in refused
     assert sandbox.creates == 0
+
+
+async def test_a_table_in_cloud_storage_is_ordered_with_a_prompt_and_its_results_are_saved_there(
+    talk: Conversation, sandbox: Sandbox
+) -> None:
+    source = put(sandbox, "in/reviews.csv", [b"id,review", b"r1,fine", b"r2,bad"])
+    order = {"source": source, "prompt": "Is this positive? {{review}}", "key_column": "id"}
+    assert (await talk.call("preview_batch", **order))["request_count"] == 2
+    batch = (await talk.call("create_batch", **order))["batch_id"]
+    assert [entry["key"] for entry in sent(talk, batch)] == ["r1", "r2"]
+    sandbox.finish(newest(sandbox))
+    address = f"gs://{BUCKET}/out/reviews.csv"
+    saved = (await talk.call("get_results", batch=batch, save_to=address))["saved"]
+    assert (saved["path"], saved["rows"]) == (address, 2)
+    assert objects(sandbox, "out/") == ["out/reviews.csv"]
+    assert "lies outside" in await talk.refusal("get_results", batch=batch, save_to="gs://another/out.csv")

@@ -8,6 +8,7 @@ import pytest
 
 from gemini_batch_mcp.sandbox.app import Sandbox
 from support.conversation import Conversation, newest, spoken
+from support.extent import long
 
 pytestmark = pytest.mark.anyio
 
@@ -190,6 +191,7 @@ async def test_a_page_that_was_begun_before_a_retry_never_goes_on_with_other_row
     assert [row["key"] for row in page["rows"] + rest["rows"]] == [f"r{n}" for n in range(16)]
 
 
+@long
 async def test_fields_of_two_names_are_compared_and_free_text_row_by_row(
     talk: Conversation, sandbox: Sandbox, data: Path
 ) -> None:

@@ -71,6 +71,9 @@ async def test_a_schema_that_all_lines_ask_for_makes_columns(
         ["k1", "ok", True, True, True],
         ["k2", "failed", False, False, False],
     ]
+    # Whoever comes back to it is told of that schema as of one that an order gave.
+    asked = (await talk.call("get_results", batch=created["batch_id"], view="order"))["order"]
+    assert set(asked["response_schema"]["properties"]) == {"mood", "stars"}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,7 @@
-"""How much an assistant reads for a whole errand: label 500 reviews, apologise for the negative ones, look at it."""
+"""How much an assistant reads for a whole errand: label 500 reviews, apologise for the negative ones, look at it.
+
+And for the errands that follow: the same from another model, a file of two columns, what was spent.
+"""
 
 import csv
 import sys
@@ -11,8 +14,9 @@ from support.conversation import Conversation, newest
 
 pytestmark = [pytest.mark.anyio, pytest.mark.both_eras]
 
-#: What both steps and their one file may take to read (our choice).
+#: What both steps and their one file may take to read (our choice), and what each errand that follows may.
 MOST_CHARACTERS = 9_000
+MOST_AFTERWARDS = 5_000
 ROWS = 500
 SCHEMA = {
     "type": "object",
@@ -64,3 +68,29 @@ async def test_filter_and_apologise_is_two_steps_and_one_file_in_few_characters(
     assert 0 < len(saved) < ROWS
     assert {row["label"] for row in saved} == {"negative"}
     assert {"id", "product", "source_text", "label", "text"} <= saved[0].keys()
+
+    errands: dict[str, list[tuple[str, dict[str, object]]]] = {
+        "another model, and where it differs": [
+            ("preview_batch", {"like": "labels", "model": "gemini-2.5-flash-lite"}),
+            ("create_batch", {"like": "labels", "model": "gemini-2.5-flash-lite", "display_name": "cheap"}),
+            ("check_status", {"batch": "cheap"}),
+            ("compare_results", {"batch": "cheap", "other": "labels"}),
+        ],
+        "two columns": [
+            ("get_results", {"batch": "labels", "save_to": "two.csv", "sql": "SELECT id, label FROM results"}),
+        ],
+        "what was spent": [
+            ("list_jobs", {}),
+            ("query_results", {"batch": "labels", "sql": "SELECT status, sum(cost_usd) FROM results GROUP BY 1"}),
+        ],
+    }
+    for errand, calls in errands.items():
+        read.clear()
+        for tool, arguments in calls:
+            await told(tool, **arguments)
+            if tool == "create_batch":
+                sandbox.finish(newest(sandbox))
+        characters = sum(map(len, read))
+        sys.stderr.write(f"{errand}: {characters:,} characters in {len(read)} replies\n")
+        assert characters < MOST_AFTERWARDS, errand
+    assert (data / "two.csv").read_text(encoding="utf-8-sig").splitlines()[0] == "id,label"

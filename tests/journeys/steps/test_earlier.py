@@ -9,7 +9,7 @@ import pytest
 from gemini_batch_mcp.sandbox.app import Sandbox
 from support.conversation import Conversation, line, newest, request_file, sent, write_lines
 
-pytestmark = [pytest.mark.anyio, pytest.mark.both_eras]
+pytestmark = pytest.mark.anyio
 
 SCHEMA = {
     "type": "object",
@@ -25,6 +25,7 @@ def write_reviews(data: Path, count: int) -> None:
         writer.writerows([f"r{n:04}", f"It broke, part {n}", "DE" if n % 3 else "FR"] for n in range(count))
 
 
+@pytest.mark.both_eras
 async def test_a_second_prompt_goes_over_the_answers_of_the_first_and_keeps_their_keys(
     talk: Conversation, sandbox: Sandbox, data: Path
 ) -> None:
@@ -58,9 +59,10 @@ async def test_a_second_prompt_goes_over_the_answers_of_the_first_and_keeps_thei
         for number, (key, label, stars) in enumerate(answers["rows"])
     ]
     # The same step, by another name of the batch, is the same order; the batch's answers are part of it.
-    again = await talk.call("create_batch", **second | {"source": batch})
+    again = await talk.call("create_batch", **second | {"source": batch}, display_name="replies")
     assert (again["batch_id"], again["reused"]) == (created["batch_id"], True)
-    assert "names the column" in await talk.refusal("preview_batch", source=batch, prompt="{{text}}")
+    assert "It is called 'after labels': display_name names new batches only." in again["warnings"]
+    assert "Did you mean source_text?" in await talk.refusal("preview_batch", source=batch, prompt="{{text}}")
     sandbox.finish(newest(sandbox))
     results = await talk.call("get_results", batch=created["batch_id"])
     names = [column.split(" ")[0] for column in results["columns"]]

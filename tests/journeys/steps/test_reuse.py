@@ -171,6 +171,30 @@ async def test_a_row_that_repeats_a_failed_one_fails_and_is_retried_with_it(
     assert found[2][5] == 0 < found[1][5]
 
 
+async def test_rows_that_another_batch_is_being_asked_are_told_of_before_they_are_paid_twice(
+    talk: Conversation, sandbox: Sandbox, data: Path
+) -> None:
+    done = await answered(talk, sandbox, source=table(data / "a.csv", ["one", "two"]), **ORDER)
+    going = await talk.call("create_batch", source=table(data / "b.csv", ["two", "three", "four", "three"]), **ORDER)
+    order = {"source": table(data / "c.csv", ["one", "three", "five", "four", "three"]), **ORDER}
+    told = (
+        f"2 of 3 rows are being answered in {going['batch_id']} already. Ordered once its results are read, such rows "
+        "are not sent."
+    )
+    assert told in (await talk.call("preview_batch", **order))["warnings"]
+    sandbox.finish(newest(sandbox))
+    await talk.call("get_results", batch=going["batch_id"])
+    after = await talk.call("preview_batch", **order)
+    assert (after["send_count"], after["reused_count"]) == (1, 4)
+    assert not any("being answered" in warning for warning in after["warnings"])
+    # Who orders all the same is told as well.
+    other = await talk.call("create_batch", source=table(data / "d.csv", ["six"]), **ORDER)
+    created = await talk.call("create_batch", source=table(data / "e.csv", ["six", "seven", "one"]), **ORDER)
+    assert f"1 of 2 rows is being answered in {other['batch_id']} already." in " ".join(created["warnings"])
+    assert (created["send_count"], created["reused_count"]) == (2, 1)
+    assert done["batch_id"] in " ".join(created["warnings"])
+
+
 async def test_answers_that_were_taken_stay_when_their_batch_is_deleted(
     talk: Conversation, sandbox: Sandbox, data: Path
 ) -> None:

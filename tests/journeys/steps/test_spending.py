@@ -11,6 +11,7 @@ from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.settings import Settings
 from gemini_batch_mcp.text import dollars
 from support.conversation import Conversation, converse, desk_of, line, newest, request_file, write_lines
+from support.extent import long
 
 pytestmark = pytest.mark.anyio
 
@@ -49,6 +50,7 @@ async def _agreed(talk: Conversation, settings: Settings, sandbox: Sandbox, batc
     return usd
 
 
+@long
 async def test_every_figure_agrees_at_every_step_of_a_batch_with_a_retry_and_a_delete(
     settings: Settings, sandbox: Sandbox, data: Path, era: str
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from gemini_batch_mcp.sandbox.app import Sandbox
 from support.conversation import Conversation, sent
+from support.extent import long
 
 pytestmark = pytest.mark.anyio
 
@@ -52,6 +53,7 @@ async def pilot(talk: Conversation, **order: Any) -> list[str]:
     return [line["key"] for line in sent(talk, created["batch_id"])]
 
 
+@long
 async def test_a_pilot_takes_rows_from_all_over_a_source_and_the_same_ones_each_time(
     talk: Conversation, sandbox: Sandbox, data: Path
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from gemini_batch_mcp.sandbox.app import Sandbox
 from support.conversation import Conversation, newest, spoken
-from support.extent import IS_FULL, in_part
+from support.extent import IS_FULL, in_part, long
 
 pytestmark = [pytest.mark.anyio, in_part, *([pytest.mark.both_eras] if IS_FULL else [])]
 
@@ -39,6 +39,7 @@ def labelled(data: Path) -> None:
     (data / "reviews.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
+@long
 async def test_the_better_of_four_candidates_is_chosen_on_figures_and_the_bulk_keeps_to_them(
     talk: Conversation, sandbox: Sandbox, data: Path
 ) -> None:

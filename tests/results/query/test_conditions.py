@@ -13,6 +13,7 @@ from gemini_batch_mcp.results.query._condition import STORED, Condition, choose
 from gemini_batch_mcp.results.query._database import locked_database
 from gemini_batch_mcp.results.query.queries import QueryEngine
 from support.answers import CANARY
+from support.extent import in_part, part
 from support.statements import REFUSED
 
 ROWS: Final = """
@@ -104,11 +105,12 @@ def test_what_is_no_condition_is_refused_with_its_reason(
     assert CANARY not in text
 
 
+@in_part
 def test_the_attacks_on_queries_choose_nothing_in_whatever_way_they_are_put(table: Path) -> None:
     """All of them on both walls in this process; `test_escapes` tries the same walls from outside."""
     chosen: list[str] = []
     with locked_database({STORED: table}, 512 << 20) as connection:
-        for attack in REFUSED:
+        for attack in part(REFUSED, 3):
             for put in WAYS:
                 condition = Condition({"results": str(table)}, put(attack), "n", True, 5.0, 512 << 20)
                 try:

@@ -61,7 +61,7 @@ def _assert_works(engine: QueryEngine, table: Path) -> None:
 
 
 #: After which a query is tried: in a run of a part every so many-th, as it takes as long as the refusal.
-FOLLOWED = frozenset(part(REFUSED, 6))
+FOLLOWED = frozenset(part(REFUSED, 15))
 
 
 def _with_others(place: Path) -> dict[str, Path]:
@@ -75,6 +75,7 @@ def _with_others(place: Path) -> dict[str, Path]:
 
 
 @in_part
+@few(100, more=400)
 @pytest.mark.parametrize(("attack", "read"), pairs(REFUSED, ["results", "labels_sf6epe"]))
 def test_an_escape_is_refused_and_the_next_query_works(
     engine: QueryEngine, place: Path, attack: str, read: str
@@ -123,7 +124,7 @@ FILE_ATTACKS = tuple(
 )
 
 
-@few(30)
+@few(20)
 @pytest.mark.parametrize("table", ["results.parquet", "results-1", "several"])
 @pytest.mark.parametrize("attack", [*FILE_ATTACKS, "SELECT * FROM read_json('{place}/batch/results-1/secret.json')"])
 def test_the_locked_database_refuses_files_even_without_the_first_wall(place: Path, attack: str, table: str) -> None:

@@ -19,7 +19,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return table_at(tmp_path_factory.mktemp("statements") / "results.parquet")
 
 
-@few(30)
+@few(20)
 @pytest.mark.parametrize("sql", ALLOWED)
 def test_what_people_write_may_run(table: Path, sql: str) -> None:
     assert ask(table, sql, limit=5).columns

@@ -11,9 +11,10 @@ import pytest
 
 from gemini_batch_mcp.results.report.writing import write_report
 from support.answers import HOSTILE, answer, facts, failure, hostile_page, table_of
+from support.extent import long
 from support.npm import chromium, run_node
 
-pytestmark = pytest.mark.npm
+pytestmark = [pytest.mark.npm, long]
 
 Seen = dict[str, Any]
 NUMBER, STATUS, KEY, TEXT = range(4)

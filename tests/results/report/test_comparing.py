@@ -20,6 +20,8 @@ def _page(directory: Path, **members: Any) -> Page:
         "share_low": 0.7445,
         "share_high": 0.8911,
         "kappa": 0.6612,
+        "kappa_low": 0.5138,
+        "kappa_high": 0.7821,
         "label_count": 9,
         "labels": ("good", "bad"),
         "counts": {(0, 0): 60, (0, 1): 10, (1, 1): 20, (1, None): 5, (None, None): 4, (None, 0): 1},
@@ -42,7 +44,7 @@ def test_the_page_tells_the_share_and_lays_expected_against_actual(tmp_path: Pat
     assert page.title == "label: moods-k3v9qd against truth · Gemini batch comparison"
     for words in (
         "Equal83.0 %95 % interval 74.5 to 89.1 %",
-        "Cohen's kappa0.661",
+        "Cohen's kappa0.66195 % interval 0.51 to 0.78 (1: complete agreement, 0: as by chance)",
         "Compared1004 rows without an answer on one side",
         "Different1717.0 %",
         "ExpectedRowsgoodbadall others",
@@ -85,7 +87,16 @@ def test_hostile_labels_rows_and_names_stay_text(tmp_path: Path) -> None:
 
 def test_too_many_values_and_nothing_to_compare_are_said(tmp_path: Path) -> None:
     assert "136,511 different values: too many" in _page(tmp_path, labels=(), counts={}, label_count=136_511).words
-    nothing = {"share": None, "share_low": None, "share_high": None, "kappa": None, "compared": 0, "equal": 0}
+    nothing = {
+        "share": None,
+        "share_low": None,
+        "share_high": None,
+        "kappa": None,
+        "kappa_low": None,
+        "kappa_high": None,
+        "compared": 0,
+        "equal": 0,
+    }
     page = _page(tmp_path, labels=(), counts={}, label_count=0, differing=(), **nothing)
     assert "No row can be compared." in page.words and "Expected against actual" not in page.words
     same = _page(tmp_path, equal=100, differing=(), other_is_batch=True)

@@ -8,6 +8,7 @@ import duckdb
 from gemini_batch_mcp.results.report._rows import MAX_BYTES, MAX_EXTRA_COLUMNS, MAX_SHOWN_ROWS
 from gemini_batch_mcp.results.report.writing import write_report
 from support.answers import facts, read_page
+from support.extent import long
 
 #: The members of a row as the page carries it.
 STATUS, KEY, TEXT = 2, 3, 4
@@ -94,6 +95,7 @@ def test_fifty_thousand_rows_make_a_small_page_that_says_what_it_holds(tmp_path:
     assert "[cut: 4,500 characters in all]" in page.data["rows"][0][TEXT]
 
 
+@long
 def test_rows_that_would_fill_the_page_are_cut_shorter_and_then_left_out(tmp_path: Path) -> None:
     extra = ", ".join(f"repeat('<', 130) AS c{number}" for number in range(26))
     path = tmp_path / "report.html"

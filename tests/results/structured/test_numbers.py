@@ -12,6 +12,7 @@ from python_calamine import CalamineWorkbook
 from gemini_batch_mcp.results.engine import quoted
 from gemini_batch_mcp.results.store import AnswerFile, ResultTable, TablePlan
 from support.answers import answer, answer_file, cells, failure, keys_file, planned, rebuilt
+from support.extent import few
 from support.loading import scratch
 
 KINDS: dict[str, Any] = {
@@ -107,6 +108,7 @@ def test_columns_keep_their_type_where_it_holds_every_number(tmp_path: Path) -> 
     ]
 
 
+@few(5, more=len(LONG))
 @pytest.mark.parametrize("text", LONG)
 def test_a_number_deep_in_an_answer_is_the_one_that_was_answered(tmp_path: Path, text: str) -> None:
     whole = f'{{"many": [1,\n {text}, {{"x": {text}}}], "within": {{"x": [{text}]}}}}'

@@ -9,6 +9,7 @@ from gemini_batch_mcp.results.store import AnswerFile, ResultTable, TablePlan
 from gemini_batch_mcp.results.table.build import build_planned
 from gemini_batch_mcp.results.table.summary import RowRange, dated_ranges
 from support.answers import all_rows, answer, answer_file, cells, exported, failure, keys_file, rebuilt, source_file
+from support.extent import long
 
 KEYS = [f"k{number}" for number in range(1, 13)]
 
@@ -64,6 +65,7 @@ def test_the_history_of_a_key_is_told_from_the_raw_answers(tmp_path: Path) -> No
     assert [row.text for row in all_rows(table)] == ["fine", "better", "", "", ""]
 
 
+@long
 def test_answers_that_need_more_memory_than_is_allowed_at_first_get_it(tmp_path: Path) -> None:
     """Every row was sent twice, and nothing came back in order: lists of attempts are held in memory whole."""
     keys = [f"key-{number:06d}" for number in range(60_000)]

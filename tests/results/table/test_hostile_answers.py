@@ -23,7 +23,7 @@ from support.answers import (
     status_sum,
     table_of,
 )
-from support.extent import few, in_part, tries
+from support.extent import few, in_part, long, tries
 from support.samples import SAMPLES
 
 SAMPLE_LINES = [
@@ -66,6 +66,7 @@ files = st.builds(
 @in_part
 @settings(max_examples=tries(50, 10), suppress_health_check=[HealthCheck.too_slow])
 @given(files, st.sampled_from([None, KEYS]), st.sampled_from([0, 4, 50]))
+@long
 def test_any_bytes_make_a_table_with_one_row_for_each_key(
     content: bytes, keys: list[str] | None, expected_rows: int
 ) -> None:
@@ -189,6 +190,7 @@ def test_deep_nesting_breaks_nothing(tmp_path: Path, place: str, depth: int) -> 
 
 @in_part
 @pytest.mark.parametrize("spoiled", [b"", b"\xff"])
+@long
 def test_a_line_far_longer_than_others_is_read(tmp_path: Path, spoiled: bytes) -> None:
     image = {"inlineData": {"mimeType": "image/png", "data": "A" * tries(40_000_000, 20_000_000)}}
     content = answer("a", candidates=[{"content": {"parts": [image, {"text": "SPOT"}]}, "finishReason": "STOP"}])

@@ -15,7 +15,7 @@ from gemini_batch_mcp.results.query.queries import QueryEngine
 from gemini_batch_mcp.results.store import AnswerFile, ResultTable, TablePlan
 from gemini_batch_mcp.results.table._parts import MAX_PARTS, Parts
 from support.answers import all_rows, answer, answer_file, ask, exported, keys_file, rebuilt, source_file
-from support.extent import IS_FULL, few, in_part
+from support.extent import IS_FULL, few, in_part, long
 from support.loading import scratch
 
 
@@ -78,7 +78,9 @@ def test_every_way_to_read_a_table_reads_its_parts_as_one(tmp_path: Path, count:
         assert engine.query_table(table.folder, sql).rows == (("ok", len(keys)),)
 
 
-@pytest.mark.parametrize("with_source", [False, True])
+@few(1)
+@pytest.mark.parametrize("with_source", [True, False])
+@long
 def test_parts_that_are_not_the_table_yet_are_laid_out_in_order(tmp_path: Path, with_source: bool) -> None:
     """Rows without an answer take a second and a third pass over the parts."""
     keys = [f"k{number}" for number in range(3 * MAX_PARTS)]

@@ -7,7 +7,7 @@ import pytest
 from google.genai import types
 
 from gemini_batch_mcp.domain import RowStatus, Usage
-from gemini_batch_mcp.results.table._classify import BLOCKED_REASONS, CONTENT_MEMBERS, TRUNCATED_REASONS, WHOLE_REASONS
+from gemini_batch_mcp.results.outcomes import BLOCKED_REASONS, CONTENT_MEMBERS, TRUNCATED_REASONS, WHOLE_REASONS
 from support.answers import all_rows, answer, exported, failure, line, only_row, rows_apart, table_of
 from support.samples import SAMPLES
 

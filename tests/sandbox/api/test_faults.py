@@ -261,6 +261,8 @@ async def test_a_client_that_disconnects_in_a_chunk_changes_nothing(sandbox: San
 async def _cloud_replies(http: httpx2.AsyncClient) -> list[httpx2.Response]:
     place = "/v1beta1/projects/p/locations/global"
     objects = "/storage/v1/b/bucket/o"
+    project = "/bigquery/v2/projects/p"
+    table = f"{project}/datasets/d/tables/t"
     return [
         await http.post(f"{place}/batchPredictionJobs"),
         await http.get(f"{place}/batchPredictionJobs/1"),
@@ -277,6 +279,12 @@ async def _cloud_replies(http: httpx2.AsyncClient) -> list[httpx2.Response]:
         await http.get(f"/download{objects}/a/b"),
         await http.get(objects),
         await http.delete(f"{objects}/a/b"),
+        await http.post(f"{project}/jobs"),
+        await http.get(f"{project}/jobs/1"),
+        await http.get(f"{project}/queries/1"),
+        await http.get(table),
+        await http.patch(table),
+        await http.delete(table),
     ]
 
 

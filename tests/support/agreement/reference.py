@@ -1,4 +1,5 @@
-"""Kappa, confusion and interval of each table after scikit-learn and statsmodels, in `figures.json` beside this file.
+"""Kappa with its standard error and a bootstrap's interval, confusion and interval of each table after scikit-learn,
+statsmodels and SciPy, in `figures.json` beside this file.
 
 `make reference` runs this in an environment of its own, in which the two are: it computes all figures and compares them
 with those in the file; `--write` writes them. The tests read the file, and need neither.
@@ -15,26 +16,53 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from support.agreement.tables import Labelled, tables
 
 FIGURES: Final = Path(__file__).with_name("figures.json")
+#: Of fewer rows, rows drawn again tell little.
+LEAST_ROWS: Final = 40
+_SEED: Final = 20261129
 
 
 def figures_of(table: Labelled) -> dict[str, Any]:
     """Return what the libraries say of one table; kappa is None where they call it undefined."""
     from sklearn.metrics import cohen_kappa_score, confusion_matrix
+    from statsmodels.stats.inter_rater import cohens_kappa
     from statsmodels.stats.proportion import proportion_confint
 
     expected, actual = [one for one, _ in table.both], [other for _, other in table.both]
     if not expected:
-        return {"labels": [], "confusion": [], "kappa": None, "interval": None}
+        return {"labels": [], "confusion": [], "kappa": None, "error": None, "interval": None, "bootstrap": None}
     labels = sorted({*expected, *actual})
     equal = sum(one == other for one, other in table.both)
     kappa = float(cohen_kappa_score(expected, actual, labels=labels))
+    confusion = confusion_matrix(expected, actual, labels=labels)
+    error = None if math.isnan(kappa) else float(cohens_kappa(confusion).std_kappa)
     low, high = proportion_confint(equal, len(expected), alpha=0.05, method="wilson")
     return {
         "labels": labels,
-        "confusion": confusion_matrix(expected, actual, labels=labels).tolist(),
+        "confusion": confusion.tolist(),
         "kappa": None if math.isnan(kappa) else kappa,
+        # By rounding it may be the root of less than nothing.
+        "error": 0.0 if error is not None and math.isnan(error) else error,
         "interval": [float(low), float(high)],
+        "bootstrap": _bootstrapped(expected, actual) if len(expected) >= LEAST_ROWS and 0 < kappa < 1 else None,
     }
+
+
+def _bootstrapped(expected: list[str], actual: list[str]) -> list[float]:
+    """Return SciPy's 95 % interval of kappa from rows drawn again and again."""
+    import numpy as np
+    from scipy.stats import bootstrap
+    from sklearn.metrics import cohen_kappa_score
+
+    found = bootstrap(
+        (np.array(expected), np.array(actual)),
+        cohen_kappa_score,
+        paired=True,
+        vectorized=False,
+        n_resamples=999,
+        method="percentile",
+        rng=np.random.default_rng(_SEED),
+    ).confidence_interval
+    return [float(found.low), float(found.high)]
 
 
 def main() -> None:
@@ -52,7 +80,7 @@ def main() -> None:
     ]
     if differing:
         sys.exit(f"The libraries say something else of the tables {differing}.")
-    sys.stdout.write(f"{len(figures)} tables, as scikit-learn and statsmodels have them.\n")
+    sys.stdout.write(f"{len(figures)} tables, as scikit-learn, statsmodels and SciPy have them.\n")
 
 
 def _is_same(one: Any, other: Any) -> bool:

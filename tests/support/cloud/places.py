@@ -12,6 +12,7 @@ from gemini_batch_mcp.settings import Cloud, Settings
 
 PROJECT = "sandbox-project"
 BUCKET = "sandbox-bucket"
+DATASET = "sandbox_data"
 
 
 def credentials(directory: Path) -> Path:
@@ -34,7 +35,14 @@ def on_cloud(settings: Settings, sandbox: Sandbox) -> Generator[Settings]:
     """Give settings with which batches run on the sandbox's Google Cloud; no key is set."""
     with sandbox.listening() as url:
         path = credentials(settings.home.parent)
-        cloud = Cloud(project=PROJECT, bucket=BUCKET, credentials_path=str(path), base_url=url + "/", storage_url=url)
+        cloud = Cloud(
+            project=PROJECT,
+            bucket=BUCKET,
+            credentials_path=str(path),
+            base_url=url + "/",
+            storage_url=url,
+            warehouse_url=url,
+        )
         yield replace(settings, api_key=None, cloud=cloud)
 
 
@@ -46,6 +54,7 @@ def cloud_env(url: str, directory: Path) -> dict[str, str]:
         "GOOGLE_APPLICATION_CREDENTIALS": str(credentials(directory)),
         "GOOGLE_VERTEX_BASE_URL": f"{url}/",
         "STORAGE_EMULATOR_HOST": url,
+        "BIGQUERY_EMULATOR_HOST": url,
     }
 
 
@@ -55,6 +64,17 @@ def put(sandbox: Sandbox, name: str, lines: Iterable[bytes]) -> str:
     draft.write_bytes(b"".join(line + b"\n" for line in lines))
     sandbox.cloud.objects.finish(draft, BUCKET, name, content_type="application/jsonl", metadata={})
     return f"gs://{BUCKET}/{name}"
+
+
+def table(sandbox: Sandbox, name: str, select: str) -> str:
+    """Make a table of a SELECT in DuckDB's words, as another program does; returns its whole name."""
+    sandbox.cloud.tables.put(DATASET, name, select)
+    return f"bq://{PROJECT}.{DATASET}.{name}"
+
+
+def tables(sandbox: Sandbox) -> list[str]:
+    """The names of the tables that there are."""
+    return [name.removeprefix(f"{DATASET}.") for name in sandbox.cloud.tables.names()]
 
 
 def objects(sandbox: Sandbox, prefix: str = "") -> list[str]:

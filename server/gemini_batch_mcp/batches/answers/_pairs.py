@@ -6,7 +6,7 @@ Rows are joined once, and only narrow columns are kept of them: a million pairs 
 # ruff: noqa: S608 - statements consist of our own names, of numbers, and of names made by `identifier`
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,8 +21,10 @@ LEAST_COSINE: Final = 0.99
 #: The relation of the batch that is compared with.
 OTHER: Final = "other"
 #: Labels that kappa is computed from; a field of more different values is no classification.
-_MAX_LABELS: Final = 1000
-_CELL_CHARS: Final = 200
+MAX_LABELS: Final = 1000
+CELL_CHARS: Final = 200
+#: Whose cursor does not fit starts anew.
+NEXT_STEP: Final = "Leave cursor out to start at the first differing row."
 _MAX_CHARS: Final = 1 << 20
 _WHOLE_NUMBERS: Final = frozenset(
     f"{sign}{size}" for sign in ("", "U") for size in ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
@@ -36,7 +38,9 @@ class Counted:
     """What a comparison counts: all rows, those with a good answer on both sides, equal ones.
 
     `chance` is the share that would be equal by chance, None where that cannot be said. `labels` counts what different
-    things either side has.
+    things either side has. A row whose labels are rare elsewhere tells more of kappa than another one: each counts, on
+    the side opposite, how many rows have the labels of this one, as a share of all that are compared. `same_weight`,
+    `same_square` and `other_square` are the sums of these, and of their squares, over equal rows and over all others.
     """
 
     total: int
@@ -44,19 +48,24 @@ class Counted:
     equal: int
     chance: float | None
     labels: int
+    same_weight: float = 0.0
+    same_square: float = 0.0
+    other_square: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Sides:
     """What is compared: a column of the answers with one beside them, or with one of another batch (`is_batch`).
 
-    `relation` is what the table of the answers is called.
+    `relation` is what the table of the answers is called. `in_step` says that both batches have the same keys in the
+    same order, as those of one source mostly have: their rows are paired as they come, in a third of the time.
     """
 
     actual: Column
     expected: Column
     is_batch: bool
     relation: str = RELATION
+    in_step: bool = False
 
     @property
     def is_vectors(self) -> bool:
@@ -70,7 +79,7 @@ class Sides:
         """
         expected, actual, same = self._judgement()
         return f"""pairs AS MATERIALIZED (SELECT r.row AS row, {expected} AS e, {actual} AS a, {same} AS same
-            FROM {self._source})"""
+            FROM {self._paired})"""
 
     def judged(self) -> str:
         """Return the SELECT of `key` and `same`, NULL where a side has no good answer."""
@@ -112,6 +121,10 @@ class Sides:
         return f"{answers} JOIN {OTHER} AS o ON r.key = o.key" if self.is_batch else answers
 
     @property
+    def _paired(self) -> str:
+        return f"{self.relation} AS r POSITIONAL JOIN {OTHER} AS o" if self.in_step else self._source
+
+    @property
     def _left(self) -> str:
         return f"{'o' if self.is_batch else 'r'}.{identifier(self.expected.name)}"
 
@@ -147,31 +160,48 @@ def compared_rows(
 ) -> Found:
     """Return what is counted, the commonest pairs, and up to `limit` rows behind number `after` that differ."""
     ask = _asking(queries, folders, stop)
-    chance = f"""SELECT count(*) AS n, CASE WHEN count(*) <= {_MAX_LABELS} THEN sum(one::DOUBLE * two) END AS product
-        FROM (SELECT sum(one) AS one, sum(two) AS two FROM (
-            SELECT e AS label, count(*) AS one, 0 AS two FROM pairs WHERE same IS NOT NULL GROUP BY e
-            UNION ALL SELECT a, 0, count(*) FROM pairs WHERE same IS NOT NULL GROUP BY a)
-            WHERE label IS NOT NULL GROUP BY label)"""
+    sides = _in_step(ask, sides)
+    labels = """SELECT label, sum(one)::DOUBLE AS one, sum(two)::DOUBLE AS two FROM (
+            SELECT e AS label, n AS one, 0 AS two FROM counted UNION ALL SELECT a, 0, n FROM counted)
+        WHERE label IS NOT NULL GROUP BY label"""
+    counted = """SELECT e, a, same, count(*) AS n, min(row) AS row FROM pairs
+        WHERE same IS NOT NULL AND e IS NOT NULL GROUP BY e, a, same"""
+    # Of more labels, a row for each would be joined for nothing.
+    weights = f"""SELECT same, n, left_label.two + right_label.one AS weight FROM counted
+        JOIN labels AS left_label ON left_label.label = e JOIN labels AS right_label ON right_label.label = a
+        WHERE (SELECT count(*) FROM labels) <= {MAX_LABELS}"""
     answer = ask(
-        f"""WITH {sides.pairs()}, chance AS MATERIALIZED ({chance})
-        SELECT 1 AS part, count(*) AS n, count(same) AS m, count(*) FILTER (same) AS k,
-               (SELECT product FROM chance) AS x, (SELECT n FROM chance) AS y FROM pairs
-        UNION ALL (SELECT 2, count(*), min(row), NULL, NULL, NULL FROM pairs
-                   WHERE same IS NOT NULL AND e IS NOT NULL GROUP BY e, a ORDER BY 2 DESC, 3 LIMIT {max_pairs})
-        UNION ALL (SELECT 3, row, NULL, NULL, NULL, NULL FROM pairs
-                   WHERE NOT same AND row > {after} ORDER BY row LIMIT {limit + 1})"""
+        f"""WITH {sides.pairs()}, counted AS MATERIALIZED ({counted}), labels AS MATERIALIZED ({labels})
+        SELECT 1 AS part, count(*) AS n, count(same) AS m, count(*) FILTER (same) AS k, NULL AS x FROM pairs
+        UNION ALL (SELECT 2, sum(n), min(row), NULL, NULL FROM counted GROUP BY e, a ORDER BY 2 DESC, 3
+                   LIMIT {max_pairs})
+        UNION ALL (SELECT 3, row, NULL, NULL, NULL FROM pairs
+                   WHERE NOT same AND row > {after} ORDER BY row LIMIT {limit + 1})
+        UNION ALL SELECT 4, count(*), NULL, NULL, sum(one * two) FROM labels
+        UNION ALL SELECT CASE WHEN same THEN 5 ELSE 6 END, NULL, NULL, sum(n * weight), sum(n * weight * weight)
+                  FROM ({weights}) GROUP BY same"""
     )
-    ((_, total, compared, equal, product, labels),) = (row for row in answer if row[0] == 1)
+    ((_, total, compared, equal, _),) = (row for row in answer if row[0] == 1)
     pairs = sorted(((int(n), int(row)) for part, n, row, *_ in answer if part == 2), key=lambda one: (-one[0], one[1]))
     behind = sorted(int(row) for part, row, *_ in answer if part == 3)
-    share = None if product is None or not compared else float(product) / int(compared) ** 2
     cells = _cells(ask, sides, [row for _, row in pairs] + behind[:limit])
     return Found(
-        Counted(int(total), int(compared), int(equal), None if sides.is_vectors else share, int(labels or 0)),
+        counted_of(answer, int(total), int(compared), int(equal)),
         tuple((*cells[row][1:], n) for n, row in pairs),
         tuple((row, *cells[row]) for row in behind[:limit]),
         len(behind) > limit,
     )
+
+
+def counted_of(answer: Sequence[Row], total: int, compared: int, equal: int) -> Counted:
+    """Return what is counted, from rows of part, n, m, k and x: 4 is of labels, 5 and 6 of weights."""
+    ((_, labels, _, _, product),) = (row for row in answer if row[0] == 4)
+    # Embeddings have no labels.
+    if not labels or labels > MAX_LABELS or not compared:
+        return Counted(total, compared, equal, None, int(labels or 0))
+    weights = {part: (float(one) / compared, float(two) / compared**2) for part, _, _, one, two in answer if part >= 5}
+    same, other = weights.get(5, (0.0, 0.0)), weights.get(6, (0.0, 0.0))
+    return Counted(total, compared, equal, float(product) / compared**2, int(labels), *same, other[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +217,7 @@ def crossed_labels(
 ) -> Crossed:
     """Return the commonest labels of both sides together, and every row counted by the two that it has."""
     ask = _asking(queries, folders, stop)
+    sides = _in_step(ask, sides)
     answer = ask(
         f"""WITH {sides.pairs()},
         tops AS MATERIALIZED (SELECT label, min(one) AS one, min(two) AS two, row_number() OVER (
@@ -262,10 +293,20 @@ def _asking(queries: QueryEngine, folders: Mapping[str, Path], stop: Stop) -> Ca
     def ask(sql: str) -> Sequence[Row]:
         # The largest answer: 1,000 rows of two cells and a key.
         return queries.query_tables(
-            folders, sql, limit=1000, max_cell_chars=_CELL_CHARS, max_chars=_MAX_CHARS, stop=stop
+            folders, sql, limit=1000, max_cell_chars=CELL_CHARS, max_chars=_MAX_CHARS, stop=stop
         ).rows
 
     return ask
+
+
+def _in_step(ask: Callable[[str], Sequence[Row]], sides: Sides) -> Sides:
+    """Return the sides, in step where each key of one batch stands beside the same key of the other."""
+    if not sides.is_batch:
+        return sides
+    ((apart,),) = ask(
+        f"SELECT count(*) FROM {sides.relation} AS r POSITIONAL JOIN {OTHER} AS o WHERE r.key IS DISTINCT FROM o.key"
+    )
+    return replace(sides, in_step=apart == 0)
 
 
 def _cells(ask: Callable[[str], Sequence[Row]], sides: Sides, rows: Sequence[int]) -> dict[int, tuple[str, str, str]]:

@@ -15,6 +15,7 @@ from stat import S_ISREG
 from tempfile import TemporaryDirectory
 from typing import Final, TypeVar
 
+from gemini_batch_mcp.batches.answers._objects import publish_object, saved_object
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.lock import saving_lock
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, SavedEntry
@@ -25,6 +26,7 @@ from gemini_batch_mcp.handles import Directory, open_file
 from gemini_batch_mcp.paths import DRAFT_PREFIX, DRAFT_SECONDS, names_after, sweep
 from gemini_batch_mcp.results.export.formats import Format, export_selected, is_written_as
 from gemini_batch_mcp.results.store import ResultTable
+from gemini_batch_mcp.stores.addresses import Address
 
 #: How a page about a batch begins, and nothing else that is written here.
 _PAGE: Final = b"<!doctype html>"
@@ -57,7 +59,7 @@ class Wish:
         return text_digest(json.dumps(wanted))
 
 
-def saved_files(app: App, batch: BatchEntry, wish: Wish, destination: Path) -> SavedFile | None:
+def saved_files(app: App, batch: BatchEntry, wish: Wish, destination: Path | Address) -> SavedFile | None:
     """Return the file that holds this already, written by us and not changed since, with all its companions.
 
     None when one of them is not there.
@@ -69,7 +71,7 @@ def saved_files(app: App, batch: BatchEntry, wish: Wish, destination: Path) -> S
     return replace(first, companions=tuple(companion for companion in companions if companion is not None))
 
 
-def save_files(app: App, batch: BatchEntry, wish: Wish, destination: Path) -> SavedFile:
+def save_files(app: App, batch: BatchEntry, wish: Wish, destination: Path | Address) -> SavedFile:
     """Write what is wanted, and what belongs beside it: vectors as a matrix, with their keys.
 
     A file that is there is replaced only if we wrote it for this batch and nobody has changed it since; otherwise the
@@ -102,23 +104,41 @@ def with_tables(tables: Mapping[str, ResultTable], work: Callable[[Mapping[str, 
     )
 
 
-def _files(wish: Wish, destination: Path) -> Iterator[tuple[Path, Format]]:
-    yield destination, wish.format
-    # The name is kept whole: "vectors.npy" saved as Parquet must not become its own companion.
-    stem = destination.name.removesuffix(f".{wish.format}")
-    if wish.format == "npy":
-        yield destination.with_name(f"{stem}.keys.jsonl"), "keys"
-    elif wish.format != "jsonl" and wish.table.vector_size and not wish.sql:
-        yield destination.with_name(f"{stem}.vectors.npy"), "npy"
-        yield destination.with_name(f"{stem}.vectors.keys.jsonl"), "keys"
+def files_of(destination: Path | Address, format: Format) -> list[tuple[Path | Address, Format]]:
+    """Return a file and what belongs beside it whatever it holds, each with its format: vectors have their keys."""
+    companions: list[tuple[Path | Address, Format]] = []
+    if format == "npy":
+        companions = [(destination.with_name(f"{_stem(destination, format)}.keys.jsonl"), "keys")]
+    return [(destination, format), *companions]
 
 
-def _saved(app: App, batch: BatchEntry, wish: Wish, destination: Path, format: Format) -> SavedFile | None:
-    for candidate in (destination, *app.ledger.saves.beside(batch.id, destination)):
-        recorded = app.ledger.saves.found(batch.id, candidate)
+def _files(wish: Wish, destination: Path | Address) -> list[tuple[Path | Address, Format]]:
+    files = files_of(destination, wish.format)
+    if wish.format not in ("jsonl", "npy") and wish.table.vector_size and not wish.sql:
+        stem = _stem(destination, wish.format)
+        files.append((destination.with_name(f"{stem}.vectors.npy"), "npy"))
+        files.append((destination.with_name(f"{stem}.vectors.keys.jsonl"), "keys"))
+    return files
+
+
+def _stem(destination: Path | Address, format: Format) -> str:
+    """Return a file's name without its ending, whole: vectors.npy saved as Parquet isn't its own companion."""
+    return destination.name.removesuffix(f".{format}")
+
+
+def _saved(app: App, batch: BatchEntry, wish: Wish, destination: Path | Address, format: Format) -> SavedFile | None:
+    return saved_file(app, batch.id, wish.digest(format), destination, format)
+
+
+def saved_file(app: App, batch_id: str, wish: str, destination: Path | Address, format: Format) -> SavedFile | None:
+    """Return the file there, or beside it, that we wrote for that wish and nobody has changed since."""
+    if isinstance(destination, Address):
+        return saved_object(app, batch_id, wish, destination, format)
+    for candidate in (destination, *app.ledger.saves.beside(batch_id, destination)):
+        recorded = app.ledger.saves.found(batch_id, candidate)
         with suppress(OSError):
             status = candidate.lstat()
-            if recorded is None or recorded.wish != wish.digest(format) or not S_ISREG(status.st_mode):
+            if recorded is None or recorded.wish != wish or not S_ISREG(status.st_mode):
                 continue
             if is_written_as(candidate, format) and app.hashes.has_digest(candidate, recorded.digest):
                 return SavedFile(candidate, format, recorded.row_count, status.st_size, notes=recorded.notes)
@@ -126,7 +146,7 @@ def _saved(app: App, batch: BatchEntry, wish: Wish, destination: Path, format: F
 
 
 def _save(
-    app: App, batch: BatchEntry, wish: Wish, destination: Path, format: Format, selected: Path | None
+    app: App, batch: BatchEntry, wish: Wish, destination: Path | Address, format: Format, selected: Path | None
 ) -> SavedFile:
     with draft_of(app, destination) as draft:
         if selected is not None:
@@ -135,6 +155,8 @@ def _save(
         else:
             written = wish.table.export(draft, format, keys=wish.keys, name=wish.name)
         entry = SavedEntry("", wish.digest(format), written.rows, written.notes)
+        if isinstance(destination, Address):
+            return publish_object(app, batch.id, draft, destination, replace(written, notes=entry.notes), entry)
         return replace(written, path=publish_saved(app, batch.id, draft, destination, entry))
 
 
@@ -162,7 +184,7 @@ def _selected(app: App, wish: Wish) -> Iterator[Path | None]:
 
 
 @contextmanager
-def draft_of(app: App, destination: Path) -> Iterator[Path]:
+def draft_of(app: App, destination: Path | Address) -> Iterator[Path]:
     """Yield where a file is to be written that will then be published as `destination`.
 
     Raises:
@@ -180,11 +202,12 @@ def draft_of(app: App, destination: Path) -> Iterator[Path]:
             ) from None
 
 
-def sweep_drafts(app: App, directory: Path) -> None:
+def sweep_drafts(app: App, destination: Path | Address) -> None:
     """Remove what killed processes have left of their drafts, here and in the directory where results are saved."""
     sweep(app.settings.home, f"{DRAFT_PREFIX}*", older_than_seconds=DRAFT_SECONDS)
-    with suppress(OSError), Directory(directory) as opened:
-        opened.sweep(DRAFT_SECONDS)
+    if isinstance(destination, Path):
+        with suppress(OSError), Directory(destination.parent) as opened:
+            opened.sweep(DRAFT_SECONDS)
 
 
 def publish_saved(app: App, batch_id: str, draft: Path, destination: Path, entry: SavedEntry = _A_PAGE) -> Path:

@@ -3,13 +3,15 @@
 from dataclasses import dataclass
 from typing import Any
 
-from gemini_batch_mcp.batches.answers.collecting import opened_table
+from gemini_batch_mcp.batches.answers.collecting import opened_table, schema_of
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.finding import find_batch
 from gemini_batch_mcp.batches.jobs.tracking import BatchStatus, describe, refresh
 from gemini_batch_mcp.batches.orders.facts import order_facts, source_now
 from gemini_batch_mcp.batches.orders.pricing import Cost, actual_cost, read_prices
-from gemini_batch_mcp.domain import ResultSummary
+from gemini_batch_mcp.batches.remote.kept_facts import read_remote
+from gemini_batch_mcp.batches.remote.places import is_remote
+from gemini_batch_mcp.domain import JsonObject, ResultSummary
 from gemini_batch_mcp.threads import in_thread
 
 
@@ -24,6 +26,8 @@ class Asked:
     summary: ResultSummary | None
     cost: Cost | None
     source_now: str
+    #: What its answers are held against, be it that its lines ask for it themselves; empty where there is none.
+    schema: JsonObject
 
     @property
     def order(self) -> dict[str, Any]:
@@ -38,6 +42,8 @@ class Asked:
             }
         else:
             facts = order_facts(batch.order)
+        if self.schema:
+            facts.setdefault("response_schema", dict(self.schema))
         if self.source_now:
             facts["source_now"] = self.source_now
         facts["rows"] = batch.row_count or self.status.counts.total
@@ -80,5 +86,8 @@ async def read_asked(app: App, reference: str) -> Asked:
     batch = await refresh(app, await find_batch(app, reference))
     table = await in_thread(opened_table, app, batch)
     summary = table.summary() if table is not None else None
+    if is_remote(batch) and (facts := await in_thread(read_remote, app, batch)) is not None:
+        summary = facts.summary
     cost = actual_cost(await read_prices(app), batch, summary) if summary is not None else None
-    return Asked(describe(batch), summary, cost, await in_thread(source_now, app, batch))
+    schema = await in_thread(schema_of, app, batch)
+    return Asked(describe(batch), summary, cost, await in_thread(source_now, app, batch), schema)

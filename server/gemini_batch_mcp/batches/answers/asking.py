@@ -6,7 +6,8 @@ from pathlib import Path
 from gemini_batch_mcp.batches.answers._saving import with_tables
 from gemini_batch_mcp.batches.answers.reading import read_also, read_results
 from gemini_batch_mcp.batches.app import App
-from gemini_batch_mcp.batches.work import deadline_after
+from gemini_batch_mcp.batches.remote.reading import ask_remote
+from gemini_batch_mcp.batches.work import deadline_after, seconds_left
 from gemini_batch_mcp.domain import ResultQuery
 from gemini_batch_mcp.results.query.queries import RELATION, QueryAnswer, Stop
 from gemini_batch_mcp.threads import in_stoppable_thread
@@ -32,6 +33,9 @@ async def ask_results(
     """
     deadline = deadline_after(wait_seconds)
     results = await read_results(app, reference, ResultQuery(), wait_seconds=wait_seconds)
+    if results.remote is not None:
+        others = [await read_results(app, other, ResultQuery(), wait_seconds=seconds_left(deadline)) for other in also]
+        return await ask_remote(app, [found.status.batch for found in (results, *others)], sql, limit=limit)
     tables = {RELATION: results.table} | await read_also(app, also, deadline)
 
     stop = Stop()

@@ -30,6 +30,8 @@ from gemini_batch_mcp.batches.jobs.rows import asked_of, charges_of, table_summa
 from gemini_batch_mcp.batches.jobs.tracking import load
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, JobEntry, Lack, Stage
 from gemini_batch_mcp.batches.orders.pricing import rates_of
+from gemini_batch_mcp.batches.remote.collecting import collect_remote, must_collect_remote
+from gemini_batch_mcp.batches.remote.places import is_remote
 from gemini_batch_mcp.digests import file_digest, has_digest
 from gemini_batch_mcp.domain import JsonObject
 from gemini_batch_mcp.errors import ConfigurationError, NotFound, StorageError
@@ -75,6 +77,8 @@ async def _collect_locked(app: App, batch_id: str) -> bool:
     batch = await load(app, batch_id)
     if not await in_thread(must_collect, app, batch):
         return False
+    if is_remote(batch):
+        return await collect_remote(app, batch, utc_now())
     # What a killed process has left: nobody else is at it now.
     directory = app.files(batch_id).directory
     await in_thread(sweep, directory, "answers-*.part*", ".again-*", f"{DRAFT_PREFIX}*")
@@ -99,6 +103,8 @@ async def _collect_locked(app: App, batch_id: str) -> bool:
 def must_collect(app: App, batch: BatchEntry) -> bool:
     """True when the table lacks rows that may be there to fetch, or files are not as they were. Quick."""
     now = utc_now()
+    if is_remote(batch):
+        return must_collect_remote(app, batch, now)
     jobs = _ended_jobs(batch, now)
     if not jobs:
         return False

@@ -1,13 +1,23 @@
 """Reading a batch's results: collected first where that is left to do, then counts, a page of rows, or a file."""
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
-from gemini_batch_mcp.batches.answers._saving import Wish, save_files, saved_files, sweep_drafts
+from gemini_batch_mcp.batches.answers._objects import publish_object
+from gemini_batch_mcp.batches.answers._saving import (
+    Wish,
+    draft_of,
+    files_of,
+    publish_saved,
+    save_files,
+    saved_file,
+    saved_files,
+    sweep_drafts,
+)
 from gemini_batch_mcp.batches.answers.awaiting import await_delivery
 from gemini_batch_mcp.batches.answers.collecting import collect_batch, must_collect, opened_table, schema_of
 from gemini_batch_mcp.batches.app import App
@@ -17,8 +27,13 @@ from gemini_batch_mcp.batches.jobs.delivery import lost_answers, not_there_yet, 
 from gemini_batch_mcp.batches.jobs.finding import find_batch
 from gemini_batch_mcp.batches.jobs.rows import note_rows
 from gemini_batch_mcp.batches.jobs.tracking import BatchStatus, describe, load, refresh
-from gemini_batch_mcp.batches.ledger.entries import BatchEntry
+from gemini_batch_mcp.batches.ledger.entries import BatchEntry, SavedEntry
+from gemini_batch_mcp.batches.remote.kept_facts import RemoteFacts, read_remote
+from gemini_batch_mcp.batches.remote.places import is_remote
+from gemini_batch_mcp.batches.remote.reading import RemoteTable, read_page
+from gemini_batch_mcp.batches.remote.saving import fetch_rows, save_lines
 from gemini_batch_mcp.batches.work import deadline_after, seconds_left
+from gemini_batch_mcp.digests import text_digest
 from gemini_batch_mcp.domain import (
     FORMATS_BY_ENDING,
     Column,
@@ -26,17 +41,21 @@ from gemini_batch_mcp.domain import (
     ResultPage,
     ResultQuery,
     ResultSummary,
+    RowAttempt,
     SavedFile,
 )
 from gemini_batch_mcp.errors import BatchError, NotReady, StillCollecting, StorageError, UsageError
 from gemini_batch_mcp.patterns import pattern_warnings
 from gemini_batch_mcp.results.query.queries import RELATION
 from gemini_batch_mcp.results.store import ResultTable
-from gemini_batch_mcp.text import count
+from gemini_batch_mcp.stores.addresses import Address, is_address
+from gemini_batch_mcp.text import count, plain_text
 from gemini_batch_mcp.threads import in_thread
 
 #: Rows of one page as JSON, in characters; with the summary around them an answer stays below 20,000.
 MAX_PAGE_CHARS = 17_000
+#: Of files with rows from BigQuery; one of another layout is written again.
+_REMOTE_LAYOUT: Final = 2
 #: Batches beside the one that is asked: each is collected first, and its parts are opened for the statement.
 MAX_ALSO = 10
 
@@ -51,15 +70,41 @@ class Results:
 
     status: BatchStatus
     summary: ResultSummary
-    table: ResultTable
+    #: None where the answers stay in BigQuery; `remote` then.
+    here: ResultTable | None
     page: ResultPage | None = None
     saved: SavedFile | None = None
     warnings: tuple[str, ...] = ()
+    remote: RemoteTable | None = None
+
+    @property
+    def table(self) -> ResultTable:
+        """The open table.
+
+        Raises:
+            UsageError: the answers stay in BigQuery.
+        """
+        if self.here is None:
+            raise UsageError(
+                f"The answers of {self.status.batch.id} stay in BigQuery, and this reads tables on this machine only.",
+                "Ask them with query_results, lay them against others with compare_results, or save them with "
+                "get_results and save_to.",
+            )
+        return self.here
 
     @property
     def columns(self) -> tuple[Column, ...]:
         """The columns that a query may use."""
-        return self.table.columns
+        return self.remote.columns if self.remote is not None else self.table.columns
+
+    def history(self, keys: Sequence[str]) -> Mapping[str, tuple[RowAttempt, ...]]:
+        """Return how the attempts at these rows ended; of rows in BigQuery, of those that were read."""
+        return self.remote.history(keys) if self.remote is not None else self.table.history(keys)
+
+    def first_key(self) -> str:
+        """Return a key, to show what keys look like here; empty where none is at hand."""
+        rows = self.remote.rows if self.remote is not None else self.table.page(view="rows", limit=1).rows
+        return next((row.key for row in rows), "")
 
 
 async def read_results(app: App, reference: str, query: ResultQuery, *, wait_seconds: float | None = None) -> Results:
@@ -86,6 +131,8 @@ async def read_results(app: App, reference: str, query: ResultQuery, *, wait_sec
         raise NotReady(not_there_yet(missing, now), next_step(batch, now))
     if missing:
         warnings += (f"{not_there_yet(missing, now)} {next_step(batch, now)}",)
+    if is_remote(batch):
+        return await _read_remote(app, batch, query, destination, format, warnings, deadline)
     table = await in_thread(ResultTable.open, app.files(batch.id).table, app.tables)
     # A process that was killed between the two has left a table that the ledger does not know of.
     batch = await in_thread(note_rows, app, batch, table.summary())
@@ -100,13 +147,7 @@ async def read_results(app: App, reference: str, query: ResultQuery, *, wait_sec
         tables = {RELATION: table} | await read_also(app, query.also, deadline) if query.sql else {}
         wish = Wish(table, format, query.keys, query.sql, tables, batch.display_name)
         saved = await _saved(app, batch, wish, destination, deadline)
-        warnings += saved.notes
-        ending = destination.suffix.lower()
-        if FORMATS_BY_ENDING.get(ending, format) != format:
-            warnings += (f"{saved.path.name} holds {format}, as format says, and not what its ending {ending} names.",)
-        if saved.path != destination:
-            taken = f"{destination.name} is another file, which was left as it is"
-            warnings += (f"{taken}: the rows are in {saved.path.name}.",)
+        warnings += _words_of(saved, destination, format)
     warnings += await in_thread(lambda: pattern_warnings(schema_of(app, batch)))
     summary = table.summary()
     if unmetered := summary.usage.unmetered:
@@ -124,6 +165,100 @@ async def read_results(app: App, reference: str, query: ResultQuery, *, wait_sec
             "the keys say which row each answer belongs to.",
         )
     return Results(status, summary, table, page, saved, warnings)
+
+
+async def _read_remote(
+    app: App,
+    batch: BatchEntry,
+    query: ResultQuery,
+    destination: Path | Address | None,
+    format: FileFormat,
+    warnings: tuple[str, ...],
+    deadline: float | None,
+) -> Results:
+    """Read results that stay in BigQuery; see `read_results`."""
+    facts = await in_thread(read_remote, app, batch)
+    if facts is None:
+        raise NotReady(f"{batch.id} has no results in BigQuery yet.", "Call get_results again in a minute.")
+    remote, page = await read_page(app, batch, replace(query, keys=() if destination is not None else query.keys))
+    saved = None
+    if destination is not None:
+        if query.also:
+            raise UsageError(
+                f"also names other batches: {batch.id}'s answers stay in {facts.table}.",
+                "Save this batch alone, or ask with query_results, which takes also.",
+            )
+        saved = await _save_remote(app, batch, query, destination, format, facts, deadline)
+        warnings += _words_of(saved, destination, format)
+    status = describe(batch)
+    if status.done and (in_vain := after_retry(batch)):
+        warnings += (in_vain,)
+    summary = facts.summary
+    warnings += (f"The answers stay in BigQuery, in {facts.table}; query_results takes BigQuery's SQL.",)
+    if unmetered := summary.usage.unmetered:
+        warnings += (f"{count(unmetered, 'answer')} came without a count of tokens: that cost is in no figure.",)
+    return Results(status, summary, None, page, saved, warnings, remote)
+
+
+async def _save_remote(
+    app: App,
+    batch: BatchEntry,
+    query: ResultQuery,
+    destination: Path | Address,
+    format: FileFormat,
+    facts: RemoteFacts,
+    deadline: float | None,
+) -> SavedFile:
+    """Return the file that holds what is wanted, written now unless it is there as we wrote it.
+
+    Raises:
+        StillCollecting: writing it takes longer than until `deadline`; it goes on in the background.
+        GeminiError, StorageError: the rows cannot be read, or not be written.
+    """
+    wish = text_digest(f"remote {_REMOTE_LAYOUT} {facts.stands_for} {format} {query.keys} {query.sql}")
+    await in_thread(sweep_drafts, app, destination)
+    files = files_of(destination, format)
+
+    def saved() -> SavedFile | None:
+        found = [saved_file(app, batch.id, wish, path, kind) for path, kind in files]
+        there = [file for file in found if file is not None]
+        return replace(there[0], companions=tuple(there[1:])) if len(there) == len(found) else None
+
+    async def save() -> None:
+        with draft_of(app, destination) as draft:
+            if format == "jsonl":
+                rows = await save_lines(app, batch, draft, keys=query.keys, sql=query.sql)
+                written = [SavedFile(draft, format, rows, 0)]
+            else:
+                folder = draft.with_name(f"{draft.name}.arriving")
+                fetched = await fetch_rows(app, batch, folder, format, keys=query.keys, sql=query.sql)
+                written = [await in_thread(fetched.write, draft.with_name(path.name), kind) for path, kind in files]
+            for (path, _), file in zip(files, written, strict=True):
+                entry = SavedEntry("", wish, file.rows, file.notes)
+                if isinstance(path, Address):
+                    await in_thread(publish_object, app, batch.id, file.path, path, file, entry)
+                else:
+                    await in_thread(publish_saved, app, batch.id, file.path, path, entry)
+
+    if (found := await in_thread(saved)) is None:
+        await _in_background(app, f"save {batch.id} {wish} {destination}", save, deadline, "being written")
+        found = await in_thread(saved)
+    if found is None:
+        raise StorageError(
+            f"{destination} was changed by someone else right after it was written.", "Give another path."
+        )
+    return found
+
+
+def _words_of(saved: SavedFile, destination: Path | Address, format: FileFormat) -> tuple[str, ...]:
+    """Say what is not as one may expect of a file that was saved."""
+    words, ending = saved.notes, destination.suffix.lower()
+    if FORMATS_BY_ENDING.get(ending, format) != format:
+        words += (f"{saved.path.name} holds {format}, as format says, and not what its ending {ending} names.",)
+    if saved.place != str(destination):
+        taken = f"{destination.name} is another file, which was left as it is"
+        words += (f"{taken}: the rows are in {saved.path.name}.",)
+    return words
 
 
 async def read_also(app: App, also: Sequence[str], deadline: float | None) -> dict[str, ResultTable]:
@@ -166,7 +301,7 @@ def _refuse_unheard(query: ResultQuery) -> None:
         raise UsageError("also names batches for sql to read, but sql is empty.", "Give sql, or leave also out.")
 
 
-def _destination(app: App, batch: BatchEntry, query: ResultQuery) -> tuple[Path | None, FileFormat]:
+def _destination(app: App, batch: BatchEntry, query: ResultQuery) -> tuple[Path | Address | None, FileFormat]:
     """Return where results are to be written, None for nowhere, and as what.
 
     Raises:
@@ -186,6 +321,15 @@ def _destination(app: App, batch: BatchEntry, query: ResultQuery) -> tuple[Path 
             "Give a name without it.",
         )
     name = f"{batch.id}.{query.file_format}"
+    if is_address(query.save_to):
+        folder = query.save_to.endswith("/")
+        return app.stores.allowed(f"{query.save_to}{name}" if folder else query.save_to), query.file_format
+    if "://" in query.save_to:
+        raise UsageError(
+            f"save_to is {plain_text(query.save_to, 100)}, and results are saved to files of this machine, to s3:// "
+            "and to gs:// only.",
+            "Give a path, or s3://bucket/path/name.csv.",
+        )
     return app.guard.writable_file(query.save_to, default_name=name), query.file_format
 
 
@@ -223,14 +367,16 @@ async def _collected(app: App, batch: BatchEntry, deadline: float | None) -> tup
     return await await_delivery(app, batch, collect, deadline), warnings
 
 
-async def _saved(app: App, batch: BatchEntry, wish: Wish, destination: Path, deadline: float | None) -> SavedFile:
+async def _saved(
+    app: App, batch: BatchEntry, wish: Wish, destination: Path | Address, deadline: float | None
+) -> SavedFile:
     """Return the file that holds what is wanted, written now unless it is there as we wrote it.
 
     Raises:
         StillCollecting: writing it takes longer than until `deadline`; it goes on in the background.
         StorageError: it cannot be written.
     """
-    await in_thread(sweep_drafts, app, destination.parent)
+    await in_thread(sweep_drafts, app, destination)
     saved = await in_thread(saved_files, app, batch, wish, destination)
     if saved is not None:
         return saved

@@ -93,6 +93,8 @@ async def write_comparison_report(
         share_low=comparison.share_low,
         share_high=comparison.share_high,
         kappa=comparison.kappa,
+        kappa_low=comparison.kappa_low,
+        kappa_high=comparison.kappa_high,
         label_count=found.counted.labels,
         labels=crossed.labels,
         counts=crossed.counts,

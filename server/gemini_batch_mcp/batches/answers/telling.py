@@ -12,6 +12,7 @@ from gemini_batch_mcp.batches.answers.asking import ask_results
 from gemini_batch_mcp.batches.answers.comparing import Comparison, Difference, compare_results, first_field
 from gemini_batch_mcp.batches.answers.reading import read_results
 from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.remote.reading import read_source
 from gemini_batch_mcp.domain import Column, ResultQuery
 from gemini_batch_mcp.results.engine import identifier, quoted
 from gemini_batch_mcp.results.store import ResultTable
@@ -46,13 +47,20 @@ async def telling_rows(
     Raises:
         as `compare_results`.
     """
-    table = (await read_results(app, reference, ResultQuery(), wait_seconds=wait_seconds)).table
-    expected = expected or await _right_answers(app, reference, table)
+    results = await read_results(app, reference, ResultQuery(), wait_seconds=wait_seconds)
+    if not expected and results.remote is None:
+        expected = await _right_answers(app, reference, results.table)
     if not expected:
+        # Of rows in BigQuery it is not looked for a column of right answers: every look is billed.
         return None
     found = await compare_results(app, reference, expected, limit=_LOOKED_AT, wait_seconds=wait_seconds)
     rows = list(islice(_of_each_confusion(found.rows), _SHOWN))
-    source = await _source_of(app, reference, table, [row.key for row in rows])
+    keys = [row.key for row in rows]
+    source: Mapping[str, Mapping[str, Any]]
+    if results.remote is not None:
+        source = await read_source(app, results.status.batch, keys) if keys else {}
+    else:
+        source = await _source_of(app, reference, results.table, keys)
     told = tuple(
         {"key": row.key, "expected": row.expected, "actual": row.actual, "source": source.get(row.key, {})}
         for row in rows

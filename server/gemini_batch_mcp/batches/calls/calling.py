@@ -188,8 +188,9 @@ class _Calls:
     _changed: anyio.Event = field(default_factory=anyio.Event)
     #: Why no further call leaves.
     _failure: BatchError | None = None
-    #: The refusals that may concern all rows, as long as nothing else came back.
+    #: The refusals that may concern all rows, and what else came back, as they come: several are written at a time.
     _refusals: int = 0
+    _others: int = 0
     _recording: anyio.Lock = field(default_factory=anyio.Lock)
 
     async def run(self) -> None:
@@ -198,6 +199,7 @@ class _Calls:
         Raises:
             as `call_rows`.
         """
+        self._others = len(self.journal.standing.ended)
         self._pending.extend(row for row in range(len(self.lines)) if row not in self.journal.standing.ended)
         if self.job.wait_until is not None:
             left = (self.job.wait_until - datetime.now(UTC)).total_seconds()
@@ -277,19 +279,23 @@ class _Calls:
             write = partial(self.journal.answer, row, {"key": key, "error": status})
         else:
             write = partial(self.journal.answer, row, {"key": key, "response": reply})
+        if refusal is None:
+            self._others += 1
+        else:
+            self._refusals += 1
+            if not self._others and self._refusals >= min(CALLS_AT_ONCE, len(self.lines)):
+                # Every row so far was refused for what all have in common.
+                self._failure = self._failure or refusal
         with anyio.CancelScope(shield=True):
             # What is here is paid for.
             await in_thread(write)
-        await self._record(refusal)
+        await self._record()
 
-    async def _record(self, refusal: AccessDenied | NotFound | None) -> None:
-        """Bring the counts up to date, and stop where every row so far was refused for what all have in common."""
+    async def _record(self) -> None:
+        """Bring the counts up to date."""
         async with self._recording:
             self._turns = 0
-            self._refusals += refusal is not None
             done = len(self.journal.standing.ended)
-            if refusal is not None and self._refusals == done >= min(CALLS_AT_ONCE, len(self.lines)):
-                self._failure = refusal
             self.app.gauge.show(Progress(Doing.WAITING, done, len(self.lines)))
             await self._note(
                 counts=_counts(self.job, self.journal.standing),

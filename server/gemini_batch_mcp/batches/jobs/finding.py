@@ -64,7 +64,9 @@ async def find_batch(app: App, reference: str) -> BatchEntry:
 
 
 def meant(app: App, reference: str) -> str:
-    """Return the question whether the batch that is nearest by its id or its name was meant, empty for none."""
+    """Say that a batch was deleted, or ask whether the nearest one by id or name was meant; empty for neither."""
+    if deleted := app.ledger.bills.of_deleted(reference.strip()):
+        return f"{deleted} was deleted here. "
     spelled: dict[str, str] = {}
     for batch_id in app.ledger.batch_ids(limit=_NAMES_LOOKED_AT):
         with suppress(DamagedEntry):

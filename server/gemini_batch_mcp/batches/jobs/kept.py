@@ -12,18 +12,22 @@ def is_kept(app: App, batch: BatchEntry) -> bool:
 
     Those of an object in Cloud Storage are brought here when they are wanted.
     """
+    if _is_in_bigquery(batch):
+        return True
     path = _request_path(app, batch)
-    return app.files(batch.id).keys().is_file() and (path.is_file() or _is_in_cloud(batch))
+    return app.files(batch.id).keys().is_file() and (path.is_file() or batch.is_sent_in_place)
 
 
 def why_not_kept(app: App, batch: BatchEntry) -> str:
     """Say why the rows of a batch could not be sent again, empty when they could; reads the whole request file."""
     if not batch.is_ours:
         return "it was made elsewhere, and its requests are not stored here"
+    if _is_in_bigquery(batch):
+        return ""
     if not app.files(batch.id).keys().is_file():
         return "it was ordered from a file uploaded earlier, whose requests are not stored here"
     path = _request_path(app, batch)
-    if not path.is_file() and _is_in_cloud(batch):
+    if not path.is_file() and batch.is_sent_in_place:
         return ""
     if not path.is_file():
         return f"{path}, which holds its requests, is gone"
@@ -34,8 +38,9 @@ def why_not_kept(app: App, batch: BatchEntry) -> str:
     return "" if is_same else f"{path}, which holds its requests, has changed"
 
 
-def _is_in_cloud(batch: BatchEntry) -> bool:
-    return batch.source.startswith("gs://")
+def _is_in_bigquery(batch: BatchEntry) -> bool:
+    """True for an order from a table there, whose requests were written beside it and are kept there."""
+    return batch.order is not None and batch.order.source.startswith("bq://")
 
 
 def _request_path(app: App, batch: BatchEntry) -> Path:

@@ -37,6 +37,15 @@ class Bills:
         found = [*live, *(replace(bill, is_deleted=True) for bill in gone if bill.batch_id not in known)]
         return tuple(sorted(found, key=lambda bill: (bill.created_at, bill.batch_id), reverse=True))
 
+    def of_deleted(self, reference: str) -> str:
+        """Return the id of the deleted batch that goes by an id or a name, empty where there is no bill of one."""
+        table = deleted_batches.c
+        with self._transaction() as connection:
+            query = sa.select(table.batch_id).where(
+                sa.or_(table.batch_id == reference, table.display_name == reference)
+            )
+            return str(connection.execute(query.order_by(table.created_at.desc()).limit(1)).scalar() or "")
+
 
 def keep(connection: sa.Connection, batch_id: str) -> None:
     """Keep the bill of a batch that is about to be deleted, if there is one."""

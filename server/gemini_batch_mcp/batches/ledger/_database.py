@@ -57,8 +57,13 @@ class Database:
         if secrets.values:
             sa.event.listen(engine, "before_cursor_execute", partial(_cut, secrets), retval=True)
         database = cls(engine, path)
-        with database.transaction() as connection:
-            migrate(connection)
+        try:
+            with database.transaction() as connection:
+                migrate(connection)
+        except BaseException:
+            # What cannot be used is let go of: Python 3.13 complains of connections that nobody closes.
+            database.close()
+            raise
         database._place = _place_of(path)
         database._hook = hook
         return database

@@ -17,8 +17,8 @@ class Saves:
     def __init__(self, database: Database) -> None:
         self._transaction = database.transaction
 
-    def record(self, batch_id: str, path: Path, saved: SavedEntry) -> None:
-        """Remember that `path` was written for this batch, with these bytes.
+    def record(self, batch_id: str, path: Path | str, saved: SavedEntry) -> None:
+        """Remember that `path`, or the object of that address, was written for this batch, with these bytes.
 
         Raises:
             UnknownBatch: it was deleted meanwhile.
@@ -30,7 +30,7 @@ class Saves:
             values = values_of(saved, saved_files)
             connection.execute(saved_files.insert().values(path=str(path), batch_id=batch_id, **values))
 
-    def found(self, batch_id: str, path: Path) -> SavedEntry | None:
+    def found(self, batch_id: str, path: Path | str) -> SavedEntry | None:
         """Return what was written to `path` for this batch, None when nothing was."""
         with self._transaction() as connection:
             names = ("digest", "wish", "row_count", "notes")
@@ -48,4 +48,5 @@ class Saves:
         """Return all files written for this batch, in the order of their paths; they may have been removed since."""
         with self._transaction() as connection:
             query = sa.select(saved_files.c.path).where(saved_files.c.batch_id == batch_id)
-            return tuple(Path(saved) for saved in connection.execute(query.order_by(saved_files.c.path)).scalars())
+            found = connection.execute(query.order_by(saved_files.c.path)).scalars()
+            return tuple(Path(saved) for saved in found if "://" not in saved)

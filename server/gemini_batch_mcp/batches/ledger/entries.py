@@ -275,6 +275,11 @@ class BatchEntry:
         return 0 < most <= self.row_count
 
     @property
+    def is_sent_in_place(self) -> bool:
+        """True for an object in Cloud Storage of which its job was made; its content is known by its name only."""
+        return self.source.startswith("gs://") and self.content_sha256 == self.source
+
+    @property
     def sends_nothing(self) -> bool:
         """True when all that was ordered had been answered before: there is no job at Gemini."""
         return bool(self.jobs) and all(job.is_of_nothing for job in self.jobs)

@@ -2,28 +2,40 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.finding import known_batch
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry
-from gemini_batch_mcp.errors import BatchError, NotReady, StorageError
+from gemini_batch_mcp.errors import BatchError, NotReady, StorageError, UnknownBatch, UsageError
 from gemini_batch_mcp.intake.tables.earlier import EarlierRows
 from gemini_batch_mcp.intake.validator.corrections import shown
 from gemini_batch_mcp.results.engine import parts_of
 from gemini_batch_mcp.results.store import ResultTable
+from gemini_batch_mcp.warehouse.statements import is_table
+
+_ANOTHER: Final = "Order from another source: a file, or the batch to go on from."
 
 
 def earlier_rows(app: App, reference: str) -> EarlierRows | None:
     """Return the rows of the batch that goes by that id or name; None where none does.
 
     Raises:
-        UnknownBatch: several batches go by that name.
+        UnknownBatch: several batches go by that name, or one that was deleted.
+        UsageError: its answers stay in BigQuery.
         NotReady: its answers are not here.
     """
     batch = known_batch(app, reference)
+    if batch is None and (deleted := app.ledger.bills.of_deleted(reference.strip())):
+        raise UnknownBatch(f"{deleted} was deleted, and its answers with it: it can't be a source.", _ANOTHER)
     if batch is None or batch.is_deleting:
         return None
     files = app.files(batch.id)
+    if batch.order is not None and is_table(batch.order.source):
+        raise UsageError(
+            f"The answers of {batch.id} stay in BigQuery, and are no source as a batch.",
+            "get_results names their table; order from it as bq://project.dataset.table.",
+        )
     try:
         table = ResultTable.open(files.table)
     except StorageError:

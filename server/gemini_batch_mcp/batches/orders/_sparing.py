@@ -1,6 +1,8 @@
 """Rows of an order that need not be sent: answered in an earlier batch, or the same as another row of it."""
 
+import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -25,12 +27,18 @@ from gemini_batch_mcp.text import share
 
 #: Of these, a warning names so many.
 _NAMED_DONORS: Final = 3
+#: Batches under way that are looked through, the newest ones (our choice).
+_MOST_UNDER_WAY: Final = 8
 #: The first lines that are sent, while no others are written.
 _FIRST: Final = "first.jsonl"
 _SHOWN_LINES: Final = 2
 #: Of less, whatever is sent is read once more for its exact figure (measured: 0.1 s).
 _LOOKED_AT_WHOLE_BYTES: Final = 32 << 20
 _FAILED: Final = "The requests could not be staged"
+
+
+class AnswersChanged(StorageError):
+    """Earlier batches had other answers to give when what is sent was written than when it was priced."""
 
 
 def earlier_batches(app: App, identified: IdentifiedOrder) -> Sequence[Answered]:
@@ -44,6 +52,34 @@ def earlier_batches(app: App, identified: IdentifiedOrder) -> Sequence[Answered]
 def answers_now(app: App, identified: IdentifiedOrder) -> str:
     """Return a text that changes whenever earlier batches have other answers to give to an order."""
     return answers_stamp(earlier_batches(app, identified))
+
+
+def asked_elsewhere(app: App, identified: IdentifiedOrder, lines: RequestFile) -> tuple[str, ...]:
+    """Say how many of the requests that are sent another batch is being asked just now; nothing where none is.
+
+    Nobody is waited for: where others write these requests anew meanwhile, nothing is said.
+    """
+    order, identities = identified.order, lines.identities_path
+    if identities is None or identified.is_anew or not identities.is_file():
+        return ()
+    going = app.ledger.donors.under_way(order.model, order.task)[:_MOST_UNDER_WAY]
+    others = {name: path for name in going if (path := app.files(name).identities).is_file()}
+    if not others:
+        return ()
+    spill = f"spill-{secrets.token_hex(4)}"
+    with suppress(StorageError), matching(identities, identities.parent, spill) as rows:
+        rows.take_from(giving(earlier_batches(app, identified)))
+        found = {name: count for name, path in others.items() if (count := rows.sent_also_in([path]))}
+        if not found:
+            return ()
+        count = rows.sent_also_in([others[name] for name in found])
+        being = share(count, lines.count, "row", "is", "are")
+        whose = "its" if len(found) == 1 else "their"
+        return (
+            f"{being} being answered in {_named(list(found))} already. Ordered once {whose} results are read, such "
+            "rows are not sent.",
+        )
+    return ()
 
 
 def found_facts(app: App, identified: IdentifiedOrder, directory: Path, found: Surveyed, limits: Limits) -> Facts:
@@ -67,10 +103,11 @@ def found_facts(app: App, identified: IdentifiedOrder, directory: Path, found: S
     first = directory / _FIRST
     with storage_errors(_FAILED), WantedLines(lines.path, found.sizes, wanted) as sent:
         first.write_bytes(b"".join(line.removesuffix(b"\n") + b"\n" for line in sent[:_SHOWN_LINES]))
-        count, size_bytes = len(sent), sent.size_bytes
-        part = None
+        count, part = len(sent), None
         if terms is not None and lines.size_bytes > _LOOKED_AT_WHOLE_BYTES:
             part = surveyor.of_some(wanted, found.sizes, sent, terms)
+        # Lines without files in them are text from end to end, and have been added up.
+        size_bytes = sent.size_bytes if part is None else part.survey().text_bytes
     if part is None:
         part = Surveyor(identified.order.model, identified.order.task, limits=limits)
         show_numbered(lines.path, lines.keys_path, wanted, part, task=identified.order.task, terms=terms)
@@ -117,7 +154,7 @@ def _written_apart(
     requests, keys = directory / "sent.jsonl", directory / "sent-keys.jsonl"
     with matching(lines.identities_path, directory) as rows:
         if rows.take_from(giving(earlier_batches(app, identified))).spared(directory) != expected.spared:
-            raise StorageError(
+            raise AnswersChanged(
                 "Answers that this order was to take from earlier batches have just changed; nothing was submitted.",
                 "Make the same call again: the order is then priced by what there is now.",
             )
@@ -140,9 +177,7 @@ def _write_sample(directory: Path, surveyor: Surveyor) -> None:
 def _warning(spared: Spared, total: int) -> str:
     reasons: list[str] = []
     if spared.reused_count:
-        named = [donor.batch_id for donor in spared.donors[:_NAMED_DONORS]]
-        more = len(spared.donors) - len(named)
-        batches = ", ".join(named) + (f" and {more:,} more" if more else "")
+        batches = _named([donor.batch_id for donor in spared.donors])
         were = "was" if spared.reused_count == 1 else "were"
         reasons.append(f"{spared.reused_count:,} {were} answered in {batches}")
     if spared.identical_count:
@@ -150,3 +185,8 @@ def _warning(spared: Spared, total: int) -> str:
         reasons.append(f"{spared.identical_count:,} {ask} exactly what another row asks")
     not_sent = share(spared.count, total, "row", "is", "are")
     return f"{not_sent} not sent: {'; '.join(reasons)}. reuse='never' sends every row."
+
+
+def _named(batches: Sequence[str]) -> str:
+    more = len(batches) - _NAMED_DONORS
+    return ", ".join(batches[:_NAMED_DONORS]) + (f" and {more:,} more" if more > 0 else "")

@@ -29,6 +29,7 @@ from gemini_batch_mcp.intake.prices.price_list import load_prices
 from gemini_batch_mcp.intake.prices.survey import Limits, Surveyor
 from gemini_batch_mcp.intake.requests.identities import Identities
 from gemini_batch_mcp.intake.rows.choosing import Choose
+from gemini_batch_mcp.intake.tables.folders import Folder
 from gemini_batch_mcp.intake.tables.kinds import SourceKind
 from gemini_batch_mcp.intake.validator.terms import Terms
 from gemini_batch_mcp.intake.validator.world import CLOSED, World
@@ -130,7 +131,7 @@ def _written(
             keys,
             columns,
             onlooker=identities,
-            on_read=counted.unpacked,
+            on_read=counted.read if isinstance(identified.place, Folder) else counted.unpacked,
             choose=choose,
             world=world,
             is_hashed=not may_leave_out,

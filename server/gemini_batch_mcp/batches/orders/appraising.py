@@ -7,6 +7,7 @@ asks for its figure, in whichever process, is told the same.
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,13 @@ from typing import Any, Final
 import msgspec
 
 from gemini_batch_mcp.batches.app import App, BatchFiles
-from gemini_batch_mcp.batches.orders._sparing import answers_now, found_facts, with_what_is_sent
+from gemini_batch_mcp.batches.orders._sparing import (
+    AnswersChanged,
+    answers_now,
+    asked_elsewhere,
+    found_facts,
+    with_what_is_sent,
+)
 from gemini_batch_mcp.batches.orders._staging import FACTS_NAME, SAMPLE_NAME, clear, held, is_clear, sweep_others
 from gemini_batch_mcp.batches.orders.ahead import PassAhead, survey_lines
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
@@ -44,16 +51,22 @@ from gemini_batch_mcp.results.reuse.taking import are_there, take_answers
 from gemini_batch_mcp.threads import in_thread
 
 _FAILED: Final = "The requests could not be staged"
+#: How often an order is priced whose answers change meanwhile.
+_TRIES: Final = 5
 _NOT_THERE_YET: Final = "Gemini cannot count files that have not been uploaded yet."
 
 
 @dataclass(frozen=True, slots=True)
 class Appraisal:
-    """An order's checked lines, and the one figure for them. `whole` is that of all rows, where some are not sent."""
+    """An order's checked lines, and the one figure for them. `whole` is that of all rows, where some are not sent.
+
+    `notes` say what of it another batch is being asked just now.
+    """
 
     request_file: RequestFile
     estimate: Estimate
     whole: Estimate | None = None
+    notes: tuple[str, ...] = ()
 
 
 async def appraise(
@@ -75,6 +88,13 @@ async def appraise(
         StillPreparing: it takes longer than `wait_seconds` (None: never), and goes on in the background.
         BatchError: as `stage_lines`.
     """
+    found = await _appraised(app, identified, wait_seconds, ahead, is_to_take)
+    return replace(found, notes=await in_thread(asked_elsewhere, app, identified, found.request_file))
+
+
+async def _appraised(
+    app: App, identified: IdentifiedOrder, wait_seconds: float | None, ahead: PassAhead | None, is_to_take: bool
+) -> Appraisal:
     order = identified.order
     prices = (await read_prices(app)).at(tier_of(app.settings, order.delivery, order.task))
     limits = limits_of(prices, order.model, datetime.now(UTC).date())
@@ -94,7 +114,7 @@ async def appraise(
 
     if not await app.run(f"stage {identified.sha256}", work, wait_seconds=wait_seconds):
         raise StillPreparing(
-            "The requests are still being prepared; nothing has been submitted yet.",
+            f"The requests are still being prepared{app.gauge.reached()}; nothing has been submitted yet.",
             "Make the same call again in half a minute.",
         )
     if not found:
@@ -280,7 +300,7 @@ def _stage(
     """Return what is known of the order's lines, and the requests that Gemini is still to be asked about."""
     directory = _staging_directory(app, identified)
     with held(directory):
-        facts = _read_or_write(app, identified, directory, ahead, is_to_be_current=True, is_to_be_sent=is_to_take)
+        facts = _current_facts(app, identified, directory, ahead, is_to_take)
         if is_to_take and facts.request_file.spared is not None:
             take_answers(facts.request_file.spared)
         try:
@@ -288,6 +308,16 @@ def _stage(
         except (OSError, msgspec.MsgspecError):
             sample = {}
         return facts, sample
+
+
+def _current_facts(
+    app: App, identified: IdentifiedOrder, directory: Path, ahead: PassAhead | None, is_to_take: bool
+) -> Facts:
+    for _ in range(_TRIES - 1):
+        # Another batch may just have been collected: what that leaves to be sent is priced anew.
+        with suppress(AnswersChanged):
+            return _read_or_write(app, identified, directory, ahead, is_to_be_current=True, is_to_be_sent=is_to_take)
+    return _read_or_write(app, identified, directory, ahead, is_to_be_current=True, is_to_be_sent=is_to_take)
 
 
 def _keep_counting(app: App, identified: IdentifiedOrder, facts: Facts, counting: Counting) -> Facts:

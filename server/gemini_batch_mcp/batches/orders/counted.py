@@ -1,4 +1,4 @@
-"""Lines counted on a caller's gauge while they are checked, and the bytes of what is unpacked before."""
+"""Lines counted on a caller's gauge while they are checked, and what is read or unpacked before."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +24,10 @@ class Counted:
         """Count the lines of a piece."""
         self.onlooker.see(piece, lines, keys, before, terms)
         self.gauge.show(Progress(Doing.CHECKING, before + len(lines)))
+
+    def read(self, done: int, total: int | None) -> None:
+        """Say how many files of a folder have been read for their rows: for the second time."""
+        self.gauge.show(Progress(Doing.READING, done, total, part=2))
 
     def unpacked(self, done_bytes: int, total_bytes: int) -> None:
         """Say how much of a packed source has been read."""

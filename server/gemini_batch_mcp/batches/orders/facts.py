@@ -1,6 +1,7 @@
 """What was ordered, for whoever comes back to it: the parts that were given, and whether the source is still that."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 from gemini_batch_mcp.batches.app import App
@@ -8,7 +9,7 @@ from gemini_batch_mcp.batches.ledger.entries import BatchEntry
 from gemini_batch_mcp.batches.orders._earlier import earlier_rows
 from gemini_batch_mcp.domain import Order
 from gemini_batch_mcp.errors import BatchError, PathError
-from gemini_batch_mcp.intake.tables.folders import Folder, find_source, read_folder
+from gemini_batch_mcp.intake.tables.folders import Folder, find_source, read_folder, source_stamp
 
 #: Parts of an order in the order in which people read them. What was left to its default is left out.
 PARTS: Final = (
@@ -49,7 +50,7 @@ def is_given(name: str, value: Any) -> bool:
 def source_now(app: App, batch: BatchEntry) -> str:
     """Say how a batch's source stands against the time of its order, empty where that is not known. Reads all of it."""
     order = batch.order
-    if order is None or not order.source or order.source.startswith(("files/", "gs://")):
+    if order is None or not order.source or order.source.startswith(("files/", "s3://", "gs://", "bq://")):
         return ""
     try:
         content = _content(app, order.source)
@@ -67,7 +68,9 @@ def _content(app: App, source: str) -> str:
         if (rows := earlier_rows(app, source)) is None:
             raise
         return rows.content_sha256
-    return read_folder(place).sha256 if isinstance(place, Folder) else app.hashes.of(place)
+    if isinstance(place, Folder):
+        return app.hashes.of_folder(place.root, source_stamp(place), partial(read_folder, place)).sha256
+    return app.hashes.of(place)
 
 
 def _plain(value: Any) -> Any:

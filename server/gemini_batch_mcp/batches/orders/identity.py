@@ -17,7 +17,13 @@ from gemini_batch_mcp import __version__
 from gemini_batch_mcp.domain import Order
 from gemini_batch_mcp.errors import PathError, StorageError, UsageError
 from gemini_batch_mcp.intake.encodings.names import page_named
-from gemini_batch_mcp.intake.files.planning import MAX_IN_LINES_BYTES, AttachmentPlan, column_of, plan_attachments
+from gemini_batch_mcp.intake.files.planning import (
+    MAX_IN_LINES_BYTES,
+    AttachmentPlan,
+    Through,
+    column_of,
+    plan_attachments,
+)
 from gemini_batch_mcp.intake.request_files import RequestFile
 from gemini_batch_mcp.intake.requests.reader import file_sha256
 from gemini_batch_mcp.intake.rows.choosing import Choose
@@ -25,7 +31,7 @@ from gemini_batch_mcp.intake.rows.given import GivenRows, given_rows
 from gemini_batch_mcp.intake.rows.spreading import spread_of
 from gemini_batch_mcp.intake.tables.earlier import KEY_COLUMN, EarlierRows
 from gemini_batch_mcp.intake.tables.file_rows import PATH_COLUMN
-from gemini_batch_mcp.intake.tables.folders import Folder, alone, find_source, read_folder, source_stamp
+from gemini_batch_mcp.intake.tables.folders import Folder, FolderContents, alone, find_source, read_folder, source_stamp
 from gemini_batch_mcp.intake.tables.kinds import (
     FILES,
     FileKind,
@@ -42,6 +48,7 @@ from gemini_batch_mcp.intake.tables.text_files import reads_otherwise
 from gemini_batch_mcp.intake.unpacked import inner_name, is_packed, unpack
 from gemini_batch_mcp.intake.workbooks.sheets import sheet_of
 from gemini_batch_mcp.paths import PathGuard
+from gemini_batch_mcp.stores.found import Copied
 
 #: In front of every fingerprint's input, so that a later way of computing it cannot collide with this one. Raising it
 #: makes every order that stands look like a new one, unless what it had before is found by `earlier_sha256`.
@@ -49,29 +56,21 @@ _FINGERPRINT_VERSION = "order-2"
 #: The way before, which the ledger's migration `_m007_kinds_of_files` has put the kind of file to.
 _EARLIER_VERSION = "order-1"
 #: In front of what a template's fingerprint is made of.
+_TEMPLATE_VERSION = "template-2"
 #: How the most tokens of an answer are called in a generation config.
 OUTPUT_LIMIT = ("maxOutputTokens", "max_output_tokens")
-_TEMPLATE_VERSION = "template-2"
-#: The same, which earlier versions did not have: they count only where they are given.
+#: Parts that earlier versions did not have: they count only where they are given.
 _LATER_PARTS = ("where", "sample_rows")
 #: Parts of an order that say how rows become requests.
-_ROW_PARTS = (
-    "prompt",
-    "system_instruction",
-    "response_schema",
-    "generation_config",
-    "key_column",
-    "limit_rows",
-)
-
-
+_ROW_PARTS = ("prompt", "system_instruction", "response_schema", "generation_config", "key_column", "limit_rows")
 #: What sets an order apart from the plain one: wrong lines are left out; what was answered is not sent, or is.
 _SKIPPING: Final = "skip_invalid"
 _ALWAYS: Final = "always"
 _NEVER: Final = "never"
 #: Members of generationConfig, in lower case, that describe an answer.
 _SCHEMAS: Final = frozenset({"responseschema", "responsejsonschema", "responseformat"})
-#: Those that go with ready lines as well.
+#: Kinds of sources whose rows a prompt turns into requests; and parts that go with ready lines as well.
+_OF_ROWS: Final = (SourceKind.TABLE, SourceKind.REMOTE)
 _READY_PARTS = ("limit_rows", "sample_rows", "generation_config")
 
 
@@ -139,7 +138,7 @@ class IdentifiedOrder:
     @property
     def source_name(self) -> str:
         """What the requests came from, for people."""
-        kind = "rows" if self.kind is SourceKind.TABLE else "requests"
+        kind = "rows" if self.kind in _OF_ROWS else "requests"
         return self.order.source or f"{len(self.order.requests)} {kind} given in the call"
 
     def refuse_changed(self) -> None:
@@ -162,7 +161,7 @@ def template_sha256(identified: IdentifiedOrder) -> str:
     what one was answered with tells what the other will be. Lines that ask for themselves are the same template where
     they come from the same content. How long an answer may get is left out: it cuts answers, and asks nothing else.
     """
-    return template_of(identified.order, "" if identified.kind is SourceKind.TABLE else identified.content_sha256)
+    return template_of(identified.order, "" if identified.kind in _OF_ROWS else identified.content_sha256)
 
 
 def template_of(order: Order, content_sha256: str) -> str:
@@ -188,17 +187,22 @@ def identify(
     scratch: Path,
     *,
     sha256_of: Callable[[Path], str] = file_sha256,
+    read: Callable[[Folder, str], FolderContents] = lambda folder, stamp: read_folder(folder),
+    through: Through = lambda path, look: look(),
     max_in_lines_bytes: int = MAX_IN_LINES_BYTES,
     on_found: Callable[[IdentifiedOrder], None] | None = None,
     earlier: Callable[[str], EarlierRows | None] = lambda reference: None,
     choose: Choose | None = None,
+    copied: Copied | None = None,
 ) -> IdentifiedOrder:
     """Find the order's source and what it attaches, and compute its fingerprint. Reads all of it once.
 
+    `read` reads a folder, whose stamp it is given; `through` is given each attached
+    file with what looks at it.
     `scratch` is a directory for temporary files; `max_in_lines_bytes` of attached files may stand inside the requests.
     `on_found` is told of the order as far as it is known before its source is read: without hash and fingerprint.
     `earlier` returns the rows of the batch that a source names which is no file; `choose` says which rows meet a
-    condition.
+    condition. `copied` is what the source is that is an object of an object store.
 
     Raises:
         UsageError: not exactly one of source and requests was given, both limits were, or other parts of the order do
@@ -217,14 +221,15 @@ def identify(
         )
     if order.encoding and not order.source:
         raise _no_text()
-    if order.source.startswith(("files/", "gs://")):
+    if order.source.startswith("bq://"):
+        # What else does not go with it is judged where its columns are known.
+        _check_table(order.source.partition("#")[0], order)
+        return _identified(order, f"{order.source} {order.attach}".strip(), SourceKind.REMOTE)
+    if copied is None and order.source.startswith(("files/", "gs://")):
         is_object = order.source.startswith("gs://")
-        what = "An object in Cloud Storage" if is_object else "A file uploaded earlier"
-        why = (
-            "lies in Cloud Storage and is sent as it is"
-            if is_object
-            else "was uploaded earlier and cannot be read here"
-        )
+        what, why = "A file uploaded earlier", "was uploaded earlier and cannot be read here"
+        if is_object:
+            what, why = "An object in Cloud Storage", "lies in Cloud Storage and is sent as it is"
         if order.skip_invalid:
             raise UsageError(
                 f"{order.source} {why}, so skip_invalid {'leaves out no' if is_object else 'finds no'} wrong lines.",
@@ -232,14 +237,10 @@ def identify(
             )
         if order.reuse == "always":
             raise UsageError(
-                f"{order.source} {why}, so no rows of it can be left out.",
-                "Leave reuse out, or give the local file.",
+                f"{order.source} {why}, so no rows of it can be left out.", "Leave reuse out, or give the local file."
             )
         if order.delivery == "now":
-            raise UsageError(
-                f"{order.source} {why}, so delivery='now' has no rows to call.",
-                "Give the local file.",
-            )
+            raise UsageError(f"{order.source} {why}, so delivery='now' has no rows to call.", "Give the local file.")
         _refuse_parts(order, what, (*_ROW_PARTS, *_LATER_PARTS, "attach", "encoding"))
         return _identified(order, order.source, SourceKind.UPLOADED)
     if order.requests:
@@ -250,10 +251,10 @@ def identify(
             _refuse_parts(order, "A list of requests", ("key_column", "limit_rows", "attach", *_LATER_PARTS))
             return _identified(order, content, SourceKind.LISTED)
         order = replace(order, key_column=order.key_column or rows.key_column)
-        return _of_table(order, rows, content, guard, scratch, max_in_lines_bytes, choose)
-    text, sheet = split_source(order.source, guard)
+        return _of_table(order, rows, content, guard, scratch, max_in_lines_bytes, choose, through)
     try:
-        place = find_source(text, guard)
+        text, sheet = split_source(order.source, guard) if copied is None else ("", copied.sheet)
+        place = find_source(text, guard) if copied is None else copied.file
     except PathError as error:
         found = earlier(order.source) if _may_be_batch(order.source) else None
         if found is None:
@@ -262,10 +263,11 @@ def identify(
             raise _no_text() from None
         order = replace(order, source=found.batch_id, key_column=order.key_column or KEY_COLUMN)
         _check_table(found.name, order)
-        return _of_table(order, found, found.content_sha256, guard, scratch, max_in_lines_bytes, choose)
-    if isinstance(place, Path) and _is_attached_itself(place, order):
+        return _of_table(order, found, found.content_sha256, guard, scratch, max_in_lines_bytes, choose, through)
+    if isinstance(place, Path) and copied is None and _is_attached_itself(place, order):
         place = alone(place) or place
-    order = replace(order, source=place.source if isinstance(place, Folder) else str(place))
+    here = place.source if isinstance(place, Folder) else str(place)
+    order = replace(order, source=copied.address if copied is not None else here)
     encoding = page_named(order.encoding).given if order.encoding else ""
     kind = recognise(place, with_prompt=bool(order.prompt), encoding=encoding)
     order = replace(order, encoding=_telling(encoding, place, scratch))
@@ -280,16 +282,16 @@ def identify(
     if on_found is not None:
         on_found(IdentifiedOrder(order, "", (), "", kind, place, stamp))
     if isinstance(place, Folder):
-        contents = read_folder(place)
+        contents = read(place, stamp)
         content, place = contents.sha256, replace(place, warnings=(*place.warnings, *contents.warnings))
     else:
         content = sha256_of(place)
     if isinstance(place, Path) and is_workbook(place):
         # Named or found: the same rows are the same order.
         sheet = sheet_of(place, scratch, sheet)
-        order, content = replace(order, source=f"{place}#{sheet}"), _sha256(f"{content} {sheet}")
+        order, content = replace(order, source=f"{order.source}#{sheet}"), _sha256(f"{content} {sheet}")
     if kind is SourceKind.TABLE:
-        return _of_table(order, place, content, guard, scratch, max_in_lines_bytes, choose, stamp)
+        return _of_table(order, place, content, guard, scratch, max_in_lines_bytes, choose, through, stamp)
     return _identified(order, content, kind, place, stamp)
 
 
@@ -301,6 +303,7 @@ def _of_table(
     scratch: Path,
     max_in_lines_bytes: int,
     choose: Choose | None,
+    through: Through,
     stamp: str = "",
 ) -> IdentifiedOrder:
     """Return the order whose table is at `place` and has that content; what it attaches is looked at."""
@@ -318,6 +321,7 @@ def _of_table(
         choose=choose,
         options=file_options(order, place),
         skip_faulty=order.skip_invalid,
+        through=through,
     )
     content = _sha256(f"{content} {plan.column} {plan.content_sha256}")
     return _identified(order, content, SourceKind.TABLE, place, stamp, plan)
@@ -434,7 +438,8 @@ def _identified(
 
 def _variants(order: Order, kind: SourceKind) -> tuple[str, ...]:
     """Return what makes another order of the same requests: that fewer of them are sent, or more."""
-    reuse = "" if order.reuse == "auto" or kind is SourceKind.UPLOADED else order.reuse
+    is_elsewhere = kind in (SourceKind.UPLOADED, SourceKind.REMOTE)
+    reuse = "" if order.reuse == "auto" or is_elsewhere else order.reuse
     # Of ready lines, each may ask for a schema of its own.
     if kind is SourceKind.TABLE and (order.reuse == "always") == reuses_by_itself(order):
         reuse = ""

@@ -1,14 +1,17 @@
 """An order as a preview shows it, and how its source is found. What is previewed here is what is sent."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
 from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.gauge import Doing, Progress
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry
 from gemini_batch_mcp.batches.orders._earlier import earlier_rows
 from gemini_batch_mcp.batches.orders.ahead import PassAhead
@@ -25,15 +28,24 @@ from gemini_batch_mcp.batches.orders.pricing import (
     refuse_too_many,
     tier_of,
 )
+from gemini_batch_mcp.batches.work import deadline_after, seconds_left
+from gemini_batch_mcp.digests import text_digest
 from gemini_batch_mcp.domain import JsonObject, Order
-from gemini_batch_mcp.errors import Problem, RequestProblems, UsageError
+from gemini_batch_mcp.errors import PathError, Problem, RequestProblems, StillPreparing, UsageError
 from gemini_batch_mcp.intake.files.in_lines import without_files
 from gemini_batch_mcp.intake.files.planning import MAX_IN_LINES_BYTES
 from gemini_batch_mcp.intake.opened import buffered
 from gemini_batch_mcp.intake.prices.estimate import Estimate
+from gemini_batch_mcp.intake.tables.folders import Folder, FolderContents, read_folder
 from gemini_batch_mcp.intake.tables.kinds import SourceKind
+from gemini_batch_mcp.intake.workbooks.sheets import split_sheet
+from gemini_batch_mcp.stores.addresses import is_address
+from gemini_batch_mcp.stores.found import Copied
 from gemini_batch_mcp.text import dollars, plain_text
-from gemini_batch_mcp.threads import in_thread
+from gemini_batch_mcp.threads import end_if_cancelled, in_thread
+from gemini_batch_mcp.warehouse.statements import is_table, table_named
+
+T = TypeVar("T")
 
 #: Rendered requests that a preview shows.
 _SHOWN_REQUESTS: Final = 2
@@ -42,12 +54,8 @@ _PILOT_ROWS: Final = 20
 _WORTH_A_PILOT_ROWS: Final = 100
 #: Of attached files, inside the requests of an inline create, which takes 20 MB in all.
 _INLINE_FILES_BYTES: Final = 10 * 1000**2
-#: Where data lies that this version does not read, and what copies it.
-_ELSEWHERE: Final = {
-    "gs": "gcloud storage cp",
-    "s3": "aws s3 cp",
-    "bq": "bq extract --destination_format=NEWLINE_DELIMITED_JSON",
-}
+#: What copies tables here, which batches on Google Cloud read where they are.
+_EXTRACT: Final = "bq extract --destination_format=NEWLINE_DELIMITED_JSON"
 #: Said where an order is refused; of a preview, which submits nothing in any case, it would be read as news.
 _NOT_SUBMITTED: Final = re.compile(r"; nothing was submitted(?=\.)| Nothing was submitted\.")
 
@@ -95,7 +103,8 @@ async def preview_order(app: App, order: Order, *, wait_seconds: float | None = 
 
 
 async def _previewed(app: App, order: Order, ahead: PassAhead, wait_seconds: float | None) -> Preview:
-    identified = await in_thread(identify_for, app, order, ahead)
+    deadline = deadline_after(wait_seconds)
+    identified = await find_order(app, order, ahead, wait_seconds)
     if identified.kind is SourceKind.UPLOADED:
         raise UsageError(f"{order.source} cannot be read back.", "Preview the local file instead.")
     prices = (await read_prices(app)).at(tier_of(app.settings, order.delivery, order.task))
@@ -106,7 +115,7 @@ async def _previewed(app: App, order: Order, ahead: PassAhead, wait_seconds: flo
     if standing is not None and (seen := await in_thread(_as_it_stands, app, standing)) is not None:
         return replace(seen, warnings=(*notes, *seen.warnings))
     try:
-        appraisal = await appraise(app, identified, wait_seconds, ahead)
+        appraisal = await appraise(app, identified, seconds_left(deadline), ahead)
     except RequestProblems as report:
         count = report.problem_count
         return Preview(order.model, problems=report.problems, problem_count=count, warnings=(*notes, *report.warnings))
@@ -133,11 +142,12 @@ async def _previewed(app: App, order: Order, ahead: PassAhead, wait_seconds: flo
         warnings=(
             *notes,
             *_saving(appraisal),
+            *appraisal.notes,
             *now_notes(prices, order.task, request_file.count),
             *price_notes(app, prices),
             *request_file.warnings,
             *estimate.warnings,
-            *_pilot_notes(app, identified, request_file.count, estimate),
+            *pilot_notes(app, identified, request_file.count, estimate),
         ),
         sample=await in_thread(_first_requests, request_file.path),
         estimate=estimate,
@@ -145,13 +155,14 @@ async def _previewed(app: App, order: Order, ahead: PassAhead, wait_seconds: flo
     )
 
 
-def _pilot_notes(app: App, identified: IdentifiedOrder, count: int, estimate: Estimate) -> tuple[str, ...]:
+def pilot_notes(app: App, identified: IdentifiedOrder, count: int, estimate: Estimate) -> tuple[str, ...]:
     """Say how to learn what an order will cost, where that is worth it: it is large, and nothing tells yet."""
     order, low, high = identified.order, estimate.cost_usd_low, estimate.cost_usd_high
     is_pilot = 0 < (order.limit_rows or order.sample_rows) <= count
     if estimate.likely is not None or low is None or high is None or order.task == "embed":
         return ()
-    if is_pilot or identified.place is None or count < _WORTH_A_PILOT_ROWS:
+    has_rows = identified.place is not None or identified.kind is SourceKind.REMOTE
+    if is_pilot or not has_rows or count < _WORTH_A_PILOT_ROWS:
         return ()
     if high <= (app.settings.confirm_above_usd or 0.0):
         return ()
@@ -207,21 +218,94 @@ def standing_for(app: App, identified: IdentifiedOrder) -> BatchEntry | None:
     return plain if is_same else None
 
 
+async def find_order(app: App, order: Order, ahead: PassAhead, wait_seconds: float | None) -> IdentifiedOrder:
+    """Find an order's source as `identify_for` does. Many files, of a folder or attached, are read in the background.
+
+    Raises:
+        StillPreparing: they are still being read after `wait_seconds` (None: never); that goes on.
+        BatchError: as `identity.identify`.
+    """
+    if not await in_thread(_reads_many_files, app, order):
+        return await in_thread(identify_for, app, order, ahead)
+    name, work = f"find {text_digest(repr(order))}", partial(in_thread, identify_for, app, order)
+    found = await app.work.result(name, work, wait_seconds=wait_seconds, gauge=app.gauge)
+    if found is None:
+        raise StillPreparing(
+            f"The files of {plain_text(order.source, 200)} are still being read{app.gauge.reached()}; nothing has been "
+            "submitted yet.",
+            "Make the same call again in half a minute: the reading continues in the background.",
+        )
+    return found
+
+
+def _reads_many_files(app: App, order: Order) -> bool:
+    """True for an order that attaches files, and for one whose source is a folder or a pattern."""
+    if order.attach or is_copied(app, order):
+        return True
+    try:
+        place, pattern = app.guard.readable_place(order.source)
+    except PathError:
+        return False  # Whoever looks for it says so.
+    return bool(pattern) or place.is_dir()
+
+
 def identify_for(app: App, order: Order, ahead: PassAhead | None = None) -> IdentifiedOrder:
-    """Find an order's source; see `identity.identify`. A pass `ahead` begins while it is hashed."""
+    """Find an order's source; see `identity.identify`. A pass `ahead` begins while it is hashed.
+
+    How many files of a folder have been read, or of those attached, is read on the gauge; a cancel ends the reading.
+    """
     refuse_unoffered(app, order)
+
+    attached = count()
+
+    def tell(done: int, total: int | None = None) -> None:
+        end_if_cancelled()
+        app.gauge.show(Progress(Doing.READING, done, total))
+
+    def read(folder: Folder, stamp: str) -> FolderContents:
+        return app.hashes.of_folder(folder.root, stamp, lambda: read_folder(folder, tell))
+
+    def through(path: Path, look: Callable[[], T]) -> T:
+        tell(next(attached))
+        return app.hashes.of_attached(path, look)
+
+    def copied() -> Copied | None:
+        if not is_copied(app, order):
+            return None
+        text, sheet = split_sheet(order.source)
+        file = app.stores.copy(text, lambda done, total: app.gauge.show(Progress(Doing.COPYING, done, total)))
+        return Copied(text, file, sheet)
+
     inline = order.delivery == "inline"
     max_in_lines_bytes = _INLINE_FILES_BYTES if inline else min(MAX_IN_LINES_BYTES, app.settings.max_file_bytes // 2)
-    return identify(
+    identified = identify(
         order,
         app.guard,
         app.settings.home,
         sha256_of=app.hashes.of,
+        read=read,
+        through=through,
         max_in_lines_bytes=max_in_lines_bytes,
         on_found=ahead.begin if ahead is not None else None,
         earlier=partial(earlier_rows, app),
         choose=app.choose,
+        copied=copied(),
     )
+    if done := next(attached):
+        tell(done, done)
+    return identified
+
+
+def is_copied(app: App, order: Order) -> bool:
+    """True for an order whose source is an object that is copied here and read as a file.
+
+    On Google Cloud, ready lines in Cloud Storage are sent from where they are.
+    """
+    return is_address(order.source) and not (order.source.startswith("gs://") and _sends_in_place(app, order))
+
+
+def _sends_in_place(app: App, order: Order) -> bool:
+    return app.gateway.service.is_cloud and not order.prompt
 
 
 def refuse_unoffered(app: App, order: Order) -> None:
@@ -230,15 +314,15 @@ def refuse_unoffered(app: App, order: Order) -> None:
     Raises:
         UsageError: says what to do instead.
     """
-    scheme = order.source.partition("://")[0].lower() if "://" in order.source else ""
-    if scheme in _ELSEWHERE and not (order.source.startswith("gs://") and app.gateway.service.is_cloud):
-        why = f"this version reads nothing at {scheme}://"
-        if scheme == "gs":
-            why = "gs:// is read on Google Cloud only (GOOGLE_GENAI_USE_ENTERPRISE)"
-        raise UsageError(
-            f"{plain_text(order.source, 200)} cannot be a source: {why}.",
-            f"Give a local file; `{_ELSEWHERE[scheme]}` brings one here.",
-        )
+    if is_table(order.source):
+        # A slip in the name is told first: the command below takes the same one.
+        table_named(order.source.partition("#")[0])
+        if not app.gateway.service.is_cloud:
+            raise UsageError(
+                f"{plain_text(order.source, 200)} cannot be a source: bq:// is read on Google Cloud only "
+                "(GOOGLE_GENAI_USE_ENTERPRISE).",
+                f"Give a local file; `{_EXTRACT}` brings one here.",
+            )
     if not app.gateway.service.is_cloud:
         return
     if order.delivery == "inline":

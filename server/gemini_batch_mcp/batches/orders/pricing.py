@@ -27,6 +27,7 @@ from gemini_batch_mcp.results.store import Rates, ResultTable, TokenSample
 from gemini_batch_mcp.settings import MAX_NOW_ROWS, Settings
 from gemini_batch_mcp.text import dollars
 from gemini_batch_mcp.threads import in_thread
+from gemini_batch_mcp.warehouse.statements import is_table
 
 #: Batches that are looked at for answers to the same prompt (our choice).
 _MOST_BATCHES: Final = 8
@@ -165,7 +166,7 @@ def _evidence(app: App, template_sha256: str, order: Order, content_sha256: str)
     for batch in same or alike[:1]:
         with suppress(StorageError):
             # One that was deleted meanwhile tells nothing any more.
-            sample = ResultTable.open(app.files(batch.id).table, app.tables).tokens(MOST_ANSWERS)
+            sample = _tokens(app, batch)
             own = _output_limit(batch.order)
             is_cut = own not in (0, limit) and sample.longest >= own
             found += [(batch, sample)] if sample.rows and not is_cut else []
@@ -185,6 +186,27 @@ def _evidence(app: App, template_sha256: str, order: Order, content_sha256: str)
     )
 
 
+def keep_tokens(app: App, batch: BatchEntry, sample: TokenSample) -> None:
+    """Write down what the answers of a batch took whose table is not on this machine.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    path = app.files(batch.id).tokens
+    draft = path.with_name(f"{path.name}.part")
+    with storage_errors(_FAILED):
+        draft.write_bytes(msgspec.json.encode(sample))
+        draft.replace(path)
+
+
+def _tokens(app: App, batch: BatchEntry) -> TokenSample:
+    """Return what the answers of a batch took. Raises StorageError."""
+    files = app.files(batch.id)
+    with suppress(OSError, msgspec.MsgspecError):
+        return msgspec.json.decode(files.tokens.read_bytes(), type=TokenSample)
+    return ResultTable.open(files.table, app.tables).tokens(MOST_ANSWERS)
+
+
 def _output_limit(order: Order | None) -> int:
     """Return the most tokens of an answer that an order sets for all of its rows, 0 for none."""
     values = [order.generation_config.get(name) for name in OUTPUT_LIMIT] if order is not None else []
@@ -193,8 +215,13 @@ def _output_limit(order: Order | None) -> int:
 
 def _is_same_source(batch: BatchEntry, order: Order, content_sha256: str) -> bool:
     """True for rows of the same file, or of the same content; a file that rows were added to is the same one."""
-    is_named_alike = batch.order is not None and batch.order.source == order.source != ""
+    is_named_alike = batch.order is not None and _named(batch.order.source) == _named(order.source) != ""
     return is_named_alike or batch.content_sha256 == content_sha256
+
+
+def _named(source: str) -> str:
+    """Return a source without the time of its last change, to which an order over a table in BigQuery is pinned."""
+    return source.partition("#")[0] if is_table(source) else source
 
 
 def _estimated_input(batches: Sequence[BatchEntry]) -> float:

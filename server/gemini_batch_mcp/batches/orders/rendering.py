@@ -25,6 +25,7 @@ from gemini_batch_mcp.intake.tables.kinds import SourceKind
 from gemini_batch_mcp.intake.tables.text_files import TextFile, announces_wide, as_utf8, is_utf8
 from gemini_batch_mcp.intake.unpacked import OnRead, inner_name, is_packed, unpack
 from gemini_batch_mcp.intake.validator.world import CLOSED, World
+from gemini_batch_mcp.stores.addresses import is_address
 
 
 def write_lines(
@@ -72,6 +73,8 @@ def is_sent_as_it_is(identified: IdentifiedOrder) -> bool:
     """True for an order of all lines of the user's own file; what turns up in them may still have to be mended."""
     order, path = identified.order, identified.path
     is_changed = order.limit_rows or order.sample_rows or order.generation_config or order.skip_invalid
+    if is_address(order.source):
+        return False  # What is read is a copy that goes away, and the lines are kept with the batch.
     if identified.kind is not SourceKind.READY or path is None or path != identified.place or is_changed:
         return False
     return not (order.encoding or is_packed(path) or announces_wide(path))
@@ -226,7 +229,8 @@ def _of_lines(
         filling=filling,
         left_out=left_out,
     )
-    if left_out is not None or rows or spread or filling is not None or path != identified.path:
+    is_own = path == identified.path and not is_address(identified.order.source)
+    if left_out is not None or rows or spread or filling is not None or not is_own:
         return copy()
     try:
         sha256 = identified.content_sha256

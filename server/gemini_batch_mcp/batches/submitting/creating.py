@@ -23,10 +23,12 @@ from gemini_batch_mcp.batches.jobs.tracking import (
     reread,
 )
 from gemini_batch_mcp.batches.ledger.entries import UNSUBMITTED, BatchEntry, JobEntry, Stage
-from gemini_batch_mcp.batches.objects import check_object, is_object, keep_keys
+from gemini_batch_mcp.batches.objects import check_object, keep_keys
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
 from gemini_batch_mcp.batches.orders.preparing import identify_for
 from gemini_batch_mcp.batches.orders.pricing import read_prices
+from gemini_batch_mcp.batches.remote.places import is_remote
+from gemini_batch_mcp.batches.remote.sending import plan_table, write_requests
 from gemini_batch_mcp.batches.submitting._cutting import plan_jobs, split_in_smaller
 from gemini_batch_mcp.batches.submitting._early_upload import EarlyUpload
 from gemini_batch_mcp.batches.submitting._uploading import inline_lines, upload_lines
@@ -102,14 +104,14 @@ class Submission:
         first = batch.jobs[0]
         if first.stage is Stage.RESERVED and not first.size_bytes:
             batch = await self._plan(batch, first)
-        if is_object(batch.source) and not self.app.files(batch.id).keys().is_file():
+        if batch.is_sent_in_place and not self.app.files(batch.id).keys().is_file():
             batch = await self._note_object(batch, first)
         await self._submit_jobs(batch)
 
     async def _plan(self, batch: BatchEntry, job: JobEntry) -> BatchEntry:
         try:
             identified = await self._identify(batch)
-            await plan_jobs(self.app, batch, job, identified)
+            await (plan_table if is_remote(batch) else plan_jobs)(self.app, batch, job, identified)
         except ChangedMeanwhile:
             raise
         except BatchError as error:
@@ -212,7 +214,7 @@ class Submission:
             inline = await in_thread(inline_lines, app, batch, job)
         elif job.stage is Stage.RESERVED:
             early = await self.early.finish(job) if self.early is not None else ""
-            uploaded = early or await upload_lines(app, batch, job)
+            uploaded = early or await (write_requests if is_remote(batch) else upload_lines)(app, batch, job)
             job = await move(app, job, Stage.UPLOADED, uploaded_file=uploaded)
         if job.stage in (Stage.RESERVED, Stage.UPLOADED):
             await self._create(batch, job, inline)

@@ -17,7 +17,7 @@ from gemini_batch_mcp.batches.jobs.lock import BatchGone
 from gemini_batch_mcp.batches.jobs.removing import remove_batch
 from gemini_batch_mcp.batches.jobs.tracking import BatchStatus, current, describe, prove_absent
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, NewBatch, Stage
-from gemini_batch_mcp.batches.objects import check_object, is_object
+from gemini_batch_mcp.batches.objects import CheckedObject, check_object, is_sent_in_place
 from gemini_batch_mcp.batches.orders.ahead import PassAhead
 from gemini_batch_mcp.batches.orders.appraising import appraise, discard_staged_lines
 from gemini_batch_mcp.batches.orders.consent import (
@@ -31,8 +31,9 @@ from gemini_batch_mcp.batches.orders.consent import (
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder, template_sha256
 from gemini_batch_mcp.batches.orders.likeness import likeness_notes
 from gemini_batch_mcp.batches.orders.models import check_model, check_thinking
-from gemini_batch_mcp.batches.orders.preparing import identify_for, standing_for
+from gemini_batch_mcp.batches.orders.preparing import find_order, standing_for
 from gemini_batch_mcp.batches.orders.pricing import (
+    evidence_for,
     now_notes,
     price_notes,
     read_prices,
@@ -40,6 +41,7 @@ from gemini_batch_mcp.batches.orders.pricing import (
     refuse_too_many,
     tier_of,
 )
+from gemini_batch_mcp.batches.remote.previewing import CheckedTable, check_table
 from gemini_batch_mcp.batches.submitting._early_upload import EarlyUpload
 from gemini_batch_mcp.batches.submitting._withdrawing import join, notes_about, withdrawn_on_cancel
 from gemini_batch_mcp.batches.submitting.creating import Submission
@@ -147,7 +149,7 @@ async def place_order(
         OutcomeUnknown: is never raised; the batch is left in stage `unknown` and says so.
     """
     deadline = deadline_after(wait_seconds)
-    with within(wait_seconds) as limit:
+    with within(wait_seconds, app.gauge) as limit:
         for _ in range(_TRIES):
             with contextlib.suppress(BatchGone):
                 return await _place(
@@ -200,6 +202,8 @@ async def _place_appraised(
     likeness = await in_thread(likeness_notes, app, identified)
     if earlier is None:
         likeness = (*likeness, *appraised.notes)
+    elif identified.order.display_name not in ("", earlier.display_name):
+        likeness = (*likeness, f"It is called {earlier.display_name!r}: display_name names new batches only.")
     if earlier is not None:
         batch = await claim(app, earlier)
     else:
@@ -286,8 +290,8 @@ async def _appraise_order(
     app: App, order: Order, ahead: PassAhead, *, resubmit: bool, deadline: float | None
 ) -> _Appraised:
     await in_thread(app.refuse_lost)
-    identified = await in_thread(identify_for, app, order, ahead)
-    if identified.kind is SourceKind.UPLOADED and not is_object(order.source):
+    identified = await find_order(app, order, ahead, seconds_left(deadline))
+    if identified.kind is SourceKind.UPLOADED and not is_sent_in_place(app, order):
         await _check_uploaded(app, order.source)
     prices = (await read_prices(app)).at(tier_of(app.settings, order.delivery, order.task))
     await check_model(app, prices, order.model, order.task, ask=False)
@@ -305,11 +309,19 @@ async def _appraise_order(
     if standing is not None:
         # An answer to the question before this one must not pass for an answer to this one.
         to = f"{to} once more (already ordered as {standing.id}, and charged again)"
-    if identified.kind is SourceKind.UPLOADED and is_object(order.source):
-        found = await check_object(app, identified.order, prices)
-        figure = found.estimate(prices, identified.order)
+    if identified.kind is SourceKind.REMOTE or is_sent_in_place(app, order):
+        found: CheckedTable | CheckedObject
+        if identified.kind is SourceKind.REMOTE:
+            found = await check_table(app, identified, prices, wait_seconds=seconds_left(deadline))
+            evidence = await in_thread(evidence_for, app, identified)
+            figure = found.estimate(prices, identified.order, evidence)
+        else:
+            found = await check_object(app, identified.order, prices)
+            figure = found.estimate(prices, identified.order)
         refuse_over_cap(app, figure)
-        asked = f"submit {found.count:,} requests of {plain_text(order.source, 200)} to {to}"
+        # Without the time that it is pinned to.
+        shown = order.source.partition("#")[0] if identified.kind is SourceKind.REMOTE else order.source
+        asked = f"submit {found.count:,} requests of {plain_text(shown, 200)} to {to}"
         question = cost_question(app, figure, asked, identified.sha256)
         quote = quote_of(identified, figure, question)
         return _Appraised(identified, quote, estimate=figure, notes=price_notes(app, prices))
@@ -332,7 +344,7 @@ async def _appraise_order(
         quote_of(identified, priced, question),
         estimate=priced,
         lines=lines,
-        notes=(*now_notes(prices, order.task, count), *price_notes(app, prices)),
+        notes=(*appraisal.notes, *now_notes(prices, order.task, count), *price_notes(app, prices)),
     )
 
 
@@ -361,7 +373,10 @@ def _new_batch(app: App, identified: IdentifiedOrder, appraised: _Appraised) -> 
     elif isinstance(place, Folder):
         stem = place.name
     elif isinstance(place, EarlierRows):
-        stem = place.display_name
+        # Not the same name: whoever says it means the batch that was called so.
+        stem = f"after {place.display_name.removeprefix('after ')}"
+    elif identified.kind is SourceKind.REMOTE:
+        stem = order.source.partition("#")[0].rpartition(".")[2]
     return NewBatch(
         order_sha256=identified.sha256,
         earlier_sha256=identified.earlier_sha256,

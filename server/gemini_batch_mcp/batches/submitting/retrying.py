@@ -40,13 +40,15 @@ from gemini_batch_mcp.batches.orders.pricing import (
     tier_of,
     write_facts,
 )
+from gemini_batch_mcp.batches.remote.places import is_remote
+from gemini_batch_mcp.batches.remote.resending import ChosenRemote, add_remote_attempt, choose_remote
 from gemini_batch_mcp.batches.submitting._attached_files import renew_attachments
 from gemini_batch_mcp.batches.submitting._cutting import cut_jobs, one_job
 from gemini_batch_mcp.batches.submitting._withdrawing import join, notes_about, withdrawn_on_cancel
 from gemini_batch_mcp.batches.submitting.creating import Submission
 from gemini_batch_mcp.batches.submitting.ordering import Placement
 from gemini_batch_mcp.batches.work import deadline_after, seconds_left, within
-from gemini_batch_mcp.domain import PERMANENT_CODES, RETRYABLE, Order, ResultSummary, RowStatus
+from gemini_batch_mcp.domain import PERMANENT_CODES, RETRYABLE, Order, RowStatus
 from gemini_batch_mcp.errors import BatchError, NotFound, NotReady, StillPreparing, UsageError
 from gemini_batch_mcp.intake.files.in_lines import with_references
 from gemini_batch_mcp.intake.files.placeholder import Known
@@ -112,7 +114,7 @@ async def retry_rows(
         BatchError: the requests changed, or Gemini refused them.
     """
     deadline = deadline_after(wait_seconds)
-    with within(wait_seconds) as limit:
+    with within(wait_seconds, app.gauge) as limit:
         ended = await _ended_batch(app, reference, wait_seconds)
         if ended is None:
             return await _continue_retry(app, await find_batch(app, reference), include, model, deadline, limit)
@@ -136,7 +138,7 @@ async def retry_rows(
                 await in_thread(_drop_if_never_sent, app, batch.id, chosen.attempt)
                 raise
         await _call(app, batch.id, deadline)
-        left_out = _left_out_note(app, batch) if _wants_failed(include) else ""
+        left_out = _left_out_note(app, batch) if RowStatus.FAILED in _statuses(include) else ""
         return await _placement(app, batch, chosen.estimate, (*notes, *((left_out,) if left_out else ())))
 
 
@@ -160,7 +162,7 @@ async def _continue_retry(
             f"A retry of {batch.id} with {asked} is under way and was not changed.",
             "Call check_status; when it has ended, or after cancel_batch, call retry_failed with the other model.",
         )
-    not_sent = await in_thread(_not_sent, app, batch, include)
+    not_sent = "" if is_remote(batch) else await in_thread(_not_sent, app, batch, include)
     notes = (*await notes_about(app, "", batch), *((not_sent,) if not_sent else ()))
     if batch.is_submitted:
         await _call(app, batch.id, deadline)
@@ -238,7 +240,9 @@ async def _placement(app: App, batch: BatchEntry, estimate: Estimate | None, not
     return Placement(describe(batch), reused=estimate is None, rows_again=rows, estimate_again=estimate, notes=notes)
 
 
-async def _add_attempt(app: App, batch: BatchEntry, chosen: _Chosen) -> bool:
+async def _add_attempt(app: App, batch: BatchEntry, chosen: _Chosen | ChosenRemote) -> bool:
+    if isinstance(chosen, ChosenRemote):
+        return await add_remote_attempt(app, batch, chosen)
     request_file = await _with_renewed_files(app, batch, chosen.request_file)
     limits = job_limits(app, await read_prices(app), chosen.model)
     tier = tier_of(app.settings, batch.delivery, batch.task)
@@ -292,7 +296,8 @@ async def _ended_batch(app: App, reference: str, wait_seconds: float | None) -> 
     refuse_anothers(app, batch)
     if batch.attempts > 1 and not describe(batch).done:
         return None
-    if not batch.is_ours or batch.order_sha256 == "" or not app.files(batch.id).keys().is_file():
+    has_keys = is_remote(batch) or app.files(batch.id).keys().is_file()
+    if not batch.is_ours or batch.order_sha256 == "" or not has_keys:
         raise UsageError(
             f"The requests of {batch.id} are not stored here: it was made elsewhere, or from an uploaded file.",
             "Submit the rows again from their source.",
@@ -330,13 +335,15 @@ async def _collect_what_is_left(app: App, batch: BatchEntry) -> None:
         await collect_batch(app, batch.id)
 
 
-async def _choose(app: App, batch: BatchEntry, include: Sequence[str], model: str) -> _Chosen:
+async def _choose(app: App, batch: BatchEntry, include: Sequence[str], model: str) -> _Chosen | ChosenRemote:
     """Write the rows asked for into the files of the next attempt, and price them.
 
     Raises:
         UsageError: there are none, the model does not fit, or they cost more than the cap.
         StorageError: the stored requests have changed or are gone.
     """
+    if is_remote(batch):
+        return await choose_remote(app, batch, _statuses(include), skips_permanent=not include, model=model)
     await app.gateway.check_access()
     batch = await bring_lines(app, batch)
     model = (model or batch.jobs[-1].model or batch.model).removeprefix("models/")
@@ -357,7 +364,7 @@ async def _choose(app: App, batch: BatchEntry, include: Sequence[str], model: st
         evidence = await in_thread(evidence_for_retry, app, batch, model)
     appraised = await _appraise(app, batch, attempt, order, request_file, surveyor, prices, evidence)
     estimate = _no_dearer(appraised, batch, model)
-    summary = await in_thread(_summary, app, batch)
+    summary = await in_thread(lambda: ResultTable.open(app.files(batch.id).table).summary())
     spent = await in_thread(spent_at_most, app, prices, batch, summary)
     refuse_over_cap(app, estimate, spent=spent)
     fingerprint = hashlib.sha256(f"retry {batch.id} {attempt} {model} {request_file.sha256}".encode()).hexdigest()
@@ -397,10 +404,6 @@ def _no_dearer(estimate: Estimate, batch: BatchEntry, model: str) -> Estimate:
     return replace(estimate, cost_usd_high=high, cost_usd_low=min(estimate.cost_usd_low or 0.0, high), likely=likely)
 
 
-def _summary(app: App, batch: BatchEntry) -> ResultSummary:
-    return ResultTable.open(app.files(batch.id).table).summary()
-
-
 async def _with_renewed_files(app: App, batch: BatchEntry, request_file: RequestFile) -> RequestFile:
     """Return the lines with references to attached files that are at Gemini now: uploads vanish after 48 hours.
 
@@ -422,10 +425,6 @@ def _statuses(include: Sequence[str]) -> Collection[RowStatus]:
     if wrong:
         raise UsageError(f"{wrong[0][:80]!r} is not a status that can be retried.", f"Give: {', '.join(RETRYABLE)}.")
     return [RowStatus(name) for name in include] or (RowStatus.FAILED, RowStatus.MISSING)
-
-
-def _wants_failed(include: Sequence[str]) -> bool:
-    return RowStatus.FAILED in _statuses(include)
 
 
 def _write(

@@ -1,7 +1,9 @@
 """A whole run against its trial: what of it is not as the answers let expect that its likely cost was taken from.
 
 Several things are compared, and each may differ by chance. So each is held to a share of one in twenty together
-(Bonferroni): a run that is like its trial is named in at most five of a hundred.
+(Bonferroni): a run that is like its trial is named in at most five of a hundred. Where failed or truncated rows are too
+few to tell anything, the others have their share of it as well (Tarone): small trials tell little, and most runs have
+one of these troubles at most.
 """
 
 from collections import Counter
@@ -12,7 +14,7 @@ from typing import Final
 
 from gemini_batch_mcp.batches.answers.reading import Results
 from gemini_batch_mcp.batches.app import App
-from gemini_batch_mcp.batches.trials._chance import labels_alike, numbers_alike, share_risen
+from gemini_batch_mcp.batches.trials._chance import labels_alike, least_share_risen, numbers_alike, share_risen
 from gemini_batch_mcp.domain import ResultSummary
 from gemini_batch_mcp.errors import StorageError
 from gemini_batch_mcp.intake.prices.likely import CONFIDENCE, LEAST_ANSWERS, Likely
@@ -27,6 +29,8 @@ _LOOKED_AT: Final = 2_000
 _MOST_LABELS: Final = 50
 _MOST_NUMBERS_AS_LABELS: Final = 12
 _SHOWN_CHARS: Final = 40
+#: How many rows have something, of how many.
+_Share = tuple[int, int]
 
 
 async def drift_notes(app: App, results: Results, cost_usd: float | None) -> tuple[str, ...]:
@@ -35,6 +39,11 @@ async def drift_notes(app: App, results: Results, cost_usd: float | None) -> tup
     expected = batch.estimate.likely if batch.estimate is not None else None
     if expected is None or not results.status.done or results.summary.is_partial:
         return ()
+    if results.here is None:
+        # Of answers that stay in BigQuery the cost is known; what they say, and how long each is, isn't here.
+        found = _cost(expected, cost_usd, FALSE_ALARMS)
+        named = " and ".join(expected.batches)
+        return (f"More than chance differs from {named}: {found[0]}.",) if found else ()
     return await in_thread(_notes, app, results, expected, cost_usd)
 
 
@@ -73,20 +82,32 @@ def differences(
 ) -> list[str]:
     """Return what differs by more than chance, a phrase each: the cost, shares of rows, lengths, each answer field."""
     found: list[tuple[float, str]] = []
-    for name, of_trial, of_whole in (
-        ("failed rows", sum(map(_failed, trial_rows)), _failed(rows)),
-        ("truncated rows", sum(summary.truncated for summary in trial_rows), rows.truncated),
-    ):
-        one, other = (of_trial, sum(summary.expected for summary in trial_rows)), (of_whole, rows.expected)
-        found.append((share_risen(one, other), f"{_share(*other)} {name} instead of {_share(*one)}"))
     if min(len(trial.written), len(whole.written)) >= LEAST_ANSWERS:
         middles = f"{median(whole.written):,.0f} output tokens an answer instead of {median(trial.written):,.0f}"
         found.append((numbers_alike(trial.written, whole.written), f"in the middle {middles}"))
         found += _fields(trial, whole)
+    troubles = [
+        (
+            name,
+            (sum(map(count, trial_rows)), sum(summary.expected for summary in trial_rows)),
+            (count(rows), rows.expected),
+        )
+        for name, count in (("failed rows", _failed), ("truncated rows", _truncated))
+    ]
     # One more for the cost.
-    least = FALSE_ALARMS / (len(found) + 1)
-    said = [phrase for chance, phrase in found if chance < least]
-    return [*_cost(expected, cost_usd, least), *said]
+    least = FALSE_ALARMS / (len(troubles) + len(found) + 1)
+    risen = _risen(troubles, least * len(troubles))
+    return [*_cost(expected, cost_usd, least), *risen, *(phrase for chance, phrase in found if chance < least)]
+
+
+def _risen(troubles: Sequence[tuple[str, _Share, _Share]], chance: float) -> list[str]:
+    """Say which shares, of trial and of whole run, have risen; where they are alike, with this chance at most."""
+    told = [trouble for trouble in troubles if least_share_risen(*trouble[1:]) < chance]
+    return [
+        f"{_share(*of_whole)} {name} instead of {_share(*of_trial)}"
+        for name, of_trial, of_whole in told
+        if share_risen(of_trial, of_whole) < chance / len(told)
+    ]
 
 
 def _cost(expected: Likely, cost_usd: float | None, chance: float) -> list[str]:
@@ -150,6 +171,10 @@ def _together(samples: Sequence[AnswerSample]) -> AnswerSample:
 
 def _failed(summary: ResultSummary) -> int:
     return summary.expected - summary.succeeded - summary.truncated
+
+
+def _truncated(summary: ResultSummary) -> int:
+    return summary.truncated
 
 
 def _share(count: int, rows: int) -> str:

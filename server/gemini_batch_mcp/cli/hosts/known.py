@@ -114,7 +114,13 @@ HOSTS: Final = {
         ),
         Host("cursor", "Cursor", ("mcpServers", ENTRY), "${{env:{}}}", "Turn it on under Settings, Tools & MCP."),
         Host("codex", "Codex", ("mcp_servers", ENTRY), "env_vars", "Start codex again; /mcp shows it."),
-        Host("gemini-cli", "Gemini CLI", ("mcpServers", ENTRY), "${}", "Start gemini again; /mcp shows it."),
+        Host(
+            "gemini-cli",
+            "Gemini CLI",
+            ("mcpServers", ENTRY),
+            "${}",
+            "Start gemini again in a folder that it trusts; /mcp shows it.",
+        ),
         Host(
             "antigravity",
             "Antigravity",

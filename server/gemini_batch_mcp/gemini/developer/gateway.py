@@ -22,6 +22,7 @@ from gemini_batch_mcp.gemini.retry import RetryPolicy, Timeouts
 from gemini_batch_mcp.gemini.service import Finding, Service
 from gemini_batch_mcp.gemini.session import Session, raw_reply
 from gemini_batch_mcp.gemini.transfers import Download, Incoming, Progress, Readable, unseen_progress
+from gemini_batch_mcp.gemini.warehouse import Warehouse
 from gemini_batch_mcp.gemini.wire import JobPage
 from gemini_batch_mcp.settings import MAX_FILE_BYTES, Settings, Tier
 from gemini_batch_mcp.text import plain_text
@@ -66,6 +67,8 @@ class Gateway:
     """
 
     service = SERVICE
+    #: There are no tables at this API.
+    warehouse: Warehouse | None = None
 
     def __init__(self, session: Session[Connection]) -> None:
         self._session = session

@@ -12,7 +12,9 @@ from gemini_batch_mcp.errors import AccessDenied, BatchError, ConfigurationError
 from gemini_batch_mcp.gemini.failures import gemini_failure
 from gemini_batch_mcp.gemini.http import GeminiHttpClient, Hook
 from gemini_batch_mcp.gemini.retry import RetryPolicy, Timeouts
-from gemini_batch_mcp.gemini.vertex._storage import Storage, credentials_refused, is_installed
+from gemini_batch_mcp.gemini.vertex import _bigquery as bigquery
+from gemini_batch_mcp.gemini.vertex._failures import credentials_refused
+from gemini_batch_mcp.gemini.vertex._storage import Storage, is_installed
 from gemini_batch_mcp.settings import Cloud, Settings
 from gemini_batch_mcp.text import plain_text
 
@@ -29,11 +31,15 @@ _HOW_TO_SET: Final = "in the env part of this server's entry in your MCP client'
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """The clients of one process: of Vertex AI, with the HTTP client under it, and of Cloud Storage."""
+    """The clients of one process: of Vertex AI, with the HTTP client under it, and of Cloud Storage.
+
+    `credentials` are there for the client that most processes never need.
+    """
 
     sdk: "genai.Client"
     http: GeminiHttpClient
     storage: Storage
+    credentials: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +91,7 @@ class CloudAccess:
         from google.cloud import storage
         from google.genai import types
 
-        credentials = self._credentials()
+        credentials = credentials_of(self.cloud)
         home = home_of(self.cloud)
         http = GeminiHttpClient(
             home,
@@ -114,7 +120,26 @@ class CloudAccess:
         )
         client_options = {"api_endpoint": self.cloud.storage_url} if self.cloud.storage_url else None
         client = storage.Client(project=self.cloud.project, credentials=credentials, client_options=client_options)
-        return Connection(sdk, http, Storage(client, self.policy, self.timeouts))
+        return Connection(sdk, http, Storage(client, self.policy, self.timeouts), credentials)
+
+    def bigquery(self, connection: Connection) -> bigquery.BigQuery:
+        """Load and build the client of BigQuery.
+
+        Raises:
+            ConfigurationError: it is not installed, or cannot be loaded.
+        """
+        if not bigquery.is_installed():
+            raise bigquery.not_installed()
+        try:
+            from google.cloud.bigquery import Client
+        except ImportError as error:
+            raise ConfigurationError(
+                f"google.cloud.bigquery cannot be loaded ({type(error).__name__}).",
+                "Reinstall this server with its extra vertex.",
+            ) from error
+        options = {"api_endpoint": self.cloud.warehouse_url} if self.cloud.warehouse_url else None
+        client = Client(project=self.cloud.project, credentials=connection.credentials, client_options=options)
+        return bigquery.BigQuery(client, self.policy, self.timeouts)
 
     def load(self) -> None:
         """Import the clients, which takes seconds. Safe to call from any thread, any number of times.
@@ -122,14 +147,7 @@ class CloudAccess:
         Raises:
             ConfigurationError: one cannot be loaded.
         """
-        # Said once a process by the library, of credentials that the user has chosen.
-        warnings.filterwarnings("ignore", message="Your application has authenticated using end user credentials")
-        # The file is the one that the user has named, for this.
-        warnings.filterwarnings("ignore", message="The load_credentials_from_file method is deprecated")
-        # A Python that nears its end works until then; libraries of Google say at each start that it does.
-        warnings.filterwarnings(
-            "ignore", message=r"You are using a (non-supported )?Python version", category=FutureWarning
-        )
+        quieten()
         for name in ("google.genai", "google.genai.errors", "google.genai.types", "google.cloud.storage"):
             try:
                 importlib.import_module(name)
@@ -164,31 +182,49 @@ class CloudAccess:
             )
         return failure
 
-    def _credentials(self) -> Any:
-        from google.auth.exceptions import DefaultCredentialsError
-
-        auth: Any = importlib.import_module("google.auth")  # whose functions state no types
-
-        try:
-            if self.cloud.credentials_path:
-                found, _ = auth.load_credentials_from_file(self.cloud.credentials_path, scopes=_SCOPES)
-            else:
-                found, _ = auth.default(scopes=_SCOPES)
-        except (DefaultCredentialsError, OSError, ValueError) as error:
-            if self.cloud.credentials_path:
-                raise ConfigurationError(
-                    f"The file that GOOGLE_APPLICATION_CREDENTIALS names cannot be used ({type(error).__name__}).",
-                    "Correct the path, or unset it and run `gcloud auth application-default login`.",
-                ) from None
-            raise ConfigurationError(
-                "There are no Google Cloud credentials on this machine (Application Default Credentials).",
-                "Run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS to the file of a "
-                "service account's key.",
-            ) from None
-        return found
-
     def _place(self) -> str:
         return f"{plain_text(self.cloud.project, 100)}, {plain_text(self.cloud.location, 60)}"
+
+
+def quieten() -> None:
+    """Keep what libraries of Google say of things that are as they are meant out of the log."""
+    # Said once a process by the library, of credentials that the user has chosen.
+    warnings.filterwarnings("ignore", message="Your application has authenticated using end user credentials")
+    # The file is the one that the user has named, for this.
+    warnings.filterwarnings("ignore", message="The load_credentials_from_file method is deprecated")
+    # A Python that nears its end works until then; libraries of Google say at each start that it does.
+    warnings.filterwarnings(
+        "ignore", message=r"You are using a (non-supported )?Python version", category=FutureWarning
+    )
+
+
+def credentials_of(cloud: Cloud) -> Any:
+    """Return the credentials of this machine, or of the file that is set.
+
+    Raises:
+        ConfigurationError: there are none.
+    """
+    from google.auth.exceptions import DefaultCredentialsError
+
+    auth: Any = importlib.import_module("google.auth")  # whose functions state no types
+
+    try:
+        if cloud.credentials_path:
+            found, _ = auth.load_credentials_from_file(cloud.credentials_path, scopes=_SCOPES)
+        else:
+            found, _ = auth.default(scopes=_SCOPES)
+    except (DefaultCredentialsError, OSError, ValueError) as error:
+        if cloud.credentials_path:
+            raise ConfigurationError(
+                f"The file that GOOGLE_APPLICATION_CREDENTIALS names cannot be used ({type(error).__name__}).",
+                "Correct the path, or unset it and run `gcloud auth application-default login`.",
+            ) from None
+        raise ConfigurationError(
+            "There are no Google Cloud credentials on this machine (Application Default Credentials).",
+            "Run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS to the file of a "
+            "service account's key.",
+        ) from None
+    return found
 
 
 def home_of(cloud: Cloud) -> httpx2.URL:

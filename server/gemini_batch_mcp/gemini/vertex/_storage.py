@@ -1,25 +1,23 @@
 """Objects in Cloud Storage through google-cloud-storage: put there once by content, found, read in pieces, deleted.
 
-The client blocks: every function here is for a thread. What a client's exception says is never quoted but for the
-service's own message, made safe to show: such texts name addresses, of uploads too.
+The client blocks: every function here is for a thread. What it raises becomes one of our errors in `_failures`.
 """
 
 import base64
 import importlib.util
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio.from_thread
 
-from gemini_batch_mcp.errors import AccessDenied, BatchError, ConfigurationError, NotFound, Rejected, Unavailable
-from gemini_batch_mcp.gemini.retry import RetryPolicy, Timeouts, is_transient_status
+from gemini_batch_mcp.errors import AccessDenied, NotFound, Rejected, Unavailable
+from gemini_batch_mcp.gemini.retry import RetryPolicy, Timeouts
 from gemini_batch_mcp.gemini.transfers import Progress, Readable
+from gemini_batch_mcp.gemini.vertex._failures import STORAGE, Service
 from gemini_batch_mcp.gemini.vertex._wire import split_uri
 from gemini_batch_mcp.json_members import as_object, as_text
-from gemini_batch_mcp.text import plain_text, safe_text
+from gemini_batch_mcp.text import plain_text
 
 if TYPE_CHECKING:
     from google.cloud.storage import Blob, Client
@@ -61,12 +59,16 @@ def is_installed() -> bool:
 
 
 class Storage:
-    """Objects of one account. Every method blocks, and may be called from any thread."""
+    """Objects of one account. Every method blocks, and may be called from any thread.
 
-    def __init__(self, client: "Client", policy: RetryPolicy, timeouts: Timeouts) -> None:
+    `service` says what to do where it refuses.
+    """
+
+    def __init__(self, client: "Client", policy: RetryPolicy, timeouts: Timeouts, service: Service = STORAGE) -> None:
         from google.cloud.storage.retry import DEFAULT_RETRY
 
         self._client = client
+        self._service = service
         self._options: Any = {
             "timeout": (timeouts.connect_seconds, timeouts.transfer_seconds),
             "retry": DEFAULT_RETRY.with_delay(
@@ -83,8 +85,9 @@ class Storage:
         mime_type: str,
         sha256: str,
         report: Progress,
+        replaced_generation: int = 0,
     ) -> StoredObject:
-        """Put an object where there is none; one that is there already is taken when it has the very content.
+        """Put an object where there is none, or in place of that generation; one that has the very content is taken.
 
         `source` is read to its end in any case, so that it can refuse what it reads. Cancelled, it ends with the piece
         that is being sent; what has been sent is never finalized then.
@@ -100,13 +103,13 @@ class Storage:
         blob = self._blob(uri)
         blob.chunk_size = PIECE_BYTES
         blob.metadata = {"sha256": sha256} if sha256 else None
-        with storage_errors("accept an upload", is_ours=lambda error: error is outgoing.refusal):
+        with self._service.errors("accept an upload", is_ours=lambda error: error is outgoing.refusal):
             try:
                 blob.upload_from_file(
                     outgoing,
                     size=size_bytes,
                     content_type=mime_type,
-                    if_generation_match=0,
+                    if_generation_match=replaced_generation,
                     checksum="crc32c",
                     **self._options,
                 )
@@ -126,14 +129,20 @@ class Storage:
         return found
 
     def find(self, uri: str) -> StoredObject | None:
-        """Return what is stored under a name, None for nothing."""
+        """Return what is stored under a name, None for nothing.
+
+        Raises:
+            NotFound: there is no such bucket.
+        """
         from google.api_core.exceptions import NotFound as Missing
 
         blob = self._blob(uri)
-        with storage_errors(f"describe {uri}"):
+        with self._service.errors(f"describe {uri}"):
             try:
                 blob.reload(**self._options)
-            except Missing:
+            except Missing as error:
+                if "bucket does not exist" in str(error):
+                    raise
                 return None
         return _described(blob)
 
@@ -143,7 +152,7 @@ class Storage:
         Raises:
             NotFound: there was none.
         """
-        with storage_errors(f"delete {uri}"):
+        with self._service.errors(f"delete {uri}"):
             self._blob(uri).delete(**self._options)
 
     def answers(self, directory: str) -> tuple[StoredObject, ...]:
@@ -154,7 +163,7 @@ class Storage:
         """
         bucket, prefix = split_uri(f"{directory}/x") or ("", "")
         prefix = prefix.removesuffix("x")
-        with storage_errors(f"list {directory}"):
+        with self._service.errors(f"list {directory}"):
             found = self._client.list_blobs(bucket, prefix=prefix, max_results=_MOST_OBJECTS, **self._options)
             blobs = [_described(blob) for blob in found]
         for wanted in (_ANSWERS, _SO_FAR):
@@ -173,7 +182,7 @@ class Storage:
     def names(self, prefix: str) -> tuple[str, ...]:
         """Return the names of the objects that begin so, in order."""
         bucket, beginning = split_uri(f"{prefix}x") or ("", "")
-        with storage_errors(f"list {prefix}"):
+        with self._service.errors(f"list {prefix}"):
             found = self._client.list_blobs(
                 bucket, prefix=beginning.removesuffix("x"), max_results=_MOST_OBJECTS, **self._options
             )
@@ -186,7 +195,7 @@ class Storage:
             NotFound: it is gone, or was replaced.
             Unavailable: it ended early.
         """
-        with storage_errors(f"send {part.uri}"):
+        with self._service.errors(f"send {part.uri}"):
             piece = self._blob(part.uri).download_as_bytes(
                 start=start,
                 end=start + size_bytes - 1,
@@ -208,7 +217,7 @@ class Storage:
             GeminiError: it is not there, or cannot be looked at.
         """
         needed = ["storage.objects.create", "storage.objects.get", "storage.objects.list", "storage.objects.delete"]
-        with storage_errors(f"describe gs://{bucket}"):
+        with self._service.errors(f"describe gs://{bucket}"):
             granted = self._client.bucket(bucket).test_iam_permissions(needed, **self._options)
         missing = [permission for permission in needed if permission not in granted]
         if missing:
@@ -307,76 +316,4 @@ def _described(blob: "Blob") -> StoredObject:
         crc32c=int.from_bytes(base64.b64decode(blob.crc32c or ""), "big"),
         sha256=noted if re.fullmatch(r"[0-9a-f]{64}", noted) else "",
         mime_type=plain_text(blob.content_type or "", 100),
-    )
-
-
-@contextmanager
-def storage_errors(what: str, is_ours: Callable[[BaseException], bool] = lambda error: False) -> Iterator[None]:
-    """Turn what the client raises into one of our errors. Our own, and those that `is_ours` accepts, stay."""
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, BatchError) or is_ours(error):
-            raise
-        # Without the cause: its text, and a traceback that shows it, names addresses.
-        raise _failure(error, what) from None
-
-
-def _failure(error: Exception, what: str) -> BatchError:
-    from google.api_core.exceptions import GoogleAPICallError, RetryError
-    from google.auth.exceptions import GoogleAuthError, TransportError
-    from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
-
-    if isinstance(error, RetryError) and isinstance(error.cause, Exception):
-        error = error.cause
-    if isinstance(error, InvalidResponse | GoogleAPICallError):
-        return _answered(int(getattr(error.response, "status_code", 0) or getattr(error, "code", 0) or 0), error, what)
-    if isinstance(error, GoogleAuthError) and not isinstance(error, TransportError):
-        return credentials_refused(error)
-    if isinstance(error, DataCorruption):
-        return Unavailable(f"What was sent arrived damaged when Cloud Storage was asked to {what}.", "Try again.")
-    if isinstance(error, TransportError | OSError):
-        return Unavailable(
-            f"Cloud Storage could not be reached ({type(error).__name__}) when asked to {what}.",
-            "Check the network connection and try again in a minute.",
-        )
-    return Unavailable(
-        f"Cloud Storage's answer could not be understood ({type(error).__name__}) when asked to {what}.", "Try again."
-    )
-
-
-def _answered(code: int, error: Any, what: str) -> BatchError:
-    quoted = f": {message}." if (message := _message(error).rstrip(".")) else "."
-    if code in (401, 403):
-        return AccessDenied(
-            f"Cloud Storage refused to {what} ({code}){quoted}",
-            "The credentials need roles/storage.objectAdmin on the bucket that GEMINI_BATCH_BUCKET names.",
-            status_code=code,
-        )
-    if code == 404:
-        return NotFound(
-            f"Cloud Storage found nothing when asked to {what} (404){quoted}",
-            "Check the name, and GEMINI_BATCH_BUCKET.",
-            status_code=404,
-        )
-    if is_transient_status(code) or not 400 <= code < 500:
-        return Unavailable(
-            f"Cloud Storage answered {code} when asked to {what}{quoted}", "Try again in a minute.", status_code=code
-        )
-    return Rejected(f"Cloud Storage refused to {what} ({code}){quoted}", "Correct what it names.", status_code=code)
-
-
-def _message(error: Any) -> str:
-    try:
-        body = error.response.json()
-    except Exception:
-        return ""
-    return safe_text(as_text(as_object(as_object(body).get("error")).get("message")))
-
-
-def credentials_refused(error: Exception) -> ConfigurationError:
-    """Return the error for credentials that are there and are not taken."""
-    return ConfigurationError(
-        f"The Google Cloud credentials of this machine are not accepted any more ({type(error).__name__}).",
-        "Run `gcloud auth application-default login`, or correct GOOGLE_APPLICATION_CREDENTIALS.",
     )

@@ -73,6 +73,11 @@ def folder_of(display_name: str) -> str:
     return f"{object_part(found[1])}/answers-{found[2]}"
 
 
+def answers_table(requests_table: str) -> str:
+    """Return the name of the table that takes the answers to the requests in a table of that name."""
+    return f"{requests_table.removesuffix('_requests')}_answers"
+
+
 def object_part(text: str) -> str:
     """Return a text as a part of an object's name."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:100] or "unnamed"
@@ -91,7 +96,7 @@ def job_from_vertex(raw: object, *, asked_name: str = "") -> Job:
     state = JobState(wire_state) if wire_state in JobState.__members__.values() else JobState.UNSPECIFIED
     counts = _counts(as_object(member(job, "completionStats")), state)
     output = as_text(member(as_object(member(job, "outputInfo")), "gcsOutputDirectory"))
-    table = as_text(member(as_object(member(job, "outputInfo")), "bigqueryOutputTable"))
+    table = _table(as_object(member(job, "outputInfo")))
     if state in _STOPPED and not counts.succeeded + counts.failed:
         # The directory is named whether or not anything is in it.
         output = table = ""
@@ -147,6 +152,13 @@ def _model_name(text: str) -> str:
     if text.startswith(_MODEL_PREFIX):
         return f"models/{plain_text(text.removeprefix(_MODEL_PREFIX), 128)}"
     return plain_text(text, 200)
+
+
+def _table(info: Mapping[str, Any]) -> str:
+    """Return the table with the answers as `bq://…`; it may be named apart from its dataset."""
+    table, dataset = as_text(member(info, "bigqueryOutputTable")), as_text(member(info, "bigqueryOutputDataset"))
+    whole = f"{dataset.removeprefix('bq://')}.{table}" if dataset and "." not in table else table.removeprefix("bq://")
+    return f"bq://{whole}" if table else ""
 
 
 def _input(config: Mapping[str, Any]) -> str:

@@ -18,6 +18,8 @@ from gemini_batch_mcp.gemini.transfers import Download, Incoming, Progress, Read
 from gemini_batch_mcp.gemini.vertex import _wire as vertex
 from gemini_batch_mcp.gemini.vertex._access import CloudAccess, Connection
 from gemini_batch_mcp.gemini.vertex._storage import PIECE_BYTES, StoredObject, extended
+from gemini_batch_mcp.gemini.vertex._warehouse import CloudWarehouse
+from gemini_batch_mcp.gemini.warehouse import Warehouse
 from gemini_batch_mcp.gemini.wire import JobPage
 from gemini_batch_mcp.settings import Cloud, Settings, Tier
 from gemini_batch_mcp.text import plain_text
@@ -51,9 +53,10 @@ class CloudGateway:
 
     service = SERVICE
 
-    def __init__(self, session: Session[Connection], cloud: Cloud) -> None:
+    def __init__(self, session: Session[Connection], cloud: Cloud, warehouse: Warehouse) -> None:
         self._session = session
         self._cloud = cloud
+        self.warehouse: Warehouse = warehouse
 
     @classmethod
     def open(
@@ -70,7 +73,7 @@ class CloudGateway:
         hook, policy, timeouts = hook or _no_hook, retry or RetryPolicy(), timeouts or Timeouts()
         access = CloudAccess(settings, cloud, policy, timeouts, hook)
         session = Session(access, settings.secrets, transport=None, hook=hook, policy=policy, timeouts=timeouts)
-        return cls(session, cloud)
+        return cls(session, cloud, CloudWarehouse(session, access))
 
     async def aclose(self) -> None:
         """Close the connection."""
@@ -156,7 +159,9 @@ class CloudGateway:
         return await repeat(once, self._session.policy, attempts=attempts)
 
     async def create_from_file(self, *, model: str, file_name: str, display_name: str, task: Task) -> Job:
-        """Create a job from an object, in exactly one attempt; our tag goes along as a label.
+        """Create a job from an object or a table, in exactly one attempt; our tag goes along as a label.
+
+        The answers to a table go into one beside it, whose name follows from its own.
 
         Raises:
             OutcomeUnknown: the reply was lost or was a server error; the job may or may not exist.
@@ -166,12 +171,16 @@ class CloudGateway:
         name = _checked_model(model)
         _require_generate(task)
         # What was checked and agreed to is what is sent; Vertex AI knows names only.
-        source = (await self._find(file_name)).uri if "#" in file_name else _checked_object(file_name)
+        if file_name.startswith("bq://"):
+            source, dest = file_name, vertex.answers_table(file_name)
+        else:
+            source = (await self._find(file_name)).uri if "#" in file_name else _checked_object(file_name)
+            dest = f"gs://{self._cloud.bucket}/{_FOLDER}/{vertex.folder_of(display_name)}"
         what = f"create the job {plain_text(display_name, 200)!r}"
         labels = {vertex.TAG_LABEL: vertex.label_of(tag)} if (tag := vertex.tag_of(display_name)) else {}
         config: Any = {
             "display_name": vertex.shortened(display_name),
-            "dest": f"gs://{self._cloud.bucket}/{_FOLDER}/{vertex.folder_of(display_name)}",
+            "dest": dest,
             "http_options": {"extra_body": {"labels": labels}},
         }
         batches = (await self._session.connection()).sdk.aio.batches
@@ -235,15 +244,23 @@ class CloudGateway:
         await self._session.deletion("delete_job", f"delete {name}", lambda: batches.delete(name=name))
 
     async def get_file(self, name: str) -> UploadedFile:
-        """Describe an object.
+        """Describe an object, or a table.
 
         Raises:
             NotFound: there is none.
         """
+        if name.startswith("bq://"):
+            table = await self.warehouse.describe(name)
+            if table is None:
+                raise NotFound(f"There is no {name}.", "Check its name.", status_code=404)
+            return UploadedFile(name=name, size_bytes=table.size_bytes, state=_READY, uri=name)
         return _uploaded(await self._find(name))
 
     async def delete_file(self, name: str) -> None:
-        """Delete an object. Raises as `delete_job` does."""
+        """Delete an object, or a table. Raises as `delete_job` does."""
+        if name.startswith("bq://"):
+            await self.warehouse.delete(name)
+            return
         uri = _checked_object(name)
         async with self._session.effect("delete_file", f"delete {uri}"):
             storage = (await self._session.connection()).storage
@@ -293,8 +310,8 @@ class CloudGateway:
         """
         if file_name.startswith("bq://"):
             raise Rejected(
-                f"The answers are in the BigQuery table {plain_text(file_name, 200)}, which is not read here.",
-                "Export the table to JSON lines and order from those, or query it in BigQuery.",
+                f"The answers are in the BigQuery table {plain_text(file_name, 200)}, which is not brought here.",
+                "Query it in BigQuery, or export it to JSON lines.",
             )
         report = on_progress or unseen_progress
 

@@ -79,7 +79,9 @@ def locate(cell: str, source: Place, guard: PathGuard) -> Path | str:
                 # What answers carried lies in the state directory, which holds nothing else that may be attached.
                 return replace(guard, roots=(source.media,)).readable_file(text)
             return _readable(guard, text, source.beside)
-        return _readable(guard, text, source.parent if isinstance(source, Path) else None)
+        # Beside a copy of an object there is nothing.
+        is_here = isinstance(source, Path) and guard.target(source) is not None
+        return _readable(guard, text, source.parent if isinstance(source, Path) and is_here else None)
     except PathError as error:
         if elsewhere:
             return elsewhere
@@ -91,7 +93,7 @@ def locate_all(cell: str, source: Place, guard: PathGuard) -> tuple[Path | str, 
     """Return what a cell means, several where it holds a list; what is here by the cell's whole text is that one.
 
     Raises:
-        Unusable: as `locate`, of the first that is not there.
+        Unusable: as `locate`, of the first that cannot be used.
     """
     entries = () if isinstance(source, Folder) else several(cell)
     if not entries:
@@ -99,10 +101,18 @@ def locate_all(cell: str, source: Place, guard: PathGuard) -> tuple[Path | str, 
     try:
         whole = locate(cell, source, guard)
     except Unusable as error:
-        try:
-            return tuple(locate(entry, source, guard) for entry in entries)
-        except Unusable as other:
-            raise (error if cell.count(",") and len(entries) == cell.count(",") + 1 else other) from None
+        found: list[Path | str] = []
+        others: list[Unusable] = []
+        for entry in entries:
+            try:
+                found.append(locate(entry, source, guard))
+            except Unusable as other:
+                others.append(other)
+        if not others:
+            return tuple(found)
+        # A comma may be part of a name, unless something between commas is there.
+        is_name = not found and cell.count(",") > 0 and len(entries) == cell.count(",") + 1
+        raise (error if is_name else others[0]) from None
     if isinstance(whole, Path):
         return (whole,)
     try:

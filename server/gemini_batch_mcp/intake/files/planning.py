@@ -7,7 +7,7 @@ of this machine, relative to the table or as any other path of an order, or what
 import hashlib
 import mimetypes
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,7 +20,7 @@ import msgspec
 
 from gemini_batch_mcp.errors import Problem, RequestProblems, UsageError
 from gemini_batch_mcp.intake.file_kinds import MAX_PDF_PAGES, Media
-from gemini_batch_mcp.intake.files._one_file import Unusable, examine, locate_all
+from gemini_batch_mcp.intake.files._one_file import Examined, Unusable, examine, locate_all
 from gemini_batch_mcp.intake.opened import buffered
 from gemini_batch_mcp.intake.rows.choosing import Choose
 from gemini_batch_mcp.intake.rows.spreading import Spread
@@ -46,6 +46,10 @@ _MAX_REPORTED: Final = 20
 #: `inline`: inside the line, as base64. `upload`: sent to the Files API. `uploaded`: there already, `files/…`.
 #: `linked`: at `gs://…` or YouTube, passed on as it is.
 Mode = Literal["inline", "upload", "uploaded", "linked"]
+
+
+#: Looks at the file at a path, or knows what was found when it was looked at before.
+Through = Callable[[Path, Callable[[], Examined]], Examined]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +137,13 @@ class _Value:
 class _Findings:
     """What the values turn out to mean. Each file is read once, however it is named."""
 
-    def __init__(self, source: Place, guard: PathGuard, *, skip_faulty: bool) -> None:
+    def __init__(self, source: Place, guard: PathGuard, through: Through, *, skip_faulty: bool) -> None:
         self.cells: dict[str, tuple[str, ...]] = {}
         self.faults: dict[str, str] = {}
         #: Columns with empty cells: in how many rows, and in which first.
         self.empty: dict[str, tuple[int, int]] = {}
         self._skip_faulty = skip_faulty
+        self._through = through
         #: By sha256, in the order of the rows.
         self._found: dict[str, Attachment] = {}
         self._rows: Counter[str] = Counter()
@@ -190,7 +195,7 @@ class _Findings:
             return Attachment(place, "linked", 0, mime_type=mimetypes.guess_type(place.partition("?")[0])[0] or "")
         found = self._examined.get(place)
         if found is None:
-            seen = examine(place)
+            seen = self._through(place, partial(examine, place))
             found = Attachment(seen.sha256, "upload", 0, place, seen.size_bytes, seen.mime_type, seen.media, seen.pages)
             self._examined[place] = found
         return found
@@ -223,11 +228,13 @@ def plan_attachments(
     choose: Choose | None = None,
     options: FileOptions = AS_IT_SAYS,
     skip_faulty: bool = False,
+    through: Through = lambda path, look: look(),
 ) -> AttachmentPlan:
     """Look at every file that the column names, in the first `limit_rows` rows (0: in all). Blocking: use a thread.
 
     With `spread`, only its rows count. With `where`, only rows count that meet this condition, by what `choose` says.
-    With `skip_faulty`, files that cannot be used are in the plan's `faults`, unless none is left.
+    With `skip_faulty`, files that cannot be used are in the plan's `faults`, unless none is left. `through` is given
+    each file with what looks at it, and may know what was found before.
 
     A content is inlined when that sends fewer bytes than an upload is worth, smallest first, until `max_in_lines_bytes`
     (of base64) are used up; 0 uploads everything.
@@ -238,7 +245,7 @@ def plan_attachments(
         PathError, StorageError: the source cannot be read.
     """
     column = column_of(column)
-    findings = _Findings(source, guard, skip_faulty=skip_faulty)
+    findings = _Findings(source, guard, through, skip_faulty=skip_faulty)
     if isinstance(source, Folder) and column != PATH_COLUMN:
         raise UsageError(
             f"`attach` names {shown(column)}, but the files of a folder are in its column {PATH_COLUMN}.",

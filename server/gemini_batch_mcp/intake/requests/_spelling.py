@@ -1,4 +1,5 @@
-"""Spellings that have one meaning, written as Gemini has them: letter case of values, one thing where a list is wanted.
+"""Spellings that have one meaning, written as Gemini has them: letter case of values, one thing where a list is wanted,
+text where a part is, `true` in quotes, and a type that may be null.
 
 Only what the wire schema says is looked at; what is right stays untouched, and what could mean two things as well.
 """
@@ -18,15 +19,30 @@ class Respelling:
     def __init__(self) -> None:
         self.has_cases = False
         self.has_lists = False
+        self.has_texts = False
+        self.has_quotes = False
+        self.has_nulls = False
 
     def object(self, value: Any, wanted: Message, depth: int = 0) -> None:
         """Respell the members of an object that is described by `wanted`."""
         if not isinstance(value, dict) or depth > _MAX_DEPTH:
             return
+        if wanted.name == "Schema":
+            self._nullable(value)
         for name, member in value.items():
             field = wanted.spellings.get(name)
             if field is not None and member is not None:
                 value[name] = self._member(member, field, depth + 1)
+
+    def _nullable(self, schema: dict[str, Any]) -> None:
+        """Write a type and null, which JSON Schema has in a list, as Gemini has them."""
+        types = schema.get("type")
+        if not isinstance(types, list) or len(types) != 2 or "nullable" in schema:
+            return
+        others = [kind for kind in types if not isinstance(kind, str) or kind.lower() != "null"]
+        if len(others) == 1 and isinstance(others[0], str):
+            schema["type"], schema["nullable"] = others[0], True
+            self.has_nulls = True
 
     def _member(self, member: Any, field: Field, depth: int) -> Any:
         if field.shape == "list":
@@ -44,6 +60,12 @@ class Respelling:
         return member
 
     def _item(self, item: Any, field: Field, depth: int) -> Any:
+        if field.type == "Part" and isinstance(item, str):
+            self.has_texts = True
+            return {"text": item}
+        if field.type == "bool" and isinstance(item, str) and item.strip().lower() in ("true", "false"):
+            self.has_quotes = True
+            return item.strip().lower() == "true"
         if field.is_message:
             self.object(item, message(field.type), depth)
         elif field.is_enum and isinstance(item, str) and item not in ENUMS[field.type]:
@@ -56,6 +78,8 @@ class Respelling:
 
     def _is_one(self, member: Any, field: Field) -> bool:
         """True for what a list of one would hold: an object of a list of objects, a text of a list of texts."""
+        if field.type == "Part" and isinstance(member, str):
+            return True
         if field.is_message:
             return isinstance(member, dict) and bool(member)
         return (field.is_enum or field.type == "string") and isinstance(member, str)

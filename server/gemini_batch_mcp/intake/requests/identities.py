@@ -18,13 +18,11 @@ from gemini_batch_mcp.digests import RequestDigest
 from gemini_batch_mcp.errors import storage_errors
 from gemini_batch_mcp.intake.asked_schema import AskedSchema
 from gemini_batch_mcp.intake.opened import SourceFile
-from gemini_batch_mcp.intake.requests.lines import LongLine, Onlooker, ended_lines, pieces
+from gemini_batch_mcp.intake.requests.lines import BETWEEN, CutLines, LongLine, Onlooker, ended_lines, pieces
 from gemini_batch_mcp.intake.validator.terms import Terms
 
-#: How lines of ours begin, and what stands between key and request. Inside a string its quotes are escaped.
+#: How lines of ours begin.
 _START: Final = b'{"key":"'
-_BETWEEN: Final = b',"request":{'
-_NAME: Final = _BETWEEN[:-1]
 #: Characters that could be written as themselves.
 _ESCAPED: Final = re.compile(rb"\\[u/]").search
 #: Names of a schema in a request. In a text their quotes are escaped.
@@ -234,7 +232,7 @@ class Identities:
             return
         self._compare(terms)
         ends = 0 if lines[0].endswith(b"\n") else 1
-        self.sizes.extend([len(line) + ends for line in lines] if ends else map(len, lines))
+        self.sizes.fromlist([len(line) + ends for line in lines] if ends else list(map(len, lines)))
         assert self._file is not None, "the pass has begun"
         with storage_errors(_FAILED):
             self._file.add(identities(piece, lines, self._digest, are_ours=self._are_ours))
@@ -265,18 +263,20 @@ def write_identities(requests: Path, path: Path, digest: RequestDigest, *, are_o
 
 def identities(piece: bytes, lines: Sequence[bytes], digest: RequestDigest, *, are_ours: bool = False) -> list[bytes]:
     """Return the identity of each line of a piece; `are_ours` says that they are written in one way."""
+    requests = lines.requests if isinstance(lines, CutLines) else _requests(piece, lines, are_ours=are_ours)
     # The function is called as it is: another one around it takes as long as the digest itself.
-    of, seed = digest.of_bytes, digest.seed
-    if lines and (are_ours or _may_be_canonical(piece, lines[0])):
-        starts = list(map(bytes.find, lines, repeat(_BETWEEN)))
-        if -1 not in starts and (are_ours or all(map(bytes.startswith, lines, repeat(_START)))):
-            # What follows is the request, and the bracket behind it; the comma and the name are the same for all.
-            if not lines[0].endswith(b"\n"):
-                return [of(line[start:], seed) for line, start in zip(lines, starts, strict=True)]
-            if lines[-1].endswith(b"\n"):
-                return [of(line[start:-1], seed) for line, start in zip(lines, starts, strict=True)]
-            return [of(line[start:].rstrip(b"\n"), seed) for line, start in zip(lines, starts, strict=True)]
-    return [of(_canonical(line), seed) for line in lines]
+    return list(map(digest.of_bytes, requests, repeat(digest.seed)))
+
+
+def _requests(piece: bytes, lines: Sequence[bytes], *, are_ours: bool) -> list[bytes]:
+    """Return of each line what follows the first bracket of its request, in its canonical form, and a line end."""
+    if not (lines and (are_ours or _may_be_canonical(piece, lines[0]))):
+        return [_canonical(line) for line in lines]
+    cut = [line.partition(BETWEEN) for line in lines]
+    if not all(request and (are_ours or _has_key_only(before)) for before, _, request in cut):
+        return [_canonical(line) for line in lines]
+    # The last line of a file may have no end, or none of these lines has one.
+    return [request if request.endswith(b"\n") else request + b"\n" for _, _, request in cut]
 
 
 def _may_be_canonical(piece: bytes, first: bytes) -> bool:
@@ -286,18 +286,27 @@ def _may_be_canonical(piece: bytes, first: bytes) -> bool:
     """
     if _ESCAPED(piece) is not None:
         return False
-    start = first.find(_BETWEEN)
-    name = first.find(b'":', start + len(_BETWEEN))
+    start = first.find(BETWEEN)
+    name = first.find(b'":', start + len(BETWEEN))
     return start > 0 and first[name + 2 : name + 3] != b" "
 
 
+def _has_key_only(before: bytes) -> bool:
+    """True for what stands before a request that has a key and nothing else in front of it.
+
+    A member of the request may be called `request`, too: where that was found, the bracket of the request is before it.
+    """
+    return before.startswith(_START) and before.count(b"{") == 1
+
+
 def _canonical(line: bytes) -> bytes:
-    """Return the request of a line in its canonical form, with its name, and the bracket behind it."""
+    """Return the request of a line in its canonical form behind its first bracket, with what ends the line."""
     try:
-        return _NAME + msgspec.json.encode(_decode(line).request) + b"}"
+        return msgspec.json.encode(_decode(line).request)[1:] + b"}\n"
     except (msgspec.MsgspecError, ValueError, RecursionError):
         # A request that only the exact check takes is the same as another one where its bytes are.
-        return line[line.find(_BETWEEN) :].rstrip(b"\n")
+        before, _, request = line.removesuffix(b"\n").partition(BETWEEN)
+        return (request if request and _has_key_only(before) else line.removesuffix(b"\n")) + b"\n"
 
 
 def _all_have_schema(lines: Sequence[bytes]) -> bool:

@@ -12,6 +12,7 @@ from gemini_batch_mcp.domain import Task
 from gemini_batch_mcp.errors import Problem, RequestProblems, StorageError
 from gemini_batch_mcp.intake.requests.keys import KeyLog, Keys
 from gemini_batch_mcp.intake.requests.lines import (
+    CutLines,
     LineChecker,
     LongLine,
     Onlooker,
@@ -35,9 +36,7 @@ _QUOTE: Final = b"\x02"
 _NOT_THERE: Final = b"\0"
 #: Pause of a reader that has caught up with the writer.
 _WAIT_SECONDS: Final = 0.01
-_KEY_START: Final = len(b'{"key":')
-_KEY_END: Final = b',"request":{'
-_KEY_LIST: Final = msgspec.json.Decoder(list[str])
+_KEYS: Final = msgspec.json.Decoder(str)
 
 
 class GrowingFile(io.RawIOBase):
@@ -118,29 +117,24 @@ class RowKeys:
             self._file.close()
             self._draft.unlink(missing_ok=True)
 
-    def add(self, lines: list[bytes]) -> tuple[bytes, list[str]]:
-        """Add the keys of whole lines; return them as they stand there, and, unless all can be used, as texts."""
+    def add(self, lines: list[bytes]) -> tuple[CutLines, list[str]]:
+        """Add the keys of whole lines; return the lines, cut, and their keys as texts unless all can be used."""
+        cut = CutLines(lines, keys_are_made=self._file is not None)
         if self._file is not None:
-            # Made keys have a digit more only after 999,999 rows, so those of a piece are nearly always of one length.
-            end = lines[0].index(_KEY_END)
-            made = [line[_KEY_START:end] for line in lines]
-            if lines[-1].index(_KEY_END) != end:
-                made = [line[_KEY_START : line.index(_KEY_END)] for line in lines]
-            keys_written = b"\n".join(made) + b"\n"
-            self._file.write(keys_written)
-            return keys_written, []
+            cut.keys += b"\n"
+            self._file.write(cut.keys)
+            return cut, []
         assert self._log is not None
-        written = [line[_KEY_START : line.index(_KEY_END)] for line in lines]
-        keys = _KEY_LIST.decode(b"[" + b",".join(written) + b"]")
+        keys = _KEYS.decode_lines(cut.keys)
         if all(keys) and max(map(len, keys)) <= MAX_KEY_CHARACTERS:
             self._log.extend(Keys(keys))
-            return b"\n".join(written), []
+            return cut, []
         for key in keys:
             if is_usable(key):
                 self._log.extend(Keys([key]))
             else:
                 self._log.skip_line()
-        return b"\n".join(written), keys
+        return cut, keys
 
     def skip(self) -> None:
         """Say that the next line is too long to be looked at."""
@@ -231,13 +225,13 @@ class Inspection:
             self._empty += piece.count(self._empty_text)
         lines = ended_lines(piece)
         self._sample(lines[0].removesuffix(b"\n"))
-        written, unusable = self._keys.add(lines)
+        cut, unusable = self._keys.add(lines)
         for row, key in enumerate(unusable, self.count + 1):
             self._check_key(key, row)
-        self._show(piece, lines, written)
+        self._show(piece, cut)
         self.count += len(lines)
 
-    def _show(self, piece: bytes, lines: list[bytes], keys: bytes) -> None:
+    def _show(self, piece: bytes, lines: CutLines) -> None:
         if self._checker is not None:
             if self._checker.keys(piece, lines, self.count) is None:
                 for number, line in enumerate(split_lines(piece), self.count + 1):
@@ -245,7 +239,7 @@ class Inspection:
             return
         if self._terms is None:
             self._terms = terms_of(msgspec.json.decode(lines[0])["request"])
-        self._onlooker.see(piece, lines, keys, self.count, self._terms)
+        self._onlooker.see(piece, lines, lines.keys, self.count, self._terms)
 
     def refuse(self, name: str, written: int) -> None:
         """Refuse the table when its keys, a sample or the count of lines are not right.

@@ -44,7 +44,10 @@ _MAX_FLAVOURS: Final = 8
 #: Lines from this length on are cut with `find`, which looks at many bytes at once; `split` looks at each.
 _LONG_LINE_BYTES: Final = 1 << 10
 _KEY_NAME: Final = b'"key"'
+#: What stands before the key and before what is in the request, in lines as they are rendered here. In no JSON string
+#: does the second stand as it is: the quotes in it are escaped there.
 _START: Final = b'{"key":'
+BETWEEN: Final = b',"request":{'
 _SPACED_START: Final = b'{"key": '
 _WHITESPACE: Final = b" \t\r"
 
@@ -88,6 +91,36 @@ class Unseen:
 
     def see(self, piece: bytes, lines: Sequence[bytes], keys: bytes, before: int, terms: Terms | list[Terms]) -> None:
         """Do nothing."""
+
+
+class CutLines(list[bytes]):
+    """Lines with their ends as they are rendered here, cut into keys and requests; with `keys_are_made`, all by us.
+
+    `keys` are one JSON string a line, `requests` what of each line follows the first bracket of its request.
+    """
+
+    def __init__(self, lines: list[bytes], *, keys_are_made: bool = False) -> None:
+        super().__init__(lines)
+        self._start, self._requests = 0, list[bytes]()
+        # Made keys have a digit more only after 999,999 rows, so those of a piece are nearly always of one length.
+        end = lines[0].index(BETWEEN)
+        if keys_are_made and lines[-1].index(BETWEEN) == end:
+            self.keys = b"\n".join([line[len(_START) : end] for line in lines])
+            self._start = end + len(BETWEEN)
+            return
+        # Measured: two thirds of the time that it takes to find the place, and to take what is before.
+        cut = [line.partition(BETWEEN) for line in lines]
+        before = b"\n".join([before for before, _, _ in cut])
+        self.keys = before.removeprefix(_START).replace(b"\n" + _START, b"\n")
+        self._requests = [request for _, _, request in cut]
+        assert all(self._requests), "every line has a request"
+
+    @property
+    def requests(self) -> list[bytes]:
+        """What of each line follows the first bracket of its request, with the end of the line."""
+        if not self._requests:
+            self._requests = [line[self._start :] for line in self]
+        return self._requests
 
 
 class LineSplitter:

@@ -28,6 +28,10 @@ class Slip(StrEnum):
     CASES = "Values had the wrong letter case in {where}; they are sent as Gemini writes them."
     LISTS = "A single value was given where a list is expected in {where}; it is sent as a list of one."
 
+    PARTS = "Parts were given as text in {where}; they are sent as Part objects."
+    QUOTES = "true or false stood in quotes in {where}; it is sent without them."
+    NULLS = "A type was given together with null in {where}; it is sent as nullable."
+
     def warning(self, count: int, first: int, unit: str) -> str:
         """Return the warning for `count` lines (or other units), the first of which has the number `first`."""
         return self.value.format(where=lines_named(count, first, unit))
@@ -59,7 +63,13 @@ def respell(line: Any, task: Task) -> frozenset[Slip]:
         return frozenset()
     respelling = Respelling()
     respelling.object(line.get("request"), request_message(task))
-    found = ((respelling.has_cases, Slip.CASES), (respelling.has_lists, Slip.LISTS))
+    found = (
+        (respelling.has_cases, Slip.CASES),
+        (respelling.has_lists, Slip.LISTS),
+        (respelling.has_texts, Slip.PARTS),
+        (respelling.has_quotes, Slip.QUOTES),
+        (respelling.has_nulls, Slip.NULLS),
+    )
     return frozenset(slip for is_there, slip in found if is_there)
 
 

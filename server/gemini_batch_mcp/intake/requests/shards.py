@@ -5,6 +5,7 @@ import io
 import math
 import os
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,7 @@ from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.intake.opened import SourceFile, unreadable
 from gemini_batch_mcp.intake.requests.lines import BLOCK_BYTES, LineSplitter, LongLine
 from gemini_batch_mcp.intake.requests.passes import too_large
+from gemini_batch_mcp.processes import yield_thread_to_others
 
 #: One chunk of google-genai's upload; as much is read ahead.
 _CHUNK_BYTES: Final = 8 * 1024**2
@@ -243,10 +245,13 @@ class ShardReader(io.BufferedIOBase):
 
     def __init__(self, path: Path, shard: Shard) -> None:
         super().__init__()
+        # First of all: what could not be opened is closed as well, when it is collected.
+        self._held = ExitStack()
         self.path = path
         self.shard = shard
-        self._file = _opened(path, shard.first_byte)
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="shard-read")
+        self._file = self._held.enter_context(_opened(path, shard.first_byte))
+        self._pool = ThreadPoolExecutor(1, "shard-read", yield_thread_to_others)
+        self._held.callback(self._pool.shutdown, cancel_futures=True)
         self._ahead: Future[bytes]
         self._rest: bytes
         self._start()
@@ -299,9 +304,7 @@ class ShardReader(io.BufferedIOBase):
 
     def close(self) -> None:
         """Let go of the file and the thread."""
-        if not self.closed:
-            self._pool.shutdown(cancel_futures=True)
-            self._file.close()
+        self._held.close()
         super().close()
 
     @property

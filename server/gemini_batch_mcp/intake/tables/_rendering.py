@@ -5,21 +5,14 @@ times took 4.3 GB. Here it takes a hundredth, and more time where rows are small
 """
 
 import hashlib
-import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import BinaryIO, Final
 
-from gemini_batch_mcp.intake.tables.sql import MARK, LineForm, Marked, Piece, RowKey
+from gemini_batch_mcp.intake.tables.sql import MARK, LineForm, Marked, Piece, RowKey, json_inside
 from gemini_batch_mcp.intake.template import Column
 
 Cells = Sequence[str]
 
-#: Control characters that have no short escape. The engine writes their digits in capital letters.
-_CONTROL: Final = re.compile("[\x00-\x07\x0b\x0e-\x1f]")
-_ESCAPES: Final = {code: json.dumps(chr(code))[1:-1] for code in (*range(32), 34, 92)} | {
-    code: f"\\u{code:04X}" for code in range(32) if _CONTROL.match(chr(code))
-}
 _LONG_BYTES: Final = 4 << 20
 _SEPARATOR: Final = "\x1f"
 
@@ -65,7 +58,7 @@ class Renderer:
 
     def write(self, number: int, cells: Cells, file: BinaryIO) -> None:
         """Write the line of a row; rows count from 1. A long one goes out piece by piece."""
-        escaped = [_escaped(cell) for cell in cells]
+        escaped = [json_inside(cell) for cell in cells]
         pieces = (
             part if isinstance(part, str) else escaped[part] if isinstance(part, int) else part(number, cells)
             for part in self._parts
@@ -95,7 +88,7 @@ def _parts(piece: Piece, places: Mapping[str, int]) -> list[str | int | Callable
         case RowKey():
             return ['"', _key_of([places[column] for column in piece.columns]), '"']
         case _:
-            texts = [places[part.name] if isinstance(part, Column) else _escaped(part) for part in piece.pieces]
+            texts = [places[part.name] if isinstance(part, Column) else json_inside(part) for part in piece.pieces]
             return ['"', *texts, '"']
 
 
@@ -105,7 +98,3 @@ def _key_of(places: Sequence[int]) -> Callable[[int, Cells], str]:
         return f"row-{number:06d}-{hashlib.md5(content.encode(), usedforsecurity=False).hexdigest()[:8]}"
 
     return key
-
-
-def _escaped(text: str) -> str:
-    return text.translate(_ESCAPES) if _CONTROL.search(text) else json.dumps(text, ensure_ascii=False)[1:-1]

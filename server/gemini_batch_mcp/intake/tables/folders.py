@@ -15,13 +15,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final
 
 from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.handles import listed
 from gemini_batch_mcp.intake.file_kinds import named_kind
-from gemini_batch_mcp.intake.opened import SourceFile, stamp_of
+from gemini_batch_mcp.intake.opened import ManyFiles, stamp_of
 from gemini_batch_mcp.intake.rows.spreading import Spread, chosen, digest, has, told
 from gemini_batch_mcp.intake.validator.corrections import shown
 from gemini_batch_mcp.intake.validator.decoders import MAX_KEY_CHARACTERS
@@ -34,7 +34,9 @@ MAX_ENTRIES: Final = 5_000_000
 #: Names of files that nobody wrote, in small letters, and how names of locks and drafts begin and end.
 _JUNK: Final = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db"})
 _JUNK_STARTS: Final = ("~$",)
-_JUNK_ENDS: Final = (".tmp", ".crdownload", ".partial", "~")
+_JUNK_ENDS: Final = (".tmp", ".crdownload", ".partial", "~", ":zone.identifier")
+#: How often it is told how far the reading is, in files.
+TELL_EVERY: Final = 512
 _Place = tuple[str, tuple[str, ...]]
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 #: What is left out, and how that is said: one, many.
@@ -68,6 +70,10 @@ _LEFT_OUT: Final = {
         "{} files were left out because their names match only if case is ignored.",
     ),
 }
+
+
+#: Is told how many files have been read, and of how many where that is known.
+OnFiles = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +126,21 @@ class Folder:
     def path(self, name: str) -> Path:
         """Return where the file of that name was found, resolved."""
         return self.linked.get(name) or self.root / name
+
+    def places(self) -> Iterator[tuple[Path, str]]:
+        """Yield for each file the directory where it was found, resolved, and its name there.
+
+        For files side by side, the directory is the same object.
+        """
+        above, directory = "", self.root
+        for name in self.names:
+            if (target := self.linked.get(name)) is not None:
+                yield target.parent, target.name
+                continue
+            prefix, _, bare = name.rpartition("/")
+            if prefix != above:
+                above, directory = prefix, self.root / prefix
+            yield directory, bare
 
 
 def find_source(text: str, guard: PathGuard) -> Path | Folder:
@@ -180,7 +201,7 @@ _TABLES: Final = frozenset({".csv", ".tsv", ".xlsx", ".xlsm", ".xls", ".ods", ".
 
 def _mixed(names: Sequence[str]) -> tuple[str, ...]:
     """Say of what kinds files are, by their names, where that is more than one; and that tables count as one each."""
-    endings = Counter(PurePosixPath(name).suffix.lower() for name in names)
+    endings = Counter(map(_ending, names))
     kinds: Counter[str] = Counter()
     for ending, count in endings.items():
         kinds[named_kind(ending)] += count
@@ -191,6 +212,13 @@ def _mixed(names: Sequence[str]) -> tuple[str, ...]:
         step = "For a request a row, give one such file as the source."
         sentences.append(f"{said}, and each becomes one request here. {step}")
     return tuple(sentences)
+
+
+def _ending(name: str) -> str:
+    """Return the ending of a file's name with its dot, in small letters; empty where it has none."""
+    bare = name[name.rfind("/") + 1 :]
+    dot = bare.rfind(".")
+    return bare[dot:].lower() if 0 < dot < len(bare) - 1 else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,31 +240,42 @@ class FolderContents:
         return (f"{what} the same contents as another file here.",)
 
 
-def read_folder(folder: Folder) -> FolderContents:
-    """Read all files of a folder once.
+def read_folder(folder: Folder, on_files: OnFiles | None = None) -> FolderContents:
+    """Read all files of a folder once. `on_files` is told every so often how many have been read, and of how many.
 
     Raises:
         PathError: a file cannot be read.
+        whatever `on_files` raises.
     """
-    digest = hashlib.sha256()
+    digest, count = hashlib.sha256(), len(folder.names)
     # Eight bytes of each: it is told how many, and not which.
     contents: set[bytes] = set()
-    for name in folder.names:
-        with SourceFile(folder.path(name)) as file:
-            content = hashlib.file_digest(file, "sha256").digest()
-        contents.add(content[:8])
-        written = name.encode()
-        digest.update(len(written).to_bytes(8) + written + content)
-    return FolderContents(digest.hexdigest(), len(folder.names) - len(contents))
+    with ManyFiles() as files:
+        for number, (name, place) in enumerate(zip(folder.names, folder.places(), strict=True)):
+            if on_files is not None and number % TELL_EVERY == 0:
+                on_files(number, count)
+            hashed = hashlib.sha256()
+            for block in files.blocks(*place):
+                hashed.update(block)
+            content = hashed.digest()
+            contents.add(content[:8])
+            written = name.encode()
+            digest.update(len(written).to_bytes(8) + written + content)
+    if on_files is not None:
+        on_files(count, count)
+    return FolderContents(digest.hexdigest(), count - len(contents))
 
 
 def source_stamp(place: Path | Folder) -> str:
-    """Return what tells whether a file, or any file of a folder, has been written to since. No contents are read."""
+    """Return what tells whether a file, or any file of a folder, has been written to since. No contents are read.
+
+    Of a folder, the names count as well: two that have one stamp are the same files.
+    """
     if not isinstance(place, Folder):
         return str(stamp_of(place))
     digest = hashlib.sha256()
-    for name in place.names:
-        digest.update(f"{stamp_of(place.path(name))} ".encode())
+    for name, (directory, bare) in zip(place.names, place.places(), strict=True):
+        digest.update(f"{name} {stamp_of(f'{directory}/{bare}')} ".encode())
     return digest.hexdigest()
 
 

@@ -46,6 +46,8 @@ class SourceKind(StrEnum):
     OPENAI = "openai"
     #: Rows of a table, rendered with the order's prompt.
     TABLE = "table"
+    #: Rows of a table that stays where it is, rendered there.
+    REMOTE = "remote"
 
 
 class Layout(StrEnum):
@@ -151,6 +153,9 @@ def is_workbook(path: Path) -> bool:
 
 def file_options(order: Order, place: object) -> FileOptions:
     """Return what an order that was identified says of how the file at `place` is read."""
+    if isinstance(place, Path) and _ADDRESS.match(order.source):
+        # What is read is a copy of an object, and bears its name.
+        return FileOptions(order.source.partition(f"/{place.name}#")[2], order.encoding)
     sheet = order.source.removeprefix(f"{place}#") if order.source.startswith(f"{place}#") else ""
     return FileOptions(sheet, order.encoding)
 

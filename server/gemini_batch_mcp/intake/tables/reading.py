@@ -102,11 +102,11 @@ def open_table(
     """Yield the table that a source is. Copies that reading needs go to a directory in `scratch`, removed at the end.
 
     Without `with_text` the files of a folder are not opened, and there is no column `text`; with `needs_text` each of
-    them has to be text, and it says what to do about others. With `read_once` the table
-    is always such a copy: whatever becomes of the source, all that is written from it has the same rows. `on_read` is
-    told how far the unpacking of a packed file is. With `where` it has only the rows that meet this condition, by what
-    `choose` says; with `spread` only that part of them. `without` are rows that an `UnreadableRows` has told of: they
-    are empty; it goes neither with `where` nor with `spread`.
+    them has to be text, and it says what to do about others. With `read_once` the table is always such a copy:
+    whatever becomes of the source, all that is written from it has the same rows. `on_read` is told how far the
+    unpacking of a packed file is, in bytes, or the reading of a folder's texts, in files. With `where` it has only the
+    rows that meet this condition, by what `choose` says; with `spread` only that part of them. `without` are rows that
+    an `UnreadableRows` has told of: they are empty; it goes neither with `where` nor with `spread`.
 
     Raises:
         UsageError: the source is no table, has no rows, or has columns that cannot be told apart; or no row is chosen.
@@ -125,7 +125,12 @@ def open_table(
             # By the names: so as not to open files that nobody asks for.
             source = source.spread(spread) if spread is not None else source
             spool = spool_folder(
-                source, workspace, with_text=with_text, needs_text=needs_text, encoding=options.encoding
+                source,
+                workspace,
+                with_text=with_text,
+                needs_text=needs_text,
+                encoding=options.encoding,
+                on_files=on_read,
             )
             yield _csv_table(connection, spool, "The folder")
         elif isinstance(source, GivenRows):

@@ -2,10 +2,12 @@
 
 # ruff: noqa: S608 - statements consist of our own names, of numbers, and of literals made by `quoted`
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from gemini_batch_mcp.domain import ChosenRows
@@ -22,6 +24,13 @@ BUFFERS: Final = "\0buffers"
 MARK: Final = b"\x04"
 _MARK: Final = "chr(4)"
 _NESTED: Final = ("STRUCT", "MAP", "UNION", "JSON", "VARIANT")
+#: Control characters that have no short escape in JSON. The engine writes their digits in capital letters.
+_CONTROL: Final = re.compile("[\x00-\x07\x0b\x0e-\x1f]")
+#: What stands for each character that JSON does not take as it is, as the engine writes it, by code point.
+JSON_ESCAPES: Final[Mapping[int, str]] = MappingProxyType(
+    {code: json.dumps(chr(code))[1:-1] for code in (*range(32), 34, 92)}
+    | {code: f"\\u{code:04X}" for code in range(32) if _CONTROL.match(chr(code))}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +123,11 @@ def as_text(column: str, kind: str) -> str:
 def buffers(record_bytes: int) -> str:
     """Return the options for reading records of that size; the engine's own choice is several times as large."""
     return f"max_line_size={record_bytes}, buffer_size={2 * record_bytes}"
+
+
+def json_inside(text: str) -> str:
+    """Return what stands between the quotation marks of a JSON text, as the engine writes it."""
+    return text.translate(JSON_ESCAPES) if _CONTROL.search(text) else json.dumps(text, ensure_ascii=False)[1:-1]
 
 
 def quoted(text: str) -> str:

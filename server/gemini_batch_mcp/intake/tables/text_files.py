@@ -33,6 +33,8 @@ _BOMS: Final = (
 )
 #: With the letters and a digit before it, too much for chance: the first block's mark.
 _BZIP2_BLOCK: Final = b"1AY&SY"
+#: How nothing begins that is UTF-8 without a mark.
+_MAGICS: Final = (*(magic for magic, _, _ in FOREIGN), *(mark for mark, _ in _BOMS))
 _WEB_PAGE: Final = re.compile(rb"\s*<(?:!doctype\s+html|html)[\s>]", re.IGNORECASE)
 #: UTF-8 with damage has many right sequences for each wrong one, Windows-1252 hardly ever a right one.
 _WRONG_PER_RIGHT: Final = 20
@@ -100,6 +102,20 @@ def as_utf8(path: Path, workspace: Path, encoding: str = "") -> TextFile:
         if damage is None:
             return TextFile(path)
         return _copy(path, file, _found(path, file, damage, is_utf8=bool(announced or given)), 0, workspace)
+
+
+def plain_utf8(whole: bytes) -> str | None:
+    """Return the text of a small file, of which `whole` is all; None where `as_utf8` has to look at it more closely.
+
+    What is text here is UTF-8 without marks or doubts, as nearly every file of a folder of texts.
+    """
+    is_doubtful = b"\0" in whole or b"\x1b" in whole or not whole.strip() or _WEB_PAGE.match(whole)
+    if is_doubtful or whole.startswith(_MAGICS) or described_binary(whole[:_HEAD_BYTES]):
+        return None
+    try:
+        return whole.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
 
 
 def reads_otherwise(path: Path, workspace: Path, encoding: str) -> bool:
@@ -172,7 +188,7 @@ def announces_wide(path: Path) -> bool:
 
 def is_binary(head: bytes) -> bool:
     """True when a file that starts so holds no text: NUL bytes that no encoding explains."""
-    return not _announced(head)[0] and b"\0" in head
+    return b"\0" in head and not _announced(head)[0]
 
 
 def _announced(head: bytes) -> tuple[str, int]:

@@ -104,7 +104,11 @@ _DECODER: Final = json.JSONDecoder(
 
 def _fault(text: str, error: json.JSONDecodeError) -> JsonFault:
     """Say what is wrong in words: JSON errors of parsers tell where they noticed, not what happened."""
-    position, rest = error.pos, text[error.pos :].lstrip(" \t\r")
+    position = error.pos
+    if error.msg.startswith("Illegal trailing comma"):
+        # From 3.13 on Python gives up at the comma; before, at what stands behind it.
+        position = len(text) - len(text[position + 1 :].lstrip(" \t\r\n"))
+    rest = text[position:].lstrip(" \t\r")
     place = f"at character {position + 1}"
     if not error.msg.startswith(("Unterminated string", "Invalid")) and (lost := _lost(text, position)):
         return lost

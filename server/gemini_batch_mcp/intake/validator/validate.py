@@ -112,11 +112,33 @@ def _check_value(value: Any, task: Task, findings: Findings, world: World) -> st
         findings.add(lambda: ("The line is in Anthropic's batch format (custom_id, params).", _OPENAI_FIX))
         custom_id = value.get("custom_id")
         return custom_id if isinstance(custom_id, str) else ""
+    if other := _other_form(value):
+        findings.add(lambda: other)
+        key = value.get("key", value.get("custom_id"))
+        return key if isinstance(key, str) else ""
     for name in value.repeated if isinstance(value, RepeatingObject) else ():
         findings.add(partial(_text, f"`{shown(name)}` is given more than once.", "Keep one of them."))
     key = _check_key(value, findings)
     _check_request(value, task, findings, world)
     return key
+
+
+def _other_form(line: dict[str, Any]) -> tuple[str, str] | None:
+    """Return what a line is that is whole in another form, and what to do; None for a request, be it wrong."""
+    if "request" in line:
+        return None
+    if "modelInput" in line:
+        return (
+            "The line is in Amazon Bedrock's batch format (recordId, modelInput).",
+            f"Write {LINE_FORM}, or give a table with a prompt.",
+        )
+    answer = line.get("response", line.get("result"))
+    if isinstance(answer, dict) and "contents" not in answer and any(name in line for name in ("key", "custom_id")):
+        return (
+            "The line is an answer, not a request: this looks like a file of results.",
+            "Give the file of requests; get_results reads the answers of a batch.",
+        )
+    return None
 
 
 def _check_key(line: dict[str, Any], findings: Findings) -> str:

@@ -7,13 +7,15 @@ import re
 import signal
 import sys
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import islice
+from datetime import timedelta
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any, Final
 
 from gemini_batch_mcp.intake.workbooks._cells import texts
+from gemini_batch_mcp.intake.workbooks._ods import SeenInOds, look_into
 from gemini_batch_mcp.intake.workbooks._parts import Merged, Seen, cut_in_parts, look, sheet_members
 
 #: Rows that are looked at to find the header.
@@ -22,19 +24,16 @@ _SAMPLE_ROWS: Final = 50
 _HEADER_PART: Final = 0.6
 #: Rows that are written at a time.
 _BLOCK_ROWS: Final = 1000
-#: Below, it does not matter how long a row is.
-_SMALL_CHARS: Final = 1 << 16
 _SHOWN_SHEETS: Final = 20
 _SHOWN_TITLES: Final = 3
 _SHOWN_CHARS: Final = 60
 _OLE: Final = b"\xd0\xcf\x11\xe0"
 _ENCRYPTED: Final = "EncryptedPackage".encode("utf-16-le")
-_SPANS_ROWS: Final = re.compile(rb'number-rows-spanned="(?:[2-9]|[1-9]\d)')
 _SAVE_AS: Final = "Open it in a spreadsheet program and save it as .xlsx, or as CSV."
 
 
-#: A row's number in its sheet, from 0, and its cells from the first column on.
-Row = tuple[int, list[Any]]
+#: Rows one below the other: the number of the first in its sheet, from 0, and their cells from the first column on.
+Block = tuple[int, list[list[Any]]]
 
 
 class Refused(Exception):
@@ -99,12 +98,11 @@ def read(path: Path, spool: Path | None, *, name: str, sheet: str, split_bytes: 
     if spool is None:
         return {"sheet": chosen}
     seen = Seen()
-    rows: Iterator[Row]
     if is_large(chosen):
         book.close()
-        seen, count = cut_in_parts(path, members[chosen], part_bytes)
+        seen, parts = cut_in_parts(path, members[chosen], part_bytes)
         book = _opened(path, name)
-        rows = _rows_of_parts(book, count, name)
+        blocks = _blocks_of_parts(book, parts, name)
     else:
         if chosen in members:
             with zipfile.ZipFile(path) as archive:
@@ -112,10 +110,14 @@ def read(path: Path, spool: Path | None, *, name: str, sheet: str, split_bytes: 
         found = _sheet(book, chosen, name)
         ranges = found.merged_cell_ranges if kind == "xls" else None
         seen.merged = tuple((*start, *end) for start, end in ranges) if ranges else seen.merged
-        rows = _rows(found)
+        blocks = _blocks(found)
+    seen_in_ods = look_into(path, chosen) if kind == "ods" else SeenInOds()
+    seen.errors += seen_in_ods.errors
+    if seen_in_ods.durations:
+        blocks = _with_durations(blocks, seen_in_ods.durations)
     writing = _Writing(spool, seen.merged)
-    reply = writing.write(rows, f"{name}#{chosen}")
-    return {**reply, "notes": [*notes, *_notes(seen, writing, path, kind)]}
+    reply = writing.write(blocks, f"{name}#{chosen}")
+    return {**reply, "notes": [*notes, *_notes(seen, writing, seen_in_ods)]}
 
 
 def _is(value: object, word: str) -> bool:
@@ -258,7 +260,7 @@ def _size(book: Any, title: str, name: str, is_large: Callable[[str], bool]) -> 
     if is_large(title):
         return "large"
     rows = columns = 0
-    for _, cells in _rows(_sheet(book, title, name)):
+    for cells in chain.from_iterable(block for _, block in _blocks(_sheet(book, title, name))):
         filled = [place for place, cell in enumerate(cells, 1) if cell != ""]
         if filled:
             rows, columns = rows + 1, max(columns, filled[-1])
@@ -268,29 +270,39 @@ def _size(book: Any, title: str, name: str, is_large: Callable[[str], bool]) -> 
     return f"{rows:,} line{'' if rows == 1 else 's'}, {columns:,} column{'' if columns == 1 else 's'}"
 
 
-def _rows(sheet: Any) -> Iterator[Row]:
-    """Yield the rows of a sheet with their numbers, from 0, and their cells from the first column on."""
+def _blocks(sheet: Any) -> Iterator[Block]:
+    """Yield the rows of a sheet."""
     if sheet.start is None:
         return
     left = [""] * sheet.start[1]
-    for number, cells in enumerate(sheet.iter_rows()):
-        yield number, left + cells if left else cells
+    rows = sheet.iter_rows()
+    for number in count(0, _BLOCK_ROWS):
+        if not (block := list(islice(rows, _BLOCK_ROWS))):
+            return
+        yield number, [left + cells for cells in block] if left else block
 
 
-def _rows_of_parts(book: Any, count: int, name: str) -> Iterator[Row]:
+def _with_durations(blocks: Iterator[Block], durations: Mapping[str, timedelta]) -> Iterator[Block]:
+    """Yield rows with durations in the place of what an .ods file writes for them."""
+    for number, block in blocks:
+        yield number, [[durations.get(cell, cell) if type(cell) is str else cell for cell in row] for row in block]
+
+
+def _blocks_of_parts(book: Any, parts: int, name: str) -> Iterator[Block]:
     """Yield the same of a sheet that was cut in parts."""
     following = 0
-    for part in range(1, count + 1):
+    for part in range(1, parts + 1):
         sheet = _sheet(book, str(part), name)
         if sheet.start is None:
             continue
         top, left = sheet.start[0], [""] * sheet.start[1]
         # Rows that do not say their numbers are counted anew in each part.
         first = top if top >= following else following + top
-        number = first
-        for number, cells in enumerate(sheet.to_python(skip_empty_area=True), first):
-            yield number, left + cells if left else cells
-        following = number + 1
+        rows = sheet.to_python(skip_empty_area=True)
+        for at in range(0, len(rows), _BLOCK_ROWS):
+            block = rows[at : at + _BLOCK_ROWS]
+            yield first + at, [left + cells for cells in block] if left else block
+        following = first + len(rows)
 
 
 class _Writing:
@@ -309,10 +321,9 @@ class _Writing:
         #: By column: what goes into its cells, and up to which row.
         self._held: dict[int, tuple[Any, int]] = {}
 
-    def write(self, rows: Iterator[Row], name: str) -> dict[str, Any]:
+    def write(self, blocks: Iterator[Block], name: str) -> dict[str, Any]:
         """Write the rows below the header; return that, where its cells are, and how many there are."""
-        filled = ((number, line) for number, cells in rows if any(line := self._texts(cells)))
-        first = list(islice(filled, _SAMPLE_ROWS))
+        first, rest = self._first(blocks)
         if not first:
             raise Refused(f"{name} has no rows.", "Give a sheet with a header and at least one row.")
         at = _header_at([line for _, line in first])
@@ -320,9 +331,10 @@ class _Writing:
         header, used = self._header(first[at:])
         self._places = [place for place, cell in enumerate(header) if cell.strip()]
         with self._spool.open("w", encoding="utf-8", errors="replace", newline="") as file:
-            self._write_block(first[at + used :], file.write)
-            while block := list(islice(rows, _BLOCK_ROWS)):
-                self._write_block(block, file.write)
+            for number, line in first[at + used :]:
+                self._write_block(number, [line], file.write)
+            for number, block in chain([rest], blocks):
+                self._write_block(number, block, file.write)
         if not self._rows:
             raise Refused(
                 f"{name} has no rows below its header.", "Give a sheet with at least one row below its header."
@@ -332,37 +344,56 @@ class _Writing:
         about = {"header": cells, "places": self._places, "about": notes}
         return {**about, "rows": self._rows, "largest": self._largest}
 
-    def _write_block(self, block: Sequence[Row], write: Callable[[str], object]) -> None:
+    def _first(self, blocks: Iterator[Block]) -> tuple[list[tuple[int, list[str]]], Block]:
+        """Return the first rows that hold something, with their numbers, and what is left of the block of the last."""
+        first: list[tuple[int, list[str]]] = []
+        for number, block in blocks:
+            for at, cells in enumerate(block, 1):
+                if any(line := self._texts(cells)):
+                    first.append((number + at - 1, line))
+                if len(first) == _SAMPLE_ROWS:
+                    return first, (number + at, block[at:])
+        return first, (0, [])
+
+    def _write_block(self, number: int, block: list[list[Any]], write: Callable[[str], object]) -> None:
         """Write some rows, column by column: what is said of a whole column at once takes a third of the time."""
         if not block:
             return
-        width = max(len(cells) for _, cells in block)
-        even = [cells if len(cells) == width else cells + [""] * (width - len(cells)) for _, cells in block]
+        widths = set(map(len, block))
+        width = max(widths)
+        if len(widths) > 1:
+            block = [cells + [""] * (width - len(cells)) for cells in block]
         if self._down or self._held:
-            even = [list(cells) for cells in even]
-            for (number, _), cells in zip(block, even, strict=True):
+            block = [list(cells) for cells in block]
+            for at, cells in enumerate(block, number):
                 if any(cell != "" for cell in cells):
-                    self._fill(number, cells)
-        columns = []
-        for column in zip(*even, strict=True):
-            written, doubtful = texts(column)
-            self.inexact += doubtful
-            columns.append(written)
+                    self._fill(at, cells)
+        columns = [self._column(column) for column in zip(*block, strict=True)]
         # Columns without a name, which these rows are the first to fill.
         self._places += [place for place in range(width) if place not in self._places and any(columns[place])]
         nothing = [""] * len(block)
-        chosen = [_escaped(columns[place]) if place < width else nothing for place in self._places]
-        lines = [line for line in zip(*chosen, strict=True) if any(line)]
-        if not lines:
-            return
+        chosen = [columns[place] if place < width else nothing for place in self._places]
+        lines: Iterable[tuple[str, ...]] = zip(*chosen, strict=True)
+        if not any(map(all, chosen)):
+            lines = filter(any, lines)
         # A tenth of the time of a writer that looks at each cell.
-        write('"' + '"\n"'.join(map('","'.join, lines)) + '"\n')
-        self._rows += len(lines)
-        most = sum(max(map(len, column)) for column in chosen)
-        if most > _SMALL_CHARS:
-            most = max(sum(map(len, line)) for line in lines)
-        # Quotes and a comma are around each cell.
-        self._largest = max(self._largest, most + 3 * len(chosen))
+        if not (written := list(map('","'.join, lines))):
+            return
+        write('"' + '"\n"'.join(written) + '"\n')
+        self._rows += len(written)
+        # With the quotes at its ends, and a line feed.
+        self._largest = max(self._largest, max(map(len, written)) + 3)
+
+    def _column(self, cells: Sequence[Any]) -> Sequence[str]:
+        """Return the cells of a column as they stand between quotes."""
+        try:
+            # Mostly all of them are text, which needs no look at each.
+            joined, written = "".join(cells), cells
+        except TypeError:
+            written, doubtful = texts(cells)
+            self.inexact += doubtful
+            joined = "".join(written)
+        return [cell.replace('"', '""') for cell in written] if '"' in joined else written
 
     def _texts(self, cells: list[Any]) -> list[str]:
         written, doubtful = texts(cells)
@@ -399,10 +430,6 @@ class _Writing:
                 self.filled += 1
 
 
-def _escaped(cells: Sequence[str]) -> Sequence[str]:
-    return [cell.replace('"', '""') for cell in cells] if '"' in "".join(cells) else cells
-
-
 def _header_at(lines: Sequence[list[str]]) -> int:
     """Return which of the first rows is the header: the first one that is not much shorter than most."""
     filled = [sum(map(bool, line)) for line in lines]
@@ -421,7 +448,7 @@ def _titles(titles: Sequence[str], name: str) -> str:
     return f"{len(titles)} {were.format(name)} left out: {shown}{more}."
 
 
-def _notes(seen: Seen, writing: _Writing, path: Path, kind: str) -> Iterator[str]:
+def _notes(seen: Seen, writing: _Writing, seen_in_ods: SeenInOds) -> Iterator[str]:
     if count := seen.errors:
         what = "cell with an error such as #N/A counts" if count == 1 else "cells with an error such as #N/A count"
         yield f"{count:,} {what} as empty."
@@ -438,10 +465,5 @@ def _notes(seen: Seen, writing: _Writing, path: Path, kind: str) -> Iterator[str
             f"{count:,} number{' has' if count == 1 else 's have'} more than 15 digits, which spreadsheets do not "
             "keep. If these are ids, format their column as text where they come from."
         )
-    if kind == "ods" and _spans_rows(path):
+    if seen_in_ods.has_cells_over_rows:
         yield "Merged cells of an .ods file hold their value in the first row only."
-
-
-def _spans_rows(path: Path) -> bool:
-    with zipfile.ZipFile(path) as archive, archive.open("content.xml") as file:
-        return any(_SPANS_ROWS.search(block) for block in iter(lambda: file.read(1 << 20), b""))

@@ -17,11 +17,6 @@ from gemini_batch_mcp.results.visible import visible_cell
 from gemini_batch_mcp.text import count
 
 _TITLE_CHARS: Final = 200
-#: Three bars in a square. It keeps browsers from asking a server for an icon.
-_ICON: Final = (
-    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><rect width="16" height="16" rx="4" fill="#1d6f6a"/>'
-    '<path d="M4 8v4M8 4v8M12 6v6" stroke="#fff" stroke-width="2" stroke-linecap="round"/></svg>'
-)
 
 
 def page(
@@ -34,6 +29,8 @@ def page(
 ) -> str:
     """Return the document: `body` are the sections above the list of rows, `shown` the rows, None for no list."""
     style, script = _part("report.css"), _part("report.js")
+    # Three bars in a square. It keeps browsers from asking a server for an icon.
+    icon = _part("icon.svg").strip()
     policy = "; ".join(
         (
             "default-src 'none'",
@@ -55,7 +52,7 @@ def page(
         element("meta", name="color-scheme", content="light dark"),
         element("meta", name="referrer", content="no-referrer"),
         element("title", f"{visible_cell(title, _TITLE_CHARS)} · {kind}"),
-        element("link", rel="icon", href=f"data:image/svg+xml,{quote(_ICON)}"),
+        element("link", rel="icon", href=f"data:image/svg+xml,{quote(icon)}"),
         element("style", Html(style)),
     )
     first, *others = body

@@ -33,8 +33,8 @@ Places = tuple[int | None, int | None]
 class ComparedFacts:
     """One comparison as its page shows it. Text may be anything: it is shown as text, hidden characters written out.
 
-    `share`, its 95 % interval and `kappa` are None where they cannot be said. `labels` are the commonest of both sides,
-    `counts` every compared row by the two that it has; both are empty where there are too many (`label_count`).
+    `share` and `kappa` and their 95 % intervals are None where they cannot be said. `labels` are the commonest of both
+    sides, `counts` every compared row by the two that it has; both are empty where there are too many (`label_count`).
     `differing` are the first rows that differ: key, expected, actual.
     """
 
@@ -49,6 +49,8 @@ class ComparedFacts:
     share_low: float | None
     share_high: float | None
     kappa: float | None
+    kappa_low: float | None
+    kappa_high: float | None
     label_count: int
     labels: tuple[str, ...]
     counts: Mapping[Places, int]
@@ -105,8 +107,10 @@ def _tiles(facts: ComparedFacts) -> Html:
     if facts.share is not None and facts.share_low is not None and facts.share_high is not None:
         interval = f"95 % interval {100 * facts.share_low:.1f} to {100 * facts.share_high:.1f} %"
         shown.insert(0, ("Equal", share(facts.equal, facts.compared), interval))
-    if facts.kappa is not None:
-        shown.insert(1, ("Cohen's kappa", f"{facts.kappa:.3f}", "1: complete agreement, 0: as by chance"))
+    if facts.kappa is not None and facts.kappa_low is not None and facts.kappa_high is not None:
+        meaning = "1: complete agreement, 0: as by chance"
+        interval = f"95 % interval {facts.kappa_low:.2f} to {facts.kappa_high:.2f} ({meaning})"
+        shown.insert(1, ("Cohen's kappa", f"{facts.kappa:.3f}", interval))
     return element(
         "dl",
         *(

@@ -17,47 +17,16 @@ Every reader of answer lines goes through `classified`. The variants are those o
 
 from typing import Final
 
+from gemini_batch_mcp.results.outcomes import (
+    BLOCKED_REASONS,
+    CODES,
+    CONTENT_MEMBERS,
+    KEPT_MEMBERS,
+    MAX_TOKENS_PER_ROW,
+    TRUNCATED_REASONS,
+    WHOLE_REASONS,
+)
 from gemini_batch_mcp.results.table.lines import REPLY_LOST
-
-#: Finish reasons (google-genai 3.4.0 `FinishReason`) with which an answer was stopped for what it says.
-BLOCKED_REASONS: Final = (
-    "SAFETY",
-    "RECITATION",
-    "LANGUAGE",
-    "BLOCKLIST",
-    "PROHIBITED_CONTENT",
-    "SPII",
-    "IMAGE_SAFETY",
-    "IMAGE_PROHIBITED_CONTENT",
-    "IMAGE_RECITATION",
-    "ESCALATION",
-    "PUP_LIMITED_DISABLED",
-    "MODEL_ARMOR",
-)
-#: Finish reasons of an answer that goes on after what we have.
-TRUNCATED_REASONS: Final = ("MAX_TOKENS", "CONTINUATION")
-#: Finish reasons of a whole answer. Any other one, also one that this version does not know, makes the row failed:
-#: a broken answer taken for a whole one costs more than a whole one looked at twice.
-WHOLE_REASONS: Final = ("", "STOP", "FINISH_REASON_UNSPECIFIED")
-
-#: Members of a part that are content in themselves; the other members describe text or media.
-CONTENT_MEMBERS: Final = (
-    "inlineData",
-    "fileData",
-    "functionCall",
-    "functionResponse",
-    "executableCode",
-    "codeExecutionResult",
-    "toolCall",
-    "toolResponse",
-    "audioTranscription",
-)
-
-#: No row reports more tokens than this: the sum over a billion rows still fits 64 bits.
-MAX_TOKENS_PER_ROW: Final = 10**9
-
-#: Of these the table keeps what they hold: an answer may consist of nothing else. Files inside it are written as files.
-_KEPT_MEMBERS: Final = tuple(name for name in CONTENT_MEMBERS if name != "inlineData")
 
 # Only the members named here are copied out of a line; images and other bulk are skipped by the parser. Scalars are
 # read as text, so that a number given as a string (and the reverse) never costs the row. `error` and `status` stay
@@ -66,7 +35,7 @@ _PART: Final = ", ".join(
     [
         '"text" VARCHAR',
         "thought VARCHAR",
-        *(f'"{name}" {"JSON" if name in _KEPT_MEMBERS else "STRUCT(_ VARCHAR)"}' for name in CONTENT_MEMBERS),
+        *(f'"{name}" {"JSON" if name in KEPT_MEMBERS else "STRUCT(_ VARCHAR)"}' for name in CONTENT_MEMBERS),
     ]
 )
 _RESPONSE: Final = f"""STRUCT(
@@ -91,6 +60,7 @@ _NO_FAILURE: Final = """('{}', '[]', '""', 'false', '0')"""
 #: Nearly every answer is one part that is no thought. Lambdas over lists take half of the whole pass, so such an answer
 #: is read without one.
 _IS_PLAIN: Final = "len(parts) = 1 AND parts[1].thought IS NULL"
+_IS_TEXT: Final = f"""coalesce({_IS_PLAIN} AND parts[1]."text" IS NOT NULL AND len(response.candidates) = 1, false)"""
 _SPOKEN: Final = "list_filter(parts, lambda p: p.thought IS DISTINCT FROM 'true')"
 
 #: The numbers of an embedding as JSON. A request with one content has one; of several, the first is taken.
@@ -102,26 +72,12 @@ _IS_VECTOR: Final = "len(vector) > 0 AND len(list_filter(vector, lambda n: coale
 #: A failure that is text, as Vertex AI writes it: "Bad Request: {…}", where the JSON is Google's own error.
 _WORDS: Final = "CASE WHEN json_type(failure) = 'VARCHAR' THEN failure ->> '$' END"
 _TOLD: Final = f"TRY(CAST(nullif(regexp_extract({_WORDS}, '[{{].*[}}]', 0, 's'), '') AS JSON))"
-#: What such a text begins with, or its JSON names, for each google.rpc code.
-_CODES: Final = {
-    1: ("CANCELLED",),
-    3: ("INVALID_ARGUMENT", "BAD REQUEST"),
-    4: ("DEADLINE_EXCEEDED", "GATEWAY TIMEOUT"),
-    5: ("NOT_FOUND", "NOT FOUND"),
-    7: ("PERMISSION_DENIED", "FORBIDDEN"),
-    8: ("RESOURCE_EXHAUSTED", "TOO MANY REQUESTS"),
-    9: ("FAILED_PRECONDITION",),
-    10: ("ABORTED",),
-    11: ("OUT_OF_RANGE",),
-    12: ("UNIMPLEMENTED", "NOT IMPLEMENTED"),
-    13: ("INTERNAL", "INTERNAL SERVER ERROR"),
-    14: ("UNAVAILABLE", "SERVICE UNAVAILABLE"),
-    16: ("UNAUTHENTICATED", "UNAUTHORIZED"),
-}
-_NAMED_CODE: Final = "CASE upper(coalesce({}, trim(split_part({}, ':', 1)))) {} END".format(
-    f"{_TOLD} ->> '$.error.status'",
-    _WORDS,
-    " ".join(f"WHEN '{name}' THEN {code}" for code, names in _CODES.items() for name in names),
+_BY_NAME: Final = {name: code for code, names in CODES.items() for name in names}
+# Two constant lists: planning a comparison with each name would take longer than reading a small batch.
+_NAMED_CODE: Final = "string_split('{}', '|')[list_position(string_split('{}', '|'), {})]::INTEGER".format(
+    "|".join(map(str, _BY_NAME.values())),
+    "|".join(_BY_NAME),
+    f"upper(coalesce({_TOLD} ->> '$.error.status', trim(split_part({_WORDS}, ':', 1))))",
 )
 
 
@@ -136,26 +92,26 @@ def _tokens(value: str) -> str:
 _HAS_CONTENT: Final = " OR ".join(f'p."{name}" IS NOT NULL' for name in CONTENT_MEMBERS)
 
 
-_IS_KEPT: Final = " OR ".join(f'p."{name}" IS NOT NULL' for name in _KEPT_MEMBERS)
 _KEPT: Final = "CASE {} END".format(
-    " ".join(f"""WHEN p."{name}" IS NOT NULL THEN json_object('{name}', p."{name}")""" for name in _KEPT_MEMBERS)
+    " ".join(f"""WHEN p."{name}" IS NOT NULL THEN json_object('{name}', p."{name}")""" for name in KEPT_MEMBERS)
 )
-_SPOKEN_BY: Final = "list_filter(c.content.parts, lambda p: p.thought IS DISTINCT FROM 'true')"
-_KEPT_OF: Final = f"list_transform(list_filter({_SPOKEN_BY}, lambda p: {_IS_KEPT}), lambda p: {_KEPT})"
-#: A further candidate has its text, what it holds beside that, and why it was stopped where something stopped it.
-_FURTHER: Final = f"""list_transform(list_transform(response.candidates[2:], lambda c: struct_pack(
-        spoken := coalesce(array_to_string(list_transform({_SPOKEN_BY}, lambda p: p."text"), ''), ''),
-        kept := CASE WHEN len({_KEPT_OF}) > 0 THEN to_json({_KEPT_OF}) END,
-        stopped := CASE WHEN coalesce(c.finishReason, '') NOT IN {_names(WHOLE_REASONS)} THEN c.finishReason END)),
-    lambda c: CASE WHEN c.kept IS NULL AND c.stopped IS NULL THEN json_object('candidate', c.spoken)
-                   WHEN c.stopped IS NULL THEN json_object('candidate', c.spoken, 'calls', c.kept)
-                   WHEN c.kept IS NULL THEN json_object('candidate', c.spoken, 'finishReason', c.stopped)
-                   ELSE json_object('candidate', c.spoken, 'calls', c.kept, 'finishReason', c.stopped) END)"""
-#: What an answer holds beside its text and its files, as a JSON list; NULL for nothing.
-_CALLS: Final = f"""CASE WHEN {_IS_PLAIN} AND parts[1]."text" IS NOT NULL AND len(response.candidates) = 1 THEN NULL
-    ELSE nullif(CAST(to_json(list_concat(
-        list_transform(list_filter({_SPOKEN}, lambda p: {_IS_KEPT}), lambda p: {_KEPT}), {_FURTHER})) AS VARCHAR), '[]')
-    END::JSON"""
+#: Of each candidate its text, what it holds beside that, and why it was stopped where something stopped it.
+_BY_CANDIDATE: Final = f"""list_transform(
+    list_transform(response.candidates, lambda c: struct_pack(
+        parts := list_filter(c.content.parts, lambda p: p.thought IS DISTINCT FROM 'true'),
+        reason := c.finishReason)),
+    lambda c: struct_pack(
+        spoken := coalesce(array_to_string(list_transform(c.parts, lambda p: p."text"), ''), ''),
+        kept := list_filter(list_transform(c.parts, lambda p: {_KEPT}), lambda k: k IS NOT NULL),
+        stopped := CASE WHEN coalesce(c.reason, '') NOT IN {_names(WHOLE_REASONS)} THEN c.reason END))"""
+#: What an answer holds beside its text and its files, as a JSON list; NULL for nothing. A further candidate has all
+#: that there is to say of it.
+_CALLS: Final = """nullif(CAST(to_json(list_concat(found[1].kept, list_transform(found[2:], lambda c:
+    CASE WHEN coalesce(len(c.kept), 0) = 0 AND c.stopped IS NULL THEN json_object('candidate', c.spoken)
+         WHEN c.stopped IS NULL THEN json_object('candidate', c.spoken, 'calls', c.kept)
+         WHEN coalesce(len(c.kept), 0) = 0 THEN json_object('candidate', c.spoken, 'finishReason', c.stopped)
+         ELSE json_object('candidate', c.spoken, 'calls', c.kept, 'finishReason', c.stopped) END))) AS VARCHAR),
+    '[]')::JSON"""
 
 
 def _members(value: str, path: str, words: str) -> str:
@@ -165,14 +121,21 @@ def _members(value: str, path: str, words: str) -> str:
 
 def _first(*paths: str) -> str:
     """Return the first of the members of `m` that says something, as text; NULL where none does."""
-    found = [f"nullif(m ->> '$.{path}', '')" for path in paths]
-    return f"coalesce({', '.join(found)}, NULL)"
+    if len(paths) == 1:
+        return f"nullif(m ->> '$.{paths[0]}', '')"
+    listed = ", ".join(f"'$.{path}'" for path in paths)
+    return f"list_filter(json_extract_string(m, [{listed}]), lambda said: said <> '')[1]"
 
 
-def _named(title: str, address: str) -> str:
-    """Return a title with its address behind it, or the one of them that is there."""
-    return f"""CASE WHEN {title} <> {address} THEN {title} || ' (' || {address} || ')'
-                    ELSE coalesce({address}, {title}) END"""
+def _named(value: str, path: str, title: str, address: str, behind: str = "NULL") -> str:
+    """Return for each member of a list its title with its address behind it, or the one of them that is there.
+
+    What is `behind` both comes last. Each stands once in the query: the engine plans what is written, not what is run.
+    """
+    found = f"{{'title': {title}, 'address': {address}, 'behind': {behind}}}"
+    return f"""list_transform({_members(value, path, found)}, lambda f:
+        CASE WHEN f.title <> f.address THEN f.title || ' (' || f.address || ')'
+             ELSE coalesce(f.address, f.title) END || coalesce(f.behind, ''))"""
 
 
 def _joined(*lists: str) -> str:
@@ -184,29 +147,39 @@ def _joined(*lists: str) -> str:
 
 
 _CHUNKS: Final = ("web", "retrievedContext", "maps", "image")
-_SOURCE: Final = _named(
-    _first(*(f"{chunk}.title" for chunk in _CHUNKS)),
-    _first(*(f"{chunk}.uri" for chunk in _CHUNKS), "image.sourceUri", "retrievedContext.documentName"),
-)
-_STATUS: Final = _first("urlRetrievalStatus")
-_PAGE: Final = f"""{_first("retrievedUrl")} ||
-    CASE WHEN {_STATUS} <> 'URL_RETRIEVAL_STATUS_SUCCESS' THEN ' (' || {_STATUS} || ')' ELSE '' END"""
+_QUERIES: Final = ("webSearchQueries", "imageSearchQueries", "retrievalQueries")
+_SEARCHED: Final = ", ".join(f"json_extract_string(candidate.groundingMetadata, '$.{name}[*]')" for name in _QUERIES)
 _SOURCES: Final = _joined(
-    _members("candidate.groundingMetadata", "$.groundingChunks", _SOURCE),
-    _members("candidate.urlContextMetadata", "$.urlMetadata", _PAGE),
-    *(
-        _members("candidate.groundingMetadata", f"$.{queries}", "'searched: ' || (m ->> '$')")
-        for queries in ("webSearchQueries", "imageSearchQueries", "retrievalQueries")
+    _named(
+        "candidate.groundingMetadata",
+        "$.groundingChunks",
+        _first(*(f"{chunk}.title" for chunk in _CHUNKS)),
+        _first(*(f"{chunk}.uri" for chunk in _CHUNKS), "image.sourceUri", "retrievedContext.documentName"),
     ),
+    _named(
+        "candidate.urlContextMetadata",
+        "$.urlMetadata",
+        "NULL",
+        _first("retrievedUrl"),
+        f"' (' || nullif({_first('urlRetrievalStatus')}, 'URL_RETRIEVAL_STATUS_SUCCESS') || ')'",
+    ),
+    f"list_transform(flatten([{_SEARCHED}]), lambda query: 'searched: ' || query)",
 )
 #: What an answer was found in: each source by title and address, each page that was read, what was searched for.
 _GROUNDING: Final = f"""CASE WHEN candidate.groundingMetadata IS NOT NULL OR candidate.urlContextMetadata IS NOT NULL
     THEN {_SOURCES} END"""
-_CITATION: Final = f"""{_named(_first("title"), _first("uri"))} ||
-    CASE WHEN {_first("license")} IS NULL THEN '' ELSE ', license ' || {_first("license")} END"""
 #: The list has one name in Gemini's documentation, another in its libraries.
 _QUOTED: Final = _joined(
-    *(_members("candidate.citationMetadata", f"$.{name}", _CITATION) for name in ("citationSources", "citations"))
+    *(
+        _named(
+            "candidate.citationMetadata",
+            f"$.{name}",
+            _first("title"),
+            _first("uri"),
+            f"', license ' || {_first('license')}",
+        )
+        for name in ("citationSources", "citations")
+    )
 )
 _CITATIONS: Final = f"CASE WHEN candidate.citationMetadata IS NOT NULL THEN {_QUOTED} END"
 _RATING: Final = f"""nullif(concat_ws(' ', replace({_first("category")}, 'HARM_CATEGORY_', ''),
@@ -258,6 +231,7 @@ def classified(source: str, *, with_embedding: bool = False) -> str:
                    coalesce(CASE WHEN {_IS_PLAIN} THEN parts[1]."text"
                                  ELSE array_to_string(list_transform({_SPOKEN}, lambda p: p."text"), '') END,
                             '') AS answer_text,
+                   CASE WHEN NOT {_IS_TEXT} THEN {_BY_CANDIDATE} END AS found,
                    {vector} AS vector,
                    -- A google.rpc.Status with code 0 and no message says that all went well.
                    CASE WHEN stated IS NULL THEN NULL

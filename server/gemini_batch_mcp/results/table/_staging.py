@@ -28,6 +28,7 @@ from gemini_batch_mcp.results.engine import (
     quoted,
     rows_of,
 )
+from gemini_batch_mcp.results.outcomes import MISFIT
 from gemini_batch_mcp.results.structured.checking import NO_JSON, AnswerCheck
 from gemini_batch_mcp.results.structured.exact import LONG_NUMBER, ExactNumbers
 from gemini_batch_mcp.results.table._classify import answer_source, classified
@@ -60,7 +61,6 @@ _FETCHED_ROWS: Final = 1024
 
 _TWICE: Final = "the answer has the same member twice"
 _NOT_READ: Final = "the answer's JSON cannot be read"
-_MISFIT: Final = "does not fit the response schema: "
 
 
 class _Outsized(Exception):
@@ -310,7 +310,7 @@ class Stager:
         return f"""
             SELECT unfit.* REPLACE (
                        CASE WHEN fault IS NULL THEN status ELSE 'failed' END AS status,
-                       CASE WHEN fault IS NULL THEN error_message ELSE {quoted(_MISFIT)} || fault END AS error_message
+                       CASE WHEN fault IS NULL THEN error_message ELSE {quoted(MISFIT)} || fault END AS error_message
                    ),
                    CASE WHEN fault IS NULL AND status = 'ok' THEN body::JSON END AS json,
                    fault IS NULL AND status = 'ok' AND is_taken AS cleaned,

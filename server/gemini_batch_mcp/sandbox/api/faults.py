@@ -45,6 +45,12 @@ ROUTES: Final = (
     "objects.media",
     "objects.list",
     "objects.delete",
+    "queries.insert",
+    "queries.get",
+    "queries.results",
+    "tables.get",
+    "tables.patch",
+    "tables.delete",
 )
 
 When = Literal["before", "after"]

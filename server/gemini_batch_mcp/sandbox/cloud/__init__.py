@@ -1,1 +1,1 @@
-"""Its routes of Google Cloud: batch prediction jobs of Vertex AI, and as much of Cloud Storage as they need."""
+"""Its routes of Google Cloud: jobs of Vertex AI, and as much of Cloud Storage and BigQuery as they need."""

@@ -1,11 +1,12 @@
 """The routes of Vertex AI: batch prediction jobs, models, countTokens.
 
-Forms: the discovery document of aiplatform v1 (2026-11-06), wire samples 80 to 85.
+Forms: the discovery document of aiplatform v1 (2026-11-06), wire samples 80 to 86.
 """
 
 import json
 import re
 import secrets
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -14,6 +15,8 @@ from starlette.responses import Response
 
 from gemini_batch_mcp.sandbox.api.requests import page_of, read_json
 from gemini_batch_mcp.sandbox.cloud._objects import Objects
+from gemini_batch_mcp.sandbox.cloud._table_rows import split_table, write_input
+from gemini_batch_mcp.sandbox.cloud._tables import Tables
 from gemini_batch_mcp.sandbox.config import NANOSECONDS, SandboxConfig
 from gemini_batch_mcp.sandbox.lifecycle.jobs import Jobs
 from gemini_batch_mcp.sandbox.replies.tokens import text_tokens
@@ -25,12 +28,16 @@ _PUBLISHER: Final = "publishers/google/models/"
 _DEFAULT_PAGE_SIZE: Final = 50
 _MAX_PAGE_SIZE: Final = 100
 _MAX_BODY_BYTES: Final = 1024**2
+#: How long a reply waits for the answers of a job that has ended.
+_MOST_WAIT_SECONDS: Final = 10.0
 _MEMBERS: Final = {
     "": {"displayName", "model", "inputConfig", "outputConfig", "labels"},
-    "inputConfig": {"instancesFormat", "gcsSource"},
+    "inputConfig": {"instancesFormat", "gcsSource", "bigquerySource"},
     "inputConfig.gcsSource": {"uris"},
-    "outputConfig": {"predictionsFormat", "gcsDestination"},
+    "inputConfig.bigquerySource": {"inputUri"},
+    "outputConfig": {"predictionsFormat", "gcsDestination", "bigqueryDestination"},
     "outputConfig.gcsDestination": {"outputUriPrefix"},
+    "outputConfig.bigqueryDestination": {"outputUri"},
 }
 _LABEL_KEY: Final = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _LABEL_VALUE: Final = re.compile(r"[a-z0-9_-]{0,63}")
@@ -42,10 +49,11 @@ _MAX_LABELS: Final = 64
 class CloudJobs:
     """The handlers. They raise ApiError for every refusal."""
 
-    def __init__(self, state: State, jobs: Jobs, objects: Objects, config: SandboxConfig) -> None:
+    def __init__(self, state: State, jobs: Jobs, objects: Objects, tables: Tables, config: SandboxConfig) -> None:
         self._state = state
         self._jobs = jobs
         self._objects = objects
+        self._tables = tables
         self._config = config
 
     async def create(self, request: Request) -> Response:
@@ -133,8 +141,31 @@ class CloudJobs:
         if info is None or "batchGenerateContent" not in info.methods:
             raise ApiError(404, f"[sandbox] Publisher model {model[:200]} is not found, or takes no batches.")
         source, target = body.get("inputConfig", {}), body.get("outputConfig", {})
-        if (source.get("instancesFormat"), target.get("predictionsFormat")) != ("jsonl", "jsonl"):
-            raise ApiError(400, "[sandbox] Here, instances and predictions have the format jsonl.")
+        formats = (source.get("instancesFormat"), target.get("predictionsFormat"))
+        if formats == ("jsonl", "jsonl"):
+            path, count, uri, dest = self._objects_of(source, target)
+        elif formats == ("bigquery", "bigquery"):
+            path, count, uri, dest = self._tables_of(source, target)
+        else:
+            raise ApiError(400, "[sandbox] Here, instances and predictions are both jsonl, or both bigquery.")
+        now_ns = self._config.clock_ns()
+        job = JobRecord(
+            name=f"batches/{secrets.randbelow(9 * 10**18) + 10**18}",
+            task="generate",
+            model=info.name,
+            display_name=name,
+            input_file=uri,
+            webhook="",
+            priority=0,
+            row_count=count,
+            token_count=path.stat().st_size // 4,
+            create_ns=now_ns,
+            update_ns=now_ns,
+            cloud=json.dumps({"labels": labels, "dest": dest}),
+        )
+        return self._jobs.create(job, path)
+
+    def _objects_of(self, source: dict[str, Any], target: dict[str, Any]) -> tuple[Path, int, str, str]:
         uris = source.get("gcsSource", {}).get("uris", [])
         if not isinstance(uris, list) or len(uris) != 1:
             raise ApiError(400, "[sandbox] A batch for a Gemini model takes one file.")
@@ -153,22 +184,19 @@ class CloudJobs:
         count = _count_rows(path.open("rb"))
         if count > self._config.max_cloud_rows:
             raise ApiError(400, f"[sandbox] The input has more than {self._config.max_cloud_rows:,} rows.")
-        now_ns = self._config.clock_ns()
-        job = JobRecord(
-            name=f"batches/{secrets.randbelow(9 * 10**18) + 10**18}",
-            task="generate",
-            model=info.name,
-            display_name=name,
-            input_file=uris[0],
-            webhook="",
-            priority=0,
-            row_count=count,
-            token_count=record.size_bytes // 4,
-            create_ns=now_ns,
-            update_ns=now_ns,
-            cloud=json.dumps({"labels": labels, "dest": dest}),
-        )
-        return self._jobs.create(job, path)
+        return path, count, uris[0], dest
+
+    def _tables_of(self, source: dict[str, Any], target: dict[str, Any]) -> tuple[Path, int, str, str]:
+        uri = source.get("bigquerySource", {}).get("inputUri", "")
+        dest = target.get("bigqueryDestination", {}).get("outputUri", "")
+        project, dataset, table = split_table(dest)
+        self._tables.require_dataset(project, dataset)
+        if self._tables.describe(dataset, table) is not None:
+            raise ApiError(400, "[sandbox] The output table exists.")
+        path = self._objects.draft()
+        at_once = self._config.answers_tables_at_once
+        count = write_input(self._tables, uri, path, self._config.max_table_rows, at_once=at_once)
+        return path, count, uri, dest
 
     def _check_members(self, value: dict[str, Any], path: str) -> None:
         known = _MEMBERS.get(path)
@@ -192,7 +220,13 @@ class CloudJobs:
     async def _read(self, name: str) -> JobRecord:
         self._find(name)
         job, ending = await in_thread(self._jobs.read, name)
-        return await in_thread(ending.result) if ending is not None else job
+        if ending is None:
+            return job
+        try:
+            return await in_thread(ending.result, _MOST_WAIT_SECONDS)
+        except TimeoutError:
+            # Its answers are still being written: it shows as it was.
+            return job
 
     def _require_place(self, request: Request) -> None:
         project, location = request.path_params["project"], request.path_params["location"]
@@ -218,11 +252,10 @@ class CloudJobs:
             "name": f"{self._parent()}/batchPredictionJobs/{job.name.removeprefix('batches/')}",
             "displayName": job.display_name,
             "model": f"{_PUBLISHER}{job.model}",
-            "inputConfig": {"instancesFormat": "jsonl", "gcsSource": {"uris": [job.input_file]}},
-            "outputConfig": {"predictionsFormat": "jsonl", "gcsDestination": {"outputUriPrefix": plan["dest"]}},
+            **_places(job.input_file, plan["dest"]),
             "labels": plan["labels"],
             "state": _state(job),
-            "outputInfo": {"gcsOutputDirectory": output["responsesFile"]} if output else None,
+            "outputInfo": _output_info(output["responsesFile"]) if output else None,
             "completionStats": {name: str(count) for name, count in stats.items() if count > 0},
             "error": None if is_partial else error,
             "partialFailures": [error] if is_partial and error else None,
@@ -232,6 +265,23 @@ class CloudJobs:
             "updateTime": timestamp(job.update_ns, 6),
         }
         return {name: value for name, value in wire.items() if value}
+
+
+def _places(source: str, dest: str) -> dict[str, Any]:
+    """Return where the requests of a job are, and where its answers go."""
+    if source.startswith("bq://"):
+        return {
+            "inputConfig": {"instancesFormat": "bigquery", "bigquerySource": {"inputUri": source}},
+            "outputConfig": {"predictionsFormat": "bigquery", "bigqueryDestination": {"outputUri": dest}},
+        }
+    return {
+        "inputConfig": {"instancesFormat": "jsonl", "gcsSource": {"uris": [source]}},
+        "outputConfig": {"predictionsFormat": "jsonl", "gcsDestination": {"outputUriPrefix": dest}},
+    }
+
+
+def _output_info(place: str) -> dict[str, str]:
+    return {"bigqueryOutputTable" if place.startswith("bq://") else "gcsOutputDirectory": place}
 
 
 def _name(request: Request) -> str:

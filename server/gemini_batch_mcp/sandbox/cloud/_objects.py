@@ -18,13 +18,16 @@ _READ_BYTES: Final = 1 << 20
 
 @dataclasses.dataclass(slots=True)
 class Session:
-    """A resumable upload. `finished` is the object that it has become."""
+    """A resumable upload. `finished` is the object that it has become.
+
+    `replaces` is the generation that is to be there: "0" for no object, None for any.
+    """
 
     bucket: str
     name: str
     content_type: str
     metadata: dict[str, str]
-    must_be_new: bool
+    replaces: str | None
     path: Path
     received_bytes: int = 0
     finished: ObjectRecord | None = None
@@ -67,7 +70,7 @@ class Objects:
 
     def begin(self, session: Session) -> str:
         """Open a resumable upload; returns its id."""
-        self._require_new(session.bucket, session.name, session.must_be_new)
+        self._require(session.bucket, session.name, session.replaces)
         upload_id = new_id(32)
         session.path.touch()
         self.sessions[upload_id] = session
@@ -81,7 +84,7 @@ class Objects:
         *,
         content_type: str,
         metadata: dict[str, str],
-        must_be_new: bool = False,
+        replaces: str | None = None,
         stated_crc32c: int | None = None,
     ) -> ObjectRecord:
         """Make an object of what was written.
@@ -94,7 +97,7 @@ class Objects:
             draft.unlink(missing_ok=True)
             raise ApiError(400, "[sandbox] Provided CRC32C doesn't match calculated CRC32C.")
         with self._lock:
-            self._require_new(bucket, name, must_be_new)
+            self._require(bucket, name, replaces)
             before = self.find(bucket, name)
             now_ns = self._clock_ns()
             record = ObjectRecord(
@@ -119,8 +122,9 @@ class Objects:
         self._state.remove_object(record.name)
         self.path(record).unlink(missing_ok=True)
 
-    def _require_new(self, bucket: str, name: str, must_be_new: bool) -> None:
-        if must_be_new and self.find(bucket, name) is not None:
+    def _require(self, bucket: str, name: str, replaces: str | None) -> None:
+        found = self.find(bucket, name)
+        if replaces is not None and replaces != (found.generation if found is not None else "0"):
             raise ApiError(412, "At least one of the pre-conditions you specified did not hold.")
 
 

@@ -1,13 +1,17 @@
-"""The answers of a job as Vertex AI leaves them: rows with their requests, in several objects, in no order."""
+"""The answers of a job as Vertex AI leaves them: rows with their requests, in objects or in a table, in no order."""
 
 import json
+from collections.abc import Generator
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from gemini_batch_mcp.sandbox.cloud._objects import Objects
+from gemini_batch_mcp.sandbox.cloud._table_rows import answer_at_once, moment_of, write_output
+from gemini_batch_mcp.sandbox.cloud._tables import Tables
 from gemini_batch_mcp.sandbox.config import SandboxConfig
 from gemini_batch_mcp.sandbox.lifecycle.jobs import Delivered
 from gemini_batch_mcp.sandbox.lifecycle.lines import RequestProblem, check_request
@@ -21,29 +25,25 @@ _ROLES: Final = ("user", "model")
 _WORDS: Final = {400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 429: "Too Many Requests"}
 
 
-def deliver(job: JobRecord, rows: Path, count: int, objects: Objects, config: SandboxConfig) -> Delivered:
-    """Write the answers to the first `count` rows into the bucket, and what Vertex AI leaves beside them."""
-    plan = json.loads(job.cloud)
-    bucket, _, prefix = plan["dest"].removeprefix("gs://").partition("/")
+def deliver(
+    job: JobRecord, rows: Path, count: int, objects: Objects, tables: Tables, config: SandboxConfig
+) -> Delivered:
+    """Write the answers to the first `count` rows to where they go, and what Vertex AI leaves beside them."""
+    dest = json.loads(job.cloud)["dest"]
+    if dest.startswith("bq://") and config.answers_tables_at_once:
+        return Delivered(answer_at_once(tables, dest, job.input_file, moment_of(job.create_ns)), 0, dest)
+    if dest.startswith("bq://"):
+        answered = (texts for texts, _ in _answered(job, rows, count, config))
+        succeeded, failed = write_output(tables, dest, job.input_file, answered, moment_of(job.create_ns))
+        return Delivered(succeeded, failed, dest)
+    bucket, _, prefix = dest.removeprefix("gs://").partition("/")
     directory = f"{prefix.rstrip('/')}/prediction-model-{timestamp(job.create_ns, 6)}"
     shard_count = max(config.cloud_shards, 1)
     drafts = [objects.draft() for _ in range(shard_count)]
     failed = 0
-    with ExitStack() as files, MetOnce(rows.parent) as met:
-        writer = RowWriter(
-            "generate",
-            job.model,
-            is_inline=False,
-            faults=config.row_faults,
-            echoes_keys=config.echoes_keys,
-            met=met.digests,
-        )
+    with ExitStack() as files:
         shards = [files.enter_context(draft.open("wb")) for draft in drafts]
-        moment = timestamp(job.create_ns, 3).replace("Z", "+00:00")
-        for number, line in enumerate(files.enter_context(rows.open("rb"))):
-            if number >= count:
-                break
-            texts, has_failed = _row(line, writer, moment)
+        for number, (texts, has_failed) in enumerate(_answered(job, rows, count, config)):
             failed += has_failed
             # Rows that follow each other go to different objects: their order is not to be relied on.
             shards[(number * 7 + 3) % shard_count].write(b"".join(text + b"\n" for text in texts))
@@ -53,6 +53,22 @@ def deliver(job: JobRecord, rows: Path, count: int, objects: Objects, config: Sa
     _leave(objects, bucket, f"{directory}/incremental_predictions.jsonl", _first_rows(objects, bucket, directory))
     _leave(objects, bucket, f"{directory}/row_count.json", json.dumps({"rows": count}).encode())
     return Delivered(count - failed, failed, f"gs://{bucket}/{directory}")
+
+
+def _answered(job: JobRecord, rows: Path, count: int, config: SandboxConfig) -> Generator[tuple[list[bytes], bool]]:
+    """Yield for each of the first `count` rows the lines that stand for it, and whether it has failed."""
+    with MetOnce(rows.parent) as met, rows.open("rb") as lines:
+        writer = RowWriter(
+            "generate",
+            job.model,
+            is_inline=False,
+            faults=config.row_faults,
+            echoes_keys=config.echoes_keys,
+            met=met.digests,
+        )
+        moment = timestamp(job.create_ns, 3).replace("Z", "+00:00")
+        for line in islice(lines, count):
+            yield _row(line, writer, moment)
 
 
 def _row(line: bytes, writer: RowWriter, moment: str) -> tuple[list[bytes], bool]:

@@ -71,7 +71,7 @@ class Storage:
             session.name,
             content_type=session.content_type,
             metadata=session.metadata,
-            must_be_new=session.must_be_new,
+            replaces=session.replaces,
             stated_crc32c=_stated(request.headers.get("x-goog-hash", "")),
         )
         return json_response(_to_wire(session.finished))
@@ -152,7 +152,7 @@ class Storage:
             _name(request, described),
             content_type=described.get("contentType") or parts[1].get_content_type(),
             metadata=described.get("metadata") or {},
-            must_be_new=_must_be_new(request),
+            replaces=_replaces(request),
             stated_crc32c=_number(described.get("crc32c", "")),
         )
         return json_response(_to_wire(record))
@@ -164,7 +164,7 @@ class Storage:
             name=_name(request, described),
             content_type=described.get("contentType") or request.headers.get("x-upload-content-type", ""),
             metadata=described.get("metadata") or {},
-            must_be_new=_must_be_new(request),
+            replaces=_replaces(request),
             path=self._objects.draft(),
         )
         upload_id = self._objects.begin(session)
@@ -219,11 +219,11 @@ def _name(request: Request, described: dict[str, Any]) -> str:
     return str(name)
 
 
-def _must_be_new(request: Request) -> bool:
+def _replaces(request: Request) -> str | None:
     wanted = request.query_params.get("ifGenerationMatch")
-    if wanted not in (None, "0"):
-        raise ApiError(400, "[sandbox] Only ifGenerationMatch=0 is known here.")
-    return wanted == "0"
+    if wanted is not None and not wanted.isdecimal():
+        raise ApiError(400, "[sandbox] ifGenerationMatch must be a number.")
+    return wanted
 
 
 def _last_part(body: bytes, boundary: str) -> bytes:

@@ -2,7 +2,7 @@
 
 A file with such a token, as gcloud's own hold one, is what GOOGLE_APPLICATION_CREDENTIALS may name.
 
-What is assumed of Vertex AI and of Cloud Storage, and what is known, stands in `docs/google-cloud.md`.
+What is assumed of Vertex AI, Cloud Storage and BigQuery, and what is known, stands in `docs/google-cloud.md`.
 """
 
 from collections.abc import Callable
@@ -14,10 +14,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gemini_batch_mcp.sandbox.api.guard import Guard, Handler
+from gemini_batch_mcp.sandbox.cloud._bigquery import BigQuery
 from gemini_batch_mcp.sandbox.cloud._jobs import CloudJobs
 from gemini_batch_mcp.sandbox.cloud._objects import Objects
 from gemini_batch_mcp.sandbox.cloud._outputs import deliver
 from gemini_batch_mcp.sandbox.cloud._storage import Storage
+from gemini_batch_mcp.sandbox.cloud._tables import Tables
 from gemini_batch_mcp.sandbox.config import SandboxConfig
 from gemini_batch_mcp.sandbox.lifecycle.jobs import Delivered, Jobs
 from gemini_batch_mcp.sandbox.state import JobRecord, State
@@ -27,6 +29,8 @@ from gemini_batch_mcp.sandbox.wire import ApiError
 TOKEN_PREFIX: Final = "sandbox-token-"  # noqa: S105 - the beginning of one, not one
 _JOBS: Final = "/{version}/projects/{project}/locations/{location}/batchPredictionJobs"
 _OBJECTS: Final = "/storage/v1/b/{bucket}/o"
+_QUERIES: Final = "/bigquery/v2/projects/{project}"
+_TABLES: Final = _QUERIES + "/datasets/{dataset}/tables/{table}"
 
 #: Puts what surrounds every route around a handler: by its name, and whether it asks for a key.
 MakeGuard = Callable[[str, Handler], Guard]
@@ -39,14 +43,22 @@ class CloudSide:
         self._state = state
         self._config = config
         self.objects = Objects(state, config)
+        self.tables = Tables(state.directory, config)
+        self.bigquery = BigQuery(self.tables, config)
+
+    def close(self) -> None:
+        """Let go of the tables."""
+        self.bigquery.close()
+        self.tables.close()
 
     def deliver(self, job: JobRecord, rows: Path, count: int) -> Delivered:
-        """Write the answers of a job into its bucket."""
-        return deliver(job, rows, count, self.objects, self._config)
+        """Write the answers of a job into its bucket, or its table."""
+        return deliver(job, rows, count, self.objects, self.tables, self._config)
 
     def routes(self, jobs: Jobs, guard: MakeGuard) -> list[Route]:
         """Return the routes."""
-        cloud, storage = CloudJobs(self._state, jobs, self.objects, self._config), Storage(self.objects)
+        cloud = CloudJobs(self._state, jobs, self.objects, self.tables, self._config)
+        storage, bigquery = Storage(self.objects), self.bigquery
 
         def route(method: str, path: str, name: str, handler: Handler) -> Route:
             return Route(path, guard(name, _with_token(handler)), methods=[method])
@@ -72,6 +84,13 @@ class CloudSide:
             route("GET", "/download" + _OBJECTS + "/{object:path}", "objects.media", storage.get),
             route("GET", _OBJECTS + "/{object:path}", "objects.get", storage.get),
             route("DELETE", _OBJECTS + "/{object:path}", "objects.delete", storage.delete),
+            route("POST", _QUERIES + "/jobs", "queries.insert", bigquery.insert),
+            route("GET", _QUERIES + "/jobs/{id}", "queries.get", bigquery.get),
+            route("GET", _QUERIES + "/queries/{id}", "queries.results", bigquery.results),
+            route("GET", _QUERIES + "/datasets/{dataset}", "datasets.get", bigquery.describe_dataset),
+            route("GET", _TABLES, "tables.get", bigquery.describe),
+            route("PATCH", _TABLES, "tables.patch", bigquery.change),
+            route("DELETE", _TABLES, "tables.delete", bigquery.delete),
         ]
 
 
