@@ -23,13 +23,12 @@ test: $(STAMP) tests/js/node_modules  ## run the tests
 long: $(STAMP) tests/js/node_modules  ## run the tests that take seconds each and that make test leaves out
 	MATRIX=long $(BIN)/python -m pytest -q $(WORKERS) -m long
 
-check: $(STAMP) tests/js/node_modules  ## format, lint, types, manifests, make long and make test with coverage
+check: $(STAMP) tests/js/node_modules  ## format, lint, types, manifests, the tests of make long and make test with coverage
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python manifests/generate.py --check
-	MATRIX=long $(BIN)/python -m pytest -q $(WORKERS) -m long --cov --cov-report=
-	$(BIN)/python -m pytest -q $(WORKERS) --cov --cov-append --cov-report=term:skip-covered --cov-fail-under=95
+	MATRIX=long $(BIN)/python -m pytest -q $(WORKERS) --cov --cov-report=term:skip-covered --cov-fail-under=95
 
 conformance: $(STAMP) tests/conformance/node_modules  ## run the official conformance suite of MCP against the server on a port
 	PYTHONPATH=tests $(BIN)/python -m conformance.run

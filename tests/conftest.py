@@ -17,8 +17,10 @@ from gemini_batch_mcp.sandbox.config import ByTime, OnCommand, SandboxConfig
 from gemini_batch_mcp.settings import Secret, Settings
 from support.commands import Commands
 from support.conversation import Conversation, Run, converse, process_env
-from support.extent import IS_FULL, IS_LONG, Cost, in_part, long, measure_workers
+from support.extent import IS_FULL, IS_LONG, in_part, long
 from support.loading import share_compiled_sql, share_definitions, share_empty_ledgers, share_reading
+from support.run.cost import Cost, measure_workers
+from support.run.failures import Failures
 from support.services import MovedClock
 
 #: Both protocol eras: 2025-11-25 with its handshake, and 2026-07-28 without.
@@ -38,7 +40,8 @@ share_reading()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tell at the end what the run has cost."""
+    """Tell of failures at once, and at the end what the run has cost."""
+    config.pluginmanager.register(Failures(config))
     config.pluginmanager.register(Cost())
 
 

@@ -5,6 +5,7 @@ does not know the token; and neither its Origin nor a Host of its own (a name th
 """
 
 import hmac
+import math
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -28,11 +29,10 @@ from gemini_batch_mcp.handles import open_file
 from gemini_batch_mcp.threads import in_thread
 
 _BLOCK_BYTES: Final = 1 << 20
-#: How long what is refused is read all the same, from who knows the token and from who does not, and how long a pause
-#: ends that.
-_SENDERS_SECONDS: Final = 20.0
+#: What is refused is read all the same: from who knows the token until nothing has come for so long, however much it
+#: is, and from who does not for so long in all.
+_PAUSE_SECONDS: Final = 2.0
 _STRANGERS_SECONDS: Final = 0.5
-_PAUSE_SECONDS: Final = 0.5
 #: Saved files that a page lists.
 _LISTED_FILES: Final = 50
 _HEADERS: Final = {
@@ -108,7 +108,7 @@ def application_of(page: Page) -> Any:
         async def answer(message: Any) -> None:
             if message["type"] == "http.response.start" and message["status"] >= 400:
                 is_known = refusal is None and not page.is_spent
-                await sender.let_finish(_SENDERS_SECONDS if is_known else _STRANGERS_SECONDS)
+                await sender.let_finish(math.inf if is_known else _STRANGERS_SECONDS)
             await send(message)
 
         await (refusal or routes)(scope, sender.receive, answer)

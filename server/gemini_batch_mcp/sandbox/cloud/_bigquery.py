@@ -30,6 +30,8 @@ _PAGE_ROWS: Final = 1_000
 #: How long a reply waits for a statement to end, as BigQuery's do for a while.
 _AT_ONCE_SECONDS: Final = 1.0
 _MOST_WAIT_SECONDS: Final = 8.0
+#: How often a statement is interrupted until it ends.
+_LOOK_SECONDS: Final = 0.1
 _CONFIGURATION: Final = {"query", "labels", "dryRun", "jobTimeoutMs"}
 _QUERY: Final = {"query", "useLegacySql", "maximumBytesBilled", "useQueryCache", "priority"}
 _REASONS: Final = {400: "invalidQuery", 403: "accessDenied", 404: "notFound", 409: "duplicate"}
@@ -57,10 +59,15 @@ class BigQuery:
         self._lock = threading.Lock()
         # One at a time: tables are looked at between statements, never within one.
         self._runner = concurrent.futures.ThreadPoolExecutor(1, "sandbox-queries")
+        self._under_way: set[concurrent.futures.Future[None]] = set()
 
     def close(self) -> None:
-        """Wait for the statement that is running."""
-        self._runner.shutdown(cancel_futures=True)
+        """Interrupt the statement that is running: nobody asks for its answer any more."""
+        self._runner.shutdown(wait=False, cancel_futures=True)
+        # Again and again, because an interrupt between two statements of the engine is forgotten.
+        while concurrent.futures.wait(tuple(self._under_way), _LOOK_SECONDS).not_done:
+            self._tables.interrupt()
+        self._runner.shutdown()
 
     async def insert(self, request: Request) -> Response:
         """Answer `jobs.insert`: of a query, which may be running still; a name is used once."""
@@ -166,7 +173,9 @@ class BigQuery:
             job.error = {"reason": "bytesBilledLimitExceeded", "message": said}
             job.is_done.set()
         else:
-            self._runner.submit(self._run, job, sql)
+            statement = self._runner.submit(self._run, job, sql)
+            self._under_way.add(statement)
+            statement.add_done_callback(self._under_way.discard)
         return job
 
     def _run(self, job: _Job, sql: str) -> None:

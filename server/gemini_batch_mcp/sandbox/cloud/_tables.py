@@ -87,6 +87,11 @@ class Tables:
         self._lock = threading.RLock()
         self._database: Any = None
 
+    def interrupt(self) -> None:
+        """End the statement that is running, which then fails; from any thread."""
+        if (database := self._database) is not None:
+            database.interrupt()
+
     def close(self) -> None:
         """Let go of the file."""
         with self._lock:
