@@ -19,8 +19,10 @@ from mcp.client.streamable_http import streamable_http_client
 from gemini_batch_mcp.assistant.server import build_server
 from gemini_batch_mcp.assistant.transports.http import listen, over_http
 from gemini_batch_mcp.assistant.transports.visitors import Visitors
+from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.settings import Settings
 from support.conversation import process_env, request_file
+from support.extent import long
 
 pytestmark = pytest.mark.anyio
 
@@ -114,6 +116,33 @@ def test_the_embedded_service_says_where_it_is_and_serves_the_sdk(tmp_path: Path
         uploaded = client.files.upload(file=request_file(data), config={"mime_type": "jsonl"})
         job = client.batches.create(model="gemini-3-flash-preview", src=uploaded.name or "")
         assert client.batches.get(name=job.name or "").state == types.JobState.JOB_STATE_SUCCEEDED
+
+
+@long
+async def test_who_has_been_silent_longer_than_clients_keep_a_connection_is_answered_on_it(
+    settings: Settings, sandbox: Sandbox
+) -> None:
+    listening = listen("127.0.0.1", 0)
+    async with anyio.create_task_group() as server:
+        server.start_soon(over_http, build_server(settings), listening, Visitors())
+        with sandbox.listening() as service:
+            async with anyio.create_task_group() as clients:
+                clients.start_soon(_answered_after_silence, listening.url, "/health")
+                clients.start_soon(_answered_after_silence, service, "/v1beta/models")
+        server.cancel_scope.cancel()
+
+
+async def _answered_after_silence(url: str, path: str) -> None:
+    """Ask twice over one connection; in between are more seconds than httpx and uvicorn's own setting allow (5)."""
+    address = httpx2.URL(url)
+    async with await anyio.connect_tcp(address.host, address.port or 0) as connection:
+        for silent_seconds in (7, 0):
+            await connection.send(f"GET {path} HTTP/1.1\r\nHost: {address.host}:{address.port}\r\n\r\n".encode())
+            assert (await connection.receive()).startswith(b"HTTP/1.1 ")
+            # If it is closed meanwhile, this raises EndOfStream.
+            with anyio.move_on_after(silent_seconds):
+                while True:
+                    await connection.receive()
 
 
 @pytest.mark.anyio

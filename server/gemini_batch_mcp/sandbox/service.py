@@ -15,6 +15,9 @@ from gemini_batch_mcp.sandbox.transport import CUT, AsgiApp, Receive, Send
 _START_SECONDS: Final = 10.0
 #: How long a stopping service waits for requests that are being answered.
 _STOP_SECONDS: Final = 2
+#: How long a connection that nothing comes over is kept: longer than clients keep theirs (Google's SDK for Python 5 s),
+#: so that no request meets a connection that is just being closed.
+_IDLE_SECONDS: Final = 120
 
 
 def run(app: AsgiApp, host: str, port: int, on_ready: Callable[[str], None]) -> None:
@@ -61,6 +64,7 @@ class _Server(uvicorn.Server):
                 access_log=False,
                 date_header=False,
                 timeout_graceful_shutdown=_STOP_SECONDS,
+                timeout_keep_alive=_IDLE_SECONDS,
             )
         )
         self._on_ready = on_ready

@@ -25,6 +25,9 @@ MCP_PATH: Final = "/mcp"
 HEALTH_PATH: Final = "/health"
 #: What the SDK takes over HTTP; what is longer it refuses itself, without having read it.
 _MAX_BODY_BYTES: Final = 4 << 20
+#: How long a connection that nothing comes over is kept: longer than clients and proxies keep theirs (Go 90 s, nginx
+#: 60 s, httpx 5 s). If both gave it up at the same time, a request could meet a connection that is just being closed.
+_IDLE_SECONDS: Final = 120
 _JSON: Final = [(b"content-type", b"application/json")]
 
 Message = MutableMapping[str, Any]
@@ -93,7 +96,7 @@ async def serve_on(
     # Without an access log: addresses say what is asked for.
     config = uvicorn.Config(
         application, log_config=None, log_level="warning", access_log=False, ws="none", limit_concurrency=most_at_once,
-        timeout_graceful_shutdown=patience_seconds,
+        timeout_graceful_shutdown=patience_seconds, timeout_keep_alive=_IDLE_SECONDS,
     )  # fmt: skip
     serving = Server(config)
     try:
