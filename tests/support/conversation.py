@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import anyio
 from mcp.client import Client
@@ -25,6 +25,8 @@ from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.settings import KEYS_PAGE, Settings
 from support.loading import share_output_schemas
 
+#: How a reply ends whose work is not done yet.
+_CONTINUES: Final = "ake the same call again in half a minute"
 #: A command line, run to its end.
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -41,16 +43,20 @@ class Conversation:
 
     async def call(self, tool: str, **arguments: Any) -> dict[str, Any]:
         """Call a tool that must succeed; returns its structured result."""
-        result = await self.raw(tool, **arguments)
-        assert not result.is_error, spoken(result)
+        result = await self._done(tool, arguments)
         assert result.structured_content is not None
         return dict(result.structured_content)
 
     async def text(self, tool: str, **arguments: Any) -> str:
         """Call a tool that must succeed; returns the text that an assistant reads."""
-        result = await self.raw(tool, **arguments)
+        return spoken(await self._done(tool, arguments))
+
+    async def _done(self, tool: str, arguments: dict[str, Any]) -> CallToolResult:
+        """Make a call until it is done, as an assistant does: on a busy machine it may continue in the background."""
+        while _CONTINUES in spoken(result := await self.raw(tool, **arguments)):
+            assert result.is_error
         assert not result.is_error, spoken(result)
-        return spoken(result)
+        return result
 
     async def refusal(self, tool: str, **arguments: Any) -> str:
         """Call a tool that must refuse; returns its sentence, which must not give anything away."""
