@@ -152,8 +152,7 @@ async def test_another_key_of_the_same_project_goes_on_with_everything(
     async with converse(foreign, sandbox) as other:
         assert (await other.call("get_results", batch=shown["batch_id"]))["summary"]["failed"] == 1
         await other.call("retry_failed", batch=shown["batch_id"])
-        status = await other.call("check_status", batch=waiting["batch_id"], wait_seconds=2)
-    assert status["state"] == "JOB_STATE_PENDING"
+        await other.comes_to(waiting["batch_id"], "JOB_STATE_PENDING")
     assert sandbox.creates == 3
 
 

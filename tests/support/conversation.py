@@ -51,6 +51,12 @@ class Conversation:
         """Call a tool that must succeed; returns the text that an assistant reads."""
         return spoken(await self._done(tool, arguments))
 
+    async def comes_to(self, batch: str, state: str) -> dict[str, Any]:
+        """Look at a batch until it is in that state; returns what is shown then."""
+        while (status := await self.call("check_status", batch=batch, wait_seconds=0.5))["state"] != state:
+            assert not status["done"], status
+        return status
+
     async def _done(self, tool: str, arguments: dict[str, Any]) -> CallToolResult:
         """Make a call until it is done, as an assistant does: on a busy machine it may continue in the background."""
         while _CONTINUES in spoken(result := await self.raw(tool, **arguments)):

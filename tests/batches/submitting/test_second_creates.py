@@ -32,7 +32,9 @@ async def test_a_create_that_was_refused_after_it_took_effect_is_found(
     source = request_file(data)
     created = await talk.call("create_batch", source=source, delivery=delivery)
     again = await talk.call("create_batch", source=source, delivery=delivery)
-    shown = await talk.call("check_status", batch=created["batch_id"], wait_seconds=2 if status == 429 else 0)
+    if status == 429:
+        await talk.comes_to(created["batch_id"], "JOB_STATE_PENDING")
+    shown = await talk.call("check_status", batch=created["batch_id"])
 
     assert again["batch_id"] == created["batch_id"]
     assert shown["state"] == "JOB_STATE_PENDING"
@@ -46,7 +48,7 @@ async def test_a_wait_for_quota_costs_one_look_at_the_list(talk: Conversation, s
     batch = (await talk.call("create_batch", source=request_file(data)))["batch_id"]
     assert _looks(sandbox) == 0
 
-    assert (await talk.call("check_status", batch=batch, wait_seconds=2))["state"] == "JOB_STATE_PENDING"
+    await talk.comes_to(batch, "JOB_STATE_PENDING")
 
     assert _looks(sandbox) == 1
     assert sandbox.creates == 1
@@ -124,10 +126,7 @@ async def test_a_job_that_would_be_cut_smaller_is_looked_for_first(
     sandbox.fail_next("batches.create", status=429, when="after")
     async with converse(replace(settings, prices_path=prices), sandbox) as talk:
         batch = (await talk.call("create_batch", source=source))["batch_id"]
-        for _ in range(6):
-            shown = await talk.call("check_status", batch=batch, wait_seconds=0.3)
-            if shown["state"] == "JOB_STATE_PENDING":
-                break
+        shown = await talk.comes_to(batch, "JOB_STATE_PENDING")
         assert [job["name"] for job in shown["jobs"] if job["name"]]
     assert len({record.name for record in sandbox.create_records}) == sandbox.creates
     rows = sum(record.row_count for record in sandbox.create_records)
