@@ -57,7 +57,7 @@ class BigQuery:
         #: The statements that made a table, in order.
         self.statements: list[str] = []
         self._lock = threading.Lock()
-        # One at a time: tables are looked at between statements, never within one.
+        # One at a time, as each takes a processor; tables are looked at meanwhile.
         self._runner = concurrent.futures.ThreadPoolExecutor(1, "sandbox-queries")
         self._under_way: set[concurrent.futures.Future[None]] = set()
 

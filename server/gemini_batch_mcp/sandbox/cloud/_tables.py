@@ -11,7 +11,7 @@ import json
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -79,18 +79,26 @@ class Found:
 
 
 class Tables:
-    """The store. Blocks while it works; safe to use from several threads."""
+    """The store. Blocks while it works; safe to use from several threads.
+
+    What takes long runs on a connection of its own, and the others see its table once it is whole and noted.
+    """
 
     def __init__(self, directory: Path, config: SandboxConfig) -> None:
         self._path = directory / _NAME
         self._config = config
         self._lock = threading.RLock()
         self._database: Any = None
+        self._running: set[Any] = set()
 
     def interrupt(self) -> None:
-        """End the statement that is running, which then fails; from any thread."""
-        if (database := self._database) is not None:
-            database.interrupt()
+        """End the statements that are running, which then fail; from any thread."""
+        import duckdb
+
+        for cursor in tuple(self._running):
+            # One that has ended meanwhile is closed.
+            with suppress(duckdb.ConnectionException):
+                cursor.interrupt()
 
     def close(self) -> None:
         """Let go of the file."""
@@ -112,9 +120,9 @@ class Tables:
 
     def put(self, dataset: str, table: str, select: str) -> None:
         """Make a table of a SELECT in DuckDB's own words, in the place of another one: what a test begins with."""
-        with self._lock:
-            self._open().execute(f"CREATE OR REPLACE TABLE {_quoted(dataset)}.{_quoted(table)} AS {select}")
-            self._note(dataset, table)
+        with self._cursor() as cursor:
+            cursor.execute(f"CREATE OR REPLACE TABLE {_quoted(dataset)}.{_quoted(table)} AS {select}")
+        self._note(dataset, table)
 
     def add(self, dataset: str, table: str, columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[Any]]) -> None:
         """Make a table of rows in another order than theirs; `columns` are names and DuckDB's types."""
@@ -201,24 +209,29 @@ class Tables:
         with self._lock:
             statement, read_bytes = self._translate(sql)
             if statement.makes is None:
-                return self._answer(statement.sql, read_bytes)
-            project, dataset, table = statement.makes
-            self.require_dataset(project or self._config.cloud_project, dataset)
-            if self.describe(dataset, table) is not None and not statement.replaces:
-                if statement.may_be_there:
-                    return Found((), (), 0)
-                raise ApiError(409, f"[sandbox] Already Exists: Table {project}:{dataset}.{table}")
-            self._execute(f"CREATE OR REPLACE TABLE {_quoted(dataset)}.{_quoted(table)} AS {statement.sql}")
-            self._note(dataset, table)
-            return Found((), (), read_bytes)
+                relation = self._bound(statement.sql)
+                fields, readable = (
+                    tuple(map(_field, relation.columns, relation.types)),
+                    _readable(statement.sql, relation),
+                )
+            else:
+                project, dataset, table = statement.makes
+                self.require_dataset(project or self._config.cloud_project, dataset)
+                if self.describe(dataset, table) is not None and not statement.replaces:
+                    if statement.may_be_there:
+                        return Found((), (), 0)
+                    raise ApiError(409, f"[sandbox] Already Exists: Table {project}:{dataset}.{table}")
+        if statement.makes is None:
+            return self._answer(fields, readable, read_bytes)
+        self.put(dataset, table, statement.sql)
+        return Found((), (), read_bytes)
 
     def page(self, found: Found, start: int, size: int) -> Sequence[tuple[Any, ...]]:
         """Return some rows of an answer."""
         if not found.kept:
             return found.rows[start : start + size]
-        piece = f"SELECT * FROM {found.kept} LIMIT {size:d} OFFSET {start:d}"
-        with self._lock:
-            return self._execute(piece, size)
+        with self._cursor() as cursor:
+            return _fetched(cursor.execute(f"SELECT * FROM {found.kept} LIMIT {size:d} OFFSET {start:d}"), size)
 
     def rows(self, dataset: str, table: str) -> list[dict[str, Any]]:
         """Return all rows of a table; a TIMESTAMP is its microseconds since 1970."""
@@ -229,8 +242,8 @@ class Tables:
         name = f"SELECT * FROM {_quoted(dataset)}.{_quoted(table)}"
         with self._lock:
             relation = self._bound(name)
-            columns, sql, cursor = relation.columns, _readable(name, relation), self._open().cursor()
-        with closing(cursor):
+            columns, sql = relation.columns, _readable(name, relation)
+        with self._cursor() as cursor:
             cursor.execute(sql)
             while piece := cursor.fetchmany(_PIECE_ROWS):
                 yield from (dict(zip(columns, row, strict=True)) for row in piece)
@@ -262,49 +275,57 @@ class Tables:
         except duckdb.Error as error:
             raise _refused(error) from None
 
-    def _answer(self, sql: str, read_bytes: int) -> Found:
+    def _answer(self, fields: tuple[Field, ...], readable: str, read_bytes: int) -> Found:
         """Return what a query comes to; where that is much, as a table."""
-        relation = self._bound(sql)
-        fields = tuple(map(_field, relation.columns, relation.types))
-        readable = _readable(sql, relation)
-        rows = self._execute(readable, _MOST_HELD_ROWS + 1)
-        if len(rows) <= _MOST_HELD_ROWS:
-            return Found(fields, rows, read_bytes, len(rows))
-        kept = f"{_ANSWERS}.{_quoted(new_id(20))}"
-        self._execute(f"CREATE TABLE {kept} AS {readable}")
-        ((count,),) = self._execute(f"SELECT count(*) FROM {kept}", 1)
+        with self._cursor() as cursor:
+            rows = _fetched(cursor.execute(readable), _MOST_HELD_ROWS + 1)
+            if len(rows) <= _MOST_HELD_ROWS:
+                return Found(fields, rows, read_bytes, len(rows))
+            kept = f"{_ANSWERS}.{_quoted(new_id(20))}"
+            cursor.execute(f"CREATE TABLE {kept} AS {readable}")
+            ((count,),) = _fetched(cursor.execute(f"SELECT count(*) FROM {kept}"), 1)
         return Found(fields, (), read_bytes, int(count), kept)
 
     def _fields(self, sql: str) -> tuple[Field, ...]:
         relation = self._bound(sql)
         return tuple(map(_field, relation.columns, relation.types))
 
-    def _execute(self, sql: str, most_rows: int = 0) -> tuple[tuple[Any, ...], ...]:
-        """Run a statement and return its first rows, without a look at any beyond them."""
+    @contextmanager
+    def _cursor(self) -> Iterator[Any]:
+        """Yield a connection for what takes long, which `interrupt` ends.
+
+        Raises:
+            ApiError: in the place of the engine's refusals.
+        """
         import duckdb
 
+        with self._lock:
+            cursor = self._open().cursor()
+        self._running.add(cursor)
         try:
-            found = self._open().execute(sql)
-            return tuple(map(tuple, found.fetchmany(most_rows))) if most_rows else ()
+            with closing(cursor):
+                yield cursor
         except duckdb.Error as error:
             raise _refused(error) from None
+        finally:
+            self._running.discard(cursor)
 
     def _note(self, dataset: str, table: str) -> None:
         """Write down what a table that has just been made is like; its size is that of its rows as JSON.
 
         Of a long table, that of its first rows stands for all.
         """
-        database, now_ms = self._open(), self._config.clock_ns() // 1_000_000
-        name = f"{_quoted(dataset)}.{_quoted(table)}"
-        ((rows,),) = self._execute(f"SELECT count(*) FROM {name}", 1)
-        ((measured, size),) = self._execute(
-            "SELECT count(*), coalesce(sum(octet_length(encode(to_json(t)::VARCHAR))), 0) "
-            f"FROM (SELECT * FROM {name} LIMIT {_MEASURED_ROWS}) AS t",
-            1,
-        )
-        size = int(size) * rows // measured if measured else 0
-        database.execute("DELETE FROM noted WHERE dataset = ? AND name = ?", [dataset, table])
-        database.execute("INSERT INTO noted VALUES (?, ?, ?, ?, ?, '{}', 0)", [dataset, table, rows, size, now_ms])
+        name, now_ms = f"{_quoted(dataset)}.{_quoted(table)}", self._config.clock_ns() // 1_000_000
+        with self._lock:
+            database = self._open()
+            ((rows,),) = database.execute(f"SELECT count(*) FROM {name}").fetchall()
+            ((measured, size),) = database.execute(
+                "SELECT count(*), coalesce(sum(octet_length(encode(to_json(t)::VARCHAR))), 0) "
+                f"FROM (SELECT * FROM {name} LIMIT {_MEASURED_ROWS}) AS t"
+            ).fetchall()
+            size = int(size) * rows // measured if measured else 0
+            database.execute("DELETE FROM noted WHERE dataset = ? AND name = ?", [dataset, table])
+            database.execute("INSERT INTO noted VALUES (?, ?, ?, ?, ?, '{}', 0)", [dataset, table, rows, size, now_ms])
 
     def _open(self) -> Any:
         # Loaded when it is first asked for: most sandboxes never hold a table.
@@ -327,6 +348,11 @@ class Tables:
 
 def _refused(error: Exception) -> ApiError:
     return ApiError(400, f"[sandbox] {' '.join(str(error).split())[:600]}")
+
+
+def _fetched(found: Any, most_rows: int) -> tuple[tuple[Any, ...], ...]:
+    """Return the first rows of what was found, without a look at any beyond them."""
+    return tuple(map(tuple, found.fetchmany(most_rows)))
 
 
 def _quoted(name: str) -> str:
