@@ -88,12 +88,15 @@ MAY_IMPORT = {
         "batches.app batches.calls batches.jobs batches.ledger batches.losses batches.remote batches.waiting"
     ),
     "batches.undertakings": "batches.app batches.jobs batches.ledger batches.submitting batches.waiting",
-    "batches.objects": "batches.app batches.gauge batches.ledger batches.orders intake.prices intake.requests",
+    "batches.objects": (
+        "batches.app batches.gauge batches.in_place batches.ledger batches.orders intake.prices intake.requests"
+    ),
+    "batches.in_place": "batches.app batches.orders intake.prices",
     "batches.losses": "batches.app batches.jobs batches.ledger batches.orders",
     "batches.waiting": "batches.app batches.calls batches.gauge batches.jobs batches.ledger batches.submitting",
     "batches.submitting": (
-        "batches.app batches.answers batches.calls batches.gauge batches.jobs batches.ledger batches.objects "
-        "batches.orders batches.remote batches.work intake.* results.*"
+        "batches.app batches.answers batches.calls batches.gauge batches.in_place batches.jobs batches.ledger "
+        "batches.objects batches.orders batches.remote batches.work intake.* results.*"
     ),
     "batches.answers": (
         "batches.app batches.calls batches.gauge batches.jobs batches.ledger batches.orders batches.remote "
@@ -101,9 +104,9 @@ MAY_IMPORT = {
     ),
     # rows and answers that stay in BigQuery
     "batches.remote": (
-        "batches.app batches.gauge batches.jobs batches.ledger batches.orders gemini.warehouse intake.prices "
-        "intake.requests results.engine results.export results.query results.store results.table results.visible "
-        "warehouse"
+        "batches.app batches.gauge batches.in_place batches.jobs batches.ledger batches.orders gemini.warehouse "
+        "intake.prices intake.requests results.engine results.export results.query results.store results.table "
+        "results.visible warehouse"
     ),
     "batches.trials": (
         "batches.app batches.answers batches.jobs batches.ledger batches.orders batches.work intake.prices results.*"

@@ -7,7 +7,6 @@ import fnmatch
 import hashlib
 import io
 import shutil
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,16 +19,16 @@ import msgspec
 from gemini_batch_mcp import __version__
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.gauge import Doing, Progress
+from gemini_batch_mcp.batches.in_place import SHOWN_REQUESTS, found_before, keep_found, preview_in_place, sweep_found
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry
 from gemini_batch_mcp.batches.orders.appraising import ask_gemini
-from gemini_batch_mcp.batches.orders.consent import quote_of, record_quote
-from gemini_batch_mcp.batches.orders.models import check_model
-from gemini_batch_mcp.batches.orders.preparing import Preview, identify_for, is_copied, standing_for
-from gemini_batch_mcp.batches.orders.pricing import price_notes, read_prices
+from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
+from gemini_batch_mcp.batches.orders.preparing import Preview, is_copied
 from gemini_batch_mcp.digests import Digest
 from gemini_batch_mcp.domain import JsonObject, Order
-from gemini_batch_mcp.errors import RequestProblems, UsageError, storage_errors
+from gemini_batch_mcp.errors import UsageError, storage_errors
 from gemini_batch_mcp.intake.prices.estimate import Counting, Estimate, estimate, limits_of
+from gemini_batch_mcp.intake.prices.likely import Evidence
 from gemini_batch_mcp.intake.prices.price_list import PriceTable
 from gemini_batch_mcp.intake.prices.survey import Survey, Surveyor
 from gemini_batch_mcp.intake.requests.keys import KeyLog
@@ -39,11 +38,7 @@ from gemini_batch_mcp.threads import in_thread
 
 #: What is read of an object at once.
 _PIECE_BYTES: Final = 8 * 1024**2
-_FACTS: Final = "facts.json"
 _KEYS: Final = "keys.jsonl"
-#: How long it is kept what a pass has found: an order mostly follows its preview within the hour.
-_KEPT_SECONDS: Final = 7 * 24 * 3600.0
-_SHOWN: Final = 2
 _NOT_WRITTEN: Final = "What was found in the object could not be written down"
 
 
@@ -58,8 +53,8 @@ class CheckedObject(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...]
     first: tuple[dict[str, Any], ...]
 
-    def estimate(self, prices: PriceTable, order: Order) -> Estimate:
-        """Return what a job of it may cost at the prices of today."""
+    def estimate(self, prices: PriceTable, order: Order, evidence: Evidence | None) -> Estimate:
+        """Return what a job of it may cost at the prices of today; see `in_place.Checked`."""
         return estimate(
             self.survey,
             self.counting,
@@ -67,7 +62,12 @@ class CheckedObject(msgspec.Struct, frozen=True):
             task=order.task,
             prices=prices,
             today=datetime.now(UTC).date(),
+            evidence=evidence,
         )
+
+    def notes(self) -> tuple[str, ...]:
+        """Return nothing: its lines are sent as they are."""
+        return ()
 
 
 def is_sent_in_place(app: App, order: Order) -> bool:
@@ -118,8 +118,8 @@ async def check_object(app: App, order: Order, prices: PriceTable) -> CheckedObj
     digest = Digest()
     digest.update(text.encode())
     directory = app.settings.home / "objects" / str(digest).rpartition(":")[2]
-    known = await in_thread(_known, directory)
-    if known is not None:
+    known = await in_thread(found_before, directory, CheckedObject)
+    if known is not None and (directory / _KEYS).is_file():
         return known
     file = await app.gateway.get_file(order.source)
     service = app.gateway.service
@@ -136,7 +136,7 @@ async def check_object(app: App, order: Order, prices: PriceTable) -> CheckedObj
         )
     counting = await ask_gemini(app, order, requests) if requests else Counting()
     found = msgspec.structs.replace(found, counting=counting)
-    await in_thread(_keep, directory, found)
+    await in_thread(keep_found, directory, found)
     return found
 
 
@@ -146,29 +146,11 @@ async def preview_object(app: App, order: Order) -> Preview:
     Raises:
         UsageError: the order is wrong as a whole; problems of single lines are in the preview.
     """
-    identified = await in_thread(identify_for, app, order)
-    prices = await read_prices(app)
-    await check_model(app, prices, order.model, order.task, ask=True)
-    standing = await in_thread(standing_for, app, identified)
-    try:
-        found = await check_object(app, order, prices)
-    except RequestProblems as report:
-        return Preview(order.model, problems=report.problems, problem_count=report.problem_count)
-    figure = found.estimate(prices, order)
-    if standing is None:
-        await record_quote(app, quote_of(identified, figure))
-    elif standing.estimate is not None:
-        figure = standing.estimate
-    return Preview(
-        model=order.model,
-        request_count=found.count,
-        size_bytes=found.size_bytes,
-        job_count=1,
-        warnings=(*price_notes(app, prices), *found.warnings, *figure.warnings),
-        sample=found.first,
-        estimate=figure,
-        standing=standing.id if standing is not None else "",
-    )
+
+    async def check(identified: IdentifiedOrder, prices: PriceTable) -> CheckedObject:
+        return await check_object(app, identified.order, prices)
+
+    return await preview_in_place(app, order, check)
 
 
 def keep_keys(app: App, batch_id: str, found: CheckedObject) -> None:
@@ -238,7 +220,7 @@ class _RemoteFile(io.RawIOBase):
 def _read(
     app: App, order: Order, prices: PriceTable, size_bytes: int, directory: Path
 ) -> tuple[CheckedObject, Mapping[int, JsonObject]]:
-    _sweep(directory.parent)
+    sweep_found(directory.parent)
     with storage_errors(_NOT_WRITTEN):
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     surveyor = Surveyor(order.model, limits=limits_of(prices, order.model, datetime.now(UTC).date()))
@@ -247,8 +229,8 @@ def _read(
     with KeyLog(directory / _KEYS) as keys:
         file: Any = _RemoteFile(app, name, size_bytes)
         for piece in run(file, order.task, keys, report, onlooker=surveyor, world=app.world(order.model)):
-            if len(first) < _SHOWN:
-                first += [msgspec.json.decode(line) for line in piece.split(b"\n")[:_SHOWN] if line]
+            if len(first) < SHOWN_REQUESTS:
+                first += [msgspec.json.decode(line) for line in piece.split(b"\n")[:SHOWN_REQUESTS] if line]
         if report.problem_count:
             raise report.as_error(name)
         if report.differs:
@@ -266,28 +248,6 @@ def _read(
         survey=surveyor.survey(),
         counting=Counting(),
         warnings=report.warnings(),
-        first=tuple(first[:_SHOWN]),
+        first=tuple(first[:SHOWN_REQUESTS]),
     )
     return found, surveyor.requests()
-
-
-def _known(directory: Path) -> CheckedObject | None:
-    try:
-        found = msgspec.json.decode((directory / _FACTS).read_bytes(), type=CheckedObject)
-    except (OSError, msgspec.MsgspecError):
-        return None
-    return found if (directory / _KEYS).is_file() else None
-
-
-def _keep(directory: Path, found: CheckedObject) -> None:
-    draft = directory / f"{_FACTS}.part"
-    with storage_errors(_NOT_WRITTEN):
-        draft.write_bytes(msgspec.json.encode(found))
-        draft.replace(directory / _FACTS)
-
-
-def _sweep(directory: Path) -> None:
-    """Remove what passes of another week have found."""
-    for old in directory.glob("*"):
-        if time.time() - old.stat().st_mtime > _KEPT_SECONDS:
-            shutil.rmtree(old, ignore_errors=True)

@@ -5,8 +5,6 @@ preview, consent and create say the same figure.
 """
 
 import io
-import shutil
-import time
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from datetime import UTC, datetime
@@ -18,12 +16,10 @@ import msgspec
 
 from gemini_batch_mcp import __version__
 from gemini_batch_mcp.batches.app import App
+from gemini_batch_mcp.batches.in_place import SHOWN_REQUESTS, found_before, keep_found, preview_in_place, sweep_found
 from gemini_batch_mcp.batches.orders.appraising import ask_gemini
-from gemini_batch_mcp.batches.orders.consent import quote_of, record_quote
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
-from gemini_batch_mcp.batches.orders.models import check_model, check_thinking
-from gemini_batch_mcp.batches.orders.preparing import Preview, identify_for, pilot_notes, standing_for
-from gemini_batch_mcp.batches.orders.pricing import evidence_for, price_notes, read_prices
+from gemini_batch_mcp.batches.orders.preparing import Preview
 from gemini_batch_mcp.batches.remote._bytes import bytes_words, cost_of_bytes, most_bytes_unasked, with_bigquery
 from gemini_batch_mcp.batches.remote.places import (
     allowed,
@@ -34,7 +30,7 @@ from gemini_batch_mcp.batches.remote.places import (
 )
 from gemini_batch_mcp.digests import text_digest
 from gemini_batch_mcp.domain import JsonObject, Order
-from gemini_batch_mcp.errors import RequestProblems, StillPreparing, UsageError, storage_errors
+from gemini_batch_mcp.errors import StillPreparing, UsageError, storage_errors
 from gemini_batch_mcp.gemini.warehouse import Rows, Statement
 from gemini_batch_mcp.intake.prices.estimate import Counting, Estimate, estimate, limits_of
 from gemini_batch_mcp.intake.prices.likely import Evidence
@@ -49,22 +45,18 @@ from gemini_batch_mcp.warehouse import statements
 
 #: Requests that are looked at, and counted by Gemini (our choice; of a file it is 20, too).
 _LOOKED_AT: Final = 20
-_SHOWN: Final = 2
 _SHOWN_SQL_CHARS: Final = 6_000
-#: How long it is kept what was found: an order mostly follows its preview within the hour.
-_KEPT_SECONDS: Final = 7 * 24 * 3600.0
-_FACTS: Final = "facts.json"
 _NOT_WRITTEN: Final = "What BigQuery counted could not be written down"
 
 
 class CheckedTable(msgspec.Struct, frozen=True):
     """What is known of an order over a table. `read_bytes` is what writing its requests reads of the source.
 
-    `request_bytes` is of all requests together, `longest_bytes` of the longest; `sql` is what writes them.
+    `size_bytes` is of all requests together, `longest_bytes` of the longest; `sql` is what writes them.
     """
 
     count: int
-    request_bytes: int
+    size_bytes: int
     longest_bytes: int
     read_bytes: int
     survey: Survey
@@ -99,6 +91,12 @@ class CheckedTable(msgspec.Struct, frozen=True):
             longest_tokens=evidence.longest * survey.rows if evidence is not None else None,
         )
 
+    def notes(self) -> tuple[str, ...]:
+        """Return the statement that writes its requests."""
+        return (
+            f"Nothing of the rows passes through this machine: BigQuery writes the requests, with {_shown(self.sql)}",
+        )
+
 
 async def check_table(
     app: App, identified: IdentifiedOrder, prices: PriceTable, *, wait_seconds: float | None = None
@@ -114,18 +112,19 @@ async def check_table(
     order = identified.order
     wanted = f"{__version__}\0{identified.sha256}\0{order.source}\0{app.settings.refuse_unknown}"
     directory = app.settings.home / "remote" / text_digest(wanted).rpartition(":")[2]
-    if (known := await in_thread(_known, directory)) is not None:
+    if (known := await in_thread(found_before, directory, CheckedTable)) is not None:
         return known
     found: list[CheckedTable] = []
 
     async def look() -> None:
         found.append(await _check(app, order, prices))
-        await in_thread(_keep, directory, found[0])
+        await in_thread(sweep_found, directory.parent)
+        await in_thread(keep_found, directory, found[0])
 
     if not await app.run(f"look {directory.name}", look, wait_seconds=wait_seconds):
         raise StillPreparing("BigQuery is still counting the rows.", "Make the same call again in half a minute.")
     # It may have been begun by another call.
-    known = found[0] if found else await in_thread(_known, directory)
+    known = found[0] if found else await in_thread(found_before, directory, CheckedTable)
     assert known is not None
     return known
 
@@ -150,7 +149,7 @@ async def _check(app: App, order: Order, prices: PriceTable) -> CheckedTable:
     counting = await ask_gemini(app, order, requests) if requests else Counting()
     return CheckedTable(
         count=int(counted["row_count"]),
-        request_bytes=int(counted["request_bytes"] or 0),
+        size_bytes=int(counted["request_bytes"] or 0),
         longest_bytes=int(counted["longest_bytes"] or 0),
         read_bytes=read_bytes,
         survey=survey,
@@ -168,36 +167,11 @@ async def preview_table(app: App, order: Order, *, wait_seconds: float | None = 
         UsageError: the order is wrong as a whole; problems of single requests are in the preview.
         StillPreparing: BigQuery is still counting after `wait_seconds`; that goes on.
     """
-    identified = await in_thread(identify_for, app, order)
-    prices = await read_prices(app)
-    await check_model(app, prices, order.model, order.task, ask=True)
-    check_thinking(prices, order)
-    standing = await in_thread(standing_for, app, identified)
-    try:
-        found = await check_table(app, identified, prices, wait_seconds=wait_seconds)
-    except RequestProblems as report:
-        return Preview(order.model, problems=report.problems, problem_count=report.problem_count)
-    figure = found.estimate(prices, order, await in_thread(evidence_for, app, identified))
-    if standing is None:
-        await record_quote(app, quote_of(identified, figure))
-    elif standing.estimate is not None:
-        figure = standing.estimate
-    return Preview(
-        model=order.model,
-        request_count=found.count,
-        size_bytes=found.request_bytes,
-        job_count=1,
-        warnings=(
-            *price_notes(app, prices),
-            *found.warnings,
-            *figure.warnings,
-            *pilot_notes(app, identified, found.count, figure),
-            f"Nothing of the rows passes through this machine: BigQuery writes the requests, with {_shown(found.sql)}",
-        ),
-        sample=found.first,
-        estimate=figure,
-        standing=standing.id if standing is not None else "",
-    )
+
+    async def check(identified: IdentifiedOrder, prices: PriceTable) -> CheckedTable:
+        return await check_table(app, identified, prices, wait_seconds=wait_seconds)
+
+    return await preview_in_place(app, order, check)
 
 
 def _refuse_dear(app: App, size_bytes: int, order: Order) -> None:
@@ -250,7 +224,7 @@ def _look(
     if report.problem_count:
         raise report.as_error(order.source.partition("#")[0])
     of_sample = surveyor.survey()
-    first = tuple(msgspec.json.decode(line) for line in lines[:_SHOWN])
+    first = tuple(msgspec.json.decode(line) for line in lines[:SHOWN_REQUESTS])
     warnings = report.warnings()
     return _of_all(of_sample, counted, len(lines)), surveyor.requests(), first, warnings
 
@@ -287,21 +261,3 @@ def _scaled(tokens: Tokens, scale: float) -> Tokens:
 def _shown(sql: str) -> str:
     more = f"… ({count(len(sql), 'character')} in all)" if len(sql) > _SHOWN_SQL_CHARS else ""
     return f"{sql[:_SHOWN_SQL_CHARS]}{more}"
-
-
-def _known(directory: Path) -> CheckedTable | None:
-    try:
-        return msgspec.json.decode((directory / _FACTS).read_bytes(), type=CheckedTable)
-    except (OSError, msgspec.MsgspecError):
-        return None
-
-
-def _keep(directory: Path, found: CheckedTable) -> None:
-    with storage_errors(_NOT_WRITTEN):
-        for old in directory.parent.glob("*"):
-            if time.time() - old.stat().st_mtime > _KEPT_SECONDS:
-                shutil.rmtree(old, ignore_errors=True)
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        draft = directory / f"{_FACTS}.part"
-        draft.write_bytes(msgspec.json.encode(found))
-        draft.replace(directory / _FACTS)

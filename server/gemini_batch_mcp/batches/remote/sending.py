@@ -53,11 +53,11 @@ async def plan_table(app: App, batch: BatchEntry, job: JobEntry, identified: Ide
         app.ledger.update_batch,
         batch.id,
         request_count=found.count,
-        size_bytes=found.request_bytes,
+        size_bytes=found.size_bytes,
         warnings=found.warnings,
         estimate=priced,
     )
-    part = NewJob(0, found.count, 0, max(1, found.request_bytes), "", priced.input_tokens)
+    part = NewJob(0, found.count, 0, max(1, found.size_bytes), "", priced.input_tokens)
     if not await in_thread(app.ledger.plan, batch.id, job.attempt, (part,)):
         raise changed_meanwhile(batch.id)
 

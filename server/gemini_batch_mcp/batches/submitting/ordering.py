@@ -11,13 +11,14 @@ import anyio
 from gemini_batch_mcp.batches.answers.collecting import collect_batch
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.calls.calling import go_on_calling, is_calling
+from gemini_batch_mcp.batches.in_place import Checked
 from gemini_batch_mcp.batches.jobs.accounts import claim, is_anothers, refuse_anothers, was_sent
 from gemini_batch_mcp.batches.jobs.finding import MAX_DISPLAY_NAME_CHARS
 from gemini_batch_mcp.batches.jobs.lock import BatchGone
 from gemini_batch_mcp.batches.jobs.removing import remove_batch
 from gemini_batch_mcp.batches.jobs.tracking import BatchStatus, current, describe, prove_absent
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry, NewBatch, Stage
-from gemini_batch_mcp.batches.objects import CheckedObject, check_object, is_sent_in_place
+from gemini_batch_mcp.batches.objects import check_object, is_sent_in_place
 from gemini_batch_mcp.batches.orders.ahead import PassAhead
 from gemini_batch_mcp.batches.orders.appraising import appraise, discard_staged_lines
 from gemini_batch_mcp.batches.orders.consent import (
@@ -41,7 +42,7 @@ from gemini_batch_mcp.batches.orders.pricing import (
     refuse_too_many,
     tier_of,
 )
-from gemini_batch_mcp.batches.remote.previewing import CheckedTable, check_table
+from gemini_batch_mcp.batches.remote.previewing import check_table
 from gemini_batch_mcp.batches.submitting._early_upload import EarlyUpload
 from gemini_batch_mcp.batches.submitting._withdrawing import join, notes_about, withdrawn_on_cancel
 from gemini_batch_mcp.batches.submitting.creating import Submission
@@ -310,14 +311,12 @@ async def _appraise_order(
         # An answer to the question before this one must not pass for an answer to this one.
         to = f"{to} once more (already ordered as {standing.id}, and charged again)"
     if identified.kind is SourceKind.REMOTE or is_sent_in_place(app, order):
-        found: CheckedTable | CheckedObject
+        found: Checked
         if identified.kind is SourceKind.REMOTE:
             found = await check_table(app, identified, prices, wait_seconds=seconds_left(deadline))
-            evidence = await in_thread(evidence_for, app, identified)
-            figure = found.estimate(prices, identified.order, evidence)
         else:
             found = await check_object(app, identified.order, prices)
-            figure = found.estimate(prices, identified.order)
+        figure = found.estimate(prices, identified.order, await in_thread(evidence_for, app, identified))
         refuse_over_cap(app, figure)
         # Without the time that it is pinned to.
         shown = order.source.partition("#")[0] if identified.kind is SourceKind.REMOTE else order.source
