@@ -84,6 +84,20 @@ def test_a_file_beside_another_one_goes_before_one_that_is_found_as_any_other(gu
         guard.readable_file("../../a.png", beside=inner)
 
 
+def test_a_name_that_is_nearly_that_of_a_file_is_told_with_that(guard: PathGuard, data: Path) -> None:
+    for name in ("reviews.csv", ".reviews.csv", "other.txt"):
+        (data / name).write_text("x", encoding="utf-8")
+    for text, advice in (
+        ("revews.csv", "Did you mean 'reviews.csv'? Check the name, or give the absolute path."),
+        (str(data / "review.csv"), "Did you mean 'reviews.csv'? Check the name."),
+        (str(data / "nothing-like-it.parquet"), "Check the name."),
+        ("nothing-like-it.parquet", "Check the name, or give the absolute path."),
+    ):
+        with pytest.raises(PathError) as error:
+            guard.readable_file(text)
+        assert error.value.next_step == advice
+
+
 def test_a_place_is_a_file_a_directory_or_a_directory_and_a_pattern(guard: PathGuard, data: Path) -> None:
     (data / "in [1]").mkdir()
     (data / "a.csv").write_text("x", encoding="utf-8")

@@ -5,6 +5,7 @@ never repaired: a path that an assistant got wrong should come back to it as a s
 resolved; `handles.py` opens it without following links, so that what was checked is what is opened.
 """
 
+import difflib
 import errno
 import os
 import re
@@ -15,7 +16,7 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from gemini_batch_mcp.errors import PathError, system_reason
@@ -26,6 +27,10 @@ DRAFT_PREFIX = ".gemini-batch-"
 DRAFT_SECONDS = 24 * 3600.0
 #: Longest piece of a given path that is shown back.
 _SHOWN_CHARS = 200
+#: Of a directory in which a file is missing, as many names are looked at for the one that was meant (our choice).
+_NAMES_LOOKED_AT = 2_000
+#: From here on two names are alike.
+_ALIKE = 0.75
 #: What makes a piece of a path a pattern, unless there is something of that very name.
 _WILDCARD = re.compile(r"[*?\[]")
 #: Where chats keep what was dropped into them and what they make: machines of their own, whose paths their models give
@@ -62,10 +67,7 @@ class PathGuard:
             path = self._resolve(text)
         mode = _mode(path, text)
         if mode is None:
-            raise PathError(
-                f"There is no file {_shown(text)} in {_printable(path.parent)}.",
-                "Check the name, or give the absolute path.",
-            )
+            raise PathError(f"There is no file {_shown(text)} in {_printable(path.parent)}.", _name_advice(path, text))
         if stat.S_ISDIR(mode):
             raise PathError(f"{_shown(text)} is a directory, not a file.", "Give the path of one JSONL file in it.")
         if not stat.S_ISREG(mode):
@@ -186,7 +188,7 @@ class PathGuard:
         self._refuse_chats(text)
         raise PathError(
             f"{_shown(text)} lies outside the directories this server may use: {self.shown_roots()}.",
-            "Move the file there, or add its directory to GEMINI_BATCH_ROOTS in the server's configuration.",
+            "Put the file into one of them, or add its directory to GEMINI_BATCH_ROOTS in the server's configuration.",
         )
 
     def _relative_base(self) -> Path:
@@ -197,6 +199,18 @@ class PathGuard:
     def shown_roots(self) -> str:
         """The roots, for people."""
         return ", ".join(str(root) for root in self.roots) or "none"
+
+
+def _name_advice(path: Path, text: str) -> str:
+    """Return what to do about a file that is not there: the name that was probably meant, where there is one."""
+    names: list[str] = []
+    with suppress(OSError), os.scandir(path.parent) as entries:
+        names = [entry.name for entry in islice(entries, _NAMES_LOOKED_AT) if not entry.name.startswith(".")]
+    near = difflib.get_close_matches(path.name[:_SHOWN_CHARS], names, n=1, cutoff=_ALIKE)
+    meant = f"Did you mean {_shown(near[0])}? " if near else ""
+    return (
+        f"{meant}Check the name." if Path(text).is_absolute() else f"{meant}Check the name, or give the absolute path."
+    )
 
 
 def is_chats_path(text: str) -> bool:

@@ -239,6 +239,10 @@ def test_every_choice_is_taken_in_the_word_that_tools_take() -> None:
 
 
 def test_the_demo_ends_by_itself_and_shows_the_whole_conversation(run: Run, data: Path) -> None:
+    # What lies under its file's name is somebody's.
+    (data / "gemini-batch-demo").mkdir()
+    (data / "mine.csv").write_text("precious", encoding="utf-8")
+    (data / "gemini-batch-demo" / "reviews.csv").symlink_to(data / "mine.csv")
     done = run("demo", sandbox=False)
 
     assert done.returncode == 0, done.stderr
@@ -252,6 +256,7 @@ def test_the_demo_ends_by_itself_and_shows_the_whole_conversation(run: Run, data
         "results.jsonl",
     ):
         assert words in done.stdout
+    assert (data / "mine.csv").read_text(encoding="utf-8") == "precious"
     assert len((data / "gemini-batch-demo" / "results.jsonl").read_text(encoding="utf-8").splitlines()) == 40
 
 

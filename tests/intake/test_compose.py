@@ -214,6 +214,7 @@ def test_rows_without_any_text_are_counted_in_a_warning(tmp_path: Path) -> None:
         (Order(), "t.csv is a table, which needs a `prompt`.", 'such as "Answer this: {{text}}"'),
         (Order(task="embed"), "t.csv is a table, which needs a `prompt`.", 'such as "{{text}}"'),
         (Order(prompt="Hello"), "The prompt names no column", "such as {{text}}"),
+        (Order(prompt="Hello {a}"), "The prompt names no column", "Write {{a}}, with two braces on each side."),
         (Order(prompt="{{txt}}"), '`prompt` names the column "txt"', "Did you mean text?"),
         (Order(prompt="{{a}}", system_instruction="{{b}}"), '`system_instruction` names the column "b"', "a, text"),
         (Order(prompt="{{a}}", key_column="id"), '`key_column` names the column "id"', "a, text"),

@@ -70,3 +70,23 @@ async def test_a_key_that_is_refused_in_the_middle_of_a_list_is_a_sentence(
         await talk.call("create_batch", source=request_file(data, mark=mark))
     sandbox.fail_next("batches.get", status=403, times=2)
     assert "Check the key in GEMINI_API_KEY" in await talk.refusal("list_jobs")
+
+
+async def test_rows_that_were_cut_are_ordered_alone_with_more_room_as_the_advice_says(
+    talk: Conversation, sandbox: Sandbox, data: Path
+) -> None:
+    rows = [f"r{number},text {number}{' [[sandbox:max_tokens]]' if number % 3 == 0 else ''}" for number in range(9)]
+    (data / "reviews.csv").write_text("\n".join(["id,text", *rows]), encoding="utf-8")
+    order = {"source": "reviews.csv", "prompt": "Mood? {{text}}", "key_column": "id"}
+    batch = (await talk.call("create_batch", **order, generation_config={"maxOutputTokens": 50}))["batch_id"]
+    sandbox.finish(newest(sandbox))
+    await talk.call("get_results", batch=batch)
+    told = await talk.text("check_status", batch=batch)
+    advised = {"like": batch, "source": batch, "where": "status = 'truncated'"}
+    assert all(f"{name}={value!r}" in told for name, value in {"like": batch, "source": batch}.items()), told
+    assert "where=\"status = 'truncated'\"" in told and "orders these alone" in told
+
+    seen = await talk.call("preview_batch", **advised, generation_config={"maxOutputTokens": 500})
+    assert seen["request_count"] == 3
+    assert [line["key"] for line in seen["sample"]] == ["r0", "r3"]
+    assert seen["sample"][0]["request"]["generationConfig"]["maxOutputTokens"] == 500

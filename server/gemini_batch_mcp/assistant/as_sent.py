@@ -39,11 +39,18 @@ _PERMISSIONS: Final = frozenset({"confirm", "resubmit"})
 _OTHER_NAMES: Final = {
     "source": frozenset({"path", "file", "filename", "filepath", "inputfile", "inputpath"}),
     "system_instruction": frozenset({"systemprompt", "systemmessage"}),
+    "where": frozenset({"filter", "filters", "condition", "rowfilter"}),
+    "limit_rows": frozenset({"maxrows", "nrows", "head", "first", "firstrows", "top", "maxitems", "n"}),
+    "sample_rows": frozenset({"pilot", "pilotrows", "trialrows", "randomrows"}),
     "batch": frozenset({"job", "jobid", "jobname"}),
     "save_to": frozenset({"path", "output", "outputfile", "outputpath", "filename", "filepath"}),
     "sql": frozenset({"query", "statement"}),
     "other": frozenset({"expected", "reference", "baseline", "against", "compareto", "comparewith", "groundtruth"}),
 }
+#: Wishes that nothing be done yet. A tool that asks for leave would do it.
+_ONLY_LOOKS: Final = frozenset(
+    {"dryrun", "preview", "previewonly", "simulate", "validateonly", "whatif", "estimateonly"}
+)
 #: Members of an argument that are given beside it.
 _MEMBERS: Final = {
     "generation_config": frozenset(
@@ -152,6 +159,8 @@ def _told(name: str, known: Mapping[str, Any], elsewhere: Mapping[str, Sequence[
         return ""
     if tools := elsewhere.get(name):
         return f"It is an argument of {', '.join(tools)}."
+    if "confirm" in known and _plain(name) in _ONLY_LOOKS:
+        return "This tool acts. preview_batch shows what an order would send and cost, and sends nothing."
     if right := _resembled(name, known):
         return f"Did you mean {right}?"
     for holder, members in _MEMBERS.items():

@@ -1,7 +1,7 @@
 """What compare_results answers with: the structured result of the contract, and the same facts as compact text."""
 
 import json
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
@@ -9,6 +9,9 @@ from pydantic.json_schema import SkipJsonSchema
 from gemini_batch_mcp.assistant.replies import Text
 from gemini_batch_mcp.assistant.views import Answer, View
 from gemini_batch_mcp.text import count, dollars, duration, share
+
+#: Of one row, and of several.
+_LEFT_OUT: Final = ("row has no answer or no label and is left out", "rows have no answer or no label and are left out")
 
 
 class PairView(View):
@@ -86,7 +89,7 @@ class CompareView(Answer):
 
     def text(self) -> str:
         """The same facts for an assistant to read; answers are data."""
-        left_out = f" {count(self.left_out, 'row has', 'rows have')} no answer on one side." if self.left_out else ""
+        left_out = f" {count(self.left_out, *_LEFT_OUT)}." if self.left_out else ""
         if self.share is None or self.share_low is None or self.share_high is None:
             return f"No row of {self.batch_id} can be compared with {self.other} by {self.field}.{left_out}"
         kappa = f", kappa {self.kappa:.4f}" if self.kappa is not None else ""

@@ -4,6 +4,8 @@ In the sandbox some rows are made to fail on purpose, because failures are what 
 """
 
 import csv
+import io
+import itertools
 import json
 import sys
 import tempfile
@@ -60,12 +62,13 @@ _QUESTION = "SELECT product, label, count(*) AS reviews FROM results WHERE statu
 async def run_demo(directory: Path, rows: int, live: bool, env: Mapping[str, str]) -> None:
     """Hold the conversation and print it. `directory` receives `reviews.csv` and the results; state is thrown away.
 
+    What lies there is left as it is: beside another `reviews.csv`, the table is called `reviews-2.csv`.
+
     Raises:
         BatchError: a tool answered with an error.
     """
     console = output()
-    source = directory / "reviews.csv"
-    await in_thread(_write_input, source, rows, with_trouble=not live)
+    source = await in_thread(_write_input, directory, rows, with_trouble=not live)
     arguments = ["-m", "gemini_batch_mcp", *([] if live else ["--sandbox"])]
     with tempfile.TemporaryDirectory(prefix="gemini-batch-demo-") as state:
         server_env = dict(env) | {"GEMINI_BATCH_HOME": state, "GEMINI_BATCH_ROOTS": str(directory)}
@@ -81,15 +84,27 @@ async def run_demo(directory: Path, rows: int, live: bool, env: Mapping[str, str
             await _show_results(console, client, batch_id)
 
 
-def _write_input(path: Path, rows: int, *, with_trouble: bool) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["id", "product", "text"])
-        for number in range(1, rows + 1):
-            mark = f" [[sandbox:{_TROUBLE[number]}]]" if with_trouble and number in _TROUBLE else ""
-            text = f"{_REVIEWS[number % len(_REVIEWS)]}{mark}"
-            table.writerow([f"review-{number:04d}", _PRODUCTS[number % len(_PRODUCTS)], text])
+def _write_input(directory: Path, rows: int, *, with_trouble: bool) -> Path:
+    """Write the table under a name that is free, or that the same table has from an earlier demo; returns its path."""
+    text = io.StringIO(newline="")
+    table = csv.writer(text)
+    table.writerow(["id", "product", "text"])
+    for number in range(1, rows + 1):
+        mark = f" [[sandbox:{_TROUBLE[number]}]]" if with_trouble and number in _TROUBLE else ""
+        review = f"{_REVIEWS[number % len(_REVIEWS)]}{mark}"
+        table.writerow([f"review-{number:04d}", _PRODUCTS[number % len(_PRODUCTS)], review])
+    content = text.getvalue().encode()
+    directory.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        path = directory / (f"reviews-{number}.csv" if number > 1 else "reviews.csv")
+        try:
+            with path.open("xb") as file:
+                file.write(content)
+            return path
+        except FileExistsError:
+            if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
+                return path
+    raise AssertionError("some number is free")
 
 
 async def _call(client: Client, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:

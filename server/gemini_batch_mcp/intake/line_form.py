@@ -6,7 +6,7 @@ Whoever writes the requests fills the same form, be it the engine of this machin
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from gemini_batch_mcp.domain import Order, Task
 from gemini_batch_mcp.errors import Problem, RequestProblems, UsageError
@@ -15,6 +15,9 @@ from gemini_batch_mcp.intake.tables.sql import LineForm, Marked, Piece
 from gemini_batch_mcp.intake.template import Template, compile_template, example_place, listed
 from gemini_batch_mcp.intake.validator.validate import check_line
 from gemini_batch_mcp.intake.validator.world import World
+
+#: Columns that are looked for in a prompt that names none.
+_LOOKED_FOR: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +58,13 @@ def request_form(order: Order, name: str, columns: Sequence[str], members: Mappi
         raise UsageError("Embeddings don't take a `system_instruction`.", "Leave it out, or write it into the prompt.")
     used = tuple(dict.fromkeys((*prompt.columns, *system.columns)))
     if not used and not order.attach:
+        meant = next((column for column in columns[:_LOOKED_FOR] if f"{{{column}}}" in order.prompt), None)
+        fix = f"Put a column in it, such as {example_place(columns)}"
+        if meant is not None:
+            fix = f"Write {example_place([meant])}, with two braces on each side"
         raise UsageError(
             "The prompt names no column, so every row would ask the same question and its values would be lost.",
-            f"Put a column in it, such as {example_place(columns)}. Its columns are: {listed(columns)}.",
+            f"{fix}. Its columns are: {listed(columns)}.",
         )
     attached = tuple(map(Marked, columns_of(order.attach, columns))) if order.attach else ()
     named = tuple(place.column for place in attached)

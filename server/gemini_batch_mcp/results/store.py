@@ -75,6 +75,8 @@ _NEGLIGIBLE: Final = " NEGLIGIBLE"
 #: Of a sample of answers: fields, and characters of each; kinds of columns that are no texts.
 _SAMPLED_FIELDS: Final = 20
 _SAMPLED_CHARS: Final = 2_000
+#: What an answer has written, in tokens.
+_WRITTEN: Final = "coalesce(output_tokens, 0) + coalesce(thoughts_tokens, 0)"
 _PLAIN_KINDS: Final = frozenset({"BIGINT", "INTEGER", "DOUBLE", "BOOLEAN"})
 
 
@@ -295,10 +297,11 @@ class ResultTable:
         every = max(1, self.row_count // limit)
         with self._reading() as connection:
             found = connection.execute(
-                f"""SELECT coalesce(output_tokens, 0) + coalesce(thoughts_tokens, 0), {cells}
+                f"""SELECT CASE WHEN answered_by = '' THEN {_WRITTEN} END, {cells}
                     FROM {rows_of(self.folder)} WHERE status = 'ok' AND hash(key) % {every} = 0"""
             ).fetchall()
-        written = tuple(int(row[0]) for row in found)
+        # What was taken from another batch has taken nothing here.
+        written = tuple(int(row[0]) for row in found if row[0] is not None)
         return AnswerSample(written, {name: tuple(row[place] for row in found) for place, name in enumerate(fields, 1)})
 
     def media_files(self, limit: int) -> tuple[Path, ...]:

@@ -164,9 +164,15 @@ def _pairs(sides: Compared, tolerance: float, cell_chars: int) -> str:
         one, two = _number("e_text"), _number("a_text")
         close = f"ABS({one} - {two}) <= {tolerance!r} * GREATEST(ABS({one}), ABS({two}))"
         same = f"COALESCE({close}, {same})"
+    labelled = "TRUE"
+    if sides.other is None:
+        # A blank cell of a source is no label, unless answers are blank as well.
+        answer = _text(sides.actual, "b", is_json=sides.is_json)
+        blank = f"(SELECT LOGICAL_OR(TRIM({answer}, ' ') = '') FROM {sides.results.quoted} AS b WHERE b.status = 'ok')"
+        labelled = f"(TRIM(e_text, ' ') <> '' OR {blank})"
     shown = f"SUBSTR(e_text, 1, {cell_chars + 1:d}) AS shown_e, SUBSTR(a_text, 1, {cell_chars + 1:d}) AS shown_a"
-    return f"""SELECT row_key, TO_HEX(MD5(e_label)) AS e, TO_HEX(MD5(a_label)) AS a, IF(is_good, {same}, NULL) AS same,
-    {shown}
+    return f"""SELECT row_key, TO_HEX(MD5(e_label)) AS e, TO_HEX(MD5(a_label)) AS a,
+    IF(is_good AND {labelled}, {same}, NULL) AS same, {shown}
   FROM (
     SELECT *, {labels[0]} AS e_label, {labels[1]} AS a_label
     FROM (

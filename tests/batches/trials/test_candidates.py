@@ -37,6 +37,10 @@ def test_only_what_is_more_than_chance_is_recommended() -> None:
         same = said(better, candidate("D", range(48), usd))
         assert same.said.startswith("Prompt 1 with A has as many rows right as prompt 1 with D. About")
         assert same.pick is None
+    # Nor where none is right at all, however cheap.
+    none = said(candidate("A", range(0), 2.0), candidate("B", range(0), 1.0))
+    assert none.said.startswith("None has any row right: look whether")
+    assert none.pick is None
     alone = said(better)
     assert "nothing to choose" in alone.said
     assert alone.pick is None

@@ -31,6 +31,7 @@ _RIGHT = """SELECT id, review,
     CASE n % 3 WHEN 0 THEN 'other' ELSE ' ' || upper(json ->> '$.mood') || ' ' END AS right_mood,
     CASE n % 3 WHEN 0 THEN 7 ELSE (json ->> '$.stars')::DOUBLE + 1e-11 END AS right_stars,
     CASE n % 3 WHEN 0 THEN 'none' ELSE json ->> '$.sure' END AS right_sure,
+    CASE n % 4 WHEN 0 THEN ' ' WHEN 1 THEN '' WHEN 2 THEN 'other' ELSE json ->> '$.mood' END AS right_few,
     CASE n % 3 WHEN 0 THEN '["x"]' ELSE to_json(list_reverse(from_json(json -> '$.tags', '["VARCHAR"]')))::VARCHAR END
         AS right_tags,
     CASE WHEN n % 3 > 0 THEN (json ->> '$.yes')::BOOLEAN END AS right_yes
@@ -88,14 +89,21 @@ async def test_a_comparison_in_bigquery_says_what_one_of_the_same_rows_here_says
     for field in ("mood", "stars", "sure", "tags", "yes"):
         found = [await whole(talk, batch, f"right_{field}", field=field) for batch in (here, there)]
         assert found[0] == found[1], field
-        assert found[0]["compared"] == 19
-        assert 0 < found[0]["equal"] < 19, found[0]
+        # What is right of seven rows is NULL in `right_yes`.
+        assert found[0]["compared"] == (12 if field == "yes" else 19)
+        assert 0 < found[0]["equal"] <= found[0]["compared"], found[0]
+    # Blank cells are no labels.
+    few = [await whole(talk, batch, "right_few", field="mood") for batch in (here, there)]
+    assert few[0] == few[1]
+    assert (few[0]["compared"], few[0]["left_out"]) == (10, 10)
     (asked,) = (await talk.client.get_prompt("improve_prompt", {"batch": there, "expected": "right_mood"})).messages
     assert asked.content.type == "text"
     assert '"expected": "other"' in asked.content.text and '"right_tags": ' in asked.content.text
     assert (await talk.client.get_prompt("improve_prompt", {"batch": there})).messages
     assert "no answer field" in await talk.refusal("compare_results", batch=there, other="right_mood", field="moods")
     assert "not a cursor" in await talk.refusal("compare_results", batch=there, other="right_mood", cursor="x")
+    refused = await talk.refusal("compare_results", batch=there, other="right_moods")
+    assert "Did you mean right_mood?" in refused and "neither a batch nor a column" in refused
     assert "on this machine" in await talk.refusal("compare_results", batch=there, other=here)
 
 

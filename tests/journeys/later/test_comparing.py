@@ -143,11 +143,43 @@ async def test_answers_are_compared_with_right_ones_and_with_another_batchs(
     assert (await talk.call("compare_results", batch=first, other="second look"))["compared"] == 12
     assert (await talk.call("compare_results", batch=second, other=first, field="text"))["field"] == "text"
     assert "no answer field 'nope'" in await talk.refusal("compare_results", batch=first, other="truth", field="nope")
-    assert "nowhere" in await talk.refusal("compare_results", batch=first, other="nowhere")
+    for other, meant in (
+        ("nowhere", "Its columns: id, product, truth, source_text."),
+        ("Thruth", "Did you mean truth?"),
+    ):
+        refused = await talk.refusal("compare_results", batch=first, other=other)
+        assert f"{other} is neither a batch nor a column of the source of {first}." in refused
+        assert meant in refused and f"like='{first}'" in refused
     assert "cursor" in await talk.refusal("compare_results", batch=first, other="truth", cursor="x")
     cursor = (await talk.call("compare_results", batch=first, other="truth", limit=1))["next_cursor"]
     refused = await talk.refusal("compare_results", batch=first, other=second, cursor=cursor)
     assert "belongs to another comparison" in refused
+
+
+async def test_rows_without_a_label_are_left_out_unless_answers_are_blank_as_well(
+    talk: Conversation, sandbox: Sandbox, data: Path
+) -> None:
+    reviews(data, 30)
+    lines = (data / "reviews.csv").read_text().splitlines()
+    few = [
+        line if place < 6 else line.replace(",good,", ",,").replace(",bad,", ", ,") for place, line in enumerate(lines)
+    ]
+    (data / "few.csv").write_text("\n".join(few), encoding="utf-8")
+    batch = await answered(talk, sandbox, data, source="few.csv")
+    found = await talk.call("compare_results", batch=batch, other="truth")
+    labelled = "SELECT count(*), count(*) FILTER (label = truth) FROM results WHERE trim(truth) <> ''"
+    assert [found["compared"], found["equal"]] == (await talk.call("query_results", batch=batch, sql=labelled))["rows"][
+        0
+    ]
+    assert (found["compared"], found["left_out"]) == (5, 25)
+    assert sum(pair["rows"] for pair in found["table"]) == 5 and all(pair["expected"] for pair in found["table"])
+    assert "25 rows have no answer or no label" in spoken(await talk.raw("compare_results", batch=batch, other="truth"))
+
+    # Where nothing was found in a text, that is an answer, and a blank cell says the same.
+    nothing = {"type": "object", "properties": {"label": {"type": "string", "maxLength": 0}}, "required": ["label"]}
+    batch = await answered(talk, sandbox, data, source="few.csv", response_schema=nothing)
+    found = await talk.call("compare_results", batch=batch, other="truth")
+    assert (found["compared"], found["equal"], found["left_out"]) == (30, 25, 0)
 
 
 async def test_only_what_a_batch_answered_is_compared_never_a_column_that_came_along(

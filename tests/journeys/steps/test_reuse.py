@@ -125,6 +125,13 @@ async def test_an_order_that_is_answered_needs_no_job_and_no_consent(
     assert (status["done"], status["results_ready"], status["rows"]["ok"]) == (True, True, 3)
     found = await rows(talk, created["batch_id"])
     assert [(row[0], row[1], row[3]) for row in found] == [(f"r{n}", "ok", first["batch_id"]) for n in (1, 2, 3)]
+    # The same answers took no tokens here, which says nothing of how they differ.
+    many = [f"text {number}" for number in range(30)]
+    await answered(talk, sandbox, source=table(data / "many.csv", many), **ORDER)
+    again = await talk.call("create_batch", source=table(data / "again.csv", many[::-1]), **ORDER)
+    assert again["reused_count"] == 30
+    result = await talk.call("get_results", batch=again["batch_id"])
+    assert not any("chance" in warning for warning in result["warnings"])
 
 
 async def test_calls_made_at_once_keep_their_answers_beside_taken_ones(

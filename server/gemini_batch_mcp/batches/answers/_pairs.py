@@ -103,8 +103,21 @@ class Sides:
                 close = f"abs({one} - {two}) <= {TOLERANCE!r} * greatest(abs({one}), abs({two}))"
                 same = f"coalesce({close}, {same})"
         good = "r.status = 'ok'" + (" AND o.status = 'ok'" if self.is_batch else "")
-        usable = f"{good} AND {left} IS NOT NULL AND {right} IS NOT NULL"
+        usable = f"{good} AND {left} IS NOT NULL AND {right} IS NOT NULL{self._labelled}"
         return *labels, f"CASE WHEN {usable} THEN {same} END"
+
+    @property
+    def _labelled(self) -> str:
+        """Return the condition that a row has a label, behind others.
+
+        A blank cell of a source is none: most rows have one where a few were labelled by hand. Where answers are blank
+        as well, it says that there is nothing to be found.
+        """
+        if self.is_batch or self.is_vectors:
+            return ""
+        answer = _as_text(identifier(self.actual.name), self.actual)
+        may_be_blank = f"(SELECT bool_or(trim({answer}) = '') FROM {self.relation} WHERE status = 'ok')"
+        return f" AND (trim({_as_text(self._left, self.expected)}) <> '' OR {may_be_blank})"
 
     def cells(self, rows: Sequence[int]) -> str:
         """Return the SELECT of number, key, and what either side has, for rows by their numbers."""

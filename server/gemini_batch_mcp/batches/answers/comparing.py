@@ -1,10 +1,12 @@
 """Two batches, or a batch and a column of right answers, laid against each other row by row."""
 
+import difflib
 import hashlib
 import math
 import re
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
@@ -26,9 +28,10 @@ from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.tracking import BatchStatus
 from gemini_batch_mcp.batches.work import deadline_after, seconds_left
 from gemini_batch_mcp.domain import Column, ResultQuery
-from gemini_batch_mcp.errors import UsageError
+from gemini_batch_mcp.errors import UnknownBatch, UsageError
 from gemini_batch_mcp.results.query.queries import RELATION, Stop
 from gemini_batch_mcp.results.store import ResultTable
+from gemini_batch_mcp.text import plain_text
 from gemini_batch_mcp.threads import in_stoppable_thread
 
 #: Pairs of expected and actual that are listed, the most frequent first.
@@ -43,6 +46,9 @@ _MOST_TOLD: Final = 4
 _NARROW: Final = 0.02
 #: A cursor: behind which row, of what was asked, of which builds of the tables.
 _CURSOR: Final = re.compile(r"(\d{1,12})-([0-9a-f]{8})-([0-9a-f]{8})", re.ASCII)
+#: Of a source's columns, in a sentence.
+_SHOWN_COLUMNS: Final = 20
+_NAME_CHARS: Final = 60
 #: What a table says of its rows, beside what was answered.
 _ABOUT_ROWS: Final = frozenset(
     {
@@ -80,7 +86,8 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What came of it. `left_out` counts rows in which one side has no good answer; shares are None with no rows.
+    """What came of it. `left_out` counts rows in which one side has no good answer, or the source no label; shares are
+    None with no rows.
 
     `share_low` and `share_high` are the bounds of the 95 % interval after Wilson; `kappa` is Cohen's, None for
     embeddings, where chance alone would agree always, and beyond a thousand different values. `kappa_low` and
@@ -187,10 +194,30 @@ async def _asked(app: App, results: Results, other: str, field: str, deadline: f
         return Asked(
             results.status, other, Sides(_answer_column(table, field, batch_id), expected, is_batch=False), tables
         )
-    (beside,) = (await read_also(app, [other], deadline)).values()
+    with _told_of_columns(table, batch_id, other):
+        (beside,) = (await read_also(app, [other], deadline)).values()
     tables[OTHER] = beside
     actual, expected = _answers_of_both(table, beside, field, others, batch_id, other)
     return Asked(results.status, other, Sides(actual, expected, OTHER in tables), tables)
+
+
+@contextmanager
+def _told_of_columns(table: _Columns, batch_id: str, other: str) -> Iterator[None]:
+    """Say what columns the source has, where `other` is none of them, and no batch either."""
+    try:
+        yield
+    except UnknownBatch as error:
+        names = [column.name for column in table.columns]
+        columns = {name.casefold(): name for name in names[: names.index("key")]}
+        error.message = f"{plain_text(other, 80)} is neither a batch nor a column of the source of {batch_id}."
+        near = difflib.get_close_matches(other.casefold()[:_NAME_CHARS], columns, n=1)
+        meant = f"Did you mean {plain_text(columns[near[0]], _NAME_CHARS)}? " if near else ""
+        listed = ", ".join(plain_text(name, _NAME_CHARS) for name in list(columns.values())[:_SHOWN_COLUMNS])
+        error.next_step = (
+            f"{meant}Its columns: {listed or 'none'}. Where the right answers stand in another file with the same "
+            f"rows, create_batch with like={batch_id!r} and that file as source takes the answers over."
+        )
+        raise
 
 
 def _answers_of_both(
@@ -220,7 +247,8 @@ async def _compare_remote(
     if expected is not None:
         actual = _answer_column(table, field, batch.id)
     else:
-        found = await read_results(app, other, ResultQuery(), wait_seconds=seconds_left(deadline))
+        with _told_of_columns(table, batch.id, other):
+            found = await read_results(app, other, ResultQuery(), wait_seconds=seconds_left(deadline))
         if found.remote is None:
             raise UsageError(
                 f"The answers of {batch.id} stay in BigQuery, those of {found.status.batch.id} are on this machine.",

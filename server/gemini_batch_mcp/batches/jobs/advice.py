@@ -163,10 +163,12 @@ def longer(batch: BatchEntry) -> str:
     if batch.order is None or not batch.order.prompt:
         return "submit them again with a larger maxOutputTokens"
     settings = ", beside its other settings" if batch.order.generation_config else ""
-    return (
-        f"create_batch with like='{batch.id}' and generation_config={{\"maxOutputTokens\":…}} larger than before"
-        f"{settings} orders all rows again"
-    )
+    wish = f"generation_config={{\"maxOutputTokens\":…}} larger than before{settings}"
+    if batch.is_sent_in_place or batch.order.attach:
+        # Their rows, or the files beside them, are no source here.
+        return f"create_batch with like='{batch.id}' and {wish} orders all rows again"
+    truncated = f"source='{batch.id}', where=\"status = 'truncated'\""
+    return f"create_batch with like='{batch.id}', {truncated} and {wish} orders these alone"
 
 
 def next_step(batch: BatchEntry, now: datetime) -> str:

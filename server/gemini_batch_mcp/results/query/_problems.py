@@ -32,7 +32,10 @@ _NO_COLUMN: Final = (
 )
 _NO_TABLE: Final = re.compile(r'Referenced table "(.+?)" not found')
 #: The engine adds no texts up, and columns of a source are text.
-_TEXT_AS_NUMBER: Final = re.compile(r"No function matches the given name and argument types '(\w+)\([^']*VARCHAR")
+_TEXT_AS_NUMBER: Final = re.compile(r"No function matches the given name and argument types '([^'(]+)\([^']*VARCHAR")
+#: Nor does it compare them with numbers (`<=`, BETWEEN, coalesce, greatest).
+_TEXT_WITH_NUMBER: Final = re.compile(r"Cannot (?:compare|mix|combine) (?:values of )?types? .*\bVARCHAR\b")
+_AS_NUMBER: Final = "TRY_CAST(column AS DOUBLE)"
 _STORAGE: Final = frozenset({"IOException", "HTTPException", "SerializationException"})
 _LIMITS: Final = frozenset({"InterruptException", "OutOfMemoryException", "PermissionException"})
 _RUN_SENTENCES: Final = {
@@ -103,9 +106,16 @@ def statement_problem(error: "duckdb.Error", tables: Tables) -> UsageError:
     if type(error).__name__ == "ParserException":
         return UsageError(f"The SQL cannot be parsed: {said}.", f"Write it in DuckDB's dialect. {table_advice(tables)}")
     if found := _TEXT_AS_NUMBER.search(message):
-        cast = f"Columns of the source are text: {found[1].lower()}(TRY_CAST(column AS DOUBLE)), for example. "
-        return UsageError(f"The query is invalid: {said}.", cast + column_advice(tables))
+        # A sign stands between two values.
+        number = f"{found[1].lower()}(TRY_CAST(column AS DOUBLE))" if found[1].isidentifier() else _AS_NUMBER
+        return UsageError(f"The query is invalid: {said}.", _cast_advice(number) + column_advice(tables))
+    if _TEXT_WITH_NUMBER.search(message):
+        return UsageError(f"The query is invalid: {said}.", _cast_advice(_AS_NUMBER) + column_advice(tables))
     return UsageError(f"The query is invalid: {said}.", column_advice(tables))
+
+
+def _cast_advice(number: str) -> str:
+    return f"Columns of the source are text: {number}, for example. "
 
 
 def run_problem(error: "duckdb.Error", file_names: Iterable[str]) -> BatchError:

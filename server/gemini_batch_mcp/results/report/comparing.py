@@ -101,7 +101,7 @@ def _head(facts: ComparedFacts) -> Html:
 def _tiles(facts: ComparedFacts) -> Html:
     differing = facts.compared - facts.equal
     shown = [
-        ("Compared", count(facts.compared), f"{count(facts.left_out, 'row')} without an answer on one side"),
+        ("Compared", count(facts.compared), f"{count(facts.left_out, 'row')} without an answer or a label"),
         ("Different", count(differing), share(differing, facts.compared) if facts.compared else ""),
     ]
     if facts.share is not None and facts.share_low is not None and facts.share_high is not None:
