@@ -98,6 +98,18 @@ def test_a_name_that_is_nearly_that_of_a_file_is_told_with_that(guard: PathGuard
         assert error.value.next_step == advice
 
 
+def test_a_file_where_the_user_stands_is_told_to_lie_outside_and_not_to_be_missing(tmp_path: Path, data: Path) -> None:
+    (tmp_path / "reviews.csv").write_text("x", encoding="utf-8")
+    guard = PathGuard(roots=(data,), working_directory=tmp_path)
+    with pytest.raises(PathError, match=f"'{tmp_path}/reviews.csv' lies outside the directories"):
+        guard.readable_file("reviews.csv")
+    with pytest.raises(PathError, match=r"There is no file 'gone\.csv'"):
+        guard.readable_file("gone.csv")
+    # What a relative path means is what lies in the root, where there is something of that name.
+    (data / "reviews.csv").write_text("x", encoding="utf-8")
+    assert guard.readable_file("reviews.csv") == data / "reviews.csv"
+
+
 def test_a_place_is_a_file_a_directory_or_a_directory_and_a_pattern(guard: PathGuard, data: Path) -> None:
     (data / "in [1]").mkdir()
     (data / "a.csv").write_text("x", encoding="utf-8")

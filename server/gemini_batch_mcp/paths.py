@@ -67,6 +67,7 @@ class PathGuard:
             path = self._resolve(text)
         mode = _mode(path, text)
         if mode is None:
+            self._refuse_here(text)
             raise PathError(f"There is no file {_shown(text)} in {_printable(path.parent)}.", _name_advice(path, text))
         if stat.S_ISDIR(mode):
             raise PathError(f"{_shown(text)} is a directory, not a file.", "Give the path of one JSONL file in it.")
@@ -165,6 +166,12 @@ class PathGuard:
                 "the path is one of this machine, add its directory to GEMINI_BATCH_ROOTS.",
                 elsewhere=(text,),
             )
+
+    def _refuse_here(self, text: str) -> None:
+        """Refuse a file that is where the user stands, which lies outside. Raises `PathError`."""
+        here = self.working_directory / text
+        if not Path(text).is_absolute() and self._relative_base() != self.working_directory.resolve() and here.exists():
+            self._inside(_resolved(here), str(here))
 
     def _settled(self, path: Path, text: str) -> Path:
         """Return where a path leads, which must be inside. `text` is how it was given."""

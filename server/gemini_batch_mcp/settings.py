@@ -190,7 +190,7 @@ SETTINGS: Final = (
         "the working directory, unless that is / or the home directory, and <home>/files",
     ),
     Setting("GEMINI_BATCH_SANDBOX", "1 uses the embedded Gemini service: no key, no cost.", "0", format="boolean"),
-    Setting("GEMINI_BATCH_READ_ONLY", "1 offers only the read-only tools.", "0", format="boolean"),
+    Setting("GEMINI_BATCH_READ_ONLY", "1 offers assistants only the read-only tools.", "0", format="boolean"),
     Setting(
         "GEMINI_BATCH_POLL_SECONDS", "First pause between two checks of a job; 1 in the sandbox.", "15", format="number"
     ),

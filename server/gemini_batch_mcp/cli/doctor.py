@@ -40,6 +40,7 @@ async def examine(
     """
     proxies = service.proxy(settings, env)
     checks = [machine.versions(), *machine.other_versions(env), service.key(settings), service.unknown_fields(settings)]
+    checks += machine.named_settings(settings, env)
     checks += await _hosts(user_home, env)
     async with lazy_desk(settings, transport) as lazy:
         try:
@@ -48,7 +49,7 @@ async def examine(
             return Report([*checks, Check("state", False, str(error))])
         checks.append(machine.state(settings, desk.app.taken_back, desk.app.unknown_directories()))
         checks.append(machine.disk(settings.home))
-        checks += [machine.root(root) for root in settings.roots]
+        checks += machine.roots(settings)
         gateway = desk.app.gateway
         name = "google cloud" if gateway.service.is_cloud else "gemini"
         try:

@@ -377,7 +377,10 @@ def _blank_warnings(order: Order, form: _Form, blank: BlankRows) -> tuple[str, .
         # Of chosen rows, nobody would know which the numbers mean.
         numbers = listed([f"{row:,}" for row in blank.first])
         where = f" (row{'' if is_one else 's'} {numbers}{' first' if blank.count > len(blank.first) else ''})"
-    refused = ", which Gemini refuses" if form.empty_text else f" and {'is' if is_one else 'are'} sent all the same"
+    sent = f" and {'is' if is_one else 'are'} sent all the same"
+    if order.skip_invalid:
+        sent += f", where nothing else is wrong with {'it' if is_one else 'them'}"
+    refused = ", which Gemini refuses" if form.empty_text else sent
     what = f"{count(blank.count, 'row')} {'has' if is_one else 'have'} nothing in {listed(form.asks)}{where}{refused}"
     condition = f"AND ({blank.without})" if order.where else blank.without
     written = f"`{condition}`" if '"' in condition else f'"{condition}"'

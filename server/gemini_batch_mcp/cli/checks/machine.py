@@ -1,19 +1,23 @@
 """This machine: the versions on it, and whether the directories can be used."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
 from gemini_batch_mcp import __version__
 from gemini_batch_mcp.cli.checks.finding import Check
-from gemini_batch_mcp.settings import LEAST_FREE_BYTES, Settings
-from gemini_batch_mcp.text import safe_text
+from gemini_batch_mcp.errors import BatchError
+from gemini_batch_mcp.intake.prices.price_list import load_prices
+from gemini_batch_mcp.settings import LEAST_FREE_BYTES, SETTINGS, Settings
+from gemini_batch_mcp.text import dollars, safe_text
 
 _PROGRAM: Final = "gemini-batch-mcp"
 #: What another version says about itself may take as long as it takes to start.
@@ -22,6 +26,9 @@ _ANSWER_SECONDS: Final = 20
 _REMOTE: Final = frozenset(
     {"afs", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "glusterfs", "lustre", "nfs", "nfs4", "smb3", "smbfs"}
 )
+_OURS: Final = "GEMINI_BATCH_"
+#: From here on two names are alike.
+_ALIKE: Final = 0.8
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 
 
@@ -127,10 +134,40 @@ def file_system(path: Path, mounts: str) -> str:
     return kind
 
 
+def named_settings(settings: Settings, env: Mapping[str, str]) -> list[Check]:
+    """Say what guards the money, and which variables look like settings of ours and are none: a cap may be misspelt."""
+    asks, cap = settings.confirm_above_usd, settings.max_cost_usd
+    spending = "asks before nothing" if asks is None else f"asks before what may cost more than {dollars(asks)}"
+    limit = "no cap for one order (GEMINI_BATCH_MAX_COST_USD)" if cap is None else f"refuses beyond {dollars(cap)}"
+    checks = [Check("spending", True, f"{spending}; {limit}")]
+    known = [setting.name for setting in SETTINGS]
+    for name in sorted(name for name in env if name.startswith(_OURS) and name not in known):
+        near = get_close_matches(name, known, n=1, cutoff=_ALIKE)
+        meant = f"did you mean {near[0]}? Then: " if near else ""
+        checks.append(
+            Check("settings", False, f"{safe_text(name, 60)} is no setting, and changes nothing; {meant}unset {name}")
+        )
+    if settings.prices_path is not None:
+        try:
+            load_prices(settings.prices_path)
+        except BatchError as error:
+            checks.append(Check("prices", False, str(error)))
+    return checks
+
+
+def roots(settings: Settings) -> list[Check]:
+    """Look at each directory that may be used; of what lies in object stores, say that it was not looked at."""
+    stores = [Check("root", True, f"{address} (not looked at until it is used)") for address in settings.addresses]
+    return [*map(root, settings.roots), *stores]
+
+
 def root(directory: Path) -> Check:
     """Say whether a root can be used, by writing something there that nobody sees."""
+    shown = shlex.quote(str(directory))
+    if directory.exists() and not directory.is_dir():
+        return Check("root", False, f"{directory} is a file; name a directory in GEMINI_BATCH_ROOTS")
     if not directory.is_dir():
-        return Check("root", False, f"{directory} isn't a directory; correct GEMINI_BATCH_ROOTS, or: mkdir {directory}")
+        return Check("root", False, f"{directory} isn't a directory; correct GEMINI_BATCH_ROOTS, or: mkdir -p {shown}")
     try:
         with os.scandir(directory), tempfile.TemporaryFile(dir=directory) as file:
             file.write(b"x")
@@ -140,6 +177,6 @@ def root(directory: Path) -> Check:
             "root",
             False,
             f"{directory} can't be read and written ({error.strerror}); correct its rights, or GEMINI_BATCH_ROOTS: "
-            f"chmod u+rwx {directory}",
+            f"chmod u+rwx {shown}",
         )
     return Check("root", True, str(directory))

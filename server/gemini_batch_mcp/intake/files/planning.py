@@ -41,6 +41,7 @@ MAX_IN_LINES_BYTES: Final = 1000**3
 MAX_STORED_BYTES: Final = 20 * 1000**3
 
 _VALUE: Final = msgspec.json.Decoder(tuple[str, int, int])
+_OR_LEAVE_OUT: Final = "; or set skip_invalid, which leaves these rows out"
 _MAX_REPORTED: Final = 20
 
 #: `inline`: inside the line, as base64. `upload`: sent to the Files API. `uploaded`: there already, `files/…`.
@@ -180,7 +181,7 @@ class _Findings:
                 self._problem_count,
                 f"{self._problem_count:,} {rows} of {self._source.name} {verb} a file that can't be used; "
                 "nothing was submitted.",
-                "Correct them, then submit the order again.",
+                f"Correct them, then submit the order again{'' if self._skip_faulty else _OR_LEAVE_OUT}.",
                 elsewhere=tuple(self._elsewhere),
             )
 
