@@ -2,15 +2,18 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from gemini_batch_mcp.cli.hosts.known import HOSTS, Host, Launch, this_system
 from gemini_batch_mcp.cli.session import Session
-from gemini_batch_mcp.errors import UsageError
+from gemini_batch_mcp.errors import BatchError, UsageError
+from gemini_batch_mcp.redaction import is_placeholder
+from gemini_batch_mcp.text import plain_text
 
 if TYPE_CHECKING:
     from gemini_batch_mcp.cli.hosts.configuration import Change
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 #: What stands in the path of a program that uv or pipx made for one run: it is gone with their caches.
 _PASSING: Final = ("archive-v0", ".cache/uv", "uv/cache", "pipx/.cache")
 _PROGRAM: Final = "gemini-batch-mcp"
+_ROOTS: Final = "GEMINI_BATCH_ROOTS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,18 +77,27 @@ def _install(
     variable = "" if settings.sandbox else key.origin if key else "GEMINI_API_KEY"
     if copy_key and key is None and not settings.sandbox:
         raise UsageError("There is no key to copy.", "Set GEMINI_API_KEY, then run this again.")
+    if copy_key and key and is_placeholder(key.value) and not settings.sandbox:
+        raise UsageError(
+            f"{key.origin} holds {plain_text(key.value, 60)}, which whoever set it did not fill in: it is not a key.",
+            f"Set {key.origin} to the key itself, then run this again.",
+        )
     readable = roots or _here()
     launch = Launch(
         _command(),
         ("--sandbox",) if settings.sandbox else (),
-        (("GEMINI_BATCH_ROOTS", os.pathsep.join(map(str, readable))),) if readable else (),
+        ((_ROOTS, os.pathsep.join(map(str, readable))),) if readable else (),
     )
     copied = key.value if copy_key and key and variable else ""
     entry = place.host.entry(launch, variable, copied)
-    change = configuration.install(place.host, place.file, entry, dry_run=dry_run)
+    # What nobody asked for now yields to what is there.
+    yielding = {name for name, is_asked_for in ((_ROOTS, roots), (variable, copied)) if not is_asked_for}
+    change = configuration.install(place.host, place.file, entry, dry_run=dry_run, yielding=yielding)
     _show(place, change, dry_run=dry_run)
-    for note in _notes(place.host, variable, copied=bool(copied), readable=readable, has_key=key is not None):
+    for note in _notes(place.host, variable, change.entry or {}, copied=bool(copied), has_key=key is not None):
         click.echo(note)
+    if "--sandbox" in (change.entry or {}).get("args", ()) and not settings.sandbox:
+        click.echo("The entry keeps --sandbox: no order of it reaches Gemini. Take that out of its args by hand.")
     if starts:
         _try(session, place)
 
@@ -92,26 +105,36 @@ def _install(
 def _undo(place: _Place, *, dry_run: bool) -> None:
     from gemini_batch_mcp.cli.hosts import configuration
 
-    _show(place, configuration.undo(place.host, place.file, dry_run=dry_run), dry_run=dry_run)
+    change = configuration.undo(place.host, place.file, dry_run=dry_run)
+    _show(place, change, dry_run=dry_run, is_undone=True)
 
 
-def _show(place: _Place, change: "Change", *, dry_run: bool) -> None:
+def _show(place: _Place, change: "Change", *, dry_run: bool, is_undone: bool = False) -> None:
     if not change.changes:
         click.echo(f"{place.file} already has this entry; nothing was changed.")
         return
     click.echo(change.difference)
     if dry_run:
-        click.echo(f"Nothing was written. Without --dry-run, {place.file} is changed as above.")
-        return
-    kept = f" What was there is kept in {change.backup}." if change.backup else ""
-    click.echo(f"Wrote {place.file}.{kept} {place.host.reload}")
+        done = "removed: nothing else is in it" if change.is_removal else "changed as above"
+        click.echo(f"Nothing was written. Without --dry-run, {place.file} is {done}.")
+    elif change.is_removal:
+        click.echo(f"Removed {place.file}: nothing but our entry was in it.")
+    elif is_undone:
+        click.echo(f"Wrote {place.file}. {place.host.title} notices when it is started again.")
+    else:
+        kept = f" What was there is kept in {change.backup}." if change.backup else ""
+        click.echo(f"Wrote {place.file}.{kept} {place.host.reload}")
 
 
-def _notes(host: Host, variable: str, *, copied: bool, readable: tuple[Path, ...], has_key: bool) -> list[str]:
+def _notes(host: Host, variable: str, entry: Mapping[str, Any], *, copied: bool, has_key: bool) -> list[str]:
     notes = []
+    variables = entry.get("env") or {}
+    key = variables.get(variable)
     if copied:
         notes.append("The file now contains the key itself: anyone who can read the file can use it.")
-    elif variable and not host.can_refer:
+    elif variable and key and not is_placeholder(str(key)):
+        notes.append(f"The entry keeps the key that stands in it as {variable}; --copy-key writes another one there.")
+    elif variable and not host.can_refer and not key:
         notes.append(
             f"{host.title} cannot refer to a variable, so the entry has no key: add --copy-key to write it into the "
             f"file, or add {variable} to the entry's env by hand."
@@ -122,7 +145,7 @@ def _notes(host: Host, variable: str, *, copied: bool, readable: tuple[Path, ...
         notes.append(f"{variable} is not set here; set it where {host.title} is started from.")
     elif variable:
         notes.append(f"The key stays in {variable}; it has to be set where {host.title} is started from.")
-    if not readable:
+    if not variables.get(_ROOTS):
         notes.append("No directory of yours may be read yet: run it again with --root DIRECTORY.")
     return notes
 
@@ -149,7 +172,13 @@ def _list(session: Session) -> None:
 
     for name, host in HOSTS.items():
         file = host.file(this_system(), session.user_home, session.env)
-        if configuration.entry_of(host, file) is not None:
+        try:
+            entry = configuration.entry_of(host, file)
+        except BatchError as error:
+            # The other hosts are no worse for it.
+            click.echo(f"{name:<15} {'cannot be looked at':<26} {error.message}")
+            continue
+        if entry is not None:
             finding = "has our entry"
         elif file.parent.is_dir():
             finding = "no entry yet"

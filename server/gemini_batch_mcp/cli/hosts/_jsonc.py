@@ -7,6 +7,7 @@ with the standard library's reader, and the change is cut into the text itself.
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -34,6 +35,9 @@ def parsed(text: str) -> Any:
     Raises:
         NotReadable: it is not JSON, even without its comments.
     """
+    # Most files have no comments, and to look for them in 4 MB takes half a second.
+    with suppress(ValueError, RecursionError):
+        return json.loads(text)
     blank = _blanked(text)
     if not blank.strip(_SPACE + "\ufeff"):
         return {}
@@ -52,6 +56,39 @@ def with_member(text: str, path: Sequence[str], value: Any) -> str:
     if not _blanked(text).strip(_SPACE + "\ufeff"):
         return _nested(path, value, "  ") + "\n"
     return _Edit(text).set(path, value)
+
+
+def with_members(text: str, path: Sequence[str], value: Any) -> str:
+    """Return the text with the value at this path, where an object is there only its members that differ.
+
+    Raises:
+        NotReadable: as `with_member`.
+    """
+    there = parsed(text)
+    for name in path:
+        there = there.get(name) if isinstance(there, dict) else None
+    if not isinstance(there, dict) or not isinstance(value, dict):
+        return with_member(text, path, value)
+    for name in there:
+        if name not in value:
+            text = without_member(text, [*path, name])
+    for name, member in value.items():
+        if name not in there or there[name] != member:
+            text = with_members(text, [*path, name], member)
+    return text
+
+
+def with_member_of(text: str, source: str, path: Sequence[str]) -> str:
+    """Return the text with the member at this path as another text has it, letter by letter.
+
+    Raises:
+        NotReadable: one of them is not JSON, or has no such member.
+    """
+    edit, other = _Edit(text), _Edit(source)
+    found, wanted = edit.find(path), other.find(path)
+    if found is None or wanted is None:
+        raise NotReadable(f"{'.'.join(path)} is not there")
+    return text[: found.value] + source[wanted.value : wanted.end] + text[found.end :]
 
 
 def with_element(text: str, path: Sequence[str], value: Any) -> str:

@@ -54,6 +54,8 @@ class Host:
         roaming = Path(env.get("APPDATA") or home / "AppData" / "Roaming")
         if self.name == "codex":
             return Path(env.get("CODEX_HOME") or home / ".codex") / "config.toml"
+        if self.name == "claude-code" and env.get("CLAUDE_CONFIG_DIR"):
+            return Path(env["CLAUDE_CONFIG_DIR"]) / _IN_HOME[self.name]
         if self.name in _IN_HOME:
             return home / _IN_HOME[self.name]
         inside = _IN_CONFIGURATION[self.name]

@@ -37,8 +37,12 @@ async def start(entry: Mapping[str, Any], env: Mapping[str, str]) -> Trial:
     command = str(entry.get("command", ""))
     if shutil.which(command) is None:
         return Trial(0, f"{command} is not there, or cannot be run")
-    given = {name: _filled_in(str(value), env) for name, value in dict(entry.get("env", {})).items()}
-    given |= {name: env[name] for name in entry.get("env_vars", ()) if name in env}
+    variables, handed_on = entry.get("env"), entry.get("env_vars")
+    given: dict[str, str] = {}
+    if isinstance(variables, Mapping):
+        given |= {name: _filled_in(str(value), env) for name, value in variables.items()}
+    if isinstance(handed_on, list):
+        given |= {name: env[name] for name in handed_on if isinstance(name, str) and name in env}
     server = StdioServerParameters(
         command=command,
         args=[str(argument) for argument in entry.get("args", ())],
