@@ -72,7 +72,7 @@ def findings(run: Run, **env: str) -> dict[str, tuple[bool, str]]:
             {"GEMINI_BATCH_MAX_COST_US": "3"},
             "settings",
             False,
-            "GEMINI_BATCH_MAX_COST_US is no setting, and changes nothing; did you mean GEMINI_BATCH_MAX_COST_USD?",
+            "GEMINI_BATCH_MAX_COST_US isn't a setting and changes nothing; did you mean GEMINI_BATCH_MAX_COST_USD?",
         ),
         ({"GEMINI_BATCH_MAX_COST_USD": "3"}, "spending", True, "refuses beyond $3.00"),
         ({}, "spending", True, "no cap for one order (GEMINI_BATCH_MAX_COST_USD)"),

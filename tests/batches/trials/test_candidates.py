@@ -39,7 +39,7 @@ def test_only_what_is_more_than_chance_is_recommended() -> None:
         assert same.pick is None
     # Nor where none is right at all, however cheap.
     none = said(candidate("A", range(0), 2.0), candidate("B", range(0), 1.0))
-    assert none.said.startswith("None has any row right: look whether")
+    assert none.said.startswith("None of them got a row right: check whether")
     assert none.pick is None
     alone = said(better)
     assert "nothing to choose" in alone.said

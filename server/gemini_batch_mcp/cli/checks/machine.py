@@ -145,7 +145,7 @@ def named_settings(settings: Settings, env: Mapping[str, str]) -> list[Check]:
         near = get_close_matches(name, known, n=1, cutoff=_ALIKE)
         meant = f"did you mean {near[0]}? Then: " if near else ""
         checks.append(
-            Check("settings", False, f"{safe_text(name, 60)} is no setting, and changes nothing; {meant}unset {name}")
+            Check("settings", False, f"{safe_text(name, 60)} isn't a setting and changes nothing; {meant}unset {name}")
         )
     if settings.prices_path is not None:
         try:
