@@ -171,8 +171,8 @@ def test_doctor_is_content_in_the_sandbox_and_not_without_a_key(run: Run) -> Non
     report = json.loads(well.stdout)
     assert report["ok"]
     # Two roots: the working directory, and the user's own directory inside the state directory.
-    names = ["version", "key", "new fields", "state", "disk", "root", "root", "gemini", "model", "storage", "clock"]
-    assert [check["name"] for check in report["checks"]] == names
+    names = ["version", "key", "new fields", "spending", "state", "disk", "root", "root", "gemini", "model", "storage"]
+    assert [check["name"] for check in report["checks"]] == [*names, "clock"]
     ill = run("doctor", sandbox=False)
     assert ill.returncode == 1
     assert "GEMINI_API_KEY" in ill.stdout

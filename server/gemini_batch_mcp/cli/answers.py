@@ -8,6 +8,7 @@ from gemini_batch_mcp.cli.session import Session
 from gemini_batch_mcp.domain import FileFormat, JobFilter, JobState, ResultQuery, View
 from gemini_batch_mcp.errors import BatchError
 from gemini_batch_mcp.text import share
+from gemini_batch_mcp.threads import in_thread
 
 if TYPE_CHECKING:
     from gemini_batch_mcp.batches.desk import Desk
@@ -73,6 +74,11 @@ def get_results(
         with console.working("Fetching answers") as gauge:
             results = await desk.watched_by(gauge).results(batch, query)
         console.show_results(results, await desk.cost(results.status.batch, results.summary))
+        # Of rows in BigQuery only those of this page are at hand.
+        if keys and (results.remote is None or not (output or cursor or len(keys) > limit)):
+            known = await in_thread(results.history, keys)
+            if absent := [key for key in keys if key not in known]:
+                console.show_absent(absent, await in_thread(results.first_key))
 
     session.run(read)
 

@@ -2,21 +2,24 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.filesize import decimal
+from rich.live import Live
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TimeRemainingColumn
+from rich.table import Column, Table
 from rich.text import Text
 
 from gemini_batch_mcp.batches.gauge import Gauge
 from gemini_batch_mcp.cli.wording import as_commands
 from gemini_batch_mcp.domain import ResultSummary, RowStatus, SavedFile
+from gemini_batch_mcp.errors import StorageError
 from gemini_batch_mcp.text import count as number
 from gemini_batch_mcp.text import dollars, duration
 
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     from gemini_batch_mcp.batches.answers.reading import Results
     from gemini_batch_mcp.batches.desk import Desk
     from gemini_batch_mcp.batches.ending import Deletion
-    from gemini_batch_mcp.batches.jobs.listing import JobList
+    from gemini_batch_mcp.batches.jobs.listing import JobList, ListedJob
     from gemini_batch_mcp.batches.jobs.tracking import BatchStatus
     from gemini_batch_mcp.batches.orders.preparing import Preview
     from gemini_batch_mcp.batches.orders.pricing import Cost
@@ -39,6 +42,10 @@ if TYPE_CHECKING:
 _FOLLOW_SECONDS = 1.0
 #: Wide enough that nothing is cut in a pipe.
 _PIPE_COLUMNS = 240
+_JOB_COLUMNS = ("batch", "state", "ok", "failed", "rows", "model", "created", "cost", "name")
+#: Of these, the words of which may stand in several lines; so wide such a column is at the least.
+_FOLDING = ("model", "name")
+_FOLDED_COLUMNS = 12
 _STATUS_STYLE = {RowStatus.OK: "green", RowStatus.MISSING: "red", RowStatus.FAILED: "red"}
 
 
@@ -52,33 +59,47 @@ def notes() -> Console:
     return Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
 
-class _Bars(Progress):
-    """A bar for each stage of the work, read from its gauge whenever the bars are drawn."""
+class _Bars:
+    """A bar for each stage of the work, read from its gauge whenever the bars are drawn.
 
-    def __init__(self, what: str, gauge: Gauge, console: Console) -> None:
+    rich draws a progress display that is shown again for every bar that is added to it, so that to add one while
+    drawing would never end. This one is not shown by itself: `Live` draws what it looks like.
+    """
+
+    def __init__(self, what: str, gauge: Gauge) -> None:
         self._gauge = gauge
         self._bars: dict[object, TaskID] = {}
         self._what = what
-        columns = (TextColumn("{task.description}"), BarColumn(), _Amount(), _Rate())
-        super().__init__(*columns, TimeRemainingColumn(elapsed_when_finished=True), console=console)
+        # Only the description gives way where a terminal is narrow, and each bar keeps to one line.
+        whole = Column(no_wrap=True)
+        self._progress = Progress(
+            _Description(),
+            BarColumn(),
+            _Amount(whole.copy()),
+            _Rate(whole.copy()),
+            TimeRemainingColumn(elapsed_when_finished=True, table_column=whole.copy()),
+            auto_refresh=False,
+        )
 
-    def get_renderables(self) -> Iterable[RenderableType]:
-        """Bring the bars up to date, then draw them."""
-        readings = self._gauge.readings()
-        for reading in readings:
+    def drawn(self) -> RenderableType:
+        """Bring the bars up to date, and return them as they look now."""
+        for reading in self._gauge.readings():
             place = (reading.doing, reading.part)
             if place not in self._bars:
-                self._bars[place] = self.add_task("", total=None, unit=reading.doing.unit)
+                self._bars[place] = self._progress.add_task("", total=None, unit=reading.doing.unit)
             note = f" ({reading.note})" if reading.note else ""
-            self.update(
-                self._bars[place],
-                description=escape(f"{reading.doing}{note}"),
-                total=reading.total,
-                completed=reading.done,
+            self._progress.update(
+                self._bars[place], description=f"{reading.doing}{note}", total=reading.total, completed=reading.done
             )
-        if not self._bars:
-            yield f"{escape(self._what)} …"
-        yield from super().get_renderables()
+        return self._progress.get_renderable() if self._bars else Text(f"{self._what} …")
+
+
+class _Description(ProgressColumn):
+    """What is being done."""
+
+    def render(self, task: Task) -> Text:
+        """Return as much of it as there is room for."""
+        return Text(task.description, no_wrap=True, overflow="ellipsis")
 
 
 class _Amount(ProgressColumn):
@@ -111,7 +132,7 @@ def working(what: str) -> Iterator[Gauge]:
     if not console.is_terminal:
         yield gauge
         return
-    with _Bars(what, gauge, console):
+    with Live(get_renderable=_Bars(what, gauge).drawn, console=console):
         yield gauge
 
 
@@ -136,7 +157,10 @@ def show_placement(placement: "Placement") -> None:
     for warning in placement.warnings:
         notes().print(f"Warning: {_said(warning)}")
     notes().print(_said(f"{_what_was_placed(placement)}. {status.state}. {status.advice}"))
-    output().print(status.batch.id)
+    try:
+        output().print(status.batch.id)
+    except StorageError as error:
+        raise StorageError(error.message, f"The batch is {status.batch.id}.") from None
 
 
 def _what_was_placed(placement: "Placement") -> str:
@@ -161,7 +185,7 @@ def show_preview(preview: "Preview") -> None:
         return
     for request in preview.sample:
         console.print(escape(json.dumps(request, ensure_ascii=False)), soft_wrap=True)
-    table = Table(show_header=False, box=None)
+    table = _facts()
     table.add_row("requests", f"{preview.send_count:,} ({preview.size_bytes:,} bytes) for {escape(preview.model)}")
     if preview.reused_count:
         table.add_row("not sent", f"{preview.reused_count:,} of {preview.request_count:,}, answered before")
@@ -185,7 +209,7 @@ def show_trials(trials: "Trials") -> None:
     """Print candidates side by side, and what their figures allow."""
     table = Table(box=None)
     for heading in ("candidate", "right", "95 % interval", "1,000 rows", "took", "batch"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     for one in trials.candidates:
         price = one.per_thousand_usd
         is_compared = one.share is not None and one.share_low is not None and one.share_high is not None
@@ -211,7 +235,7 @@ def show_lines(lines: Iterable[str]) -> None:
 def show_status(status: "BatchStatus") -> None:
     """Print where a batch stands."""
     counts = status.counts
-    table = Table(show_header=False, box=None)
+    table = _facts()
     table.add_row("batch", escape(status.batch.id))
     table.add_row("state", status.state)
     table.add_row(
@@ -255,9 +279,15 @@ def show_results(results: "Results", cost: "Cost") -> None:
         show_saved(results.saved)
 
 
+def show_absent(keys: Sequence[str], like: str) -> None:
+    """Say on stderr which keys no row has, and how keys look here: silence would pass for an answer."""
+    example = f" Keys here are like {like!r}." if like else ""
+    notes().print(escape(f"No row has the key {', '.join(map(repr, keys))}.{example}"))
+
+
 def show_order(facts: Mapping[str, object]) -> None:
     """Print what a batch was asked, a fact a row."""
-    table = Table(show_header=False, box=None)
+    table = _facts()
     for name, value in facts.items():
         table.add_row(name, escape(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
     output().print(table)
@@ -268,14 +298,24 @@ def show_saved(saved: SavedFile) -> None:
     output().print(escape(f"{number(saved.rows, 'row')}, {saved.size_bytes:,} bytes: {saved.place}"), soft_wrap=True)
 
 
-def _table(*columns: str) -> Table:
-    """A table with a frame on a terminal, and plain columns in a pipe."""
+def _table(*names: str, folding: Collection[str] | None = None) -> Table:
+    """A table with a frame on a terminal, and plain columns in a pipe.
+
+    What is too long for its column continues below, as an id or an amount of which a part is missing is worth nothing.
+    Columns that are not among `folding` keep to one line, unless all may fold.
+    """
+    columns = [Column(name, overflow="fold", no_wrap=folding is not None and name not in folding) for name in names]
     return Table(*columns) if sys.stdout.isatty() else Table(*columns, box=None, pad_edge=False)
+
+
+def _facts(names: int = 1) -> Table:
+    """A table of names, so many in a row, and what they stand for, of which nothing is cut."""
+    return Table(*(Column() for _ in range(names)), Column(overflow="fold"), show_header=False, box=None)
 
 
 def summary_table(summary: ResultSummary) -> Table:
     """Counts and tokens of a batch."""
-    table = Table(show_header=False, box=None)
+    table = _facts()
     names = ("expected", "returned", "succeeded", "failed", "blocked", "truncated", "empty", "missing")
     table.add_row("rows", ", ".join(f"{getattr(summary, name):,} {name}" for name in names))
     strays = f"{summary.duplicate:,} duplicate, {summary.unexpected:,} unexpected"
@@ -299,24 +339,50 @@ def rows_table(rows: list[tuple[str, str, str]]) -> Table:
 
 
 def show_jobs(listed: "JobList") -> None:
-    """Print a list of jobs."""
-    table = _table("batch", "state", "ok", "failed", "rows", "model", "created", "cost", "name")
-    for job in listed.jobs:
-        counts = (job.counts.succeeded, job.counts.failed, job.counts.total)
-        table.add_row(
-            escape(job.batch_id or job.name),
-            job.state,
-            *(f"{count:,}" for count in counts),
-            escape(job.model),
-            f"{job.created_at:%Y-%m-%d %H:%M}" if job.created_at else "-",
-            dollars(job.cost_usd) if job.cost_usd is not None else "-",
-            f"{escape(job.display_name)}{' (made elsewhere)' if job.made_elsewhere else ''}",
-        )
-    output().print(table)
+    """Print a list of jobs, of which a row that a terminal has no room for is a few lines."""
+    rows = [_job_cells(job) for job in listed.jobs]
+    console = output()
+    if sys.stdout.isatty() and _width_of_jobs(rows) > console.width:
+        for row in rows:
+            console.print(_job_lines(row), soft_wrap=True)
+    else:
+        table = _table(*_JOB_COLUMNS, folding=_FOLDING)
+        for row in rows:
+            table.add_row(*map(escape, row))
+        console.print(table)
     if listed.note:
         notes().print(_said(listed.note))
     if listed.next_cursor:
         notes().print(f"More jobs: --cursor {escape(listed.next_cursor)}")
+
+
+def _job_cells(job: "ListedJob") -> tuple[str, ...]:
+    counts = (job.counts.succeeded, job.counts.failed, job.counts.total)
+    return (
+        job.batch_id or job.name,
+        job.state,
+        *(f"{count:,}" for count in counts),
+        job.model,
+        f"{job.created_at:%Y-%m-%d %H:%M}" if job.created_at else "-",
+        dollars(job.cost_usd) if job.cost_usd is not None else "-",
+        f"{job.display_name}{' (made elsewhere)' if job.made_elsewhere else ''}",
+    )
+
+
+def _width_of_jobs(rows: Sequence[tuple[str, ...]]) -> int:
+    """Return how wide a terminal must be for a table of these, with what may fold folded."""
+    widths = (
+        min(max(map(cell_len, column)), _FOLDED_COLUMNS if column[0] in _FOLDING else sys.maxsize)
+        for column in zip(_JOB_COLUMNS, *rows, strict=True)
+    )
+    # A cell has a blank on either side, and a line after it; one more line begins the table.
+    return sum(width + 3 for width in widths) + 1
+
+
+def _job_lines(row: tuple[str, ...]) -> Text:
+    batch, state, succeeded, failed, total, model, created, cost, name = row
+    outcome = f"{succeeded} ok, {failed} failed of {total} rows; cost {cost}; created {created}"
+    return Text(f"{batch}  {state}\n  {outcome}\n  {model or '-'}  {name}".rstrip())
 
 
 def show_spending(spending: "Spending", *, as_json: bool) -> None:
@@ -392,7 +458,7 @@ def show_report(report: "Report", *, as_json: bool) -> None:
     if as_json:
         output().print_json(json.dumps({"ok": report.ok, "checks": [asdict(check) for check in report.checks]}))
         return
-    table = Table(show_header=False, box=None)
+    table = _facts(names=2)
     for check in report.checks:
         table.add_row("[green]ok[/]" if check.ok else "[red]not ok[/]", check.name, escape(check.finding))
     output().print(table)

@@ -11,6 +11,7 @@ import click
 from gemini_batch_mcp.cli.session import Session
 from gemini_batch_mcp.domain import ALL_ROWS, Delivery, Order, Retryable, Reuse
 from gemini_batch_mcp.errors import BatchError
+from gemini_batch_mcp.threads import in_thread_left_behind
 
 if TYPE_CHECKING:
     from gemini_batch_mcp.batches.desk import Desk
@@ -42,6 +43,8 @@ class _JsonObject(click.ParamType[dict[str, Any]]):
 
 #: The type of options that take one.
 JSON: Final = _JsonObject()
+#: What a person is told who interrupts a command that orders.
+TO_CONTINUE: Final = "Run the same command again to continue; nothing is charged twice."
 
 
 def _all_rows(context: click.Context, parameter: click.Parameter, value: int) -> int:
@@ -145,7 +148,8 @@ def create_batch(session: Session, /, confirm: bool, resubmit: bool, **order: An
             placement = await desk.watched_by(gauge).place_order(wanted, agreed_to=quote, resubmit=resubmit)
         console.show_placement(placement)
 
-    session.run(place)
+    # The same command with --resubmit orders once more.
+    session.run(place, to_continue="" if resubmit else TO_CONTINUE)
 
 
 @click.command("retry-failed")
@@ -168,7 +172,7 @@ def retry_failed(session: Session, batch: str, include: tuple[str, ...], model: 
         with console.working("Resending rows") as gauge:
             console.show_placement(await desk.watched_by(gauge).retry(batch, include, model=model, agreed_to=quote))
 
-    session.run(retry)
+    session.run(retry, to_continue=TO_CONTINUE)
 
 
 @click.command()
@@ -217,9 +221,18 @@ async def ask(desk: "Desk", about: "Quote | Loss | None", otherwise: str = "Noth
         return
     if not sys.stdin.isatty():
         raise BatchError(about.question, f"{otherwise} Add --yes to agree.")
-    if not click.confirm(about.question, err=True):
+    if not await in_thread_left_behind(_agrees, about.question):
         await desk.take_no(about, has_declined=True)
         raise BatchError(otherwise)
+
+
+def _agrees(question: str) -> bool:
+    """Ask on the terminal: in a thread, so that Ctrl-C reaches the event loop. Ctrl-D is a no."""
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort:
+        click.echo(err=True)
+        return False
 
 
 ORDER_COMMANDS: Final = (preview, create_batch, retry_failed, cancel, delete)

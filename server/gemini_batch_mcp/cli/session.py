@@ -53,15 +53,15 @@ class Session:
             user_home = Path(working_directory.anchor)
         return Settings.from_env(env, working_directory=working_directory, user_home=user_home)
 
-    def run(self, work: Callable[["Desk"], Coroutine[Any, Any, T]]) -> T:
-        """Open the desk, do the work, close it."""
+    def run(self, work: Callable[["Desk"], Coroutine[Any, Any, T]], *, to_continue: str = "") -> T:
+        """Open the desk, do the work, close it. `to_continue` tells who interrupts it how it goes on."""
         settings = self.settings()
 
         async def run() -> T:
             async with lazy_desk(settings, transport_for(settings)) as desk:
                 return await work(await desk.get())
 
-        return ending.run(run)
+        return ending.run(run, to_continue=to_continue)
 
 
 def transport_for(settings: Settings) -> TransportFactory | None:

@@ -1,13 +1,18 @@
 """Standard output and error of this process: free of secrets, whoever writes there, and without tracebacks or paths."""
 
+import contextlib
 import io
 import logging
+import os
 import sys
 import threading
 import traceback
 import warnings
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final, TextIO
 
+from gemini_batch_mcp.errors import StorageError
 from gemini_batch_mcp.redaction import Secrets
 
 logger = logging.getLogger(__name__)
@@ -18,8 +23,10 @@ _LONGEST_LINE_CHARS: Final = 1 << 16
 
 def clean_streams(secrets: Secrets) -> None:
     """Let nothing leave by standard output and error but what may be seen; logs and warnings come to lines of text."""
-    sys.stdout = _CleanStream(sys.stdout, secrets)
-    sys.stderr = _CleanStream(sys.stderr, secrets)
+    # In the order of their numbers: what is opened in place of one that was closed gets the lowest that is free.
+    sys.stdin = sys.stdin or Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115 (until the end)
+    sys.stdout = _CleanStream(_fit(sys.stdout), secrets)
+    sys.stderr = _CleanStream(_fit(sys.stderr), secrets, is_needed=False)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Lines())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
@@ -27,14 +34,26 @@ def clean_streams(secrets: Secrets) -> None:
     threading.excepthook = _log_failure
 
 
+def _fit(stream: TextIO | None) -> TextIO:
+    """Return a stream that writes out what its encoding does not have; one that fails where it was closed."""
+    if stream is None:
+        # Its number must not go to a file of ours, into which everything written here would go then.
+        stream = open(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")  # noqa: PTH123, SIM115 (a number)
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+    return stream
+
+
 class _CleanStream(io.TextIOBase):
     """A text stream that passes on what is written to it without secrets, a line at a time.
 
-    The bytes under it are as they were: the protocol goes there, and its replies are clean.
+    The bytes under it are as they were: the protocol goes there, and its replies are clean. What cannot be written is
+    an error, unless the stream is not needed: its words are lost then, and the work goes on.
     """
 
-    def __init__(self, stream: TextIO, secrets: Secrets) -> None:
+    def __init__(self, stream: TextIO, secrets: Secrets, *, is_needed: bool = True) -> None:
         super().__init__()
+        self._is_needed = is_needed
         self._stream = stream
         self._secrets = secrets
         self._lock = threading.Lock()
@@ -45,7 +64,7 @@ class _CleanStream(io.TextIOBase):
         with self._lock:
             lines, newline, self._line = (self._line + text).rpartition("\n")
             if newline:
-                self._stream.write(self._secrets.cut(lines + newline))
+                self._write(self._secrets.cut(lines + newline))
             if len(self._line) > _LONGEST_LINE_CHARS:
                 self._pass_on()
         return len(text)
@@ -54,12 +73,33 @@ class _CleanStream(io.TextIOBase):
         """Write what has come so far."""
         with self._lock:
             self._pass_on()
-            self._stream.flush()
+            with self._failing():
+                self._stream.flush()
 
     def _pass_on(self) -> None:
-        if self._line:
-            self._stream.write(self._secrets.cut(self._line))
-            self._line = ""
+        line, self._line = self._line, ""
+        if line:
+            self._write(self._secrets.cut(line))
+
+    def _write(self, text: str) -> None:
+        with self._failing():
+            self._stream.write(text)
+
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            # Whoever read it has seen enough, which click and rich take for the end.
+            raise
+        except OSError as error:
+            if not self._is_needed:
+                return
+            # What is left of it is written again when the process ends, and Python would tell of that in its own words.
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            reason = error.strerror or type(error).__name__
+            raise StorageError(f"The output cannot be written: {reason}.") from None
 
     def isatty(self) -> bool:
         """Return whether a person sees it."""

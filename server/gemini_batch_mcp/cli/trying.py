@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gemini_batch_mcp.cli.orders import JSON, ask
+from gemini_batch_mcp.cli.orders import JSON, TO_CONTINUE, ask
 from gemini_batch_mcp.cli.session import Session
 from gemini_batch_mcp.domain import Delivery, Order
 from gemini_batch_mcp.errors import UnknownBatch, UsageError
@@ -97,4 +97,4 @@ def try_candidates(
         if written is not None:
             console.show_saved(written)
 
-    session.run(compare)
+    session.run(compare, to_continue=TO_CONTINUE)

@@ -163,7 +163,7 @@ def longer(batch: BatchEntry) -> str:
     if batch.order is None or not batch.order.prompt:
         return "submit them again with a larger maxOutputTokens"
     settings = ", beside its other settings" if batch.order.generation_config else ""
-    wish = f"generation_config={{\"maxOutputTokens\":…}} larger than before{settings}"
+    wish = f'generation_config={{"maxOutputTokens":…}} larger than before{settings}'
     if batch.is_sent_in_place or batch.order.attach:
         # Their rows, or the files beside them, are no source here.
         return f"create_batch with like='{batch.id}' and {wish} orders all rows again"

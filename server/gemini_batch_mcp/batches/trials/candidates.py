@@ -213,7 +213,7 @@ def verdict(candidates: Sequence[Candidate], wins: Sequence[Sequence[int]]) -> V
     if len(candidates) < 2:
         return Verdict("One candidate alone: there is nothing to choose.")
     if not any(candidate.equal for candidate in candidates):
-        return Verdict("None of them got a row right: check whether the answers and the right answers use the same words.")
+        return Verdict("None of them got a row right: check whether both sides use the same words for the same thing.")
     ranked = sorted(range(len(candidates)), key=lambda one: (-candidates[one].equal, _price(candidates[one])))
     best, others = ranked[0], ranked[1:]
     alike = [
