@@ -33,6 +33,17 @@ COMMAND: Final = (sys.executable, "-m", "gemini_batch_mcp")
 ORDER: Final = ("create-batch", "reviews.csv", "--prompt", "Mood {{text}}", "--key-column", "id")
 
 
+def _heeding_ctrl_c() -> None:
+    """Heed Ctrl-C as a person's command does: where the tests run in the background of a shell, it is ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _in_the_foreground() -> None:
+    """Make the terminal this process's own, so that its keys reach it."""
+    _heeding_ctrl_c()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
 class Terminal:
     """A window of some size in which one command runs."""
 
@@ -47,8 +58,7 @@ class Terminal:
             cwd=directory,
             env=dict(env),
             start_new_session=True,
-            # The terminal is this process's own: its keys reach it as they reach a person's command.
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=_in_the_foreground,
         )
         os.close(theirs)
         self.shown = ""
@@ -206,6 +216,8 @@ class Receiver:
     def __init__(self, *signals): pass
     def __enter__(self): raise NotImplementedError
     def __exit__(self, *error): pass
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a shell
 
 async def work():
     asyncio.get_running_loop().call_later(0.2, signal.raise_signal, signal.SIGINT)

@@ -108,7 +108,8 @@ async def test_with_nothing_to_send_again_nothing_is_sent(talk: Conversation, sa
     refusal = await talk.refusal("retry_failed", batch=created["batch_id"])
     assert "has no rows that are failed or missing; it has 1 truncated." in refusal
     assert "include=['truncated'] resends them as they are." in refusal
-    assert f"create_batch with like='{created['batch_id']}' and generation_config=" in refusal
+    cut = created["batch_id"]
+    assert f"create_batch with like='{cut}', source='{cut}', where=\"status = 'truncated'\" and gen" in refusal
     anew = {"like": created["batch_id"], "generation_config": {"maxOutputTokens": 2000}}
     assert (await talk.call("create_batch", **anew))["send_count"] == 2
 

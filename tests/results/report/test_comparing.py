@@ -45,7 +45,7 @@ def test_the_page_tells_the_share_and_lays_expected_against_actual(tmp_path: Pat
     for words in (
         "Equal83.0 %95 % interval 74.5 to 89.1 %",
         "Cohen's kappa0.66195 % interval 0.51 to 0.78 (1: complete agreement, 0: as by chance)",
-        "Compared1004 rows without an answer on one side",
+        "Compared1004 rows without an answer or a label",
         "Different1717.0 %",
         "ExpectedRowsgoodbadall others",
         "good70✓ 85.7 %6014.3 %10–",

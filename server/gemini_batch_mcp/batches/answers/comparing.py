@@ -5,8 +5,8 @@ import hashlib
 import math
 import re
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
@@ -32,7 +32,7 @@ from gemini_batch_mcp.errors import UnknownBatch, UsageError
 from gemini_batch_mcp.results.query.queries import RELATION, Stop
 from gemini_batch_mcp.results.store import ResultTable
 from gemini_batch_mcp.text import plain_text
-from gemini_batch_mcp.threads import in_stoppable_thread
+from gemini_batch_mcp.threads import in_stoppable_thread, in_thread
 
 #: Pairs of expected and actual that are listed, the most frequent first.
 _MAX_PAIRS: Final = 60
@@ -194,19 +194,21 @@ async def _asked(app: App, results: Results, other: str, field: str, deadline: f
         return Asked(
             results.status, other, Sides(_answer_column(table, field, batch_id), expected, is_batch=False), tables
         )
-    with _told_of_columns(table, batch_id, other):
+    async with _told_of_columns(app, table, batch_id, other):
         (beside,) = (await read_also(app, [other], deadline)).values()
     tables[OTHER] = beside
     actual, expected = _answers_of_both(table, beside, field, others, batch_id, other)
     return Asked(results.status, other, Sides(actual, expected, OTHER in tables), tables)
 
 
-@contextmanager
-def _told_of_columns(table: _Columns, batch_id: str, other: str) -> Iterator[None]:
+@asynccontextmanager
+async def _told_of_columns(app: App, table: _Columns, batch_id: str, other: str) -> AsyncIterator[None]:
     """Say what columns the source has, where `other` is none of them, and no batch either."""
     try:
         yield
     except UnknownBatch as error:
+        if await in_thread(app.ledger.bills.of_deleted, other.strip()):
+            raise
         names = [column.name for column in table.columns]
         columns = {name.casefold(): name for name in names[: names.index("key")]}
         error.message = f"{plain_text(other, 80)} is neither a batch nor a column of the source of {batch_id}."
@@ -247,7 +249,7 @@ async def _compare_remote(
     if expected is not None:
         actual = _answer_column(table, field, batch.id)
     else:
-        with _told_of_columns(table, batch.id, other):
+        async with _told_of_columns(app, table, batch.id, other):
             found = await read_results(app, other, ResultQuery(), wait_seconds=seconds_left(deadline))
         if found.remote is None:
             raise UsageError(
