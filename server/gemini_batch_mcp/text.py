@@ -3,6 +3,7 @@
 import math
 import re
 import unicodedata
+from collections.abc import Sequence
 from typing import Final
 
 #: Terminal control sequences, which would leave "[31m" behind if only their first character went.
@@ -20,6 +21,9 @@ _KEY: Final = re.compile(r"\bAIza[0-9A-Za-z_\-]{6,}|\bAQ\.[0-9A-Za-z_\-]{10,}")
 _CREDENTIAL: Final = re.compile(
     r"(?i)\b(?:(?:key|upload_id|access_token)=|(?:x-goog-api-key|api[_-]?key)\s*[=:]\s*|bearer\s+)[^\s&\"',;)]+"
 )
+#: Of keys without a row, how many are named, and how much of each is shown.
+_SHOWN_KEYS: Final = 10
+_SHOWN_KEY_CHARS: Final = 80
 
 
 def plain_text(text: str, limit: int = 300) -> str:
@@ -70,6 +74,13 @@ def count(number: int, noun: str = "", plural: str = "") -> str:
     if not noun:
         return f"{number:,}"
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def absent_keys(keys: Sequence[str], like: str) -> str:
+    """Say which keys no row has, and how those look that there are: silence would pass for an answer."""
+    shown = ", ".join(repr(key[:_SHOWN_KEY_CHARS]) for key in keys[:_SHOWN_KEYS])
+    example = f" Keys here are like {like[:_SHOWN_KEY_CHARS]!r}." if like else ""
+    return f"No row has the key {shown}.{example}"
 
 
 def share(part: int, whole: int, noun: str, one: str = "", many: str = "", *, plural: str = "") -> str:

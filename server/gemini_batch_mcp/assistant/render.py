@@ -20,7 +20,7 @@ from gemini_batch_mcp.assistant.views import (
     fact_lines,
 )
 from gemini_batch_mcp.domain import Order, ResultRow, ResultSummary, RowAttempt, SavedFile
-from gemini_batch_mcp.text import plain_text
+from gemini_batch_mcp.text import absent_keys, plain_text
 
 if TYPE_CHECKING:
     from gemini_batch_mcp.batches.answers.asked import Asked
@@ -48,8 +48,6 @@ _SHOWN_NAME_CHARS = 60
 _SHOWN_KEY_CHARS = 80
 #: Of a prompt, where candidates are told apart.
 _SHOWN_PROMPT_CHARS = 200
-#: Keys without a row that are named.
-_SHOWN_KEYS = 10
 
 
 def previewed(preview: "Preview") -> PreviewView:
@@ -128,10 +126,8 @@ def _saved(saved: SavedFile, way_out: str) -> SavedView:
 
 
 def _absent(keys: Sequence[str], history: Mapping[str, tuple[RowAttempt, ...]], first_key: str) -> list[str]:
-    """Say which keys no row has: an assistant that mistypes one must not take silence for an answer."""
-    absent = [repr(key[:_SHOWN_KEY_CHARS]) for key in keys if key not in history]
-    like = f" Keys here are like {first_key[:_SHOWN_KEY_CHARS]!r}." if first_key else ""
-    return [f"No row has the key {', '.join(absent[:_SHOWN_KEYS])}.{like}"] if absent else []
+    absent = [key for key in keys if key not in history]
+    return [absent_keys(absent, first_key)] if absent else []
 
 
 def _row(row: ResultRow, attempts: Sequence[RowAttempt]) -> RowView:

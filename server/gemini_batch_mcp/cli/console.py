@@ -20,8 +20,8 @@ from gemini_batch_mcp.batches.gauge import Gauge
 from gemini_batch_mcp.cli.wording import as_commands
 from gemini_batch_mcp.domain import ResultSummary, RowStatus, SavedFile
 from gemini_batch_mcp.errors import StorageError
+from gemini_batch_mcp.text import absent_keys, dollars, duration
 from gemini_batch_mcp.text import count as number
-from gemini_batch_mcp.text import dollars, duration
 
 if TYPE_CHECKING:
     from gemini_batch_mcp.batches.advancing import Advanced
@@ -280,9 +280,8 @@ def show_results(results: "Results", cost: "Cost") -> None:
 
 
 def show_absent(keys: Sequence[str], like: str) -> None:
-    """Say on stderr which keys no row has, and how keys look here: silence would pass for an answer."""
-    example = f" Keys here are like {like!r}." if like else ""
-    notes().print(escape(f"No row has the key {', '.join(map(repr, keys))}.{example}"))
+    """Say on stderr which keys no row has."""
+    notes().print(escape(absent_keys(keys, like)))
 
 
 def show_order(facts: Mapping[str, object]) -> None:
