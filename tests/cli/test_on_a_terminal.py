@@ -21,7 +21,7 @@ import pytest
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.sandbox.config import ByTime, SandboxConfig
 from support.conversation import Run, process_env
-from support.extent import some
+from support.extent import long, some
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/dev/full, and the terminals of Linux")
 
@@ -166,6 +166,7 @@ def test_a_question_ends_at_once_with_ctrl_c_and_ctrl_d_is_a_no(
     assert batch in listed and listed.count("JOB_STATE") == 1
 
 
+@long
 def test_an_interrupted_command_says_so_and_an_order_how_it_continues(tmp_path: Path, on_terminal: Open) -> None:
     to_continue = "Interrupted. Run the same command again to continue; nothing is charged twice."
     with (
@@ -295,6 +296,7 @@ def test_what_an_encoding_does_not_have_is_written_out(
     assert shown in done.stdout
 
 
+@long
 def test_a_list_shows_ids_states_and_amounts_whole_however_narrow_it_is(
     on_terminal: Open, run_at_port: Run, batch: str
 ) -> None:
