@@ -67,8 +67,10 @@ class PathGuard:
             path = self._resolve(text)
         mode = _mode(path, text)
         if mode is None:
-            self._refuse_here(text)
-            raise PathError(f"There is no file {_shown(text)} in {_printable(path.parent)}.", _name_advice(path, text))
+            raise PathError(
+                f"There is no file {_shown(text)} in {_printable(path.parent)}.",
+                f"{_name_advice(path, text)}{self._here_is_outside(text)}",
+            )
         if stat.S_ISDIR(mode):
             raise PathError(f"{_shown(text)} is a directory, not a file.", "Give the path of one JSONL file in it.")
         if not stat.S_ISREG(mode):
@@ -167,11 +169,12 @@ class PathGuard:
                 elsewhere=(text,),
             )
 
-    def _refuse_here(self, text: str) -> None:
-        """Refuse a file that is where the user stands, which lies outside. Raises `PathError`."""
-        here = self.working_directory / text
-        if not Path(text).is_absolute() and self._relative_base() != self.working_directory.resolve() and here.exists():
-            self._inside(_resolved(here), str(here))
+    def _here_is_outside(self, text: str) -> str:
+        """Say where a relative path does not start, for who stands there; whether something lies there is not told."""
+        here = self.working_directory.resolve()
+        if Path(text).is_absolute() or self._relative_base() == here:
+            return ""
+        return f" Files in {_printable(here)}, where this runs, may not be used unless GEMINI_BATCH_ROOTS names it."
 
     def _settled(self, path: Path, text: str) -> Path:
         """Return where a path leads, which must be inside. `text` is how it was given."""

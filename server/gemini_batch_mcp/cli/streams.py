@@ -24,7 +24,7 @@ _LONGEST_LINE_CHARS: Final = 1 << 16
 def clean_streams(secrets: Secrets) -> None:
     """Let nothing leave by standard output and error but what may be seen; logs and warnings come to lines of text."""
     # In the order of their numbers: what is opened in place of one that was closed gets the lowest that is free.
-    sys.stdin = sys.stdin or Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115 (until the end)
+    sys.stdin = sys.stdin or Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115 - open until the process ends
     sys.stdout = _CleanStream(_fit(sys.stdout), secrets)
     sys.stderr = _CleanStream(_fit(sys.stderr), secrets, is_needed=False)
     handler = logging.StreamHandler(sys.stderr)
@@ -38,7 +38,7 @@ def _fit(stream: TextIO | None) -> TextIO:
     """Return a stream that writes out what its encoding does not have; one that fails where it was closed."""
     if stream is None:
         # Its number must not go to a file of ours, into which everything written here would go then.
-        stream = open(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")  # noqa: PTH123, SIM115 (a number)
+        stream = open(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")  # noqa: PTH123, SIM115 - a descriptor has no path; open until the end
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="backslashreplace")
     return stream

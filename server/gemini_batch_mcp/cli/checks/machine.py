@@ -144,9 +144,8 @@ def named_settings(settings: Settings, env: Mapping[str, str]) -> list[Check]:
     for name in sorted(name for name in env if name.startswith(_OURS) and name not in known):
         near = get_close_matches(name, known, n=1, cutoff=_ALIKE)
         meant = f"did you mean {near[0]}? Then: " if near else ""
-        checks.append(
-            Check("settings", False, f"{safe_text(name, 60)} isn't a setting and changes nothing; {meant}unset {name}")
-        )
+        shown = safe_text(name, 60)
+        checks.append(Check("settings", False, f"{shown} isn't a setting and changes nothing; {meant}unset {shown}"))
     if settings.prices_path is not None:
         try:
             load_prices(settings.prices_path)
