@@ -12,13 +12,21 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from gemini_batch_mcp.results.query import _process
+from gemini_batch_mcp.results.query._process import QueryProcess
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.sandbox.config import ByTime, OnCommand, SandboxConfig
 from gemini_batch_mcp.settings import Secret, Settings
 from support.commands import Commands
 from support.conversation import Conversation, Run, converse, process_env
 from support.extent import IS_FULL, IS_LONG, in_part, long
-from support.loading import share_compiled_sql, share_definitions, share_empty_ledgers, share_reading
+from support.loading import (
+    share_compiled_sql,
+    share_definitions,
+    share_empty_ledgers,
+    share_query_processes,
+    share_reading,
+)
 from support.run.cost import Cost, measure_workers
 from support.run.failures import Failures
 from support.services import MovedClock
@@ -47,6 +55,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_finish() -> None:
     """Take what is loaded by now out of the garbage collector's sight: it stays, and to look through it takes 0.1 s."""
+    # After tests of processes for queries have taken the class as it is by its name.
+    share_query_processes()
     gc.collect()
     gc.freeze()
     # At the end it is the collector's again, as libraries look then for what they have left behind.
@@ -138,6 +148,12 @@ def settings(tmp_path: Path, data: Path) -> Settings:
         poll_seconds=0.01,
         reconcile_seconds=0.05,
     )
+
+
+@pytest.fixture
+def fresh_query_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes for queries as a server has them: started for it, and ended with it."""
+    monkeypatch.setattr(_process, "QueryProcess", QueryProcess)
 
 
 @pytest.fixture

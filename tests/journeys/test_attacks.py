@@ -15,6 +15,7 @@ from gemini_batch_mcp.domain import JobState, Order, ResultQuery
 from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.settings import Settings
 from support.conversation import Conversation, converse, process_env, request_file, until
+from support.extent import long
 from support.services import Gate, is_create
 
 pytestmark = pytest.mark.anyio
@@ -191,6 +192,7 @@ async def test_a_slow_gemini_ends_a_call_with_a_sentence(
     assert "was stopped" in await talk.refusal("check_status", batch=created["batch_id"])
 
 
+@long
 def test_a_reader_that_has_seen_enough_ends_a_command_quietly(tmp_path: Path, data: Path) -> None:
     command = f"{sys.executable} -m gemini_batch_mcp --sandbox list-jobs | head -c 0"
     done = subprocess.run(

@@ -17,7 +17,7 @@ from gemini_batch_mcp.sandbox.app import Sandbox
 from gemini_batch_mcp.sandbox.config import SandboxConfig
 from gemini_batch_mcp.settings import Settings
 from support.conversation import Conversation, converse, line, request_file
-from support.extent import few
+from support.extent import few, long
 from support.services import Gate, is_finalize
 
 pytestmark = pytest.mark.anyio
@@ -133,6 +133,7 @@ async def test_a_damaged_table_and_lost_answers_are_made_again(
     assert sum(request.route == "files.download" for request in sandbox.requests) == 2
 
 
+@long
 async def test_an_inline_order_that_is_too_large_says_to_use_a_file(talk: Conversation, sandbox: Sandbox) -> None:
     requests = [{"key": f"k{number}", "prompt": "x" * 1_000_000} for number in range(21)]
     sentence = await talk.refusal("create_batch", requests=requests, delivery="inline")

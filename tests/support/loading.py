@@ -11,6 +11,7 @@ import inspect
 import pkgutil
 import secrets
 import sqlite3
+import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from contextlib import ExitStack, closing, contextmanager
 from functools import cache
 from pathlib import Path
 from types import CodeType, FunctionType
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import duckdb
 import pydantic
@@ -35,6 +36,8 @@ from gemini_batch_mcp.intake.tables import kept_columns, memory, reading
 from gemini_batch_mcp.results import chosen, engine
 from gemini_batch_mcp.results.engine import TableReader
 from gemini_batch_mcp.results.export import formats
+from gemini_batch_mcp.results.query import _process
+from gemini_batch_mcp.results.query._process import Cause, ProcessEnded, QueryProcess
 from gemini_batch_mcp.results.report import writing
 from gemini_batch_mcp.results.reuse import matching
 
@@ -194,6 +197,58 @@ def share_empty_ledgers() -> None:
                 connection.execute("UPDATE salts SET salt = ?", (secrets.token_hex(16),))
 
     sa.event.listen(sa.Engine, "connect", fill)
+
+
+def share_query_processes() -> None:
+    """Let a process for queries that one engine is done with wait for the next one; to start one takes 0.3 s.
+
+    A query has a database of its own there, which ends with it. Tests about the processes themselves ask for fresh ones
+    by the fixture `fresh_query_processes`.
+    """
+    _process.QueryProcess = LastingProcess  # type: ignore[misc]
+    atexit.register(LastingProcess.end_all)
+
+
+class LastingProcess(QueryProcess):
+    """A process for queries that is handed on, unless it was closed in the middle of its work."""
+
+    _waiting: ClassVar[list[subprocess.Popen[bytes]]] = []
+
+    def __init__(self) -> None:
+        self._is_at_work = False
+        self._is_given_away = False
+        with _LOCK:
+            handed_on = self._waiting.pop() if self._waiting else None
+        if handed_on is None:
+            super().__init__()
+        else:
+            self._process, self._was_late, self._has_started = handed_on, False, True
+
+    def ask(self, *arguments: Any, **named: Any) -> dict[str, Any]:
+        """Ask, unless it is somebody else's by now. One that was stopped, or that has grown, stays at work."""
+        with _LOCK:
+            if self._is_given_away:
+                raise ProcessEnded(Cause.UNKNOWN)
+            self._is_at_work = True
+        reply = super().ask(*arguments, **named)
+        self._is_at_work = bool(reply["is_last"])
+        return reply
+
+    def close(self) -> None:
+        """Hand it on if it waits."""
+        with _LOCK:
+            if self._has_started and not self._is_at_work and not self._is_given_away:
+                self._is_given_away = True
+                self._waiting.append(self._process)
+        if not self._is_given_away:
+            super().close()
+
+    @classmethod
+    def end_all(cls) -> None:
+        """End those that wait."""
+        for process in cls._waiting:
+            process.kill()
+            process.wait()
 
 
 def share_output_schemas(client: Client) -> None:

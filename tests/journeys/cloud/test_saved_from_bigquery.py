@@ -73,7 +73,8 @@ def content(path: Path) -> Any:
     return path.read_bytes()
 
 
-@pytest.mark.parametrize("schema", [_SCHEMA, pytest.param({}, marks=long)], ids=["fields", "text"])
+@long
+@pytest.mark.parametrize("schema", [_SCHEMA, {}], ids=["fields", "text"])
 async def test_a_table_in_bigquery_is_saved_as_a_file_of_the_same_rows_is(
     talk: Conversation, sandbox: Sandbox, data: Path, schema: dict[str, Any]
 ) -> None:

@@ -57,6 +57,7 @@ async def test_the_answers_of_two_batches_are_joined_in_one_question(
     assert "at most 10" in await talk.refusal("query_results", batch=first, sql=joined, also=[second] * 11)
 
 
+@long
 async def test_what_a_statement_selects_is_saved_as_its_file_says(
     talk: Conversation, sandbox: Sandbox, data: Path
 ) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from gemini_batch_mcp.sandbox.app import Sandbox
 from support.conversation import Conversation, newest
+from support.extent import long
 
 pytestmark = pytest.mark.anyio
 
@@ -26,6 +27,7 @@ async def rows(talk: Conversation, batch: str) -> list[Any]:
     return list(found["rows"])
 
 
+@long
 async def test_what_came_of_a_deleted_batch_stays_whole_and_what_it_cannot_do_any_more_is_told(
     talk: Conversation, sandbox: Sandbox, data: Path
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from gemini_batch_mcp.sandbox.app import Sandbox
 from support.conversation import Conversation, newest
+from support.extent import long
 
 pytestmark = [pytest.mark.anyio, pytest.mark.both_eras]
 
@@ -25,6 +26,7 @@ SCHEMA = {
 }
 
 
+@long
 async def test_filter_and_apologise_is_two_steps_and_one_file_in_few_characters(
     talk: Conversation, sandbox: Sandbox, data: Path
 ) -> None:

@@ -8,12 +8,14 @@ import pytest
 
 from gemini_batch_mcp.sandbox.app import Sandbox
 from support.conversation import Conversation
+from support.extent import long
 
 pytestmark = pytest.mark.anyio
 
 LABELS = {"type": "object", "properties": {"mood": {"enum": ["good", "bad"]}}, "required": ["mood"]}
 
 
+@long
 async def test_a_pilot_of_labelled_rows_says_how_sure_it_is_and_hands_over_what_tells_most(
     talk: Conversation, sandbox: Sandbox, data: Path
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from gemini_batch_mcp.sandbox.app import Sandbox
 from support.conversation import Conversation, newest
+from support.extent import long
 
 pytestmark = pytest.mark.anyio
 
@@ -134,6 +135,7 @@ async def test_an_order_that_is_answered_needs_no_job_and_no_consent(
     assert not any("chance" in warning for warning in result["warnings"])
 
 
+@long
 async def test_calls_made_at_once_keep_their_answers_beside_taken_ones(
     talk: Conversation, sandbox: Sandbox, data: Path
 ) -> None:
@@ -202,6 +204,7 @@ async def test_rows_that_another_batch_is_being_asked_are_told_of_before_they_ar
     assert done["batch_id"] in " ".join(created["warnings"])
 
 
+@long
 async def test_answers_that_were_taken_stay_when_their_batch_is_deleted(
     talk: Conversation, sandbox: Sandbox, data: Path
 ) -> None:
@@ -226,6 +229,7 @@ async def test_answers_that_were_taken_stay_when_their_batch_is_deleted(
     assert [row[3] for row in await rows(talk, third["batch_id"])] == ["", first, second]
 
 
+@long
 async def test_what_is_taken_for_granted_depends_on_the_order(talk: Conversation, sandbox: Sandbox, data: Path) -> None:
     """`auto` with a schema and for embeddings; `always` and `never` hold for any, and make another only then."""
     source = table(data / "a.csv", ["same", "same", "other"])

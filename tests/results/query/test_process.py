@@ -21,6 +21,8 @@ from gemini_batch_mcp.results.query._worker import Query, serve
 from gemini_batch_mcp.results.query.queries import QueryEngine
 from support.answers import table_at
 
+pytestmark = pytest.mark.usefixtures("fresh_query_processes")
+
 ENDLESS = "SELECT count(*) FROM range(1000000000000)"
 
 

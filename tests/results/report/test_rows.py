@@ -73,6 +73,7 @@ def test_a_table_of_very_many_columns_shows_the_first(tmp_path: Path) -> None:
     assert "Columns left out: c30, c31" in page.words
 
 
+@long
 def test_fifty_thousand_rows_make_a_small_page_that_says_what_it_holds(tmp_path: Path) -> None:
     select = (
         "SELECT * REPLACE (CASE WHEN i % 500 = 0 THEN 'failed' ELSE 'ok' END AS status, repeat('word ', 900) AS text)"

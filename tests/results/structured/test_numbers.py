@@ -12,7 +12,7 @@ from python_calamine import CalamineWorkbook
 from gemini_batch_mcp.results.engine import quoted
 from gemini_batch_mcp.results.store import AnswerFile, ResultTable, TablePlan
 from support.answers import answer, answer_file, cells, failure, keys_file, planned, rebuilt
-from support.extent import few
+from support.extent import few, long
 from support.loading import scratch
 
 KINDS: dict[str, Any] = {
@@ -120,6 +120,7 @@ def test_a_number_deep_in_an_answer_is_the_one_that_was_answered(tmp_path: Path,
     assert read_back(table, tmp_path, "many")["csv"] == [f'[1,{text},{{"x":{text}}}]']
 
 
+@long
 def test_all_parts_of_a_table_agree_whichever_holds_the_long_number(tmp_path: Path) -> None:
     """In a later file, in an earlier one, and in a retry; a line that cannot be read cuts its slice in pieces."""
     texts = {"a": "7", "b": "0.5", "c": "18781234567890123456", "d": "8"}
