@@ -92,6 +92,9 @@ RETRYABLE: Final = tuple(RowStatus(name) for name in get_args(Retryable))
 #: google.rpc codes with which the same request fails again: invalid argument, not found, permission denied, failed
 #: precondition, out of range, unimplemented, unauthenticated. All others may pass by themselves.
 PERMANENT_CODES: Final = frozenset({3, 5, 7, 9, 11, 12, 16})
+#: How the error of a row begins that was left out. Its code says that it is not sent again, and is no answer of
+#: Gemini's, so that it is not shown.
+NOT_SENT: Final = "Not sent, because "
 
 
 @dataclass(frozen=True, slots=True)

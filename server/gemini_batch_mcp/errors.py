@@ -22,9 +22,11 @@ Text in these errors never contains a key, a URL or words from outside that coul
 """
 
 import errno
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Final
 
@@ -45,9 +47,23 @@ class Problem:
     fix: str
 
     def __str__(self) -> str:
-        place = f"line {self.line}" if self.line else "The source"
-        key = f", key {self.key[:_SHOWN_KEY_CHARS]!r}" if self.key else ""
-        return f"{place}{key}: {self.message} {self.fix}".strip()
+        return f"{self.found} {self.fix}".strip()
+
+    @property
+    def found(self) -> str:
+        """Where it is and what is wrong, without what to do about it."""
+        key = f"key {self.key[:_SHOWN_KEY_CHARS]!r}" if self.key else ""
+        place = ", ".join(filter(None, (f"line {self.line}" if self.line else "", key))) or "The source"
+        return f"{place}: {self.message}"
+
+
+def told(problems: Iterable[Problem]) -> list[str]:
+    """Return a sentence for each problem; what mends several that follow each other is said once, after the last."""
+    lines: list[str] = []
+    for fix, alike in groupby(problems, key=attrgetter("fix")):
+        lines += [problem.found for problem in alike]
+        lines[-1] = f"{lines[-1]} {fix}".strip()
+    return lines
 
 
 class BatchError(Exception):
@@ -106,7 +122,7 @@ class RequestProblems(UsageError):
         self.elsewhere = elsewhere
 
     def __str__(self) -> str:
-        return "\n".join((self.message, *(str(problem) for problem in self.problems), self.next_step))
+        return "\n".join((self.message, *told(self.problems), self.next_step))
 
 
 class UnreadableRows(RequestProblems):

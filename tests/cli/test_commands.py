@@ -85,6 +85,9 @@ def test_pages_about_a_batch_and_a_comparison_show_what_was_answered(run_at_port
     assert f"Different{60 - equal}" in compared.words
     assert "ExpectedRows" in compared.words
 
+    wrong = run_at_port("report", batch, "-o", "report.csv")
+    assert (wrong.returncode, "End the name in .html; get-results saves" in wrong.stderr) == (2, True), wrong.stderr
+    assert not (data / "report.csv").exists()
     assert run_at_port("report", batch, "-o", "report.html").returncode == 0
     report = read_page(data / "report.html")
     for words in ("Answers", "Fields of 60 OK rows.", "label by ", "out of: country, truth", "2 different answers"):

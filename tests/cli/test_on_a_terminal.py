@@ -129,7 +129,7 @@ def test_an_order_and_its_answers_take_few_lines_of_progress(on_terminal: Open) 
     assert "error" not in said and said.count("\n") < 8, said
     said = _shown(on_terminal, "get-results", said.split()[-1], lines=14)
     assert "3 expected, 3 returned, 3 succeeded" in said
-    assert re.search(r"Collecting +━+ 3 rows of 3 rows +0:00:\d\d\n", said)
+    assert re.search(r"Collecting +━+ 3 of 3 rows +0:00:\d\d\n", said)
 
 
 @long

@@ -50,3 +50,13 @@ def test_each_prompt_is_tried_with_each_model_on_the_same_rows_once(run: Run, da
     assert [row.split()[-1] for row in again.stdout.splitlines() if row.strip().startswith("prompt")][:4] == [
         row[-1] for row in told[:4]
     ]
+
+
+def test_nothing_is_ordered_for_a_page_that_cannot_be_written(run: Run, data: Path) -> None:
+    (data / "reviews.csv").write_text("id,truth,text\na,good,fine\n", encoding="utf-8")
+    line = ("try", "reviews.csv", "--prompt", "Mood? {{text}}", "--rows", "1", "--expected", "truth", "--yes", "-o")
+    for place, reason in (("tried.xlsx", "is an HTML page, and 'tried.xlsx'"), ("/nowhere/tried.html", "/nowhere")):
+        done = run(*line, place)
+        assert done.returncode == 2
+        assert reason in done.stderr
+    assert "JOB_STATE" not in run("list-jobs").stdout

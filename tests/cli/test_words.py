@@ -33,6 +33,17 @@ def test_a_retry_says_how_many_rows_it_sends_and_a_delete_how_to_agree(run: Run,
     assert "confirm=true" not in refused.stderr
 
 
+def test_what_mends_many_rows_is_said_once(run: Run, data: Path) -> None:
+    rows = [f"{number // 2},text {number}" for number in range(12)]
+    (data / "reviews.csv").write_text("id,text\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    done = run("preview", "reviews.csv", "--prompt", "Mood: {{text}}", "--key-column", "id")
+    assert done.returncode == 1
+    told = done.stdout.splitlines()
+    assert [line.partition(": Row ")[0] for line in told] == [f"key '{number}'" for number in range(6)]
+    assert told[0].endswith("the same as that of row 1.")
+    assert told[5].endswith("the same as that of row 11. Choose a column of unique values.")
+
+
 @pytest.mark.anyio
 async def test_rows_that_are_being_sent_again_are_not_sent_once_more(
     settings: Settings, sandbox: Sandbox, data: Path, capsys: pytest.CaptureFixture[str]

@@ -2,7 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, ClassVar, Self
 
@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from gemini_batch_mcp.assistant.replies import NEEDED, SHORTER, Text, is_short, shortened
+from gemini_batch_mcp.errors import Problem, told
 from gemini_batch_mcp.text import count, dollars, duration, share
 
 #: Counts that are no problem.
@@ -120,11 +121,10 @@ class ProblemView(View):
     message: Text
     fix: Text
 
-    def sentence(self) -> str:
+    @staticmethod
+    def sentences(problems: "Iterable[ProblemView]") -> list[str]:
         """The same facts for an assistant to read."""
-        place = f"line {self.line}" if self.line else "The source"
-        key = f", key {self.key!r}" if self.key else ""
-        return f"{place}{key}: {self.message} {self.fix}"
+        return told(Problem(shown.line, shown.key, shown.message, shown.fix) for shown in problems)
 
 
 class PreviewView(Answer):
@@ -150,7 +150,7 @@ class PreviewView(Answer):
         """The same facts for an assistant to read; sample requests stand apart, as data."""
         warnings = [f"Warning: {warning}" for warning in self.warnings]
         if not self.ok or self.estimate is None:
-            problems = [problem.sentence() for problem in self.problems]
+            problems = ProblemView.sentences(self.problems)
             more = self.problem_count - len(self.problems)
             rest = [f"… and {more:,} more."] if more else []
             step = "Next: correct the source or the order, then call preview_batch again."
@@ -158,7 +158,7 @@ class PreviewView(Answer):
         jobs, requests = count(self.shard_count, "job"), count(self.request_count, "request")
         sent = f" ({self.send_count:,} sent)" if self.send_count != self.request_count else ""
         lines = [f"{requests}{sent}, {self.bytes:,} bytes, {jobs}, model {self.model}.", self.estimate.sentence()]
-        lines += [*warnings, *map(ProblemView.sentence, self.problems)]
+        lines += [*warnings, *ProblemView.sentences(self.problems)]
         lines.append("First requests (data):")
         lines += [json.dumps(request, ensure_ascii=False, separators=(",", ":")) for request in self.sample]
         if self.standing:

@@ -178,6 +178,12 @@ class Desk:
 
         return await write_batch_report(self.app, reference, save_to)
 
+    def check_page(self, save_to: str) -> None:
+        """Refuse a place where no page can be written; see `reporting.page_place`."""
+        from gemini_batch_mcp.batches.answers.reporting import page_place
+
+        page_place(self.app, save_to, "report.html")
+
     async def telling_rows(self, reference: str, expected: str, *, wait_seconds: float | None = None) -> Telling | None:
         """Return how a batch stands against right answers, with rows that tell why; see `telling.telling_rows`."""
         return await telling_rows(self.app, reference, expected=expected, wait_seconds=wait_seconds)

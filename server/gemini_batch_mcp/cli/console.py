@@ -19,7 +19,7 @@ from rich.text import Text
 from gemini_batch_mcp.batches.gauge import Gauge
 from gemini_batch_mcp.cli.wording import as_commands
 from gemini_batch_mcp.domain import ResultSummary, RowStatus, SavedFile
-from gemini_batch_mcp.errors import StorageError
+from gemini_batch_mcp.errors import StorageError, told
 from gemini_batch_mcp.text import absent_keys, dollars, duration
 from gemini_batch_mcp.text import count as number
 
@@ -108,8 +108,11 @@ class _Amount(ProgressColumn):
     def render(self, task: Task) -> Text:
         """Return bytes in larger units, and everything else as it is counted."""
         unit = task.fields["unit"]
-        done, total = (None if count is None else _amount(count, unit) for count in (task.completed, task.total))
-        return Text(f"{done} of {total}" if total is not None else f"{done}", style="progress.download")
+        if task.total is None:
+            return Text(_amount(task.completed, unit), style="progress.download")
+        # Bytes have units of their own: 900 kB of 1.2 MB.
+        done = _amount(task.completed, unit) if unit == "bytes" else f"{task.completed:,.0f}"
+        return Text(f"{done} of {_amount(task.total, unit)}", style="progress.download")
 
 
 class _Rate(ProgressColumn):
@@ -179,8 +182,8 @@ def _what_was_placed(placement: "Placement") -> str:
 def show_preview(preview: "Preview") -> None:
     """Print what an order would send and cost, or what is wrong with it."""
     console = output()
-    for problem in preview.problems:
-        console.print(_said(str(problem)), soft_wrap=True)
+    for problem in told(preview.problems):
+        console.print(_said(problem), soft_wrap=True)
     if preview.estimate is None:
         return
     for request in preview.sample:

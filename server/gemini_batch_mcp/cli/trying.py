@@ -68,6 +68,9 @@ def try_candidates(
     from gemini_batch_mcp.cli import console
 
     async def compare(desk: "Desk") -> None:
+        if output:
+            # Before anything is ordered for it.
+            desk.check_page(output)
         batches: list[str] = []
         for number, prompt in enumerate(prompts, 1):
             for model in models or ("",):

@@ -3,6 +3,7 @@
 import re
 from typing import Final
 
+from gemini_batch_mcp.domain import NOT_SENT
 from gemini_batch_mcp.text import safe_text
 
 #: Every character that takes no place, reorders its neighbours, or ends a line where no reader sees one: control
@@ -41,6 +42,11 @@ def visible_cell(text: str, max_chars: int, *, full_length: int | None = None) -
     return shown[: max(max_chars - len(mark), 0)] + mark[:max_chars]
 
 
+def error_of(code: int | None, message: str) -> str:
+    """Return the error of a row, with the code that Gemini gave it."""
+    return message if code is None or message.startswith(NOT_SENT) else f"code {code}: {message}"
+
+
 def shown_error(code: int | None, message: str, max_chars: int) -> str:
     """Return the error of a row as one short line: no hidden characters, no keys, no links."""
-    return safe_text(visible(message if code is None else f"code {code}: {message}"), max_chars)
+    return safe_text(visible(error_of(code, message)), max_chars)

@@ -1,6 +1,7 @@
 """What an order will likely cost, by the answers of a pilot: shown wherever the cost is, asked about, and kept to."""
 
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,12 @@ async def test_a_pilot_tells_what_the_whole_will_cost_and_the_bill_keeps_to_it(
         asked = f"by 50 answers of {pilot['batch_id']}; with 95 %"
         assert asked in estimate["basis"]
         assert not any("pilot" in warning for warning in preview["warnings"])
+        # What the pilot has answered need not be paid for again.
+        spared = await talk.call("preview_batch", **ORDER, reuse="always")
+        assert 50 <= spared["reused_count"] < spared["request_count"]
+        [saved] = re.findall(r"Rows that are not sent save about \$([0-9.]+)\.", " ".join(spared["warnings"]))
+        less = estimate["cost_usd_likely"] - spared["estimate"]["cost_usd_likely"]
+        assert float(saved) == pytest.approx(less, rel=0.05)
         text = await talk.text("preview_batch", **ORDER)
         assert f"likely ${estimate['cost_usd_likely']:.4f} (up to $" in text
         assert "at most $" in text

@@ -17,6 +17,7 @@ from gemini_batch_mcp.batches.jobs.tracking import BatchStatus, describe, refres
 from gemini_batch_mcp.batches.ledger.entries import BatchEntry
 from gemini_batch_mcp.batches.orders.pricing import actual_cost, read_prices
 from gemini_batch_mcp.domain import Job, ResultQuery, ResultSummary, SavedFile
+from gemini_batch_mcp.errors import UsageError
 from gemini_batch_mcp.results.query.queries import Stop
 from gemini_batch_mcp.results.report.comparing import ComparedFacts, write_comparison
 from gemini_batch_mcp.results.report.trials import TrialFacts
@@ -28,6 +29,24 @@ from gemini_batch_mcp.threads import in_stoppable_thread, in_thread
 _DIFFERING_ROWS: Final = 500
 _SHOWN_LABELS: Final = 12
 _MOST_LABELS: Final = 200
+#: Of a name; one without any is a page as well.
+_ENDINGS: Final = (".html", ".htm", "")
+
+
+def page_place(app: App, save_to: str, default_name: str) -> Path:
+    """Return where a page is to be written, as `save_to` has it: in a directory under `default_name`.
+
+    Raises:
+        PathError: the place is outside the roots.
+        UsageError: its name says that it is something else.
+    """
+    destination = app.guard.writable_file(save_to, default_name=default_name)
+    if destination.suffix.lower() not in _ENDINGS:
+        raise UsageError(
+            f"A report is an HTML page, and {destination.name[:100]!r} says that it is something else.",
+            "End the name in .html; get_results saves the rows in other formats.",
+        )
+    return destination
 
 
 async def write_batch_report(app: App, reference: str, save_to: str, *, wait_seconds: float | None = None) -> SavedFile:
@@ -36,12 +55,12 @@ async def write_batch_report(app: App, reference: str, save_to: str, *, wait_sec
     A page that was written here before and has not been changed since is replaced; any other file is left alone.
 
     Raises:
-        PathError: the place is outside the roots.
+        PathError, UsageError: as `page_place`.
         ConfigurationError: the extra that draws the charts is not installed.
         BatchError: the answers could not be fetched, or the page not written.
     """
     batch = await refresh(app, await find_batch(app, reference))
-    destination = app.guard.writable_file(save_to, default_name=f"{batch.id}.html")
+    destination = page_place(app, save_to, f"{batch.id}.html")
     status, summary, table = describe(batch), None, None
     if status.results_ready:
         results = await read_results(app, batch.id, ResultQuery(), wait_seconds=wait_seconds)
@@ -66,11 +85,11 @@ async def write_comparison_report(
     `trials` are candidates beside it that answer the same rows, which the page shows as well.
 
     Raises:
-        as `compare_results`, and PathError for a place outside the roots.
+        as `compare_results`, and as `page_place`.
     """
     asked = await asked_for(app, reference, other, field=field, wait_seconds=wait_seconds)
     batch_id = asked.status.batch.id
-    destination = app.guard.writable_file(save_to, default_name=f"{batch_id}-compared.html")
+    destination = page_place(app, save_to, f"{batch_id}-compared.html")
     stop = Stop()
 
     def read(folders: Mapping[str, Path]) -> tuple[Found, Crossed]:

@@ -126,7 +126,7 @@ async def _appraised(
 def _appraisal(prices: PriceTable, order: Order, facts: Facts, evidence: Evidence | None) -> Appraisal:
     whole = None
     if facts.all_rows is not None:
-        whole = priced(prices, order, replace(facts, survey=facts.all_rows, counting=None))
+        whole = priced(prices, order, replace(facts, survey=facts.all_rows, counting=None), evidence)
     figure = priced(prices, order, facts, evidence)
     if not facts.request_file.count:
         figure = replace(figure, basis="Nothing is sent: every row is answered.", warnings=())

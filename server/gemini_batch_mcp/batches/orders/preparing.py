@@ -200,9 +200,12 @@ def _saving(appraisal: Appraisal) -> tuple[str, ...]:
     whole, sent = appraisal.whole, appraisal.estimate
     if whole is None or whole.cost_usd_low is None or whole.cost_usd_high is None:
         return ()
+    if whole.likely is not None:
+        likely = whole.likely.usd - (sent.cost_usd_likely or 0.0)
+        return (f"Rows that are not sent save about {dollars(max(0.0, likely))}.",)
     low = max(0.0, whole.cost_usd_low - (sent.cost_usd_low or 0.0))
-    high = max(low, whole.cost_usd_high - (sent.cost_usd_high or 0.0))
-    return (f"Rows that are not sent save {dollars(low)} to {dollars(high)}.",)
+    # What their answers would have cost is in no range that helps: it ends with the longest that a model can give.
+    return (f"Rows that are not sent save at least {dollars(low)}.",)
 
 
 def standing_for(app: App, identified: IdentifiedOrder) -> BatchEntry | None:

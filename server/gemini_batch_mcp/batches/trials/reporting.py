@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from gemini_batch_mcp.batches.answers.reporting import publish_page
+from gemini_batch_mcp.batches.answers.reporting import page_place, publish_page
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.trials.candidates import Trials
 from gemini_batch_mcp.domain import SavedFile
@@ -14,11 +14,11 @@ async def write_trials_report(app: App, trials: Trials, save_to: str) -> SavedFi
     """Write a page about candidates; what may be replaced is as for reports.
 
     Raises:
-        PathError: the place is outside the roots.
+        PathError, UsageError: as `page_place`.
         StorageError: the page cannot be written.
     """
     batch_id, facts = trials.candidates[0].batch_id, trial_facts(trials)
-    destination = app.guard.writable_file(save_to, default_name=f"{batch_id}-tried.html")
+    destination = page_place(app, save_to, f"{batch_id}-tried.html")
     return await in_thread(publish_page, app, batch_id, destination, lambda draft: write_trials(facts, draft))
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
+from gemini_batch_mcp.domain import NOT_SENT
 from gemini_batch_mcp.errors import Problem, RequestProblems, storage_errors
 from gemini_batch_mcp.intake.opened import buffered
 from gemini_batch_mcp.intake.request_files import RequestFile, Skipped, SkippedLine
@@ -187,7 +188,7 @@ class LeftOut:
         if key != line.key:
             why = f"its key {line.key!r} is another {self.unit}'s" if line.key else "it has no key of its own"
             other = f" It stands here as {key}: {why}."
-        return f"Not sent, because {self.unit} {line.number:,} is wrong: {told}{other}"
+        return f"{NOT_SENT}{self.unit} {line.number:,} is wrong: {told}{other}"
 
     def _warning(self, sent_count: int, skipped: Skipped) -> str:
         total = sent_count + skipped.count

@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gemini_batch_mcp.domain import Column
+from gemini_batch_mcp.domain import NOT_SENT, Column
 from gemini_batch_mcp.results.engine import identifier, quoted
 from gemini_batch_mcp.results.table.layout import PLACE_COLUMNS, SELDOM
 from gemini_batch_mcp.results.table.summary import TableFacts
 
 _PLACES: Final = frozenset(column.name for column in PLACE_COLUMNS)
 #: A row's error in one cell: what Gemini or we said about it, else why its answer ended.
-_ERROR: Final = """CASE WHEN error_code IS NOT NULL THEN 'code ' || error_code || ': ' || error_message
+_ERROR: Final = f"""CASE WHEN error_code IS NOT NULL AND NOT starts_with(error_message, {quoted(NOT_SENT)})
+         THEN 'code ' || error_code || ': ' || error_message
     WHEN error_message <> '' THEN error_message
     WHEN status <> 'ok' AND finish_reason NOT IN ('', 'STOP') THEN finish_reason END"""
 

@@ -13,7 +13,7 @@ import msgspec
 from gemini_batch_mcp.results.engine import left_out as left_out_of
 from gemini_batch_mcp.results.engine import rows_of
 from gemini_batch_mcp.results.report._figures import reason_of
-from gemini_batch_mcp.results.visible import visible, visible_cell
+from gemini_batch_mcp.results.visible import error_of, visible, visible_cell
 from gemini_batch_mcp.text import safe_text
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _read(connection: "DuckDBPyConnection", table: Path, extra: Sequence[str]) -
 def _row(cells: tuple[Any, ...], max_chars: int) -> list[int | str]:
     number, reason, status, key, key_length, text, text_length, error_code, error_message, *others = cells
     side_chars = max_chars // _SIDE_PART
-    error = error_message if error_code is None else f"code {error_code}: {error_message}"
+    error = error_of(error_code, error_message)
     return [
         number,
         reason,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from gemini_batch_mcp.domain import Job, JobState, RowStatus
+from gemini_batch_mcp.domain import NOT_SENT, Job, JobState, RowStatus
 from gemini_batch_mcp.results.report._facts import ReportFacts
 from gemini_batch_mcp.results.report._figures import Distribution, Figures
 from gemini_batch_mcp.results.report._html import Html, element, joined
@@ -205,7 +205,8 @@ def reasons(figures: Figures, pictures: Pictures) -> Html:
     for place, reason in enumerate(figures.reasons):
         name, sign, meaning = STATUSES[reason.status]
         words = reason.example or f"{meaning.capitalize()}."
-        code = f"code {reason.code}" if reason.code is not None else ""
+        has_code = reason.code is not None and not words.startswith(NOT_SENT)
+        code = f"code {reason.code}" if has_code else ""
         first = element("p", "For example ", element("code", reason.example_key, dir="auto"), class_="quiet")
         show = element("button", "Show these rows", type="button", data_show_reason=str(place + 1), class_="plain")
         entries.append(
