@@ -89,4 +89,7 @@ async def test_rows_that_were_cut_are_ordered_alone_with_more_room_as_the_advice
     seen = await talk.call("preview_batch", **advised, generation_config={"maxOutputTokens": 500})
     assert seen["request_count"] == 3
     assert [line["key"] for line in seen["sample"]] == ["r0", "r3"]
-    assert seen["sample"][0]["request"]["generationConfig"]["maxOutputTokens"] == 500
+    request = seen["sample"][0]["request"]
+    # The column of that name, which is the answer's in a batch as a source.
+    assert request["contents"][0]["parts"][0]["text"] == "Mood? text 0 [[sandbox:max_tokens]]"
+    assert request["generationConfig"]["maxOutputTokens"] == 500

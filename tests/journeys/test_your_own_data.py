@@ -278,6 +278,16 @@ async def test_rows_with_nothing_to_ask_about_are_counted_and_can_be_left_out_as
         assert without["request_count"] == seen["request_count"] - int(said.split()[0])
     kept = await talk.call("preview_batch", source="t.csv", prompt="Label: {{text}}", where="id > 3")
     assert any("2 rows have nothing in text and are sent" in warning for warning in kept["warnings"])
+    # Rows that are not sent are none of them, and whether one that cannot be read meets a condition nobody knows.
+    (data / "broken.csv").write_text("id,text\n1,good\n2,\n3,too,many\n4,\n,\n", encoding="utf-8")
+    broken = {"source": "broken.csv", "prompt": "Label: {{text}}", "key_column": "id", "skip_invalid": True}
+    seen = await talk.call("preview_batch", **broken)
+    assert (seen["send_count"], seen["skipped_count"]) == (3, 2)
+    assert "2 rows have nothing in text (rows 2, 4) and are sent all the same." in seen["warnings"]
+    for chosen in ({"where": "text <> ''"}, {"sample_rows": 2}):
+        (wrong,) = (await talk.call("preview_batch", **broken, **chosen))["problems"]
+        assert wrong["line"] == 4
+        assert wrong["fix"].endswith(f"leaves no such row out where {next(iter(chosen))} chooses rows.")
     # What a row asks about may be in its file, or in another column.
     both = await talk.call("preview_batch", source="t.csv", prompt="Label: {{text}} {{id}}")
     assert not [warning for warning in both["warnings"] if "nothing in" in warning]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gemini_batch_mcp.domain import Order, UploadedFile
-from gemini_batch_mcp.errors import StorageError, UnreadableRows, UsageError, storage_errors
+from gemini_batch_mcp.errors import RequestProblems, StorageError, UnreadableRows, UsageError, storage_errors
 from gemini_batch_mcp.intake.files.in_lines import AttachedLines, Parts
 from gemini_batch_mcp.intake.files.planning import AttachmentPlan, column_of
 from gemini_batch_mcp.intake.generation_config import request_members
@@ -180,7 +180,14 @@ def write_rows(
                 blank = BlankRows()
                 if columns_path is not None and not lost_columns:
                     are_texts = not isinstance(source, EarlierRows)
-                    blank = blank_rows(columns_path, table, form.asks, leave_out=leave_out, are_texts=are_texts)
+                    # What is wrong with a row is told, and all of one that cannot be read is empty.
+                    wrong = left_out.numbers if left_out is not None else ()
+                    blank = blank_rows(
+                        columns_path, table, form.asks, leave_out=leave_out, are_texts=are_texts, besides=wrong
+                    )
+                    if left_out is not None and left_out.unreadable:
+                        # Rows that cannot be read go with no condition.
+                        blank = replace(blank, without="")
             if left_out is not None and columns_path is not None and not lost_columns:
                 put_behind(columns_path, left_out.numbers)
             writing.finished.replace(destination)
@@ -202,19 +209,22 @@ def write_rows(
                 ),
             )
     except UnreadableRows as error:
-        # Of rows that are chosen by what is in them, nobody knows whether one that cannot be read is wanted.
-        if (
-            left_out is None
-            or order.where
-            or spread_of(order) is not None
-            or error.rows.keys() <= left_out.unreadable.keys()
-        ):
+        if left_out is None or error.rows.keys() <= left_out.unreadable.keys():
             raise
+        if chooses := "where" if order.where else "sample_rows" if spread_of(order) is not None else "":
+            raise _not_chosen(error, chooses) from None
         left_out.refuse_unreadable(error.rows)
     finally:
         for path in (writing.rendered, writing.finished):
             with suppress(OSError):
                 path.unlink(missing_ok=True)
+
+
+def _not_chosen(error: UnreadableRows, chooses: str) -> RequestProblems:
+    """Return what is said of rows that cannot be read where rows are chosen by what is in them."""
+    beside = f"skip_invalid leaves no such row out where {chooses} chooses rows."
+    problems = [replace(problem, fix=f"{problem.fix} {beside}") for problem in error.problems]
+    return RequestProblems(problems, error.problem_count, error.message, error.next_step)
 
 
 def _checked_plan(order: Order, plan: AttachmentPlan | None) -> AttachmentPlan:
@@ -378,10 +388,10 @@ def _blank_warnings(order: Order, form: _Form, blank: BlankRows) -> tuple[str, .
         numbers = listed([f"{row:,}" for row in blank.first])
         where = f" (row{'' if is_one else 's'} {numbers}{' first' if blank.count > len(blank.first) else ''})"
     sent = f" and {'is' if is_one else 'are'} sent all the same"
-    if order.skip_invalid:
-        sent += f", where nothing else is wrong with {'it' if is_one else 'them'}"
     refused = ", which Gemini refuses" if form.empty_text else sent
     what = f"{count(blank.count, 'row')} {'has' if is_one else 'have'} nothing in {listed(form.asks)}{where}{refused}"
+    if not blank.without:
+        return (f"{what}.",)
     condition = f"AND ({blank.without})" if order.where else blank.without
     written = f"`{condition}`" if '"' in condition else f'"{condition}"'
     fix = f"by adding {written} to where" if order.where else f"with where={written}"

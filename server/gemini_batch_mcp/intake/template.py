@@ -1,7 +1,7 @@
 r"""Prompts with places for a row's values: `{{column}}`, and `\{{` for two literal braces."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
@@ -72,6 +72,16 @@ def places(text: str) -> tuple[str, ...]:
     """Return what stands between braces in `text`, be it a column or not."""
     found = (place for place in _PLACE.finditer(text) if not place[0].startswith("\\"))
     return tuple((place[1] or "").strip(_SPACES) for place in found)
+
+
+def with_other_names(text: str, names: Mapping[str, str]) -> str:
+    """Return a template in which the places of some columns name others: `names` leads from one to the other."""
+
+    def other(place: re.Match[str]) -> str:
+        name = names.get((place[1] or "").strip(_SPACES))
+        return place[0] if name is None or place[0].startswith("\\") else f"{{{{{name}}}}}"
+
+    return _PLACE.sub(other, text)
 
 
 def column_named(name: str, columns: Sequence[str], argument: str) -> str:

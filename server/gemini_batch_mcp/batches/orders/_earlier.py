@@ -56,6 +56,12 @@ def earlier_rows(app: App, reference: str) -> EarlierRows | None:
     )
 
 
+def source_names(table: ResultTable) -> dict[str, str]:
+    """Return what columns of a batch's own source are called in its table, where an answer has taken their names."""
+    own = table.columns[: table.step_columns.index("key")]
+    return {column.origin: column.name for column in own if column.origin}
+
+
 def _warnings(batch: BatchEntry, table: ResultTable) -> list[str]:
     rows = table.summary().outcomes
     found = []
@@ -71,11 +77,10 @@ def _warnings(batch: BatchEntry, table: ResultTable) -> list[str]:
 def _renamed(batch: BatchEntry, table: ResultTable) -> Iterator[str]:
     """Say what the columns of a batch's own source are called where an answer has taken their names."""
     known = table.step_columns
-    for column in table.columns[: known.index("key")]:
-        if column.origin:
-            answer = f", and {{{{{column.origin}}}}} the answer" if column.origin in known else ""
-            column_of = f'the column "{shown(column.origin)}" of what {batch.id} was made of'
-            yield f"{{{{{column.name}}}}} is {column_of}{answer}."
+    for origin, name in source_names(table).items():
+        answer = f", and {{{{{origin}}}}} the answer" if origin in known else ""
+        column_of = f'the column "{shown(origin)}" of what {batch.id} was made of'
+        yield f"{{{{{name}}}}} is {column_of}{answer}."
 
 
 def _beside(app: App, batch: BatchEntry) -> Path | None:

@@ -1,14 +1,20 @@
 """An earlier batch's order taken over: what is given replaces it, and whoever orders is told what differs."""
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
 from gemini_batch_mcp.batches.app import App
 from gemini_batch_mcp.batches.jobs.finding import known_batch, meant
+from gemini_batch_mcp.batches.ledger.entries import BatchEntry
+from gemini_batch_mcp.batches.orders._earlier import source_names
 from gemini_batch_mcp.batches.orders.facts import PARTS, is_given
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
 from gemini_batch_mcp.domain import Order
-from gemini_batch_mcp.errors import UnknownBatch, UsageError
+from gemini_batch_mcp.errors import BatchError, UnknownBatch, UsageError
+from gemini_batch_mcp.intake.tables.earlier import KEY_COLUMN
+from gemini_batch_mcp.intake.template import with_other_names
+from gemini_batch_mcp.results.store import ResultTable
 from gemini_batch_mcp.text import plain_text
 
 #: All that may differ, in the order in which it is told.
@@ -38,6 +44,7 @@ def take_over(app: App, order: Order) -> Order:
             "Give the order in full.",
         )
     has_own = bool(order.source or order.requests)
+    old = _over_its_rows(app, order, old, batch)
     return replace(
         order,
         like=batch.id,
@@ -50,6 +57,26 @@ def take_over(app: App, order: Order) -> Order:
         **{name: getattr(order if is_given(name, getattr(order, name)) else old, name) for name in PARTS}
         | _limits(order, old),
     )
+
+
+def _over_its_rows(app: App, order: Order, old: Order, batch: BatchEntry) -> Order:
+    """Return a batch's order as it reads where the batch itself is the source; as it is for any other.
+
+    Among the batch's columns an answer's may have the name of one of the source's, which then goes by another there:
+    a prompt that said `{{text}}` would ask about the answers.
+    """
+    with suppress(BatchError):
+        source = known_batch(app, order.source) if order.source else None
+        if source is not None and source.id == batch.id:
+            names = source_names(ResultTable.open(app.files(batch.id).table))
+            return replace(
+                old,
+                prompt=with_other_names(old.prompt, names),
+                system_instruction=with_other_names(old.system_instruction, names),
+                # Where they were made for the rows, they stay the rows'.
+                key_column=names.get(old.key_column, old.key_column) or KEY_COLUMN,
+            )
+    return old
 
 
 def _limits(order: Order, old: Order) -> dict[str, int]:

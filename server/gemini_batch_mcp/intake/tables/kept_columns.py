@@ -73,12 +73,18 @@ class BlankRows:
 
 
 def blank_rows(
-    kept: Path, table: Table, columns: Collection[str], *, leave_out: Collection[str] = (), are_texts: bool = True
+    kept: Path,
+    table: Table,
+    columns: Collection[str],
+    *,
+    leave_out: Collection[str] = (),
+    are_texts: bool = True,
+    besides: Sequence[int] = (),
 ) -> BlankRows:
     """Look for rows with nothing but white space in all of these columns, of those that `keeping_columns` has kept.
 
-    `are_texts` says that a condition sees the source's columns as texts. Where one of the columns was left out nobody
-    knows, and none are found.
+    Rows `besides` (from 1) are not looked at. `are_texts` says that a condition sees the source's columns as texts.
+    Where one of the columns was left out nobody knows, and none are found.
 
     Raises:
         StorageError: what was kept cannot be read.
@@ -99,6 +105,8 @@ def blank_rows(
         workspace_in(kept.parent) as workspace,
         connected(workspace) as connection,
     ):
+        if besides:
+            query += f' AND "row" NOT IN (SELECT wrong FROM {_numbered(besides, workspace / "besides")})'  # noqa: S608 - a literal
         ((count, first, kind),) = connection.execute(query).fetchall()
         if not count:
             return BlankRows()
@@ -115,6 +123,12 @@ def blank_rows(
     return BlankRows(count, tuple(first), " OR ".join(_SAYS[kind].format(name) for name in written))
 
 
+def _numbered(rows: Sequence[int], path: Path) -> str:
+    """Write the numbers of rows to a file, and return it as a relation with the column `wrong`."""
+    path.write_text("".join(f"{row}\n" for row in rows), encoding="ascii")
+    return f"read_csv({quoted(str(path))}, header = false, delim = ',', columns = {{wrong: 'BIGINT'}})"
+
+
 def put_behind(columns: Path, rows: Sequence[int]) -> None:
     """Number the kept columns of some rows (from 1) behind all others: their lines are not among those that are sent.
 
@@ -124,14 +138,12 @@ def put_behind(columns: Path, rows: Sequence[int]) -> None:
     draft, numbers = columns.with_name(f"{columns.name}.part"), columns.with_name(f"{columns.name}.left")
     try:
         with storage_errors("The columns of the source cannot be kept"), workspace_in(columns.parent) as workspace:
-            numbers.write_text("".join(f"{row}\n" for row in rows), encoding="ascii")
             with connected(workspace) as connection:
                 connection.execute(
                     f"""COPY (SELECT row_number() OVER (ORDER BY numbers.wrong IS NOT NULL, kept."row") AS "row",
                                      kept.* EXCLUDE ("row")
                               FROM read_parquet({quoted(str(columns))}) kept
-                              LEFT JOIN read_csv({quoted(str(numbers))}, header = false, delim = ',',
-                                                 columns = {{wrong: 'BIGINT'}}) numbers
+                              LEFT JOIN {_numbered(rows, numbers)} numbers
                                 ON kept."row" = numbers.wrong
                               ORDER BY "row") TO {quoted(str(draft))} (FORMAT parquet)"""  # noqa: S608 - our own names, and literals
                 )

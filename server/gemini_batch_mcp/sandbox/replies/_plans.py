@@ -12,6 +12,8 @@ import msgspec
 from gemini_batch_mcp.sandbox.replies._schemas import Sampler, compile_schema
 
 _MAX_CANDIDATES: Final = 8
+#: Of an answer, whatever the request allows: no model gives more.
+_MOST_TOKENS: Final = 65_536
 
 
 class Extra(StrEnum):
@@ -103,7 +105,7 @@ def read_plan(
         with_wav=Extra.AUDIO in extras,
         with_thoughts=bool(thinking.get("includeThoughts")) or Extra.THOUGHTS in extras,
         thinks=thinking.get("thinkingBudget") != 0 or Extra.THOUGHTS in extras,
-        max_tokens=int(generation.get("maxOutputTokens") or 0),
+        max_tokens=min(int(generation.get("maxOutputTokens") or 0), _MOST_TOKENS),
         candidates=min(int(generation.get("candidateCount") or 1), _MAX_CANDIDATES),
         function_name=name,
         function_args=args,
