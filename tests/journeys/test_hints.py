@@ -93,3 +93,9 @@ async def test_rows_that_were_cut_are_ordered_alone_with_more_room_as_the_advice
     # The column of that name, which is the answer's in a batch as a source.
     assert request["contents"][0]["parts"][0]["text"] == "Mood? text 0 [[sandbox:max_tokens]]"
     assert request["generationConfig"]["maxOutputTokens"] == 500
+    # A file that goes by the batch's name is the file.
+    named = (await talk.call("create_batch", **order, display_name="reviews.csv", sample_rows=4))["batch_id"]
+    sandbox.finish(newest(sandbox))
+    await talk.call("get_results", batch=named)
+    other = await talk.call("preview_batch", like=named, source="reviews.csv", generation_config={"maxOutputTokens": 9})
+    assert other["sample"][0]["request"]["contents"][0]["parts"][0]["text"].startswith("Mood? text ")

@@ -1,6 +1,5 @@
 """An earlier batch's order taken over: what is given replaces it, and whoever orders is told what differs."""
 
-from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -11,8 +10,9 @@ from gemini_batch_mcp.batches.orders._earlier import source_names
 from gemini_batch_mcp.batches.orders.facts import PARTS, is_given
 from gemini_batch_mcp.batches.orders.identity import IdentifiedOrder
 from gemini_batch_mcp.domain import Order
-from gemini_batch_mcp.errors import BatchError, UnknownBatch, UsageError
+from gemini_batch_mcp.errors import PathError, StorageError, UnknownBatch, UsageError
 from gemini_batch_mcp.intake.tables.earlier import KEY_COLUMN
+from gemini_batch_mcp.intake.tables.folders import find_source
 from gemini_batch_mcp.intake.template import with_other_names
 from gemini_batch_mcp.results.store import ResultTable
 from gemini_batch_mcp.text import plain_text
@@ -65,18 +65,35 @@ def _over_its_rows(app: App, order: Order, old: Order, batch: BatchEntry) -> Ord
     Among the batch's columns an answer's may have the name of one of the source's, which then goes by another there:
     a prompt that said `{{text}}` would ask about the answers.
     """
-    with suppress(BatchError):
-        source = known_batch(app, order.source) if order.source else None
-        if source is not None and source.id == batch.id:
-            names = source_names(ResultTable.open(app.files(batch.id).table))
-            return replace(
-                old,
-                prompt=with_other_names(old.prompt, names),
-                system_instruction=with_other_names(old.system_instruction, names),
-                # Where they were made for the rows, they stay the rows'.
-                key_column=names.get(old.key_column, old.key_column) or KEY_COLUMN,
-            )
-    return old
+    if not _is_source(app, batch, order.source):
+        return old
+    try:
+        names = source_names(ResultTable.open(app.files(batch.id).table))
+    except StorageError:
+        # Whoever reads it as a source says why it cannot be one.
+        return old
+    return replace(
+        old,
+        prompt=with_other_names(old.prompt, names),
+        system_instruction=with_other_names(old.system_instruction, names),
+        # Where they were made for the rows, they stay the rows'.
+        key_column=names.get(old.key_column, old.key_column) or KEY_COLUMN,
+    )
+
+
+def _is_source(app: App, batch: BatchEntry, source: str) -> bool:
+    """True where a source is the batch of that id or name, and no file."""
+    try:
+        named = known_batch(app, source) if source else None
+    except UnknownBatch:
+        return False
+    if named is None or named.id != batch.id:
+        return False
+    try:
+        find_source(source, app.guard)
+    except PathError:
+        return True
+    return False
 
 
 def _limits(order: Order, old: Order) -> dict[str, int]:

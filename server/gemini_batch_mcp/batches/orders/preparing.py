@@ -200,7 +200,7 @@ def _saving(appraisal: Appraisal) -> tuple[str, ...]:
     whole, sent = appraisal.whole, appraisal.estimate
     if whole is None or whole.cost_usd_low is None or whole.cost_usd_high is None:
         return ()
-    if whole.likely is not None:
+    if whole.likely is not None and (sent.likely is not None or not appraisal.request_file.count):
         likely = whole.likely.usd - (sent.cost_usd_likely or 0.0)
         return (f"Rows that are not sent save about {dollars(max(0.0, likely))}.",)
     low = max(0.0, whole.cost_usd_low - (sent.cost_usd_low or 0.0))
