@@ -287,7 +287,7 @@ async def test_rows_with_nothing_to_ask_about_are_counted_and_can_be_left_out_as
     for chosen in ({"where": "text <> ''"}, {"sample_rows": 2}):
         (wrong,) = (await talk.call("preview_batch", **broken, **chosen))["problems"]
         assert wrong["line"] == 4
-        assert wrong["fix"].endswith(f"leaves no such row out where {next(iter(chosen))} chooses rows.")
+        assert wrong["fix"].endswith(f"Without `{next(iter(chosen))}`, skip_invalid leaves such rows out.")
     # What a row asks about may be in its file, or in another column.
     both = await talk.call("preview_batch", source="t.csv", prompt="Label: {{text}} {{id}}")
     assert not [warning for warning in both["warnings"] if "nothing in" in warning]

@@ -221,8 +221,11 @@ def write_rows(
 
 
 def _not_chosen(error: UnreadableRows, chooses: str) -> RequestProblems:
-    """Return what is said of rows that cannot be read where rows are chosen by what is in them."""
-    beside = f"skip_invalid leaves no such row out where {chooses} chooses rows."
+    """Return what is said of rows that cannot be read where rows are chosen by what is in them.
+
+    Nobody knows whether such a row would be one of them.
+    """
+    beside = f"Without `{chooses}`, skip_invalid leaves such rows out."
     problems = [replace(problem, fix=f"{problem.fix} {beside}") for problem in error.problems]
     return RequestProblems(problems, error.problem_count, error.message, error.next_step)
 

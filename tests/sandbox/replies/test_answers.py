@@ -77,6 +77,9 @@ def test_the_output_limit_is_kept_and_reported() -> None:
     assert response["candidates"][0]["finishReason"] == "MAX_TOKENS"
     assert response["usageMetadata"]["candidatesTokenCount"] <= 8
     assert text_tokens(text_of(response)) <= 8
+    # No model gives more than its own limit, whatever a request allows.
+    cut = answer(fault=RowFault.MAX_TOKENS, generationConfig={"maxOutputTokens": 70_000})
+    assert cut["usageMetadata"]["thoughtsTokenCount"] == 65_536
 
 
 def test_system_instruction_tools_and_several_candidates_are_honoured() -> None:
